@@ -1,0 +1,38 @@
+"""`python -m distill`: train a student from a cache."""
+
+from pathlib import Path
+
+from distill.config import DESCRIPTION, DistillConfig
+from shards.arguments import parse
+from shards.errors import run_command
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, find the target sets and the recipe that fits them, train, export, and say where."""
+    config = parse(DistillConfig, "distill", arguments, DESCRIPTION)
+
+    from distill.data import CacheData, open_training
+    from distill.recipe import load_recipe, pick_recipe, resolve
+    from distill.run import train
+    from shards.progress import human_bytes
+
+    recipe = load_recipe(config.recipe) if config.recipe else None
+    labels_only = recipe is not None and recipe.objective == "supervised"
+    holding = open_training(config.shards, config.targets, labels_only)
+    recipe = resolve(recipe or pick_recipe(holding.facts()), config)
+    data = CacheData(holding, recipe, config.num_workers)
+    run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
+    summary = train(config, recipe, data, run_dir)
+    if summary.pop("already_finished", False):
+        print(f"distill: finished before: {run_dir}; give another --run_dir to train again")
+        return
+    loss = "" if summary["best_val_loss"] is None else f", best validation loss {summary['best_val_loss']:.4f}"
+    rate = summary["steps"] * recipe.batch_size / max(summary["seconds"], 1e-9)
+    print(
+        f"distill: done: {summary['steps']:,} steps, {rate:,.0f} samples/s over {summary['seconds']:,.1f} s{loss}, "
+        f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, "distill")

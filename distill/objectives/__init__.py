@@ -1,0 +1,22 @@
+"""Objectives: losses on (student, target), one file each; `make_objective` finds one by its name."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from shards.errors import UnknownName
+
+if TYPE_CHECKING:
+    from distill.objectives.base import Objective
+
+REGISTRY = {
+    "kl": "distill.objectives.kl",
+    "supervised": "distill.objectives.supervised",
+}
+
+
+def make_objective(name: str, temperature: float) -> "Objective":
+    """The objective called `name`."""
+    if name not in REGISTRY:
+        raise UnknownName("objective", name, REGISTRY)
+    objective: Objective = importlib.import_module(REGISTRY[name]).make(temperature)
+    return objective

@@ -1,0 +1,28 @@
+"""Cross-entropy with the labels alone: no teacher."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """Cross-entropy with hard labels."""
+
+    target: ClassVar[str | None] = None
+
+    def __call__(
+        self, student: Mapping[str, Tensor], target: Any, labels: Int64[Tensor, " batch"] | None
+    ) -> Float[Tensor, ""]:
+        """The mean over the batch; the data module has made sure that there are labels."""
+        assert labels is not None
+        return F.cross_entropy(student["logits"].float(), labels)
+
+
+def make(temperature: float) -> Supervised:
+    """The objective `supervised`; labels have no temperature."""
+    return Supervised()

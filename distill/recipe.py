@@ -1,0 +1,120 @@
+"""Recipe: student, objective and hyperparameters in one YAML file; what a cache holds picks the recipe that fits."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from distill.config import DistillConfig
+from shards.errors import BadInput, UnknownName
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is trained; DistillConfig's flags override its fields of the same name."""
+
+    name: str
+    student: str
+    objective: str
+    fits: dict[str, str] = field(default_factory=dict)
+    """Patterns on what the cache holds: source, target, teacher."""
+    temperature: float = 1.0
+    label_weight: float = 0.0
+    epochs: int = 10
+    max_steps: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    lr: float = 5e-4
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    warmup: float = 0.1
+    clip_norm: float | None = None
+    precision: str = "float32"
+    compile: bool = False
+    seed: int = 0
+    validation_fraction: float = 0.05
+    """Held out by key where the cache has no validation split."""
+    checkpoint_every: int = 1000
+    """Optimiser steps between checkpoints."""
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name, or in that YAML file; unknown and ill-typed fields are refused."""
+    import yaml
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    path = FOLDER / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise BadInput(f"--recipe {name}: no such file; known recipes are {', '.join(recipe_names())}")
+    elif not path.exists():
+        raise UnknownName("recipe", name, recipe_names())
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"--recipe {path}: not YAML ({error})") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"--recipe {path}: expected fields such as student, objective and lr")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, as_group=False)
+    try:
+        parsed = parser.parse_object({"name": path.stem} | values)
+    except ArgumentError as error:
+        raise BadInput(f"--recipe {path}: {error}") from None
+    known = {one.name: parsed[one.name] for one in fields(Recipe)}
+    return Recipe(**known | {"fits": dict(values.get("fits") or {}), "betas": tuple(known["betas"])})
+
+
+def pick_recipe(facts: dict[str, str]) -> Recipe:
+    """The recipe that fits a cache's facts (source, target, teacher); of several, the one with the closest patterns."""
+    fitting: dict[str, int] = {}
+    for name in recipe_names():
+        patterns = load_recipe(name).fits
+        if patterns and all(fnmatchcase(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
+            fitting[name] = sum(len(pattern.strip("*")) > 0 for pattern in patterns.values())
+    best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]
+    if len(best) != 1:
+        held = ", ".join(f"{key} {value}" for key, value in facts.items())
+        which = (
+            f"several recipes fit ({', '.join(best)})"
+            if best
+            else f"no recipe fits; known: {', '.join(recipe_names())}"
+        )
+        raise BadInput(f"--recipe: {which} a cache with {held}; name one")
+    return load_recipe(best[0])
+
+
+def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
+    """The recipe with the flags that were given in place of its own values; BadInput where one makes no sense."""
+    given = {one.name: getattr(config, one.name, None) for one in fields(Recipe)}
+    resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    positive = ("temperature", "epochs", "batch_size", "accumulate", "lr", "checkpoint_every")
+    _check(resolved, positive, lambda value: value > 0, "expected more than 0")
+    _check(resolved, ("max_steps",), lambda value: value is None or value > 0, "expected more than 0")
+    _check(
+        resolved, ("label_weight", "warmup", "validation_fraction"), lambda value: 0 <= value <= 1, "expected 0 to 1"
+    )
+    precisions = ("float32", "bfloat16", "float16")
+    _check(resolved, ("precision",), lambda value: value in precisions, f"expected {', '.join(precisions)}")
+    return resolved
+
+
+def _check(recipe: Recipe, names: Iterable[str], holds: Any, expected: str) -> None:
+    for name in names:
+        if not holds(getattr(recipe, name)):
+            raise BadInput(f"--{name} {getattr(recipe, name)}: {expected}")
+
+
+def as_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}

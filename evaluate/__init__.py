@@ -1,0 +1,1 @@
+"""teacher-shards: what a distilled student is worth, one file a task (Hugging Face's package has this name too)."""

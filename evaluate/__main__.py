@@ -1,0 +1,33 @@
+"""`python -m evaluate`: measure a distilled student, or print one table over several."""
+
+import sys
+from dataclasses import replace
+
+from shards.clash import evaluate_clash
+from shards.errors import BadInput, run_command
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluate as the command line says; see `python -m evaluate --help`."""
+    if clash := evaluate_clash():
+        raise BadInput(clash)
+    # after the check: where the two packages are mixed, evaluate/config.py is the other's
+    from evaluate.config import DESCRIPTION, EvaluateConfig, check_config
+    from shards.arguments import parse
+
+    config = parse(EvaluateConfig, "evaluate", arguments, DESCRIPTION)
+    check_config(config)
+    if config.runs is not None:
+        from pathlib import Path
+
+        from evaluate.report import print_runs
+
+        print_runs(Path(config.runs))
+        return
+    from evaluate.measure import measure_run
+
+    measure_run(replace(config, task=config.task or "accuracy"))
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluate", sys.argv[1:])

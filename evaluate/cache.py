@@ -1,0 +1,96 @@
+"""Cache: which view set and which target set a run is measured against, where several may lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluate.runs import read_summary
+from extract.sources.splits import canonical_split, choose_split
+from shards.errors import BadInput
+from shards.layout import PLAN, TARGETSET_MANIFEST, Plan, read_targetset_manifest, targetset_folders, viewset_folders
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a run was trained on, as its cache still has it."""
+
+    viewset: Path
+    plan: Plan
+    targetsets: list[Path]
+
+
+def trained_on(run: Path) -> TrainedOn:
+    """The view set and target sets that the summary of `run` names; BadInput when they are no longer there."""
+    summary = read_summary(run)
+    viewset = Path(str(summary.get("cache"))) / str(summary.get("viewset"))
+    if not (viewset / PLAN).is_file():
+        raise BadInput(f"{run}: was trained on {viewset}, which is not here; give --data, or --shards where it is now")
+    names = summary.get("targetsets") or []
+    return TrainedOn(viewset, Plan.read(viewset), [viewset / "targets" / str(name) for name in names])
+
+
+def trained_on_if_here(run: Path) -> TrainedOn | None:
+    """As `trained_on`, but None where the run has no summary or its cache is gone: for choosing alone."""
+    try:
+        return trained_on(run)
+    except BadInput:
+        return None
+
+
+def find_viewset(place: Path, split: str, beside: TrainedOn | None) -> Path:
+    """The view set of `split` at `place`, a cache or a view set itself.
+
+    Where a cache holds several sources, the one that the run was trained on decides; BadInput with the choice when
+    nothing does.
+    """
+    if (place / PLAN).is_file():
+        held = Plan.read(place).identity["split"]
+        if canonical_split(split) != canonical_split(held):
+            raise BadInput(f"--shards {place}: is split {held}, asked for {split}; give --split {held}")
+        return place
+    plans = {folder: Plan.read(folder).identity for folder in viewset_folders(place)}
+    if not plans:
+        raise BadInput(f"--shards {place}: holds no view set; python -m extract --out {place} writes one")
+    source = beside.plan.identity["source"] if beside else None
+    found = [folder for folder, identity in plans.items() if identity["source"] == source] or list(plans)
+    splits = {plans[folder]["split"] for folder in found}
+    try:
+        split = choose_split(f"--shards {place}", split, splits)
+    except BadInput as error:
+        more = f"or python -m extract with --split {split} --out {place} to add it"
+        raise BadInput(f"{error}, {more}") from None
+    found = [folder for folder in found if plans[folder]["split"] == split]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise BadInput(f"--shards {place}: several view sets of split {split} ({names}); give --shards one of them")
+    return found[0]
+
+
+def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) -> Path:
+    """The target set of `viewset` whose name holds `wanted`.
+
+    Of several the whole ones, the run's own teacher's, and then the logits are preferred, in this order; BadInput with
+    the choice when that leaves more than one.
+    """
+    folders = list(targetset_folders(viewset))
+    if not folders:
+        raise BadInput(f"{viewset}: holds no target set; python -m extract --teacher ... adds one")
+    found = [folder for folder in folders if wanted is None or wanted in folder.name]
+    if not found:
+        raise BadInput(f"--targetset {wanted}: {viewset} holds {', '.join(folder.name for folder in folders)}")
+    if len(found) > 1:
+        identities = {folder: identity for folder in found if (identity := _whole(folder))}
+        learned_from = beside.targetsets if beside else []
+        teachers = [identity["teacher"] for folder in learned_from if (identity := _whole(folder))]
+        found = list(identities) or found[:1]
+        found = [folder for folder in found if identities and identities[folder]["teacher"] in teachers] or found
+        found = [folder for folder in found if identities and identities[folder]["target"] == "logits"] or found
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise BadInput(f"--targetset: {viewset} holds several that fit ({names}); give a part of one name")
+    return found[0]
+
+
+def _whole(targetset: Path) -> dict[str, Any] | None:
+    """The identity of a target set, None while it is half written."""
+    return read_targetset_manifest(targetset)["identity"] if (targetset / TARGETSET_MANIFEST).exists() else None

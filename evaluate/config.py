@@ -1,0 +1,67 @@
+"""The flags of `python -m evaluate`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shards.errors import BadInput
+
+DESCRIPTION = (
+    "Measure a distilled student: --run alone is enough, what it was trained on says where the data is. "
+    "--runs DIR prints one table over all that was measured."
+)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Which student to measure, how, and on what."""
+
+    run: str | None = None
+    """The folder of a run that `python -m distill` finished; results are merged into its evaluation.json."""
+    runs: str | None = None
+    """A folder of runs, at any depth: print one table of what was measured of them, and measure nothing."""
+    task: str | None = None
+    """accuracy, knn, linear or fidelity, or several by commas (default: accuracy)."""
+    data: str | None = None
+    """The source, as extract's --data (default: the one the run's teacher saw)."""
+    data_dir: str | None = None
+    """A local copy of the source, as extract's --data_dir."""
+    split: str = "validation"
+    """The split to measure on."""
+    train_split: str = "train"
+    """The split that knn and linear learn from."""
+    limit: int | None = None
+    """Take the first N samples of each split only."""
+    shards: str | None = None
+    """A cache, or one view set of it: views in place of --data, and fidelity's targets (default: the run's cache)."""
+    targetset: str | None = None
+    """fidelity's target set, by name or a part of it (default: the logits of the teacher the run learned from)."""
+    batch_size: int = 256
+    """Images in one forward of the student."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
+    num_workers: int | None = None
+    """Threads that read images (default: the CPU's cores)."""
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
+    k: int = 20
+    """knn: the neighbours that vote."""
+    epochs: int = 100
+    """linear: passes over the training features."""
+    lr: float = 0.03
+    """linear: AdamW's learning rate at the start of its cosine."""
+    seed: int = 0
+    """linear: the order of the training features."""
+
+
+def check_config(config: EvaluateConfig) -> None:
+    """Raises BadInput for flags that do not go together or lie outside their range."""
+    if (config.run is None) == (config.runs is None):
+        raise BadInput("give --run RUN to measure one run, or --runs DIR for a table over several (one of the two)")
+    if config.runs is not None and (config.task or config.data or config.shards):
+        raise BadInput("--runs only prints what was measured: give --task, --data and --shards with --run, run by run")
+    for name in ("limit", "batch_size", "num_workers", "k", "epochs"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
+    if not 0 < config.lr < float("inf"):
+        raise BadInput(f"--lr {config.lr}: expected a positive number")

@@ -1,0 +1,100 @@
+"""Report: one run's results, or many runs' beside each other, as tables on the terminal."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evaluate.runs import find_runs, missing_files, read_document, read_evaluation
+from shards.errors import BadInput
+from shards.progress import human_bytes
+
+COLUMNS = {
+    "top-1": ("accuracy", "top1"),
+    "top-5": ("accuracy", "top5"),
+    "knn": ("knn", "top1"),
+    "linear": ("linear", "top1"),
+    "agreement": ("fidelity", "agreement"),
+    "KL": ("fidelity", "kl"),
+}
+"""The metrics of the table over runs: the heading, and where evaluation.json has it."""
+
+COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "student": ("student", str),
+    "parameters": ("num_parameters", "{:,}".format),
+    "seconds": ("seconds", "{:,.0f}".format),
+    "steps": ("steps", "{:,}".format),
+    "teacher forwards": ("teacher_forwards", "{:,}".format),
+    "cache": ("cache_bytes", human_bytes),
+}
+"""What the table over runs takes from summary.json: the heading, the field, and how it is shown."""
+
+_METRICS = {metric for _, metric in COLUMNS.values()} | {"cosine", "train_top1"}
+_NO_SETTINGS = _METRICS | {"seconds", "weights_sha256"}
+_NO_TERMINAL_WIDTH = 200
+
+
+def print_results(results: dict[str, dict[str, Any]]) -> None:
+    """One line a metric of each task."""
+    rows = [
+        [task, metric, f"{record[metric]:.4f}", f"{record['num_samples']:,}", f"{record['data']} {record['split']}"]
+        for task, record in results.items()
+        for metric in record
+        if metric in _METRICS
+    ]
+    _print_table(["task", "metric", "value", "samples", "on"], rows, right={"value", "samples"})
+
+
+def print_runs(folder: Path) -> None:
+    """One line a run at or below `folder`, '-' where something was not measured; half-written ones are named below."""
+    whole, half = list[Path](), list[Path]()
+    for run in find_runs(folder):
+        (half if missing_files(run) else whole).append(run)
+    if not whole:
+        found = f"{len(half)} half-written runs ({half[0]}); finish them with python -m distill" if half else "no runs"
+        raise BadInput(f"--runs {folder}: {found}; give a folder that holds finished runs")
+    rows = [[_name(run, folder), *_row(run)] for run in whole]
+    _print_table(["run", *COSTS, *COLUMNS], rows, right={*COSTS, *COLUMNS} - {"student"})
+    _warn_of_differences([read_evaluation(run) for run in whole])
+    tail = f"; half written: {', '.join(_name(run, folder) for run in half)}" if half else ""
+    print(f"evaluate: {len(whole)} runs in {folder}{tail}")
+
+
+def _warn_of_differences(evaluations: list[dict[str, dict[str, Any]]]) -> None:
+    """Say where a column compares what was not measured alike (another split, limit, k ...)."""
+    for task in dict.fromkeys(task for task, _ in COLUMNS.values()):
+        records = [held[task] for held in evaluations if task in held]
+        fields = sorted({field for record in records for field in record} - _NO_SETTINGS)
+        found = {field: sorted({str(record.get(field)) for record in records}) for field in fields}
+        if unlike := [f"{field} ({', '.join(values)})" for field, values in found.items() if len(values) > 1]:
+            print(f"evaluate: {task} was not measured alike in all runs: {', '.join(unlike)}")
+
+
+def _name(run: Path, folder: Path) -> str:
+    return run.name if run == folder else str(run.relative_to(folder))
+
+
+def _row(run: Path) -> list[str]:
+    summary = read_document(run / "summary.json", "run the same distill command to finish the run")
+    held = read_evaluation(run)
+    costs = [_shown(summary.get(field), show) for field, show in COSTS.values()]
+    return costs + [_shown(held.get(task, {}).get(metric), "{:.4f}".format) for task, metric in COLUMNS.values()]
+
+
+def _shown(value: Any, show: Callable[[Any], str]) -> str:
+    return "-" if value is None else show(value)
+
+
+def _print_table(headings: list[str], rows: list[list[str]], right: set[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # not parsed: a run may be called [red]
+    # a file or a pipe has no width: nothing is cut or folded there
+    width = None if sys.stdout.isatty() else max(_NO_TERMINAL_WIDTH, max(sum(map(len, row)) for row in rows) + 100)
+    Console(width=width, highlight=False).print(table)

@@ -1,0 +1,76 @@
+"""Student: a run's network, fed uint8 views and run in inference mode on one device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from extract.networks import load_exported
+from extract.normalise import normalise
+from shards.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Student:
+    """The trained network of one run, with what it needs to be fed."""
+
+    network: nn.Module
+    image_size: int
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Float[Tensor, "batch ..."]]:
+        """Every output (logits, pooled) of `images`, which may be on any device: float32, on the student's device."""
+        inputs = normalise(images.to(self.device), self.mean, self.std)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            outputs: dict[str, Tensor] = self.network(inputs)
+        return {name: rows.float() for name, rows in outputs.items()}
+
+
+def load_student(run: Path, device: str, precision: str) -> Student:
+    """The student of `run`, in eval mode on `device`; `precision` is a torch dtype's name."""
+    chosen = choose_device(device)
+    network, document = load_exported(run)
+    names = document["class_names"]
+    return Student(
+        network.eval().to(chosen),
+        document["image_size"],
+        document["num_classes"],
+        tuple(names) if names is not None else None,
+        tuple(document["mean"]),
+        tuple(document["std"]),
+        chosen,
+        getattr(torch, precision),
+    )
+
+
+def choose_device(text: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU; BadInput for a device that is not there."""
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise BadInput(f"--device {text}: expected auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise BadInput(f"--device {text}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"--device {text}: torch sees {torch.cuda.device_count()} GPUs here; give --device cpu or another"
+        )
+    return device
+
+
+def check_output(student: Student, name: str, where: str) -> tuple[int, ...]:
+    """The shape of one sample's output `name`; BadInput that begins with `where` when the student has none."""
+    outputs = student(torch.zeros(1, student.image_size, student.image_size, 3, dtype=torch.uint8))
+    if name not in outputs:
+        raise BadInput(f"{where}: the student gives {', '.join(sorted(outputs))}, this task needs {name}; give another")
+    return tuple(outputs[name].shape[1:])

@@ -1,0 +1,85 @@
+"""fidelity: how near the student comes to what the stored teacher said of the same views.
+
+Agreement and divergence are Stanton et al. 2021, "Does Knowledge Distillation Really Work?" (arXiv:2106.05945), section
+3: average top-1 agreement and average predictive KL.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from evaluate.evaluation import Evaluation
+from evaluate.student import check_output
+from evaluate.views import threads
+from shards.codecs import make_codec
+from shards.codecs.topk import TopKProbabilities
+from shards.errors import BadInput
+from shards.loader import BatchLoader, in_order
+from shards.progress import Progress
+
+Metrics = dict[str, Float[Tensor, " batch"]]
+
+
+def measure(evaluation: Evaluation) -> dict[str, Any]:
+    """`agreement` and `kl` for stored logits or top-k, `cosine` for full rows of any target; means over view 0."""
+    config, student = evaluation.config, evaluation.student
+    viewset, targetset = evaluation.stored()
+    target, row_shape = targetset.identity["target"], targetset.row_shape
+    shape = check_output(student, target, f"{targetset.folder}: holds the teacher's {target}")
+    if shape != row_shape:
+        raise BadInput(
+            f"{targetset.folder}: the teacher's {target} are {row_shape} a sample, the student's {shape}; give a "
+            "--targetset with as many classes (or features)"
+        )
+    compare, codec = _COMPARISONS.get(target, compare_features), make_codec(targetset.manifest["codec"], row_shape)
+    samples, sums = viewset.usable[: config.limit], dict[str, float]()
+    order, num_threads = in_order(samples, config.batch_size), threads(config.num_workers)
+    with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
+        for batch in BatchLoader(viewset, [targetset], order, config.batch_size, num_threads=num_threads):
+            stored = {name: rows.to(student.device) for name, rows in batch.targets[0].items()}
+            for name, values in compare(codec.decode(stored), student(batch.images)[target]).items():
+                sums[name] = sums.get(name, 0.0) + values.double().sum().item()
+            progress.advance(len(batch.samples))
+    means = {name: round(total / len(samples), 6) for name, total in sums.items()}
+    found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}
+    return {**means, **found, "targetset": targetset.folder.name}
+
+
+def compare_features(teacher: Float[Tensor, "batch *rows"], student: Float[Tensor, "batch *rows"]) -> Metrics:
+    """`cosine`, between the feature vectors (last axis) of each sample, averaged over its tokens if it has some."""
+    return {"cosine": F.cosine_similarity(teacher, student, dim=-1).reshape(len(teacher), -1).mean(1)}
+
+
+def compare_logits(
+    teacher: Float[Tensor, "batch classes"] | TopKProbabilities, student: Float[Tensor, "batch classes"]
+) -> Metrics:
+    """`agreement`, 1 where both have the same first class, `kl`, KL(teacher || student) in nats, and `cosine`.
+
+    Against a top-k teacher the KL is over its k classes and "any other", never more than the full one, and there is no
+    cosine.
+    """
+    if isinstance(teacher, TopKProbabilities):
+        same = teacher.classes[:, 0] == student.argmax(1)
+        return {"agreement": same.float(), "kl": kl_topk(teacher, student)}
+    log_p, log_q = teacher.log_softmax(1), student.log_softmax(1)
+    same = teacher.argmax(1) == student.argmax(1)
+    kl = (log_p.exp() * (log_p - log_q)).sum(1)
+    return {"agreement": same.float(), "kl": kl, **compare_features(teacher, student)}
+
+
+def kl_topk(teacher: TopKProbabilities, student: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """KL(teacher || student) in nats over k + 1 outcomes (Cover & Thomas 2006, section 2.7: log-sum inequality)."""
+    log_q = student.log_softmax(1)
+    # from the other classes' own logits: 1 - sum of the kept loses all digits where the student is sure
+    log_q_remaining = log_q.scatter(1, teacher.classes, -torch.inf).logsumexp(1, keepdim=True)
+    log_p = torch.cat([teacher.log_probabilities, teacher.log_remaining[:, None]], 1)
+    log_q = torch.cat([log_q.gather(1, teacher.classes), log_q_remaining], 1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+_COMPARISONS: dict[str, Callable[[Any, Tensor], Metrics]] = {"logits": compare_logits}
+"""By target; any other is compared as features."""

@@ -1,0 +1,63 @@
+"""knn: a weighted vote of the nearest training images, by the cosine of the frozen student's pooled features.
+
+Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (arXiv:1805.01978), section
+3.4: each of the k nearest neighbours i votes for its class with the weight exp(s_i / 0.07), s_i its cosine. Their k is
+200 on ImageNet; ours is --k, 20 by default, and the features are those before the head instead of a projection.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from evaluate.evaluation import Evaluation
+from shards.errors import BadInput
+
+TEMPERATURE = 0.07
+_BANK_ROWS = 1 << 16
+_QUERY_ROWS = 1 << 10
+
+
+def measure(evaluation: Evaluation) -> dict[str, Any]:
+    """`top1` on the split, with the whole training split as the memory bank."""
+    k, device = evaluation.config.k, evaluation.student.device
+    bank, queries = evaluation.train_and_test()
+    if k > bank.num_samples:
+        raise BadInput(f"--k {k}: {bank.split} has only {bank.num_samples} samples; give at most that many")
+    bank_features, bank_labels = evaluation.features(bank)
+    features, labels = evaluation.features(queries)
+    cosines, neighbours = nearest(features.to(device), bank_features, k)
+    predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names))
+    top1 = (predicted == labels.to(device)).double().mean().item()
+    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split, "k": k}
+
+
+def nearest(
+    queries: Float[Tensor, "queries width"], bank: Float[Tensor, "samples width"], k: int
+) -> tuple[Float[Tensor, "queries k"], Int64[Tensor, "queries k"]]:
+    """The cosines and rows of the k bank features nearest to each query, on the queries' device.
+
+    Each block of the bank goes to the device once and is never all there; a block of cosines takes at most 268 MB.
+    """
+    queries = F.normalize(queries, dim=1)
+    cosines = queries.new_full((len(queries), k), -torch.inf)
+    rows = torch.zeros(len(queries), k, dtype=torch.int64, device=queries.device)
+    for first in range(0, len(bank), _BANK_ROWS):
+        block = F.normalize(bank[first : first + _BANK_ROWS].to(queries.device), dim=1)
+        for start in range(0, len(queries), _QUERY_ROWS):
+            part = slice(start, start + _QUERY_ROWS)
+            found, at = (queries[part] @ block.T).topk(min(k, len(block)), dim=1)
+            both = torch.cat([cosines[part], found], dim=1)
+            cosines[part], kept = both.topk(k, dim=1)
+            rows[part] = torch.cat([rows[part], at + first], dim=1).gather(1, kept)
+    return cosines, rows
+
+
+def vote(
+    cosines: Float[Tensor, "queries k"], labels: Int64[Tensor, "queries k"], num_classes: int
+) -> Int64[Tensor, " queries"]:
+    """The class with the largest w_c, the sum of exp(s_i / 0.07) over the neighbours i of class c (section 3.4)."""
+    weights = (cosines / TEMPERATURE).exp()
+    return weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights).argmax(dim=1)

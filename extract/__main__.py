@@ -1,0 +1,151 @@
+"""`python -m extract`: run a frozen teacher once over augmented data into a cache."""
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from extract.config import DESCRIPTION, ExtractConfig
+from shards.arguments import as_yaml, parse
+from shards.errors import BadInput, run_command
+
+if TYPE_CHECKING:
+    from extract.pipeline import Counts
+    from extract.plan import TargetSetJob, ViewSetJob
+
+MACHINE_SETTINGS = ("out", "num_workers", "devices", "batch_size")
+"""Left out of the saved configuration: they differ between machines and change no stored byte."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse, plan, extract what is missing, and write the manifests."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    config = parse(ExtractConfig, "extract", arguments, DESCRIPTION)
+    _check_choices(config)
+
+    from extract import launch
+    from extract.pipeline import Extraction
+    from extract.plan import held_viewset, plan_targets, plan_views
+    from extract.views import default_threads
+    from shards.commit import writing
+
+    start, process = time.monotonic(), launch.this_process()
+    kind, num_processes = launch.parse_devices(config.devices)
+    with writing(Path(config.out), alone=process is None):
+        config, folder = held_viewset(config)
+        teacher = None
+        if config.teacher != "none":
+            from extract.teachers import load_teacher
+
+            held_size = _held_image_size(folder)
+            teacher = load_teacher(config.teacher, config.weights, config.image_size or held_size)
+        views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
+        targets = plan_targets(config, views, teacher) if teacher else []
+        rank, num_processes = process or (0, num_processes)
+        device = launch.device_of(kind, rank, num_processes)
+        if teacher is not None:
+            teacher.network.to(device)
+        extraction = Extraction(
+            views,
+            targets,
+            teacher,
+            device,
+            config.precision,
+            config.batch_size,
+            default_threads(config.num_workers),
+            config.on_error == "skip",
+            rank,
+            num_processes,
+        )
+        if process is not None:
+            print(json.dumps(asdict(extraction.run())))
+            return
+        _begin(config, views, targets)
+        _announce(views, targets)
+        counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
+        _finish(views, targets, teacher.name if teacher else "none", counts, start)
+
+
+def _check_choices(config: ExtractConfig) -> None:
+    choices = {"precision": ("float32", "bfloat16", "float16"), "on_error": ("fail", "skip")}
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise BadInput(f"--{name} {getattr(config, name)!r}: expected {' or '.join(allowed)}")
+    for name in ("views", "limit", "image_size", "shard_size", "batch_size", "num_workers"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
+    if config.split != Path(config.split).name:
+        raise BadInput(f"--split {config.split!r}: expected a plain word such as train or validation")
+
+
+def _held_image_size(folder: Path | None) -> int | None:
+    from shards.layout import Plan
+
+    return int(Plan.read(folder).identity["image_size"]) if folder else None
+
+
+def _begin(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:
+    from extract.store import begin_targets, begin_views
+    from shards.commit import remove_leftovers
+
+    plain = {name: value for name, value in asdict(replace(config)).items() if name not in MACHINE_SETTINGS}
+    saved = as_yaml(plain)
+    views.folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(views.folder)
+    begin_views(views, saved)
+    for job in targets:
+        begin_targets(job, views, saved)
+
+
+def _announce(views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:
+    """Say what will be written, and refuse before the first teacher forward when the disk cannot hold it."""
+    from extract.store import array_specs
+    from shards.progress import human_bytes
+
+    samples = len(views.plan.keys)
+    left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
+    print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
+    # a q95 JPEG of a photo is about 0.4 bytes a pixel; headers and the json add 3 kB a sample
+    needed = left * (views.plan.identity["image_size"] ** 2 * 0.4 + 3072)
+    for job in targets:
+        a_sample = sum(spec.row_bytes for spec in array_specs(job, views))
+        rows = sum(len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard))
+        needed += rows * a_sample
+        whole = human_bytes(a_sample * samples * job.num_views)
+        print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
+    free = shutil.disk_usage(views.folder).free
+    if needed > free:
+        raise BadInput(
+            f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free; "
+            "free some, take another --out, a smaller --codec (topk:16), fewer --views or a --limit"
+        )
+
+
+def _finish(views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: str, counts: "Counts", start: float) -> None:
+    from extract.store import finish_targets, finish_views
+    from shards.progress import human_bytes
+
+    manifests = [finish_views(views)]
+    for job in targets:
+        manifest = finish_targets(job, views, teacher)
+        manifests.append(manifest)
+        error = ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
+        print(f"extract: {job.folder.name}: codec error on its first batch: {error}")
+    skipped = manifests[0]["skipped"]
+    if skipped:
+        print(f"extract: {len(skipped)} samples skipped: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}")
+    size = sum(file["size"] for manifest in manifests for file in manifest["files"].values())
+    seconds = time.monotonic() - start
+    done = max(counts.views, counts.teacher_forwards)
+    print(
+        f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
+        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {views.folder}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main, "extract")

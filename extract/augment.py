@@ -1,0 +1,118 @@
+"""Augment: a view is fixed by (seed, key, view index) and nothing else."""
+
+import hashlib
+import math
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from shards.errors import BadInput
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+Box = tuple[int, int, int, int]
+"""left, top, width, height in pixels of the source image."""
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random resized crop and horizontal flip (`crop`), or a plain resize of the whole image (`resize`)."""
+
+    kind: str
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    interpolation: str = "bicubic"
+
+    def describe(self) -> dict[str, Any]:
+        """The augmentation's part of a view set's identity."""
+        described = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return described if self.kind == "crop" else {"kind": "resize", "interpolation": self.interpolation}
+
+
+def parse_augment(text: str) -> Augment:
+    """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P` with any of the three; else BadInput."""
+    kind, _, options = text.partition(":")
+    if kind == "resize" and not options:
+        return Augment("resize")
+    if kind != "crop":
+        raise BadInput(f"--augment {text!r}: expected crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5 or resize")
+    values: dict[str, Any] = {}
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        numbers = [float(number) for number in re.findall(r"\d*\.?\d+", value)]
+        if name in ("scale", "ratio") and len(numbers) == 2 and 0 < numbers[0] <= numbers[1]:
+            values[name] = (numbers[0], numbers[1])
+        elif name == "flip" and len(numbers) == 1 and 0 <= numbers[0] <= 1:
+            values[name] = numbers[0]
+        else:
+            raise BadInput(f"--augment {text!r}: {option!r} is not scale=LOW-HIGH, ratio=LOW-HIGH or flip=P")
+    if values.get("scale", (0, 1))[1] > 1:
+        raise BadInput(f"--augment {text!r}: a crop's scale is a share of the image, at most 1")
+    return Augment("crop", **values)
+
+
+class Uniform:
+    """Numbers in [0, 1) fixed by (seed, key, view), from the counter-based generator Philox 4x64 (Salmon et al. 2011).
+
+    The raw words are used: numpy fixes them for ever, its distributions it does not.
+    """
+
+    def __init__(self, seed: int, key: str, view: int) -> None:
+        digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=[0, 0, 0, view])
+
+    def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
+        """The next number, in [low, high)."""
+        return low + (high - low) * (int(self._bits.random_raw()) >> 11) * 2.0**-53
+
+
+def draw(augment: Augment, width: int, height: int, uniform: Uniform) -> tuple[Box, bool]:
+    """The crop and flip of one view of a `width` x `height` image.
+
+    As torchvision's RandomResizedCrop (Szegedy et al. 2015, arXiv:1409.4842, section 6): area uniform in `scale`,
+    log-aspect uniform in `ratio`, ten attempts, then the central crop nearest to `ratio`.
+    """
+    if augment.kind == "resize":
+        return (0, 0, width, height), False
+    flip = uniform() < augment.flip
+    for _ in range(_ATTEMPTS):
+        area = width * height * uniform(*augment.scale)
+        aspect = math.exp(uniform(math.log(augment.ratio[0]), math.log(augment.ratio[1])))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        left, top = uniform(), uniform()
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            box = (int(left * (width - crop_width + 1)), int(top * (height - crop_height + 1)), crop_width, crop_height)
+            return box, flip
+    aspect = min(max(width / height, augment.ratio[0]), augment.ratio[1])
+    crop_width, crop_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    return ((width - crop_width) // 2, (height - crop_height) // 2, max(1, crop_width), max(1, crop_height)), flip
+
+
+def render(image: Image.Image, box: Box, flip: bool, image_size: int, interpolation: str = "bicubic") -> Pixels:
+    """The `image_size` x `image_size` RGB pixels of one crop, antialiased as Pillow's resize is."""
+    left, top, width, height = box
+    method = Image.Resampling[interpolation.upper()]
+    resized = _rgb(image).resize((image_size, image_size), method, box=(left, top, left + width, top + height))
+    pixels = np.asarray(resized)
+    return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+
+
+def resize_view(image: Image.Image, image_size: int, interpolation: str = "bicubic") -> Pixels:
+    """The validation view: the whole image resized to `image_size` x `image_size`, its aspect ratio not kept."""
+    return render(image, (0, 0, *image.size), False, image_size, interpolation)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """`image` as RGB; transparent pixels on white, for a palette or alpha channel says nothing of what is behind."""
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA"):
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,55 @@
+"""The flags of `python -m extract`."""
+
+from dataclasses import dataclass
+
+DESCRIPTION = (
+    "Run a frozen teacher once over augmented data and keep what it said. --teacher and --out are enough: the rest "
+    "has defaults from the cache, the source or the teacher. The same command resumes after any interruption."
+)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What to extract, from what, to where."""
+
+    teacher: str
+    """A teacher's name (resnet101, efficientnet_lite0, run:DIR ...), or none to write the views alone."""
+    out: str
+    """The cache: a folder, made if missing, that may hold other view sets and target sets."""
+    data: str | None = None
+    """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
+    (default: the cache's only source, else imagenet)."""
+    data_dir: str | None = None
+    """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout."""
+    split: str = "train"
+    """The source's split; every split but train gets one plain resized view."""
+    limit: int | None = None
+    """Take the first N samples only."""
+    views: int | None = None
+    """Views a sample; a cache grows by views (default: as many as the view set has, else 1)."""
+    seed: int | None = None
+    """The seed of the views (default: the view set's, else 0)."""
+    augment: str | None = None
+    """crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5 or resize (default: the source's, else crop for train)."""
+    image_size: int | None = None
+    """Pixels a side of a stored view (default: the view set's, else the teacher's)."""
+    image_format: str | None = None
+    """jpeg, jpeg:QUALITY or png (default: the view set's, else jpeg, which is jpeg:95)."""
+    shard_size: int | None = None
+    """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
+    batch_size: int = 64
+    """Images in one teacher forward; a batch never crosses a shard."""
+    target: str = "logits"
+    """What to keep of the teacher's outputs: logits, pooled, or several as logits,pooled."""
+    codec: str | None = None
+    """How targets are stored: float32, float16, topk:K; one for all targets or one each, by commas (default: float16)."""
+    precision: str = "float32"
+    """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
+    weights: str | None = None
+    """The teacher's weights: a torchvision weight name, a file or a URL (.pth or .safetensors)."""
+    on_error: str = "fail"
+    """fail, or skip: leave out images that cannot be decoded and list their keys in the manifest."""
+    num_workers: int | None = None
+    """Threads that make views (default: the CPU's cores)."""
+    devices: str = "auto"
+    """auto (all GPUs, else the CPU), cpu, cuda, or N processes that share the shards."""

@@ -1,0 +1,118 @@
+"""Trained networks on disk: RUN/student.safetensors and RUN/student.json, which says how to rebuild and feed it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shards.commit import write_atomically
+from shards.errors import BadInput
+from shards.identity import canonical_json, sealed, sha256_of
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+_WEIGHTS_FILE = "student.safetensors"
+_CONFIG_FILE = "student.json"
+_MAX_CONFIG_BYTES = 16 << 20
+_MAX_CLASSES = 1 << 24
+_MAX_NUMBER = 1e6  # no mean or deviation of a pixel is near it; NaN and infinity are not below it
+MAX_SIZE = 4096
+"""The largest width, depth or image size that anything here may ask for."""
+
+
+def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, Any]) -> None:
+    """`folder` holds `network` so that `load_exported` rebuilds it bit for bit; student.json is written last.
+
+    `config` gives architecture, arguments, num_classes, image_size, mean, std and class_names; whatever else it holds
+    is kept. The format, the weights' size and SHA-256 and the document's own SHA-256 are added. Raises BadInput when
+    the network is not the one that `config` describes.
+    """
+    from safetensors.torch import save
+
+    from extract.networks.state_dict import mismatches
+
+    config = _checked({**json.loads(json.dumps(config)), "format": FORMAT}, f"{folder}: the configuration to export")
+    # a copy each, as safetensors refuses tensors that share memory
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    if phrases := mismatches(_rebuilt(config), state):
+        raise BadInput(f"{folder}: the network to export is no {config['architecture']}: {', '.join(phrases)}")
+    record = write_atomically(folder / _WEIGHTS_FILE, save(state))
+    write_atomically(folder / _CONFIG_FILE, sealed({**config, "weights": record}))
+
+
+def load_exported(run_dir: Path) -> tuple["torch.nn.Module", dict[str, Any]]:
+    """The network exported to `run_dir`, on the CPU in eval mode, and its configuration.
+
+    Raises BadInput when the run is missing, half written, altered, or of a later format.
+    """
+    from extract.networks.state_dict import load_weights, parse_state_dict
+
+    config = _read_config(run_dir / _CONFIG_FILE)
+    path = run_dir / _WEIGHTS_FILE
+    data = path.read_bytes() if path.is_file() else b""
+    if sha256_of(data) != config["weights"].get("sha256"):
+        found = f"{len(data)} bytes with another SHA-256" if path.is_file() else "no such file"
+        raise BadInput(f"{path}: expected the weights that {_CONFIG_FILE} names, found {found}; export the run again")
+    network = _rebuilt(config)
+    load_weights(network, parse_state_dict(data, str(path)), str(path), config["architecture"])
+    return network.eval(), config
+
+
+def _rebuilt(config: dict[str, Any]) -> "torch.nn.Module":
+    import torch
+
+    from extract.networks import build_network
+
+    with torch.device("meta"):  # no memory is taken until the weights are known to fit
+        return build_network(config["architecture"], config["num_classes"], **config["arguments"])
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give the folder of a run that `python -m distill` finished")
+    if path.stat().st_size > _MAX_CONFIG_BYTES:
+        raise BadInput(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes, which no {_CONFIG_FILE} is")
+    try:
+        config = json.loads(path.read_bytes())
+        held = config.pop("sha256", None) if isinstance(config, dict) else None
+        found = sha256_of(canonical_json(config))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON ({error}); export the run again") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        version = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise BadInput(f"{path}: expected format {FORMAT}, found {version!r}; install the version that wrote it")
+    if held != found:
+        raise BadInput(f"{path}: its own SHA-256 does not fit, it was altered; export the run again")
+    config = _checked(config, str(path))
+    if not isinstance(config.get("weights"), dict):
+        raise BadInput(f"{path}: weights: expected a record, found {config.get('weights')!r}; export the run again")
+    return config
+
+
+def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
+    arguments = config.get("arguments")
+    num_classes = config.get("num_classes")
+    names = config.get("class_names")
+    fits = {
+        "architecture": isinstance(config.get("architecture"), str),
+        "arguments": isinstance(arguments, dict) and not arguments.keys() & {"architecture", "num_classes"},
+        "num_classes": type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES,
+        "image_size": type(config.get("image_size")) is int and 1 <= config["image_size"] <= MAX_SIZE,
+        "mean": _is_three_numbers(config.get("mean")),
+        "std": _is_three_numbers(config.get("std")) and min(config["std"]) > 0,
+        "class_names": names is None
+        or (isinstance(names, list) and len(names) == num_classes and all(isinstance(name, str) for name in names)),
+    }
+    for field, fit in fits.items():
+        if not fit or field not in config:
+            raise BadInput(f"{where}: {field} is missing or cannot be {str(config.get(field))[:80]}")
+    return config
+
+
+def _is_three_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(number) in (int, float) and abs(number) < _MAX_NUMBER for number in value)
+    )

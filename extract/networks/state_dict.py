@@ -1,0 +1,112 @@
+"""State dicts: read from a file that may be anything, and put into the one network they fit."""
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from extract.networks import architecture_names, build_network
+from shards.errors import BadInput
+
+_WRAPPERS = ("state_dict", "model")
+_PARALLEL_PREFIX = "module."
+_COUNTER = "num_batches_tracked"
+_NUM_SHOWN = 3
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """`parse_state_dict` of the file at `path`; BadInput when there is none."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give the path of a .pth or .safetensors file")
+    return parse_state_dict(path.read_bytes(), str(path))
+
+
+def parse_state_dict(data: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file by name, on the CPU; nothing in the file is executed.
+
+    A dict wrapped as {"state_dict": ...} or {"model": ...} and names with DataParallel's "module." are unwrapped.
+    Raises BadInput, which names `where`, for anything that is no plain state dict.
+    """
+    try:
+        # the content decides, not the suffix: a safetensors file is an 8-byte length and a JSON object
+        is_safetensors = data[8:9] == b"{"
+        loaded = load(data) if is_safetensors else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise nearly any type on bytes they do not understand
+        found = _what_was_found(data, error)
+        raise BadInput(f"{where}: {found}; only plain state dicts load (weights_only)") from error
+    if isinstance(loaded, dict):
+        loaded = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), dict)), loaded)
+    if not isinstance(loaded, dict) or not loaded:
+        found = "an empty dict" if loaded == {} else f"a {type(loaded).__name__}"
+        raise BadInput(f"{where}: expected a state dict, found {found}; save model.state_dict() alone")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            found = f"{name!r} of type {type(value).__name__}"
+            raise BadInput(f"{where}: expected tensors by name, found {found}; save model.state_dict() alone")
+    prefix = _PARALLEL_PREFIX if all(name.startswith(_PARALLEL_PREFIX) for name in loaded) else ""
+    return {name.removeprefix(prefix): value for name, value in loaded.items()}
+
+
+def _what_was_found(data: bytes, error: Exception) -> str:
+    if foreign := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"found a pickle with {foreign[1]}, which may run code: save model.state_dict() alone where you trust it"
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
+    return f"found {len(data)} bytes that begin {data[:16]!r}, a truncated file or no weights at all ({reason})"
+
+
+def mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """One phrase for each way in which `state` does not fit `network`; empty when it fits.
+
+    A missing batch counter is none: old files lack it, and nothing in the evaluation of a network reads it.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
+    unexpected = [name for name in state if name not in expected]
+    misshaped = [
+        f"{name} expected {_shown(tensor)}, found {_shown(state[name])}"
+        for name, tensor in expected.items()
+        if name in state and _shown(tensor) != _shown(state[name])
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "mis-shaped": misshaped}
+    return [
+        f"{len(names)} {kind} ({', '.join(names[:_NUM_SHOWN])}{', ...' if len(names) > _NUM_SHOWN else ''})"
+        for kind, names in found.items()
+        if names
+    ]
+
+
+def _shown(tensor: Tensor) -> str:
+    # float16 weights fit a float32 network, quantised ones do not
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str, architecture: str) -> None:
+    """`network`, which may be on the meta device, holds the tensors of `state`, in its own dtypes, on the CPU.
+
+    Raises BadInput that names `where`, the first keys that do not fit, and the architectures that would.
+    """
+    if phrases := mismatches(network, state):
+        others = fitting_architectures(state)
+        hint = f"it fits {' or '.join(others)}" if others else "give the weights of that architecture"
+        raise BadInput(f"{where}: not the weights of {architecture}: {', '.join(phrases)}; {hint}")
+    tensors = {
+        name: state[name].detach().to(tensor.dtype).contiguous()
+        if name in state
+        else torch.zeros((), dtype=tensor.dtype)
+        for name, tensor in network.state_dict().items()
+    }
+    network.load_state_dict(tensors, assign=True)
+
+
+def fitting_architectures(state: Mapping[str, Tensor]) -> list[str]:
+    """The architectures of the registry, with their default arguments, that `state` fits."""
+    heads = [tensor.shape[0] for _, tensor in sorted(state.items()) if tensor.ndim == 2 and len(tensor)]
+    if not heads:
+        return []
+    with torch.device("meta"):
+        return [name for name in architecture_names() if not mismatches(build_network(name, heads[-1]), state)]

@@ -1,0 +1,152 @@
+"""Pipeline: source -> augment -> teacher -> target -> encode -> store, one shard at a time, in the order of the data.
+
+While the teacher works on one shard, threads make or read the views of the next one and a thread writes the last one.
+A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extract.normalise import normalise
+from extract.plan import TargetSetJob, ViewSetJob
+from extract.store import commit_targets
+from extract.targets import check_finite
+from extract.views import ViewShard, commit_shard, make_shard, read_shard
+from shards.progress import Progress
+
+if TYPE_CHECKING:
+    from extract.teachers.base import Teacher
+
+Place = tuple[int, int]
+
+
+@dataclass
+class Counts:
+    """What a run did."""
+
+    views: int = 0
+    teacher_forwards: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The work of one process: its share of the shards, and the settings that do not change what is stored."""
+
+    views: ViewSetJob
+    targets: list[TargetSetJob]
+    teacher: "Teacher | None"
+    device: torch.device
+    precision: str
+    batch_size: int
+    num_threads: int
+    skip_errors: bool
+    rank: int = 0
+    num_processes: int = 1
+
+    def work(self) -> list[tuple[int, int, list[TargetSetJob]]]:
+        """This process's shards that lack their tar or a target set's rows, with the target sets that lack them."""
+        no_tar = set(self.views.missing())
+        lacking = [(place, [job for job in self.targets if job.lacks(*place)]) for place in self.views.places()]
+        open_work = [(*place, jobs) for place, jobs in lacking if jobs or place in no_tar]
+        return open_work[self.rank :: self.num_processes]
+
+    def run(self) -> Counts:
+        """Every shard of `work` is committed when this returns."""
+        counts, work = Counts(), self.work()
+        total = sum(len(self.views.plan.rows(shard)) for _, shard, _ in work)
+        with (
+            Progress("extract", total) as progress,
+            ThreadPoolExecutor(self.num_threads) as pool,
+            ThreadPoolExecutor(1) as ahead,
+            ThreadPoolExecutor(1) as writer,
+        ):
+            pending: list[Future[None]] = []
+            for shard, jobs in self._views(work, pool, ahead):
+                rows = self._rows(shard, jobs, counts, progress)
+                pending.append(writer.submit(self._write, shard, rows))
+                if len(pending) > 1:
+                    pending.pop(0).result()  # an error of the writer ends the run here
+                counts.skipped += len(shard.skipped)
+                counts.views += len(shard.keys) - len(shard.skipped) if shard.packed is not None else 0
+            for future in pending:
+                future.result()
+        return counts
+
+    def _views(
+        self, work: list[tuple[int, int, list[TargetSetJob]]], pool: ThreadPoolExecutor, ahead: ThreadPoolExecutor
+    ) -> Iterator[tuple[ViewShard, list[TargetSetJob]]]:
+        """Each shard's pixels, the next one being made while the caller works on this one."""
+        no_tar = set(self.views.missing())
+
+        def pixels(view: int, shard: int) -> ViewShard:
+            if (view, shard) in no_tar:
+                return make_shard(self.views, view, shard, pool, self.skip_errors)
+            return read_shard(self.views, view, shard, pool)
+
+        futures: list[tuple[Future[ViewShard], list[TargetSetJob]]] = []
+        for view, shard, jobs in work:
+            futures.append((ahead.submit(pixels, view, shard), jobs))
+            if len(futures) > 1:
+                future, jobs = futures.pop(0)
+                yield future.result(), jobs
+        for future, jobs in futures:
+            yield future.result(), jobs
+
+    def _rows(
+        self, shard: ViewShard, jobs: list[TargetSetJob], counts: Counts, progress: Progress
+    ) -> list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]:
+        """The encoded rows of one shard for each target set; a batch never crosses the shard."""
+        kept = [row for row in range(len(shard.keys)) if row not in shard.skipped]
+        encoded: list[dict[str, list[Tensor]]] = [{} for _ in jobs]
+        errors: list[dict[str, float]] = [{} for _ in jobs]
+        for start in range(0, len(kept), self.batch_size):
+            batch = kept[start : start + self.batch_size]
+            if jobs and self.teacher is not None:
+                outputs = forward(self.teacher, torch.from_numpy(shard.pixels[batch]), self.device, self.precision)
+                counts.teacher_forwards += len(batch)
+                for position, job in enumerate(jobs):
+                    rows = outputs[job.target].float()
+                    check_finite(rows, [shard.keys[row] for row in batch], job.target)
+                    if start == 0:
+                        errors[position] = job.codec.error(rows)
+                    for name, values in job.codec.encode(rows).items():
+                        encoded[position].setdefault(name, []).append(values.to("cpu", non_blocking=True))
+            progress.advance(len(batch))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return [(job, _scatter(encoded[i], job, kept, len(shard.keys)), errors[i]) for i, job in enumerate(jobs)]
+
+    def _write(
+        self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
+    ) -> None:
+        if shard.packed is not None:
+            commit_shard(self.views, shard)
+        for job, arrays, errors in rows:
+            commit_targets(job, self.views, shard.view, shard.shard, arrays, errors)
+
+
+@torch.inference_mode()
+def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision: str) -> dict[str, Tensor]:
+    """The teacher's outputs for stored pixels (batch, height, width, 3): what extract stores, and what a live teacher says."""
+    if device.type == "cuda":
+        images = images.pin_memory().to(device, non_blocking=True)
+    inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)
+    with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+        return teacher.forward(inputs)
+
+
+def _scatter(batches: dict[str, list[Any]], job: TargetSetJob, kept: list[int], num_rows: int) -> dict[str, np.ndarray]:
+    """The batches of each array as its rows; zero at skipped rows, which no reader hands out."""
+    rows = {}
+    for name, (dtype, row_shape) in job.codec.arrays().items():
+        rows[name] = np.zeros((num_rows, *row_shape), dtype)
+        if kept:
+            rows[name][kept] = torch.cat(batches[name]).numpy()
+    return rows

@@ -1,0 +1,64 @@
+"""The registry of sources: what `--data` may name, and how it is opened. A new source is one file and one line here."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from extract.sources.base import Sample, Source
+from shards.errors import BadInput, UnknownName
+
+__all__ = ["SOURCES", "Sample", "Source", "open_source"]
+
+
+class Entry(NamedTuple):
+    """One scheme of `--data`: its module, what follows the colon ('' for nothing), whether --data_dir has a copy."""
+
+    module: str
+    argument: str
+    local_copy: bool
+
+
+SOURCES = {
+    "digits": Entry("digits", "", False),
+    "folder": Entry("folder", "PATH", False),
+    "parquet": Entry("parquet", "PATH", False),
+    "wds": Entry("wds", "PATTERN", False),
+    "hf": Entry("hf", "ID[:CONFIG]", True),
+    "imagenet": Entry("imagenet", "", True),
+    "cifar10": Entry("cifar10", "", True),
+    "cifar100": Entry("cifar100", "", True),
+}
+
+
+def open_source(data: str, split: str, data_dir: str | None = None, limit: int | None = None) -> Source:
+    """The samples of `split` of what `--data` names (SCHEME or SCHEME:PATH), the first `limit` of them if given.
+
+    Raises UnknownName for an unregistered scheme, SourceUnavailable for a hub out of reach, BadInput for the rest.
+    """
+    scheme, _, path = data.partition(":")
+    if scheme not in SOURCES:
+        there = Path(data).expanduser()
+        if there.exists():
+            raise BadInput(f"--data {data}: a path needs its scheme: write --data {_scheme_of(there)}:{data}")
+        raise UnknownName("source", scheme or data, SOURCES)
+    module, argument, local_copy = SOURCES[scheme]
+    if bool(path) != bool(argument):
+        raise BadInput(f"--data {data}: write --data {scheme}{f':{argument}' if argument else ''}")
+    if data_dir is not None and not local_copy:
+        raise BadInput(f"--data_dir {data_dir}: --data {scheme} takes none; leave it out")
+    if limit is not None and limit < 1:
+        raise BadInput(f"--limit {limit}: at least 1 is needed; leave it out to take every sample")
+    source: Source = import_module(f"extract.sources.{module}").open_split(path, split, data_dir)
+    if not source.keys:
+        raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
+    return source if limit is None else replace(source, keys=source.keys[:limit])
+
+
+def _scheme_of(path: Path) -> str:
+    """The scheme that most likely reads what is at `path`."""
+    names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
+    for scheme, suffix in (("parquet", ".parquet"), ("wds", ".tar")):
+        if any(name.endswith(suffix) for name in names):
+            return scheme
+    return "folder"

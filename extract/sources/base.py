@@ -1,0 +1,103 @@
+"""What a source is: samples in a fixed order, each with a stable key, and one function that reads one of them."""
+
+import hashlib
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from urllib.parse import quote
+
+from PIL import Image
+
+from shards.errors import BadInput
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+_MOST_CLASSES = 1_000_000
+
+# what PIL's decoders raise on damaged bytes (found by flipping and cutting files of every format above)
+_DECODE_ERRORS = (
+    *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, LookupError, TypeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One raw sample: the image is decoded, in whatever mode it was stored; label None means it has none."""
+
+    key: str
+    image: Image.Image
+    label: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The samples of one split of a dataset, in a fixed order; any number of threads may read."""
+
+    name: str  # folder-safe: lower case, [a-z0-9_.-]
+    revision: str  # changes when the content does; never depends on the path or on time
+    split: str  # the data's own split, so `validation` of a dataset that only has `test` says `test`
+    keys: Sequence[str]  # unique and tar-safe
+    class_names: tuple[str, ...] | None  # None: no labels
+    # the label and the image at one index: encoded, or decoded where nothing was encoded, or None where it is missing
+    fetch: Callable[[int], tuple[bytes | Image.Image | None, int | None]] = field(repr=False)
+    default_augment: str | None = None
+
+    def read(self, index: int) -> Sample:
+        """The sample at `index`, its pixels exactly as PIL decodes them: no mode conversion, and no EXIF rotation.
+
+        Raises BadInput with the key and the reason when the image cannot be decoded (PIL's limit against
+        decompression bombs included) or its label is not one of the classes.
+        """
+        if not 0 <= index < len(self.keys):
+            raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
+        key = self.keys[index]
+        where = f"source {self.name}: sample {key}"
+        image, label = self.fetch(index)
+        if image is None:
+            raise BadInput(f"{where} holds no image: remove it")
+        if isinstance(image, bytes):
+            try:
+                image = Image.open(BytesIO(image))
+                image.load()
+            except _DECODE_ERRORS as error:
+                reason = "not an image that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else error
+                raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error
+        if label is not None and self.class_names is not None and label >= len(self.class_names):
+            raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
+        return Sample(key, image, label)
+
+
+def tar_safe_key(text: str) -> str:
+    """`text` percent-encoded to [A-Za-z0-9_/%-], one to one: webdataset ends a key at the first dot, so '.' is %2E."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_/-]*", text):
+        return text
+    encoded = quote(text.encode("utf-8", "surrogateescape"), safe="/").replace(".", "%2E").replace("~", "%7E")
+    return "%2F" + encoded[1:] if encoded.startswith("/") else encoded
+
+
+def folder_safe_name(text: str) -> str:
+    """`text` in lower case with everything outside [a-z0-9_.-] made '-', never empty."""
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip(".-") or "unnamed"
+
+
+def content_revision(parts: Iterable[str | int | bytes]) -> str:
+    """The SHA-256 (64 hex digits) of `parts`, each under its length, so that no two lists of parts meet."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def numbered_classes(flag: str, labels: Iterable[int | None]) -> tuple[str, ...] | None:
+    """'0', '1' ... up to the largest label, for classes that are numbered but not named; None without labels."""
+    largest = max((label for label in labels if label is not None), default=-1)
+    if largest >= _MOST_CLASSES:
+        raise BadInput(
+            f"{flag}: a label is {largest}, more than {_MOST_CLASSES} classes: check the label column or member"
+        )
+    return tuple(str(label) for label in range(largest + 1)) or None

@@ -1,0 +1,79 @@
+"""Which files or folders belong to a split, told from their names."""
+
+import glob
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from shards.errors import BadInput
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+def canonical_split(name: str) -> str:
+    """`train`, `validation` or `test` for any of their names (`val` is `validation`); another name is itself."""
+    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), name)
+
+
+def choose_split(flag: str, asked: str, available: Collection[str]) -> str:
+    """The one of `available` that `asked` means: itself, its other names, then `test` if validation is asked."""
+    canonical = canonical_split(asked)
+    last_resort = SPLIT_NAMES["test"] if canonical == "validation" else ()
+    for name in (asked, *SPLIT_NAMES.get(canonical, ()), *last_resort):
+        if name in available:
+            return name
+    raise BadInput(f"{flag}: no split {asked!r}, only {', '.join(sorted(available))}: give --split one of these")
+
+
+def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the sorted files that a file, folder, glob or {a..b} finds."""
+    from braceexpand import braceexpand
+
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        root, patterns = path, [f"{glob.escape(str(path))}/**/*{suffix}"]
+    else:
+        fixed = re.split(r"[*?\[{]", str(path))[0]
+        root = Path(fixed[: fixed.rfind("/") + 1])
+        try:
+            patterns = list(braceexpand(str(path)))
+        except ValueError as error:
+            raise BadInput(f"{flag}: the braces of {path} do not match; write train-{{0..3}}{suffix}") from error
+    files: set[Path] = set()
+    for each in patterns:
+        names = glob.glob(each, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        files.update(Path(name) for name in names if name.endswith(suffix))
+        if not any(name.endswith(suffix) for name in names):
+            raise BadInput(f"{flag}: no {suffix} file is found at {each}: give a file, a folder or a quoted pattern")
+    return root, sorted(files)
+
+
+def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
+    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(_split_of(flag, file.relative_to(root)), []).append(file)
+    chosen = choose_split(flag, asked, {split or "train" for split in by_split})
+    named, unnamed = by_split.get(chosen, []), by_split.get("", []) if chosen == "train" else []
+    if named and unnamed:
+        raise BadInput(
+            f"{flag}: {named[0].name} says train and {unnamed[0].name} tells no split: give a pattern for one of them"
+        )
+    return chosen, named or unnamed
+
+
+def _split_of(flag: str, relative: Path) -> str:
+    """The split named by the file, else by the nearest folder below the root that names one, else ''."""
+    for part in (relative.name, *(folder.name for folder in relative.parents)):
+        named = {canonical_split(word) for word in re.findall("[a-z]+", part.lower())} & SPLIT_NAMES.keys()
+        if len(named) > 1:
+            raise BadInput(f"{flag}: {relative} names two splits, {' and '.join(sorted(named))}: rename it")
+        if named:
+            return named.pop()
+    return ""

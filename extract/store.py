@@ -1,0 +1,120 @@
+"""Store: rows into zarr shard objects, commits, and the manifests that are written last."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extract.plan import TargetSetJob, ViewSetJob
+from shards.commit import write_atomically, write_sealed
+from shards.identity import sha256_of_file
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, read_commit
+from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
+
+CONFIG = "extract.yaml"
+
+
+def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
+    """The zarr arrays of a target set."""
+    num_samples, shard_size = len(views.plan.keys), views.plan.shard_size
+    return [
+        ArraySpec(name, dtype, row_shape, num_samples, shard_size)
+        for name, (dtype, row_shape) in job.codec.arrays().items()
+    ]
+
+
+def begin_views(job: ViewSetJob, config: bytes) -> None:
+    """The view set's plan is on the disk: written first, never changed."""
+    if not (job.folder / PLAN).exists():
+        write_atomically(job.folder / CONFIG, config)
+        write_sealed(job.folder / PLAN, job.plan.document())
+
+
+def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
+    """The target set's zarr metadata is on the disk, for as many views as this run will commit."""
+    if not (job.folder / "zarr.json").exists():
+        write_atomically(job.folder / CONFIG, config)
+        write_atomically(job.folder / "zarr.json", group_bytes({"identity": job.identity, "target": job.target}))
+    for spec in array_specs(job, views):
+        path = job.folder / spec.name / "zarr.json"
+        content = metadata_bytes(spec.metadata(job.num_views))
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+
+
+def commit_targets(
+    job: TargetSetJob, views: ViewSetJob, view: int, shard: int, rows: dict[str, np.ndarray], errors: dict[str, float]
+) -> None:
+    """One shard's objects, one for each array, and then its commit record are on the disk."""
+    files = {}
+    for spec in array_specs(job, views):
+        relative = spec.shard_path(view, shard)
+        files[relative] = write_atomically(job.folder / relative, pack(spec, rows[spec.name]))
+    document = {"kind": "commit", "format": 1, "view": view, "shard": shard, "files": files, "codec_error": errors}
+    write_sealed(job.folder / commit_path(view, shard), document)
+
+
+def finish_views(job: ViewSetJob) -> dict[str, Any]:
+    """The view set's manifest is on the disk, the commit of the whole; every (view, shard) must be committed."""
+    files = _records(job.folder, [CONFIG, PLAN])
+    skipped: set[str] = set()
+    for place in job.places():
+        record = _committed(job.folder, *place)
+        files |= record["files"] | _records(job.folder, [commit_path(*place)])
+        skipped |= set(record["skipped"])
+    document = {
+        "kind": "viewset",
+        "format": 1,
+        "identity": job.plan.identity,
+        "num_samples": len(job.plan.keys),
+        "num_views": job.num_views,
+        "num_shards": job.plan.num_shards,
+        "shard_size": job.plan.shard_size,
+        "request": job.plan.request,
+        "class_names": job.plan.class_names,
+        "skipped": [key for key in job.plan.keys if key in skipped],
+        "files": files,
+    }
+    return _finish(job.folder / VIEWSET_MANIFEST, document)
+
+
+def finish_targets(job: TargetSetJob, views: ViewSetJob, teacher: str) -> dict[str, Any]:
+    """The target set's manifest is on the disk."""
+    specs = array_specs(job, views)
+    files = _records(job.folder, [CONFIG, "zarr.json", *(f"{spec.name}/zarr.json" for spec in specs)])
+    for place in views.places(job.num_views):
+        files |= _committed(job.folder, *place)["files"] | _records(job.folder, [commit_path(*place)])
+    document = {
+        "kind": "targetset",
+        "format": 1,
+        "identity": job.identity,
+        "teacher": teacher,
+        "target": job.target,
+        "codec": job.codec.name,
+        "codec_error": _committed(job.folder, 0, 0)["codec_error"],
+        "row_shape": list(job.row_shape),
+        "arrays": {spec.name: [spec.dtype, list(spec.row_shape)] for spec in specs},
+        "num_samples": len(views.plan.keys),
+        "num_views": job.num_views,
+        "shard_size": views.plan.shard_size,
+        "files": files,
+    }
+    return _finish(job.folder / TARGETSET_MANIFEST, document)
+
+
+def _finish(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    from shards.identity import sealed
+
+    if not path.exists() or path.read_bytes() != sealed(document):
+        write_sealed(path, document)
+    return document
+
+
+def _committed(folder: Path, view: int, shard: int) -> dict[str, Any]:
+    record = read_commit(folder, view, shard)
+    assert record is not None, f"{folder}: view {view}, shard {shard} was not committed"
+    return record
+
+
+def _records(folder: Path, names: list[str]) -> dict[str, Any]:
+    return {name: {"size": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)} for name in names}

@@ -1,0 +1,50 @@
+"""Teachers by name; naming one here is all that a new one needs.
+
+A module of this folder offers `load(spec, weights, image_size) -> Teacher`. Importing this registry does not import
+torch: the module behind a name is imported when the name is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from extract.networks import MAX_SIZE
+from shards.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    import extract.teachers.base
+
+__all__ = ["load_teacher", "teacher_names"]
+
+_MODULES = {
+    "resnet18": "torchvision_resnets",
+    "resnet34": "torchvision_resnets",
+    "resnet50": "torchvision_resnets",
+    "resnet101": "torchvision_resnets",
+    "resnet152": "torchvision_resnets",
+    "efficientnet_lite0": "efficientnet_lite0",
+    "run:DIR": "run",
+}
+
+
+def teacher_names() -> list[str]:
+    """The specs `load_teacher` knows, sorted; `run:DIR` stands for run: and a folder."""
+    return sorted(_MODULES)
+
+
+def load_teacher(
+    spec: str, weights: str | None = None, image_size: int | None = None
+) -> "extract.teachers.base.Teacher":
+    """The teacher `spec`, frozen, on the CPU; `image_size` takes the place of its own.
+
+    Raises UnknownName for an unknown spec, SourceUnavailable when its weights cannot be downloaded, BadInput when they
+    are not what the teacher needs.
+    """
+    name, colon, _ = spec.partition(":")
+    entry = f"{name}:DIR" if colon else name
+    if entry not in _MODULES:
+        raise UnknownName("teacher", spec, _MODULES)
+    if image_size is not None and not 1 <= image_size <= MAX_SIZE:
+        raise BadInput(f"--image_size: expected 1 to {MAX_SIZE} pixels, found {image_size}")
+    module = importlib.import_module(f"extract.teachers.{_MODULES[entry]}")
+    teacher: extract.teachers.base.Teacher = module.load(spec, weights, image_size)
+    return teacher

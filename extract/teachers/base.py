@@ -1,0 +1,65 @@
+"""What a teacher is: a frozen network, its own preprocessing, its named outputs and the identity of its weights."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stored view becomes the teacher's input: square pixels in [0, 1], minus mean, over std, per RGB channel."""
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass
+class Teacher:
+    """A frozen network and all that a target set's identity needs to know of it."""
+
+    name: str
+    """Safe as part of a folder's name."""
+    architecture: str
+    weights_sha256: str
+    """`sha256_of_state` of the network: the same weights have one identity in any file format."""
+    preprocessing: Preprocessing
+    outputs: dict[str, tuple[int, ...]]
+    """Each output's shape for one sample, without the batch."""
+    network: nn.Module
+    """In eval mode, no parameter requires a gradient."""
+    class_names: tuple[str, ...] | None
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Every output of `outputs`, a row a sample, for normalised images on the network's device.
+
+        The caller decides on no_grad and autocast, and thereby on the dtype.
+        """
+        outputs: dict[str, Tensor] = self.network(images)
+        return outputs
+
+
+def freeze(
+    name: str, architecture: str, network: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...] | None
+) -> Teacher:
+    """`network` as a teacher: frozen, hashed, and its outputs' shapes read off one black image."""
+    network.eval().requires_grad_(False)
+    size = preprocessing.image_size
+    outputs = {output: tuple(rows.shape[1:]) for output, rows in network(torch.zeros(1, 3, size, size)).items()}
+    weights_sha256 = sha256_of_state(network.state_dict())
+    return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names)
+
+
+def sha256_of_state(state_dict: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 over names, dtypes, shapes and raw bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name].detach().cpu()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,169 @@
+"""From a data2vec 2.0 image checkpoint to our network: which weights, under which names, checked against its cfg.
+
+Layout: fairseq 3d262bb, examples/data2vec/models: `state_dict` and `make_target_model` of data2vec2.py,
+`MaeImageClassificationModel` of mae_image_classification.py for fine-tuned files.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extract.teachers.data2vec2.image import build_image_network
+from extract.teachers.data2vec2.network import Data2Vec2
+from extract.teachers.data2vec2.settings import ImageSettings, read_image_settings
+from extract.teachers.data2vec2.unpickle import read_checkpoint
+from shards.errors import BadInput, UnknownName
+
+Tensors = dict[str, Tensor]
+
+# used in pre-training only; encoder_mask and alibi_bias are left over in older files: the official loaders drop them
+_IGNORED = re.compile(
+    r"(encoder\.decoder|shared_decoder|recon_proj)\..*|encoder\.(encoder_mask|alibi_bias)|modality_encoders\..*"
+)
+_POSITIONS = re.compile(r"encoder\.(fixed_positional_encoder\.positions|positional_encoder\.(positions|pos_embed))")
+
+
+def load_data2vec2(file: str | Path, weights: str = "student") -> Data2Vec2:
+    """The image network of a checkpoint: float32 on the CPU, eval mode, nothing requires a gradient.
+
+    weights="student" are the weights that the official feature extraction and fine-tuning use; "ema" is the averaged
+    teacher that defined the training targets, completed by the student's parts where the file keeps no average of them.
+    Pre-trained and fine-tuned files load; a fine-tuned file's classifier is left out, and it holds no "ema".
+    Raises BadInput (one line, naming the file) for anything else.
+    """
+    file = Path(file)
+    if weights not in ("student", "ema"):
+        raise UnknownName("data2vec2 weights", weights, ("student", "ema"))
+    config, tensors, ema = _parts(file, read_checkpoint(file))
+    _require_image(file, tensors)
+    tensors = _rename(tensors)
+    try:
+        settings = read_image_settings(config)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from error
+    if weights == "ema":
+        tensors = _with_ema(file, tensors, ema)
+    _check_depths(file, settings, tensors)
+    return _fill(file, settings, tensors)
+
+
+def _parts(file: Path, content: dict[str, Any]) -> tuple[dict[str, Any], Tensors, dict[str, Any]]:
+    """The pre-training cfg, the tensors by pre-training name and `_ema`, of a pre-trained or a fine-tuned file."""
+    config, model = content["cfg"], content.get("model")
+    if not isinstance(model, dict) or not isinstance(config, dict):
+        keys = ", ".join(map(str, list(content)[:8]))
+        raise BadInput(f"{file}: expected a fairseq checkpoint with 'cfg' and 'model', found the keys {keys}")
+    model = {str(key): value for key, value in model.items()}
+    if any(key.startswith("model.modality_encoders.") for key in model):
+        # the classifier's own head.* and fc_norm.* do not start with model.
+        model = {key.removeprefix("model."): value for key, value in model.items() if key.startswith("model.")}
+        own = config.get("model")
+        config = own.get("pretrained_model_args") if isinstance(own, dict) else None
+        if not isinstance(config, dict):
+            raise BadInput(
+                f"{file}: a fine-tuned file without cfg.model.pretrained_model_args; give the pre-trained file"
+            )
+    ema = model.get("_ema")
+    return config, _only_tensors(file, model), _only_tensors(file, ema) if isinstance(ema, dict) else {}
+
+
+def _only_tensors(file: Path, model: dict[str, Any]) -> Tensors:
+    tensors = {key: value for key, value in model.items() if isinstance(value, Tensor)}
+    for key, tensor in tensors.items():
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        # a stride of 0 lets a small file declare a tensor of any size
+        if not dense or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise BadInput(f"{file}: tensor {key!r:.80} is not stored as it is declared; download the file again")
+    return tensors
+
+
+def _require_image(file: Path, tensors: Tensors) -> None:
+    modalities = sorted({key.split(".")[1] for key in tensors if key.startswith("modality_encoders.")})
+    if "IMAGE" in modalities:
+        return
+    if modalities:
+        raise BadInput(
+            f"{file}: expected a data2vec 2.0 image checkpoint, found one for {' and '.join(modalities).lower()}; "
+            "give an image one, for example base_imagenet.pt"
+        )
+    raise BadInput(
+        f"{file}: expected a data2vec 2.0 checkpoint (tensors named modality_encoders.IMAGE.*), "
+        f"found {len(tensors)} tensors such as {next(iter(tensors), None)!r:.80}; give for example base_imagenet.pt"
+    )
+
+
+def _rename(tensors: Tensors) -> Tensors:
+    """Our names for fairseq's, without what only pre-training needs; older files' positions and scales as today's."""
+    renamed = {}
+    for key, tensor in tensors.items():
+        key = re.sub(r"^modality_encoders\.IMAGE\.", "encoder.", key)
+        if _IGNORED.fullmatch(key):
+            continue
+        key = "encoder.positions" if _POSITIONS.fullmatch(key) else key
+        renamed[key] = tensor[None] if key == "encoder.alibi_scale" and tensor.dim() == 4 else tensor
+    return renamed
+
+
+def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
+    """The student's tensors, overlaid with the averaged ones: of all parts or (`ema_encoder_only`) of the blocks."""
+    if not ema:
+        raise BadInput(f"{file}: weights='ema' was asked for, but the file holds no '_ema'; take weights='student'")
+    if all(key[0].isdigit() for key in ema):
+        ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
+    ema = _rename(ema)
+    without = sorted(key for key in student if key.startswith("blocks.") and key not in ema)
+    if without:
+        raise BadInput(f"{file}: '_ema' lacks {_shown(without)} of the shared blocks; take weights='student'")
+    return {**student, **ema}
+
+
+def _check_depths(file: Path, settings: ImageSettings, tensors: Tensors) -> None:
+    """Blocks are counted: the released files' depths are known not to follow the published yaml files."""
+    for name, prefix, expected in (
+        ("depth", "blocks", settings.depth),
+        ("modalities.image.prenet_depth", "encoder.context_encoder.blocks", settings.prenet_depth),
+    ):
+        pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+        found = {int(match[1]) for match in map(pattern.match, tensors) if match}
+        if len(found) != expected or found != set(range(len(found))):
+            raise BadInput(
+                f"{file}: cfg.model.{name} is {expected}, but the file holds {len(found)} blocks named {prefix}.N; "
+                "it was altered or mixed up: download it again"
+            )
+
+
+def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
+    with torch.device("meta"):  # no memory before the shapes are known to be those of the file
+        network = build_image_network(settings)
+    expected = network.state_dict()
+    positions = tensors.get("encoder.positions")
+    if (
+        positions is not None
+        and "encoder.positions" in expected
+        and positions.shape != expected["encoder.positions"].shape
+    ):
+        raise BadInput(
+            f"{file}: cfg's input_size {settings.input_size} and patch_size {settings.patch_size} make "
+            f"positions {tuple(expected['encoder.positions'].shape)}, but the stored positions are "
+            f"{tuple(positions.shape)}; give a file whose cfg and positions agree"
+        )
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unexpected:
+        raise BadInput(
+            f"{file}: not the tensors its cfg asks for: missing {_shown(missing)}, unexpected {_shown(unexpected)}"
+        )
+    for key, tensor in tensors.items():
+        if tensor.shape != expected[key].shape:
+            raise BadInput(
+                f"{file}: tensor {key} should be {tuple(expected[key].shape)} by its cfg, found {tuple(tensor.shape)}"
+            )
+    copies = {key: tensor.to(torch.float32, copy=True).contiguous() for key, tensor in tensors.items()}
+    network.load_state_dict(copies, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _shown(keys: list[str]) -> str:
+    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"

@@ -1,0 +1,24 @@
+"""A network trained here before as a teacher: `run:DIR`, the folder of a finished `python -m distill`."""
+
+import re
+from pathlib import Path
+
+from extract.networks import load_exported
+from extract.teachers.base import Preprocessing, Teacher, freeze
+from shards.errors import BadInput
+
+
+def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+    """The network exported to the folder behind `run:`, with the preprocessing it was trained with."""
+    if weights is not None:
+        raise BadInput(f"--weights {weights}: {spec} brings its own weights; drop --weights")
+    folder = spec.partition(":")[2]
+    if not folder:
+        raise BadInput("--teacher run: names no folder; give --teacher run:DIR, the folder of a finished run")
+    run_dir = Path(folder).expanduser().resolve()
+    network, config = load_exported(run_dir)
+    size = image_size or config["image_size"]
+    mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (config["mean"], config["std"]))
+    class_names = None if config["class_names"] is None else tuple(config["class_names"])
+    name = re.sub(r"[^a-z0-9_.-]+", "-", f"run-{run_dir.name.lower()}").strip("-.")
+    return freeze(name, config["architecture"], network, Preprocessing(size, mean, std), class_names)

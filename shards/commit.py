@@ -1,0 +1,75 @@
+"""Commit: a file appears whole or not at all, whatever kills the process (temp file, fsync, rename, fsync folder)."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.errors import BadInput
+from shards.identity import sealed, sha256_of
+
+TEMPORARY_PREFIX = ".partial-"
+
+
+def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[str, Any]:
+    """`path` holds exactly `data`, durably, when this returns; until then it is absent or what it was before.
+
+    Returns the file's record, {"size": bytes, "sha256": hex}. Written with one call: a file written in small pieces
+    reads back at half the speed from the page cache.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # os.write and os.fsync name no file; the user needs one
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return {"size": len(memoryview(data)), "sha256": sha256_of(data)}
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """Write `document`, sealed with its own hash; returns the file's record."""
+    return write_atomically(path, sealed(document))
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in `folder` are on the disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """No temporary file of a killed run is left under `folder`."""
+    for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        leftover.unlink()
+
+
+@contextlib.contextmanager
+def writing(cache: Path, alone: bool = True) -> Iterator[None]:
+    """This process, with the children it starts (`alone` False), is the only writer of `cache` while the block runs."""
+    if not alone:
+        yield
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{cache}: another extract is writing here; wait for it, or give another --out") from None
+        yield

@@ -1,0 +1,83 @@
+"""Identity: what a stored byte means, as a JSON document with one SHA-256; and documents sealed by their own hash."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.errors import Damaged
+
+FORMAT_VERSION = 1
+MAX_DOCUMENT_BYTES = 2 << 30
+"""A manifest, plan or commit record larger than this is refused before it is parsed."""
+
+_READ_BYTES = 8 << 20
+
+
+def canonical_json(document: Any) -> bytes:
+    """The one byte string for `document`: sorted keys, no spaces, ASCII, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def sha256_of(data: bytes | bytearray | memoryview) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex SHA-256 of the file at `path`, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """Hex SHA-256 of an identity; its first 8 digits name the folder."""
+    return sha256_of(canonical_json(identity))
+
+
+def sealed(document: dict[str, Any]) -> bytes:
+    """`document` as JSON with its own SHA-256 in the field `sha256`, one key a line so that people can read it."""
+    body = {**document, "sha256": sha256_of(canonical_json(document))}
+    lines = [f"{json.dumps(key)}: {canonical_json(body[key]).decode()}" for key in sorted(body)]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def unsealed(path: Path, kind: str) -> dict[str, Any]:
+    """The sealed document of `kind` at `path`, its own hash checked.
+
+    Raises Damaged when it is missing, too large, no JSON, of another kind or format version, or altered.
+    """
+    try:
+        if path.stat().st_size > MAX_DOCUMENT_BYTES:
+            raise Damaged(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, which no {kind} is")
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise Damaged(f"{path}: missing; run the extract command again to write it") from None
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: not JSON ({error}); restore it from a copy or remove and extract again") from None
+    held = document.pop("sha256", None) if isinstance(document, dict) else None
+    if held is None or held != sha256_of(canonical_json(document)):
+        raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: restore it or remove and extract again")
+    if document.get("kind") != kind:
+        raise Damaged(f"{path}: expected a {kind}, found {document.get('kind')!r}")
+    if document.get("format") != FORMAT_VERSION:
+        raise Damaged(f"{path}: format version {document.get('format')!r}; this version of teacher-shards reads 1")
+    return document
+
+
+def differences(held: Any, asked: Any, prefix: str = "") -> Iterator[str]:
+    """One phrase for each field in which two identities differ, its value in the cache and the value asked for."""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        for field in sorted(held.keys() | asked.keys()):
+            yield from differences(held.get(field), asked.get(field), f"{prefix}.{field}" if prefix else field)
+    elif held != asked:
+        yield f"{prefix}: the cache has {_shown(held)}, asked for {_shown(asked)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

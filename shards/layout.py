@@ -1,0 +1,132 @@
+"""Layout: where everything lies in a cache, and the documents that say so (DESIGN, "On disk, version 1")."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shards.errors import BadInput, Damaged, Incomplete
+from shards.identity import identity_hash, unsealed
+
+VIEWSET_MANIFEST = "viewset.json"
+TARGETSET_MANIFEST = "targetset.json"
+PLAN = "plan.json"
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The path of `relative` under `root`; Damaged if it is absolute, climbs out, or passes through a link."""
+    parts = PurePosixPath(relative).parts
+    if not parts or relative.startswith("/") or ".." in parts or "\\" in relative or "\0" in relative:
+        raise Damaged(f"{root}: the path {relative!r} leads outside the cache; do not use this cache")
+    path = root
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise Damaged(f"{path}: is a link; a cache holds plain files only: copy the file here instead")
+    return path
+
+
+def viewset_name(source: str, split: str, identity: dict[str, Any]) -> str:
+    """The folder name of a view set: source, split and the first 8 hex digits of its identity."""
+    return f"{source}-{split}-{identity_hash(identity)[:8]}"
+
+
+def targetset_name(teacher: str, target: str, codec: str, identity: dict[str, Any]) -> str:
+    """The folder name of a target set: teacher, target, codec and the first 8 hex digits of its identity."""
+    return f"{teacher}-{target}-{codec.replace(':', '')}-{identity_hash(identity)[:8]}"
+
+
+def shard_name(view: int, shard: int) -> str:
+    """The name of one shard, without its ending: v00-00000 is view 0, shard 0."""
+    return f"v{view:02d}-{shard:05d}"
+
+
+def tar_path(view: int, shard: int) -> str:
+    """The path of a shard's tar, relative to its view set."""
+    return f"views/{shard_name(view, shard)}.tar"
+
+
+def commit_path(view: int, shard: int) -> str:
+    """The path of a shard's commit record, relative to its view set or target set."""
+    return f"commits/{shard_name(view, shard)}.json"
+
+
+def read_commit(folder: Path, view: int, shard: int) -> dict[str, Any] | None:
+    """The commit record of one shard, or None when the shard was not committed."""
+    path = inside(folder, commit_path(view, shard))
+    if not path.exists():
+        return None
+    record = unsealed(path, "commit")
+    if (record["view"], record["shard"]) != (view, shard):
+        raise Damaged(f"{path}: is the commit of {shard_name(record['view'], record['shard'])}; shards were swapped")
+    return record
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which sample lies in which shard: the keys in order, cut into shards of `shard_size` rows."""
+
+    keys: list[str]
+    shard_size: int
+    identity: dict[str, Any]
+    class_names: list[str] | None
+    request: dict[str, Any]
+    """--data, --data_dir and --limit as they were given: where the source was, not part of the identity."""
+
+    @classmethod
+    def read(cls, viewset: Path) -> "Plan":
+        """The plan of the view set in the folder `viewset`."""
+        document = unsealed(inside(viewset, PLAN), "plan")
+        fields = ("keys", "shard_size", "identity", "class_names", "request")
+        return cls(**{field: document[field] for field in fields})
+
+    def document(self) -> dict[str, Any]:
+        """The plan as it is sealed on disk."""
+        return {
+            "kind": "plan",
+            "format": 1,
+            "keys": self.keys,
+            "shard_size": self.shard_size,
+            "identity": self.identity,
+            "class_names": self.class_names,
+            "request": self.request,
+        }
+
+    @property
+    def num_shards(self) -> int:
+        """Shards in each view."""
+        return -(-len(self.keys) // self.shard_size)
+
+    def rows(self, shard: int) -> range:
+        """The samples of one shard, as indices into `keys`."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self.keys)))
+
+
+def viewset_folders(cache: Path) -> Iterator[Path]:
+    """The folders of `cache` that hold a view set, whole or half written."""
+    if not cache.is_dir():
+        raise BadInput(f"{cache}: no such folder; python -m extract --out {cache} writes a cache there")
+    for folder in sorted(cache.iterdir()):
+        if folder.is_dir() and not folder.is_symlink() and (folder / PLAN).exists():
+            yield folder
+
+
+def targetset_folders(viewset: Path) -> Iterator[Path]:
+    """The folders of a view set that hold a target set, whole or half written."""
+    targets = viewset / "targets"
+    if targets.is_dir():
+        yield from (folder for folder in sorted(targets.iterdir()) if folder.is_dir() and not folder.is_symlink())
+
+
+def read_viewset_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole view set; Incomplete while it is half written."""
+    if not (folder / VIEWSET_MANIFEST).exists() and (folder / PLAN).exists():
+        raise Incomplete(f"{folder}: half written (no {VIEWSET_MANIFEST}); run the same extract command to finish it")
+    return unsealed(inside(folder, VIEWSET_MANIFEST), "viewset")
+
+
+def read_targetset_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole target set; Incomplete while it is half written."""
+    if not (folder / TARGETSET_MANIFEST).exists():
+        raise Incomplete(f"{folder}: half written (no {TARGETSET_MANIFEST}); run the same extract command to finish it")
+    return unsealed(inside(folder, TARGETSET_MANIFEST), "targetset")

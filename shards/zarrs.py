@@ -1,0 +1,173 @@
+"""Zarr v3 arrays of a target set: their metadata, one shard object as one write, and the same object mapped for reading.
+
+A shard object is its inner chunks one after the other, each followed by its crc32c, then the index: little-endian
+uint64 (offset, size) a chunk, and the index's own crc32c (zarr v3 specification, "sharding-indexed" codec 1.0).
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import crc32c
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from shards.errors import Damaged
+
+MAX_ROW_BYTES = 256 << 20
+MAX_ROWS = 1 << 40
+CHUNK_BYTES = 5 << 20
+_CRC_BYTES = 4
+_ABSENT = np.uint64(2**64 - 1)
+DTYPES = ("float16", "float32", "int8", "uint8", "uint16", "int32", "uint32", "int64")
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One zarr array of a target set: shape (views, samples, *row_shape), one shard object a (view, shard)."""
+
+    name: str
+    dtype: str
+    row_shape: tuple[int, ...]
+    num_samples: int
+    shard_size: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise Damaged(f"array {self.name!r} has the data type {self.dtype!r}; known are {', '.join(DTYPES)}")
+        sizes = (*self.row_shape, self.num_samples, self.shard_size)
+        if any(size < 1 for size in sizes) or max(self.num_samples, self.shard_size) > MAX_ROWS:
+            raise Damaged(f"array {self.name!r} has the absurd shape {sizes}")
+        if self.row_bytes > MAX_ROW_BYTES:
+            raise Damaged(f"array {self.name!r} has rows of {self.row_bytes} bytes; at most {MAX_ROW_BYTES} are read")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one sample's row."""
+        return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of an inner chunk: the largest divisor of the shard size that keeps a chunk under 5 MiB.
+
+        16 rows of 197 x 768 float16; small outputs (logits) have the whole shard as one chunk.
+        """
+        limit = max(1, CHUNK_BYTES // self.row_bytes)
+        return max(rows for rows in range(1, min(limit, self.shard_size) + 1) if self.shard_size % rows == 0)
+
+    @property
+    def num_chunks(self) -> int:
+        """Inner chunks of a whole shard."""
+        return self.shard_size // self.chunk_rows
+
+    def shard_path(self, view: int, shard: int) -> str:
+        """The shard object's path relative to the target set."""
+        return f"{self.name}/c/{view}/{shard}" + "/0" * len(self.row_shape)
+
+    def metadata(self, num_views: int) -> dict[str, Any]:
+        """The array's zarr.json: sharded, little-endian, crc32c a chunk, no compression."""
+        little = (
+            {"name": "bytes", "configuration": {"endian": "little"}}
+            if np.dtype(self.dtype).itemsize > 1
+            else {"name": "bytes"}
+        )
+        inner = {
+            "chunk_shape": [1, self.chunk_rows, *self.row_shape],
+            "codecs": [little, {"name": "crc32c"}],
+            "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [num_views, self.num_samples, *self.row_shape],
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, self.shard_size, *self.row_shape]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": [{"name": "sharding_indexed", "configuration": inner}],
+            "attributes": {},
+            "storage_transformers": [],
+        }
+
+
+def metadata_bytes(metadata: dict[str, Any]) -> bytes:
+    """A zarr.json document as bytes; equal metadata gives equal bytes."""
+    return (json.dumps(metadata, indent=1) + "\n").encode()
+
+
+def group_bytes(attributes: dict[str, Any]) -> bytes:
+    """The zarr.json of a target set's group."""
+    return metadata_bytes({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
+    """The shard object that holds `rows` (the last shard may be short: its last chunk is padded with zeros)."""
+    if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype) or not 0 < len(rows) <= spec.shard_size:
+        raise ValueError(f"array {spec.name}: got {rows.dtype} {rows.shape}, expected {spec.dtype} {spec.row_shape}")
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    chunk_bytes = spec.chunk_rows * spec.row_bytes
+    used = -(-len(rows) // spec.chunk_rows)
+    body = np.zeros((used, chunk_bytes + _CRC_BYTES), np.uint8)
+    index = np.full((spec.num_chunks, 2), _ABSENT, "<u8")
+    for chunk in range(used):
+        part = flat[chunk * spec.chunk_rows : (chunk + 1) * spec.chunk_rows].reshape(-1)
+        body[chunk, : len(part)] = part
+        checksum = crc32c.crc32c(body[chunk, :chunk_bytes])
+        body[chunk, chunk_bytes:] = np.frombuffer(checksum.to_bytes(_CRC_BYTES, "little"), np.uint8)
+        index[chunk] = (chunk * (chunk_bytes + _CRC_BYTES), chunk_bytes + _CRC_BYTES)
+    packed = bytearray(memoryview(body).cast("B"))
+    packed += index.tobytes()
+    packed += crc32c.crc32c(index.tobytes()).to_bytes(_CRC_BYTES, "little")
+    return packed
+
+
+class MappedShard:
+    """One uncompressed shard object in memory by mapping; `gather` copies rows out of it."""
+
+    def __init__(self, path: Path, spec: ArraySpec, num_rows: int) -> None:
+        self.spec = spec
+        self.num_rows = num_rows
+        index_bytes = spec.num_chunks * 16
+        self._data = np.memmap(path, np.uint8, mode="r")
+        if len(self._data) < index_bytes + _CRC_BYTES:
+            raise Damaged(f"{path}: {len(self._data)} bytes are too few for its index; python -m shards verify")
+        tail = self._data[-index_bytes - _CRC_BYTES :]
+        index = np.frombuffer(tail[:index_bytes].tobytes(), "<u8").reshape(-1, 2)
+        if crc32c.crc32c(tail[:index_bytes]).to_bytes(_CRC_BYTES, "little") != tail[index_bytes:].tobytes():
+            raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
+        chunk_bytes = spec.chunk_rows * spec.row_bytes
+        self._chunks: list[UInt8[np.ndarray, "chunk_rows row_bytes"]] = []
+        for offset, size in index[: -(-num_rows // spec.chunk_rows)].tolist():
+            if size != chunk_bytes + _CRC_BYTES or offset + size > len(self._data) - len(tail):
+                raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
+            chunk = self._data[offset : offset + chunk_bytes].reshape(spec.chunk_rows, spec.row_bytes)
+            self._chunks.append(np.asarray(chunk))
+
+    def gather(self, rows: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
+        """Copy the given rows (ascending) into `out`, with one call a chunk: no loop over small rows holds the GIL."""
+        chunk_rows = self.spec.chunk_rows
+        if len(self._chunks) == 1:
+            _take(self._chunks[0], rows, out)
+            return
+        chunks = rows // chunk_rows
+        starts = np.flatnonzero(np.diff(chunks, prepend=-1))
+        stops = [*starts[1:].tolist(), len(rows)]
+        for start, stop in zip(starts.tolist(), stops, strict=True):
+            chunk = int(chunks[start])
+            _take(self._chunks[chunk], rows[start:stop] - chunk * chunk_rows, out[start:stop])
+
+
+def _take(
+    chunk: UInt8[np.ndarray, "chunk_rows row_bytes"],
+    rows: Int[np.ndarray, " count"],
+    out: UInt8[np.ndarray, "count row_bytes"],
+) -> None:
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1:
+        out[:] = chunk[first : last + 1]  # rows that follow each other are one copy
+    else:
+        # mode="clip" because the default mode copies through a buffer; the caller has checked the bounds
+        np.take(chunk, rows, axis=0, out=out, mode="clip")

