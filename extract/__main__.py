@@ -14,7 +14,8 @@ from shards.errors import BadInput, run_command
 
 if TYPE_CHECKING:
     from extract.pipeline import Counts
-    from extract.plan import TargetSetJob, ViewSetJob
+    from extract.plan import ViewSetJob
+    from extract.plan_targets import TargetSetJob
 
 MACHINE_SETTINGS = ("out", "num_workers", "devices", "batch_size")
 """Left out of the saved configuration: they differ between machines and change no stored byte."""
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     from extract import launch
     from extract.pipeline import Extraction
-    from extract.plan import held_viewset, plan_targets, plan_views
+    from extract.plan import held_viewset, plan_views
+    from extract.plan_targets import plan_targets
     from extract.views import default_threads
     from shards.commit import writing
 

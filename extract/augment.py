@@ -34,6 +34,12 @@ class Augment:
         described = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return described if self.kind == "crop" else {"kind": "resize", "interpolation": self.interpolation}
 
+    @classmethod
+    def from_description(cls, described: dict[str, Any]) -> "Augment":
+        """The augmentation that an identity describes."""
+        values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in described.items()}
+        return cls(**values)
+
 
 def parse_augment(text: str) -> Augment:
     """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P` with any of the three; else BadInput."""

@@ -42,7 +42,7 @@ class ExtractConfig:
     target: str = "logits"
     """What to keep of the teacher's outputs: logits, pooled, or several as logits,pooled."""
     codec: str | None = None
-    """How targets are stored: float32, float16, topk:K; one for all targets or one each, by commas (default: float16)."""
+    """How targets are stored: float32, float16 or topk:K, for all targets or one each, by commas (default: float16)."""
     precision: str = "float32"
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None

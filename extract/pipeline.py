@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from extract.normalise import normalise
-from extract.plan import TargetSetJob, ViewSetJob
+from extract.plan import ViewSetJob
+from extract.plan_targets import TargetSetJob
 from extract.store import commit_targets
 from extract.targets import check_finite
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
@@ -53,9 +54,10 @@ class Extraction:
     def work(self) -> list[tuple[int, int, list[TargetSetJob]]]:
         """This process's shards that lack their tar or a target set's rows, with the target sets that lack them."""
         no_tar = set(self.views.missing())
-        lacking = [(place, [job for job in self.targets if job.lacks(*place)]) for place in self.views.places()]
-        open_work = [(*place, jobs) for place, jobs in lacking if jobs or place in no_tar]
-        return open_work[self.rank :: self.num_processes]
+        # by place and not by what is missing, which changes while other processes work
+        mine = list(self.views.places())[self.rank :: self.num_processes]
+        lacking = [(place, [job for job in self.targets if job.lacks(*place)]) for place in mine]
+        return [(*place, jobs) for place, jobs in lacking if jobs or place in no_tar]
 
     def run(self) -> Counts:
         """Every shard of `work` is committed when this returns."""
@@ -134,7 +136,7 @@ class Extraction:
 
 @torch.inference_mode()
 def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision: str) -> dict[str, Tensor]:
-    """The teacher's outputs for stored pixels (batch, height, width, 3): what extract stores, and what a live teacher says."""
+    """The teacher's outputs for stored pixels (batch, height, width, 3), as extract stores them and as a live one says."""
     if device.type == "cuda":
         images = images.pin_memory().to(device, non_blocking=True)
     inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)

@@ -1,37 +1,32 @@
-"""Plan: what a command line means here: which view set, which target sets, and what the cache already holds of them."""
+"""Plan: which view set a command line means here, and what the cache already holds of it."""
 
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.augment import Augment, parse_augment
 from extract.config import ExtractConfig
 from extract.sources import open_source
-from shards.errors import BadInput, IdentityMismatch, SourceUnavailable
-from shards.identity import canonical_json, differences, identity_hash, sha256_of
+from shards.errors import BadInput, IdentityMismatch
+from shards.identity import differences, sha256_of
 from shards.images import parse_image_format
 from shards.layout import (
-    TARGETSET_MANIFEST,
+    PLAN,
     VIEWSET_MANIFEST,
     Plan,
     read_commit,
-    read_targetset_manifest,
     read_viewset_manifest,
-    targetset_folders,
-    targetset_name,
     viewset_folders,
     viewset_name,
 )
 
 if TYPE_CHECKING:
     from extract.sources.base import Source
-    from extract.teachers.base import Teacher
-    from shards.codecs.base import Codec
 
 DEFAULT_SHARD_SIZE = 512
+MAX_SHARD_SIZE = 1 << 20
 DEFAULT_SOURCE = "imagenet"
 
 
@@ -42,171 +37,116 @@ class ViewSetJob:
     folder: Path
     plan: Plan
     num_views: int
+    """Views that the view set will have."""
+    asked_views: int
+    """Views that the target sets of this run need."""
     source: "Source | None"
     """None where every view asked for is stored already and the source could not be opened."""
     augment: Augment
-
-    def missing(self) -> list[tuple[int, int]]:
-        """The shards whose tar is not committed."""
-        return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
         """Every (view, shard) of the first `num_views` views, in the order they are made."""
         views = range(self.num_views if num_views is None else num_views)
         yield from ((view, shard) for view in views for shard in range(self.plan.num_shards))
 
-
-@dataclass(frozen=True)
-class TargetSetJob:
-    """A target set to write, finish or grow."""
-
-    folder: Path
-    identity: dict[str, Any]
-    target: str
-    codec: "Codec"
-    row_shape: tuple[int, ...]
-    num_views: int
-
-    def lacks(self, view: int, shard: int) -> bool:
-        """Whether this target set should have the rows of one shard and does not."""
-        return view < self.num_views and read_commit(self.folder, view, shard) is None
+    def missing(self) -> list[tuple[int, int]]:
+        """The shards whose tar is not committed."""
+        return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
 
 def held_viewset(config: ExtractConfig) -> tuple[ExtractConfig, Path | None]:
-    """The view set of the cache that `config` speaks of, if any, and `config` with data, data_dir and limit filled in."""
+    """The view set of the cache that `config` speaks of, if any, and `config` with data, data_dir and limit filled."""
     cache = Path(config.out)
     held = {folder: Plan.read(folder) for folder in viewset_folders(cache)} if cache.is_dir() else {}
     if config.data is None:
         names = sorted({plan.request["data"] for plan in held.values()})
         if len(names) > 1:
             raise BadInput(f"--data: the cache {cache} holds several sources ({', '.join(names)}); name one")
-        requests = [plan.request for plan in held.values()] or [{"data": DEFAULT_SOURCE}]
-        given = {"data_dir": config.data_dir, "limit": config.limit}
-        same_split = [plan.request for plan in held.values() if plan.identity["split"] == config.split]
-        request = (same_split or requests)[0]
-        config = replace(config, data=request["data"])
-        if same_split:
-            config = replace(config, **{name: given[name] or request[name] for name in given})
-        elif config.data_dir is None:
-            config = replace(config, data_dir=request.get("data_dir"))
-    found = [
-        folder
-        for folder, plan in held.items()
-        if plan.request["data"] == config.data and plan.identity["split"] == config.split
-    ]
+        config = replace(config, data=names[0] if names else DEFAULT_SOURCE)
+    same_data = {folder: plan for folder, plan in held.items() if plan.request["data"] == config.data}
+    for plan in same_data.values():
+        config = replace(config, data_dir=config.data_dir or plan.request["data_dir"])
+    # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
+    found = [folder for folder, plan in same_data.items() if config.split in (plan.request["split"], _split(plan))]
     if len(found) > 1:
         raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
-    return config, found[0] if found else None
+    if not found:
+        return config, None
+    return replace(config, limit=config.limit or held[found[0]].request["limit"]), found[0]
+
+
+def _split(plan: Plan) -> str:
+    return str(plan.identity["split"])
 
 
 def plan_views(config: ExtractConfig, folder: Path | None, teacher_image_size: int | None) -> ViewSetJob:
     """The view set that `config` asks for; IdentityMismatch where the one in the cache (`folder`) is another."""
     held = Plan.read(folder) if folder else None
-    identity = dict(held.identity) if held else {}
     whole_views = read_viewset_manifest(folder)["num_views"] if folder and (folder / VIEWSET_MANIFEST).exists() else 0
-    num_views = config.views or max(1, whole_views)
-    source = _open(config, needed=num_views > whole_views)
+    asked_views = config.views or max(1, whole_views)
+    source = _open(config, needed=asked_views > whole_views)
+    identity, augment = _identity(config, held, source, teacher_image_size)
+    if asked_views > 1 and augment.kind == "resize":
+        raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --augment crop, or 1 view")
+    if folder is None:
+        folder = Path(config.out) / viewset_name(identity["source"], identity["split"], identity)
+        held = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
+    if held is None:
+        assert source is not None
+        held = _new_plan(config, source, identity)
+    if held.identity != identity:
+        found = "; ".join(differences(held.identity, identity))
+        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
+        raise IdentityMismatch(f"{folder} is another view set of this source and split: {found}; {remedy}")
+    if config.shard_size not in (None, held.shard_size):
+        raise IdentityMismatch(
+            f"--shard_size {config.shard_size}: the plan in {folder} has {held.shard_size} and stays"
+        )
+    return ViewSetJob(folder, held, max(asked_views, whole_views), asked_views, source, augment)
+
+
+def _identity(
+    config: ExtractConfig, held: Plan | None, source: "Source | None", teacher_image_size: int | None
+) -> tuple[dict[str, Any], Augment]:
+    """What is asked for: flags first, then what the cache holds, then the source's and the teacher's defaults."""
+    identity = dict(held.identity) if held else {}
     default = "crop" if config.split == "train" else "resize"
     if source is not None:
-        if config.split == "train":
-            default = source.default_augment or default
+        default = (source.default_augment or default) if config.split == "train" else default
         identity |= {"source": source.name, "revision": source.revision, "split": source.split}
         identity |= {"keys": sha256_of("\n".join(source.keys).encode()), "num_samples": len(source.keys)}
-    augment = Augment(**_tuples(held.identity["augment"])) if held and not config.augment else None
-    augment = augment or parse_augment(config.augment or default)
-    image_format = parse_image_format(config.image_format) if config.image_format else identity.get("image_format")
+    if held and not config.augment:
+        augment = Augment.from_description(held.identity["augment"])
+    else:
+        augment = parse_augment(config.augment or default)
     seed = config.seed if config.seed is not None else identity.get("seed") or 0
+    image_format = parse_image_format(config.image_format or "jpeg")
     identity |= {
         "format": 1,
         "augment": augment.describe(),
-        "seed": seed if augment.kind == "crop" else None,
+        "seed": seed if augment.kind == "crop" else None,  # a plain resize draws nothing
         "image_size": config.image_size or identity.get("image_size") or teacher_image_size or 224,
-        "image_format": image_format or parse_image_format("jpeg"),
+        "image_format": image_format if config.image_format or not held else held.identity["image_format"],
     }
-    if num_views > 1 and augment.kind == "resize":
-        raise BadInput(
-            f"--views {num_views}: the views of a plain resize are all alike; give --augment crop, or 1 view"
-        )
-    _refuse_mismatch(held, identity, folder)
-    if held and config.shard_size not in (None, held.shard_size):
-        raise IdentityMismatch(
-            f"--shard_size {config.shard_size}: the plan in {folder} has {held.shard_size} and is kept"
-        )
-    if held is None:
-        assert source is not None
-        if not source.keys:
-            raise BadInput(f"--data {config.data}: no samples in split {config.split}")
-        request = {"data": config.data, "data_dir": config.data_dir, "limit": config.limit}
-        names = list(source.class_names) if source.class_names is not None else None
-        shard_size = min(config.shard_size or DEFAULT_SHARD_SIZE, 1 << 20)
-        held = Plan(list(source.keys), shard_size, identity, names, request)
-        folder = Path(config.out) / viewset_name(identity["source"], identity["split"], identity)
-    assert folder is not None
-    return ViewSetJob(folder, held, max(num_views, whole_views), source, augment)
+    return identity, augment
+
+
+def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any]) -> Plan:
+    if not source.keys:
+        raise BadInput(f"--data {config.data}: no samples in split {config.split}")
+    names = list(source.class_names) if source.class_names is not None else None
+    request = {"data": config.data, "data_dir": config.data_dir, "limit": config.limit, "split": config.split}
+    shard_size = min(config.shard_size or DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE)
+    return Plan(list(source.keys), shard_size, identity, names, request)
 
 
 def _open(config: ExtractConfig, needed: bool) -> "Source | None":
+    """The source; None, said aloud, where it cannot be opened and is not needed: the views are stored."""
     assert config.data is not None
     try:
         return open_source(config.data, config.split, config.data_dir, config.limit)
-    except SourceUnavailable as error:
+    except BadInput as error:
         if needed:
             raise
         print(f"extract: using the stored views; the source cannot be compared with them: {error}", file=sys.stderr)
         return None
-
-
-def _tuples(described: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in described.items()}
-
-
-def _refuse_mismatch(held: Plan | None, identity: dict[str, Any], folder: Path | None) -> None:
-    if held is not None and held.identity != identity:
-        found = "; ".join(differences(held.identity, identity))
-        remedy = "ask for what it has, give another --out, or python -m shards remove it"
-        raise IdentityMismatch(f"{folder} is another view set of this source and split: {found}; {remedy}")
-
-
-def plan_targets(config: ExtractConfig, job: ViewSetJob, teacher: "Teacher") -> list[TargetSetJob]:
-    """The target sets that `config` asks for, one for each --target."""
-    from shards.codecs import make_codec
-
-    targets = config.target.split(",")
-    codecs = (config.codec or "float16").split(",")
-    if len(codecs) not in (1, len(targets)):
-        raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {config.target}")
-    jobs = []
-    for target, spec in zip(targets, codecs * len(targets) if len(codecs) == 1 else codecs, strict=False):
-        if target not in teacher.outputs:
-            raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")
-        codec = make_codec(spec, teacher.outputs[target])
-        identity = {
-            "format": 1,
-            "viewset": identity_hash(job.plan.identity),
-            "teacher": {
-                "architecture": teacher.architecture,
-                "weights_sha256": teacher.weights_sha256,
-                "preprocessing": {**asdict(teacher.preprocessing)},
-            },
-            "target": target,
-            "codec": codec.describe(),
-            "precision": config.precision,
-        }
-        identity = json.loads(canonical_json(identity))  # lists for tuples, as it will be read back
-        folder = job.folder / "targets" / targetset_name(teacher.name, target, codec.name, identity)
-        _refuse_half_written(job.folder, folder, identity)
-        whole = read_targetset_manifest(folder)["num_views"] if (folder / TARGETSET_MANIFEST).exists() else 0
-        num_views = max(config.views or job.num_views, whole)
-        jobs.append(TargetSetJob(folder, identity, target, codec, teacher.outputs[target], num_views))
-    return jobs
-
-
-def _refuse_half_written(viewset: Path, asked: Path, identity: dict[str, Any]) -> None:
-    """A half-written target set of the same teacher, target and codec is finished or removed before another begins."""
-    for folder in targetset_folders(viewset):
-        same_name = folder.name.rpartition("-")[0] == asked.name.rpartition("-")[0]
-        if same_name and folder != asked and not (folder / TARGETSET_MANIFEST).exists():
-            held = json.loads((folder / "zarr.json").read_bytes())["attributes"]["identity"]
-            found = "; ".join(differences(held, identity))
-            remedy = f"finish it with its own flags, or python -m shards remove {folder}"
-            raise IdentityMismatch(f"{folder} is half written and is another target set: {found}; {remedy}")

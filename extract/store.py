@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from extract.plan import TargetSetJob, ViewSetJob
+from extract.plan import ViewSetJob
+from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
 from shards.identity import sha256_of_file
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, read_commit

@@ -1,4 +1,4 @@
-"""Arguments: one frozen dataclass becomes a command's flags, its --help, its --config file and its saved configuration."""
+"""Arguments: one frozen dataclass becomes a command's flags, its --help, --config file and saved configuration."""
 
 import dataclasses
 from pathlib import Path

@@ -55,7 +55,7 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
         sys.exit(2)
     except OSError as error:
         # no disk left, a read-only folder, a file that went away: the user's to mend, and the path says which
-        if error.errno is None or error.filename is None and error.errno not in _DISK_ERRNOS:
+        if error.errno is None or (error.filename is None and error.errno not in _DISK_ERRNOS):
             raise
         where = f" ({error.filename})" if error.filename else ""
         hint = _DISK_ERRNOS.get(error.errno, "check the path and its permissions, then run the same command again")

@@ -17,7 +17,7 @@ def parse_image_format(text: str) -> dict[str, str | int]:
     name, _, quality = text.partition(":")
     if name == "png" and not quality:
         return {"format": "png"}
-    if name == "jpeg" and (not quality or quality.isdecimal() and 1 <= int(quality) <= 100):
+    if name == "jpeg" and (not quality or (quality.isdecimal() and 1 <= int(quality) <= 100)):
         return {"format": "jpeg", "quality": int(quality or 95), "subsampling": "420"}
     raise BadInput(f"--image_format {text!r}: expected jpeg, jpeg:QUALITY (1 to 100) or png")
 

@@ -54,7 +54,7 @@ class _Slot:
 
 
 class BatchLoader:
-    """Iterates over `selection`; `num_threads` threads decode images, one gathers targets and runs ahead by the ring."""
+    """Iterates over `selection`; `num_threads` threads decode images, one gathers targets and runs ahead."""
 
     def __init__(
         self,

@@ -26,10 +26,10 @@ def held_out(keys: list[str], fraction: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Global batches over `samples` (indices into a view set's plan): a true global shuffle an epoch, view e mod V in epoch e.
+    """Global batches over `samples` (indices into a plan): a true global shuffle an epoch, view e mod V in epoch e.
 
-    An epoch drops the last, incomplete batch; every epoch drops others. A global batch is cut into num_parts equal parts
-    (ranks x accumulation steps), each sorted, so that reading goes forward through the files.
+    An epoch drops the last, incomplete batch; every epoch drops others. A batch is cut into num_parts equal parts (ranks
+    x accumulation steps), each sorted, so that reading goes forward through the files.
     """
 
     samples: Int[np.ndarray, " count"]
@@ -40,12 +40,11 @@ class BatchOrder:
 
     def __post_init__(self) -> None:
         if self.batch_size % self.num_parts:
-            raise BadInput(
-                f"--batch_size {self.batch_size} cannot be cut into {self.num_parts} equal parts (devices x accumulate)"
-            )
+            parts = f"{self.num_parts} equal parts (devices x accumulate)"
+            raise BadInput(f"--batch_size {self.batch_size}: cannot be cut into {parts}")
         if len(self.samples) < self.batch_size:
             raise BadInput(
-                f"--batch_size {self.batch_size} is larger than the {len(self.samples)} samples; give at most {len(self.samples)}"
+                f"--batch_size {self.batch_size}: there are {len(self.samples)} samples; give at most that many"
             )
 
     @property

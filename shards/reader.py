@@ -130,7 +130,7 @@ class TargetSet:
     def gather(
         self, view: int, samples: Int[np.ndarray, " count"], out: dict[str, UInt8[np.ndarray, "count row_bytes"]]
     ) -> None:
-        """Copy the encoded rows of `samples` (strictly ascending indices into the plan) into `out`, one buffer an array."""
+        """Copy the encoded rows of `samples` (strictly ascending plan indices) into `out`, one buffer an array."""
         if len(samples) == 0:
             return
         if samples[0] < 0 or samples[-1] >= self.num_samples or not 0 <= view < self.num_views:
@@ -148,7 +148,7 @@ class TargetSet:
                     self._shard(name, view, shard).gather(rows, buffer[start:stop])
 
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
-        """The encoded rows of `samples` (strictly ascending), one new array (count, *row_shape) for each stored array."""
+        """The encoded rows of `samples` (strictly ascending): a new array (count, *row_shape) for each stored one."""
         out = {name: np.empty((len(samples), spec.row_bytes), np.uint8) for name, spec in self.arrays.items()}
         self.gather(view, samples, out)
         return {name: typed(out[name], spec) for name, spec in self.arrays.items()}

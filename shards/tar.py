@@ -54,7 +54,7 @@ class MappedTar:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         for ending, places in members.items():
             for offset, size in places:
-                if not (0 <= offset and 0 <= size <= MAX_MEMBER_BYTES and offset + size <= len(self._map)):
+                if not (offset >= 0 and 0 <= size <= MAX_MEMBER_BYTES and offset + size <= len(self._map)):
                     raise Damaged(f"{path}: its commit record puts a .{ending} at {offset}+{size}, outside the file")
 
     def read(self, row: int, ending: str) -> bytes:

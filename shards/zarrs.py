@@ -1,4 +1,4 @@
-"""Zarr v3 arrays of a target set: their metadata, one shard object as one write, and the same object mapped for reading.
+"""Zarr v3 arrays of a target set: their metadata, a shard object as one write, and the same object mapped to be read.
 
 A shard object is its inner chunks one after the other, each followed by its crc32c, then the index: little-endian
 uint64 (offset, size) a chunk, and the index's own crc32c (zarr v3 specification, "sharding-indexed" codec 1.0).

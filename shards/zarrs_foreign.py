@@ -16,7 +16,7 @@ MAX_METADATA_BYTES = 1 << 20
 
 
 def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[str, Any] | None:
-    """None where the array's zarr.json is the one we write (mapped reading), else the checked metadata of a foreign one.
+    """None where the array's zarr.json is the one we write (mapped reading), else a foreign one's checked metadata.
 
     Damaged for zarr version 2, a shape or type that is not the manifest's, and codecs outside KNOWN_CODECS.
     """

@@ -16,7 +16,7 @@ REGISTRY = {
 
 
 def make_codec(spec: str, row_shape: tuple[int, ...]) -> "Codec":
-    """The codec that `spec` (NAME or NAME:ARGUMENT) names, for rows of `row_shape`; nothing of it touches torch before."""
+    """The codec that `spec` (NAME or NAME:ARGUMENT) names, for rows of `row_shape`; only now is torch imported."""
     name, _, argument = spec.partition(":")
     if name not in REGISTRY:
         raise UnknownName("codec", name, REGISTRY)

@@ -30,7 +30,7 @@ class TopKProbabilities:
 
 @dataclass(frozen=True)
 class TopK:
-    """2 + 2 bytes a class and 2 for the mass: 66 bytes a sample at k = 16 (4 + 2 bytes a class above 65,536 classes)."""
+    """2 + 2 bytes a class and 2 for the mass: 66 bytes a sample at k = 16 (4 + 2 a class above 65,536 classes)."""
 
     k: int
     num_classes: int

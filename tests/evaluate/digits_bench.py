@@ -36,11 +36,12 @@ def write_student(
     network = build_network("convnet", num_classes, width=width, depth=2)
     images, labels = digits("train")
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    for rows in torch.cat([torch.randperm(len(images)) for _ in range(epochs)]).split(64):
-        loss = F.cross_entropy(network(images[rows])["logits"], labels[rows] % num_classes)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images)).split(64):
+            loss = F.cross_entropy(network(images[rows])["logits"], labels[rows] % num_classes)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     described = {"architecture": "convnet", "arguments": {"width": width, "depth": 2}, "num_classes": num_classes}
     preprocessing = {"image_size": SIZE, "mean": [0.5] * 3, "std": [0.25] * 3}
     export_network(folder, network, {**described, **preprocessing, "class_names": names})
