@@ -1,0 +1,1 @@
+"""Distillation: train students from a cache, by recipe, with Lightning."""

@@ -4,25 +4,35 @@ from pathlib import Path
 
 from distill.config import DESCRIPTION, DistillConfig
 from shards.arguments import parse
-from shards.errors import run_command
+from shards.errors import BadInput, run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, find the target sets and the recipe that fits them, train, export, and say where."""
     config = parse(DistillConfig, "distill", arguments, DESCRIPTION)
+    if config.num_workers is not None and config.num_workers < 1:
+        raise BadInput(f"--num_workers {config.num_workers}: expected a whole number of at least 1")
 
-    from distill.data import CacheData, open_training
+    from distill.data import CacheData
+    from distill.holding import open_training
     from distill.recipe import load_recipe, pick_recipe, resolve
     from distill.run import train
+    from distill.trainer import is_first_process, parse_devices
     from shards.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = recipe is not None and recipe.objective == "supervised"
     holding = open_training(config.shards, config.targets, labels_only)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    data = CacheData(holding, recipe, config.num_workers)
+    data = CacheData(holding, recipe, config.num_workers, parse_devices(config.devices, recipe.precision)[1])
     run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
+    if is_first_process():
+        learnt = ", ".join(targetset.folder.name for targetset in holding.targetsets) or "the labels"
+        print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {holding.viewset.folder}")
+        print(f"distill: validation: {data.describe_validation()}", flush=True)
     summary = train(config, recipe, data, run_dir)
+    if not is_first_process():
+        return
     if summary.pop("already_finished", False):
         print(f"distill: finished before: {run_dir}; give another --run_dir to train again")
         return

@@ -1,48 +1,56 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
-import math
+import hashlib
+from functools import partial
 from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
+from distill.holding import Holding
 from distill.objectives.base import Objective
+from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
 from extract.normalise import normalise
 from shards.loader import Batch
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class Distillation(lightning.LightningModule):
     """Trains `student` on weighted target sets, and on the labels by the recipe's share of them."""
 
+    teacher_forwards = 0
+    """Samples that a teacher saw during this attempt, on this rank; a cache needs none."""
+
     def __init__(
         self,
+        *,
         student: nn.Module,
+        num_classes: int,
         recipe: Recipe,
         objective: Objective,
         label_objective: Objective | None,
-        codecs: list[Any],
-        weights: list[float],
-        mean: list[float],
-        std: list[float],
+        holding: Holding,
         total_steps: int,
     ) -> None:
         super().__init__()
-        self.student, self.recipe = student, recipe
+        self.student, self.num_classes = student, num_classes
+        self.recipe, self.total_steps = recipe, total_steps
         self.objective, self.label_objective = objective, label_objective
-        self.codecs, self.weights = codecs, weights
-        self.mean, self.std, self.total_steps = mean, std, total_steps
-        self.teacher_forwards = 0
-        """Samples that a teacher saw during this run; a cache needs none."""
+        self.codecs, self.weights = holding.codecs(), holding.weights
+        self.mean, self.std = normalisation(holding)
+        self.validation_mean = MeanMetric(nan_strategy="disable")  # a NaN must be seen
 
     def targets(self, batch: Batch) -> list[Any]:
-        """Each target set's decoded target, on the batch's device; what a live teacher would replace."""
+        """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
         return [codec.decode(stored) for codec, stored in zip(self.codecs, batch.targets, strict=True)]
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """The recipe's loss on one batch."""
+        """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss."""
         outputs = self.student(normalise(batch.images, self.mean, self.std))
         share = self.recipe.label_weight
         loss = torch.zeros((), device=batch.images.device)
@@ -56,36 +64,51 @@ class Distillation(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
         """One forward; Lightning does the rest."""
+        part = batch_index % self.recipe.accumulate * self.trainer.world_size + self.trainer.global_rank
+        # dropout depends on seed, step and part alone: a resumed run draws what the uninterrupted one would have drawn
+        torch.manual_seed(_draw_seed(self.recipe.seed, self.trainer.global_step, part))
         loss = self.loss(batch)
         self.log("train_loss", loss.detach(), batch_size=len(batch.samples))
         return loss
 
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """After the last step Lightning is told to stop: it then validates, wherever in an epoch that step fell."""
+        if self.trainer.global_step >= self.total_steps:
+            self.trainer.should_stop = True
+
+    def on_validation_epoch_start(self) -> None:
+        """Every rank validates the very student that is exported: rank 0's, batch statistics included."""
+        if self.trainer.world_size > 1:
+            for buffer in self.student.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """The same loss on held-out samples; the best checkpoint is the one with the least."""
-        self.log("val_loss", self.loss(batch), batch_size=len(batch.samples), sync_dist=True)
+        """The same loss on held-out samples."""
+        self.validation_mean.update(self.loss(batch), weight=len(batch.samples))
+
+    def on_validation_epoch_end(self) -> None:
+        """`val_loss` is the mean over all validation samples, whatever their split into batches and ranks.
+
+        torchmetrics adds sums and counts up over the ranks; Lightning's own reduction rounds the mean count down.
+        """
+        self.log("val_loss", self.validation_mean.compute())
+        self.validation_mean.reset()
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on biases, norms, positions and CLS; linear warm-up, then a cosine to zero."""
-        recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.student, recipe.weight_decay), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps
-        )
-        warmup = max(1, round(recipe.warmup * self.total_steps))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.total_steps - warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """AdamW, its learning rate set anew at each optimiser step."""
+        optimiser = make_optimiser(self.student, self.recipe)
+        factor = partial(rate_factor, warmup=self.recipe.warmup, total_steps=self.total_steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters in two groups: matrices and filters decay; vectors, positions and tokens do not."""
-    decayed, plain = [], []
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            is_table = any(word in name for word in ("position", "extra_tokens", "cls_token"))
-            (plain if parameter.ndim < 2 or is_table else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def normalisation(holding: Holding) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the first teacher's input; ImageNet's without a teacher."""
+    if not holding.targetsets:
+        return IMAGENET_MEAN, IMAGENET_STD
+    preprocessing = holding.targetsets[0].identity["teacher"]["preprocessing"]
+    return list(preprocessing["mean"]), list(preprocessing["std"])
+
+
+def _draw_seed(seed: int, step: int, part: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:8], "little") >> 1

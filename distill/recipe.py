@@ -1,6 +1,7 @@
 """Recipe: student, objective and hyperparameters in one YAML file; what a cache holds picks the recipe that fits."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,8 @@ from distill.config import DistillConfig
 from shards.errors import BadInput, UnknownName
 
 FOLDER = Path(__file__).parent / "recipes"
+FACTS = ("source", "target", "teacher")
+"""What a cache is known by; a recipe's `fits` has a pattern for some of them."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Recipe:
     student: str
     objective: str
     fits: dict[str, str] = field(default_factory=dict)
-    """Patterns on what the cache holds: source, target, teacher."""
+    """Patterns on FACTS."""
     temperature: float = 1.0
     label_weight: float = 0.0
     epochs: int = 10
@@ -62,7 +65,7 @@ def load_recipe(name: str) -> Recipe:
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--recipe {path}: not YAML ({error})") from None
+        raise BadInput(f"--recipe {path}: not YAML ({error}); mend it") from None
     if not isinstance(values, dict):
         raise BadInput(f"--recipe {path}: expected fields such as student, objective and lr")
     parser = ArgumentParser(exit_on_error=False)
@@ -71,6 +74,8 @@ def load_recipe(name: str) -> Recipe:
         parsed = parser.parse_object({"name": path.stem} | values)
     except ArgumentError as error:
         raise BadInput(f"--recipe {path}: {error}") from None
+    if unknown := sorted(set(values.get("fits") or {}) - set(FACTS)):
+        raise BadInput(f"--recipe {path}: fits: unknown {', '.join(unknown)}; known are {', '.join(FACTS)}")
     known = {one.name: parsed[one.name] for one in fields(Recipe)}
     return Recipe(**known | {"fits": dict(values.get("fits") or {}), "betas": tuple(known["betas"])})
 
@@ -97,22 +102,32 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
 def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     """The recipe with the flags that were given in place of its own values; BadInput where one makes no sense."""
     given = {one.name: getattr(config, one.name, None) for one in fields(Recipe)}
+    if config.epochs is not None:
+        recipe = replace(recipe, max_steps=None)  # the flag says how long, not the recipe
     resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    positive = ("temperature", "epochs", "batch_size", "accumulate", "lr", "checkpoint_every")
-    _check(resolved, positive, lambda value: value > 0, "expected more than 0")
-    _check(resolved, ("max_steps",), lambda value: value is None or value > 0, "expected more than 0")
-    _check(
-        resolved, ("label_weight", "warmup", "validation_fraction"), lambda value: 0 <= value <= 1, "expected 0 to 1"
-    )
+    positive = ("temperature", "epochs", "batch_size", "accumulate", "lr", "eps", "checkpoint_every")
+    _check(resolved, positive, lambda value: 0 < value < math.inf, "expected more than 0")
+    optional = ("max_steps", "clip_norm")
+    _check(resolved, optional, lambda value: value is None or 0 < value < math.inf, "expected more than 0")
+    _check(resolved, ("weight_decay",), lambda value: 0 <= value < math.inf, "expected 0 or more")
+    _check(resolved, ("label_weight", "warmup"), lambda value: 0 <= value <= 1, "expected 0 to 1")
+    _check(resolved, ("validation_fraction",), lambda value: 0 <= value < 1, "expected 0 or more, less than 1")
+    _check(resolved, ("betas",), lambda value: all(0 <= beta < 1 for beta in value), "expected 0 or more, less than 1")
+    _check(resolved, ("seed",), lambda value: 0 <= value < 2**32, "expected 0 to 2^32 - 1")
     precisions = ("float32", "bfloat16", "float16")
     _check(resolved, ("precision",), lambda value: value in precisions, f"expected {', '.join(precisions)}")
+    if resolved.objective == "supervised":
+        only = "the objective supervised is cross-entropy with the labels alone: expected 1"
+        _check(resolved, ("label_weight",), lambda value: value == 1, only)
     return resolved
 
 
-def _check(recipe: Recipe, names: Iterable[str], holds: Any, expected: str) -> None:
+def _check(recipe: Recipe, names: Iterable[str], holds: Callable[[Any], bool], expected: str) -> None:
+    flags = {one.name for one in fields(DistillConfig)}
     for name in names:
         if not holds(getattr(recipe, name)):
-            raise BadInput(f"--{name} {getattr(recipe, name)}: {expected}")
+            where = f"--{name}" if name in flags else f"--recipe {recipe.name}: {name}"
+            raise BadInput(f"{where} {getattr(recipe, name)}: {expected}")
 
 
 def as_values(recipe: Recipe) -> dict[str, Any]:

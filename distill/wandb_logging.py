@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger:
     """A logger that writes into the run's folder; `wandb sync` uploads an offline run later."""
     offline = os.environ.get("WANDB_MODE") == "offline" or not logged_in()
-    where = {"entity": os.environ.get("WANDB_ENTITY"), "project": os.environ.get("WANDB_PROJECT", "teacher-shards")}
-    return WandbLogger(name=run_dir.name, save_dir=run_dir, offline=offline, config=config, **where)
+    project = os.environ.get("WANDB_PROJECT", "teacher-shards")  # the entity, wandb takes from WANDB_ENTITY itself
+    return WandbLogger(name=run_dir.name, save_dir=run_dir, offline=offline, project=project, config=config)
 
 
 def logged_in() -> bool:

@@ -82,9 +82,9 @@ def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) 
         identities = {folder: identity for folder in found if (identity := _whole(folder))}
         learned_from = beside.targetsets if beside else []
         teachers = [identity["teacher"] for folder in learned_from if (identity := _whole(folder))]
-        found = list(identities) or found[:1]
-        found = [folder for folder in found if identities and identities[folder]["teacher"] in teachers] or found
-        found = [folder for folder in found if identities and identities[folder]["target"] == "logits"] or found
+        found = list(identities) or found[:1]  # a half-written one alone is refused by whoever opens it
+        found = [folder for folder in identities if identities[folder]["teacher"] in teachers] or found
+        found = [folder for folder in found if identities.get(folder, {}).get("target") == "logits"] or found
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
         raise BadInput(f"--targetset: {viewset} holds several that fit ({names}); give a part of one name")

@@ -57,7 +57,8 @@ def print_runs(folder: Path) -> None:
     _print_table(["run", *COSTS, *COLUMNS], rows, right={*COSTS, *COLUMNS} - {"student"})
     _warn_of_differences([read_evaluation(run) for run in whole])
     tail = f"; half written: {', '.join(_name(run, folder) for run in half)}" if half else ""
-    print(f"evaluate: {len(whole)} runs in {folder}{tail}")
+    counted = "1 run" if len(whole) == 1 else f"{len(whole)} runs"
+    print(f"evaluate: {counted} in {folder}{tail}")
 
 
 def _warn_of_differences(evaluations: list[dict[str, dict[str, Any]]]) -> None:

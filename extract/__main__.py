@@ -37,13 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     start, process = time.monotonic(), launch.this_process()
     kind, num_processes = launch.parse_devices(config.devices)
     with writing(Path(config.out), alone=process is None):
-        config, folder = held_viewset(config)
+        config, folder = held_viewset(config)  # and what the flags leave out, as far as the cache says it
         teacher = None
         if config.teacher != "none":
             from extract.teachers import load_teacher
 
-            held_size = _held_image_size(folder)
-            teacher = load_teacher(config.teacher, config.weights, config.image_size or held_size)
+            teacher = load_teacher(config.teacher, config.weights, config.image_size)
         views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
@@ -82,12 +81,6 @@ def _check_choices(config: ExtractConfig) -> None:
             raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
     if config.split != Path(config.split).name:
         raise BadInput(f"--split {config.split!r}: expected a plain word such as train or validation")
-
-
-def _held_image_size(folder: Path | None) -> int | None:
-    from shards.layout import Plan
-
-    return int(Plan.read(folder).identity["image_size"]) if folder else None
 
 
 def _begin(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:

@@ -17,6 +17,9 @@ Box = tuple[int, int, int, int]
 """left, top, width, height in pixels of the source image."""
 
 _ATTEMPTS = 10
+_MAX_RATIO = 1000
+_NUMBER = r"([0-9]*\.?[0-9]+)"
+_OPTIONS = {"scale": f"{_NUMBER}-{_NUMBER}", "ratio": f"{_NUMBER}-{_NUMBER}", "flip": _NUMBER}
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,11 @@ def parse_augment(text: str) -> Augment:
     values: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         name, _, value = option.partition("=")
-        numbers = [float(number) for number in re.findall(r"\d*\.?\d+", value)]
-        if name in ("scale", "ratio") and len(numbers) == 2 and 0 < numbers[0] <= numbers[1]:
+        found = re.fullmatch(_OPTIONS.get(name, "(?!)"), value)
+        numbers = [float(number) for number in found.groups()] if found and name not in values else []
+        if len(numbers) == 2 and 0 < numbers[0] <= numbers[1] <= _MAX_RATIO:
             values[name] = (numbers[0], numbers[1])
-        elif name == "flip" and len(numbers) == 1 and 0 <= numbers[0] <= 1:
+        elif len(numbers) == 1 and numbers[0] <= 1:
             values[name] = numbers[0]
         else:
             raise BadInput(f"--augment {text!r}: {option!r} is not scale=LOW-HIGH, ratio=LOW-HIGH or flip=P")
@@ -101,11 +105,14 @@ def draw(augment: Augment, width: int, height: int, uniform: Uniform) -> tuple[B
 
 
 def render(image: Image.Image, box: Box, flip: bool, image_size: int, interpolation: str = "bicubic") -> Pixels:
-    """The `image_size` x `image_size` RGB pixels of one crop, antialiased as Pillow's resize is."""
+    """The `image_size` x `image_size` RGB pixels of one crop, antialiased as Pillow's resize is.
+
+    Cut first and then resized, as torchvision does: resize's own `box` would let the filter reach beyond the crop.
+    """
     left, top, width, height = box
     method = Image.Resampling[interpolation.upper()]
-    resized = _rgb(image).resize((image_size, image_size), method, box=(left, top, left + width, top + height))
-    pixels = np.asarray(resized)
+    cut = _rgb(image).crop((left, top, left + width, top + height))
+    pixels = np.asarray(cut.resize((image_size, image_size), method))
     return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
 
 
@@ -116,6 +123,10 @@ def resize_view(image: Image.Image, image_size: int, interpolation: str = "bicub
 
 def _rgb(image: Image.Image) -> Image.Image:
     """`image` as RGB; transparent pixels on white, for a palette or alpha channel says nothing of what is behind."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")  # Pillow's would cut at 255
+    if image.mode in ("I", "F"):
+        raise BadInput(f"its pixels are of mode {image.mode}, whose black and white are unknown: store 8 or 16 bits")
     if image.mode == "P" or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):

@@ -39,8 +39,9 @@ class ExtractConfig:
     """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
     batch_size: int = 64
     """Images in one teacher forward; a batch never crosses a shard."""
-    target: str = "logits"
-    """What to keep of the teacher's outputs: logits, pooled, or several as logits,pooled."""
+    target: str | None = None
+    """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as logits,pooled
+    (default: logits where the teacher gives them, else layer_mean)."""
     codec: str | None = None
     """How targets are stored: float32, float16 or topk:K, for all targets or one each, by commas (default: float16)."""
     precision: str = "float32"

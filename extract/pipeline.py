@@ -136,7 +136,7 @@ class Extraction:
 
 @torch.inference_mode()
 def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision: str) -> dict[str, Tensor]:
-    """The teacher's outputs for stored pixels (batch, height, width, 3), as extract stores them and as a live one says."""
+    """The teacher's outputs for stored pixels (batch, height, width, 3), as extract stores them."""
     if device.type == "cuda":
         images = images.pin_memory().to(device, non_blocking=True)
     inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)

@@ -11,7 +11,7 @@ from extract.config import ExtractConfig
 from extract.sources import open_source
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
-from shards.images import parse_image_format
+from shards.images import format_text, parse_image_format
 from shards.layout import (
     PLAN,
     VIEWSET_MANIFEST,
@@ -64,8 +64,13 @@ def held_viewset(config: ExtractConfig) -> tuple[ExtractConfig, Path | None]:
             raise BadInput(f"--data: the cache {cache} holds several sources ({', '.join(names)}); name one")
         config = replace(config, data=names[0] if names else DEFAULT_SOURCE)
     same_data = {folder: plan for folder, plan in held.items() if plan.request["data"] == config.data}
-    for plan in same_data.values():
-        config = replace(config, data_dir=config.data_dir or plan.request["data_dir"])
+    for plan in same_data.values():  # another split of the same source is stored alike
+        config = replace(
+            config,
+            data_dir=config.data_dir or plan.request["data_dir"],
+            image_size=config.image_size or plan.identity["image_size"],
+            image_format=config.image_format or format_text(plan.identity["image_format"]),
+        )
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
     found = [folder for folder, plan in same_data.items() if config.split in (plan.request["split"], _split(plan))]
     if len(found) > 1:
@@ -120,13 +125,12 @@ def _identity(
     else:
         augment = parse_augment(config.augment or default)
     seed = config.seed if config.seed is not None else identity.get("seed") or 0
-    image_format = parse_image_format(config.image_format or "jpeg")
     identity |= {
         "format": 1,
         "augment": augment.describe(),
         "seed": seed if augment.kind == "crop" else None,  # a plain resize draws nothing
-        "image_size": config.image_size or identity.get("image_size") or teacher_image_size or 224,
-        "image_format": image_format if config.image_format or not held else held.identity["image_format"],
+        "image_size": config.image_size or teacher_image_size or 224,
+        "image_format": parse_image_format(config.image_format or "jpeg"),
     }
     return identity, augment
 

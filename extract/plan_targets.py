@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
 from extract.plan import ViewSetJob
+from extract.targets import default_target
 from shards.codecs import make_codec
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
@@ -37,10 +38,10 @@ class TargetSetJob:
 
 def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -> list[TargetSetJob]:
     """The target sets that `config` asks for, one for each --target."""
-    targets = config.target.split(",")
+    targets = (config.target or default_target(teacher.outputs)).split(",")
     specs = (config.codec or DEFAULT_CODEC).split(",")
     if len(specs) not in (1, len(targets)):
-        raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {config.target}")
+        raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")
     jobs = []
     for target, spec in zip(targets, specs * (len(targets) // len(specs)), strict=True):
         if target not in teacher.outputs:
@@ -50,6 +51,8 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
         folder = views.folder / "targets" / targetset_name(teacher.name, target, codec.name, identity)
         _refuse_half_written(views.folder, folder, identity)
         whole = read_targetset_manifest(folder)["num_views"] if (folder / TARGETSET_MANIFEST).exists() else 0
+        if any(job.folder == folder for job in jobs):
+            raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
         num_views = max(views.asked_views, whole)
         jobs.append(TargetSetJob(folder, identity, target, codec, teacher.outputs[target], num_views))
     return jobs

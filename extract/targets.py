@@ -1,10 +1,17 @@
 """Target: what is kept of a teacher's outputs, checked before anything of it is stored."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
 from shards.errors import BadInput
+
+
+def default_target(outputs: Mapping[str, tuple[int, ...]]) -> str:
+    """What is kept of a teacher that gives `outputs` when --target does not say."""
+    return next(name for name in ("logits", "layer_mean", "tokens", "pooled") if name in outputs)
 
 
 def check_finite(rows: Shaped[Tensor, "batch ..."], keys: list[str], target: str) -> None:

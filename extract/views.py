@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
-from extract.augment import Uniform, draw, render
+from extract.augment import Box, Pixels, Uniform, draw, render
 from extract.plan import ViewSetJob
+from extract.sources.base import Sample
 from shards import images, tar
 from shards.commit import write_atomically, write_sealed
 from shards.errors import BadInput
@@ -43,12 +44,12 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     def make(index: int) -> dict[str, bytes] | None:
         try:
             sample = source.read(index)
+            box, flip = draw(job.augment, *sample.image.size, Uniform(plan.identity["seed"] or 0, sample.key, view))
+            pixels = _rendered(sample, box, flip, size, job.augment.interpolation)
         except BadInput:
             if skip_errors:
                 return None
             raise
-        box, flip = draw(job.augment, *sample.image.size, Uniform(plan.identity["seed"] or 0, sample.key, view))
-        pixels = render(sample.image, box, flip, size, job.augment.interpolation)
         content = images.encode(pixels, image_format)
         images.decode(content, made.pixels[index - rows.start])
         facts = {"key": sample.key, "view": view, "crop": list(box), "flip": flip, "size": list(sample.image.size)}
@@ -64,6 +65,13 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     made.packed, members = tar.pack(kept)
     made.members = {ending: _with_gaps(places, made.skipped, len(rows)) for ending, places in members.items()}
     return made
+
+
+def _rendered(sample: Sample, box: Box, flip: bool, size: int, interpolation: str) -> Pixels:
+    try:
+        return render(sample.image, box, flip, size, interpolation)
+    except BadInput as error:
+        raise BadInput(f"sample {sample.key}: {error}") from None
 
 
 def _with_gaps(places: list[list[int]], skipped: set[int], num_rows: int) -> list[list[int]]:

@@ -19,9 +19,10 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[s
     Returns the file's record, {"size": bytes, "sha256": hex}. Written with one call: a file written in small pieces
     reads back at half the speed from the page cache.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}"
+    # a name of its own for each process: a child that outlived a killed command must not rename another's half file
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
     try:
+        make_folder(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             view = memoryview(data)
@@ -43,6 +44,14 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[s
 def write_sealed(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     """Write `document`, sealed with its own hash; returns the file's record."""
     return write_atomically(path, sealed(document))
+
+
+def make_folder(folder: Path) -> None:
+    """`folder` is on the disk when this returns, and so is the name of every folder made on the way to it."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

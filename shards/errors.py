@@ -48,6 +48,8 @@ def one_line(error: BaseException) -> str:
 
 def run_command(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None = None) -> NoReturn:
     """Run `main` and exit: 0 done, 2 the user's mistake (one line, no traceback), 1 anything else (traceback)."""
+    # threads that decode share the cores with those that compute: a computing thread that waits must not spin
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         main(arguments)
     except TeacherShardsError as error:

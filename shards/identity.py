@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import Damaged
+from shards.fields import check_fields
 
 FORMAT_VERSION = 1
 MAX_DOCUMENT_BYTES = 2 << 30
@@ -49,23 +50,25 @@ def sealed(document: dict[str, Any]) -> bytes:
 def unsealed(path: Path, kind: str) -> dict[str, Any]:
     """The sealed document of `kind` at `path`, its own hash checked.
 
-    Raises Damaged when it is missing, too large, no JSON, of another kind or format version, or altered.
+    Raises Damaged when it is missing, too large, no JSON, of another kind or format version, altered, or makes no sense.
     """
     try:
         if path.stat().st_size > MAX_DOCUMENT_BYTES:
             raise Damaged(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, which no {kind} is")
         document = json.loads(path.read_bytes())
+        held = document.pop("sha256", None) if isinstance(document, dict) else None
+        found = sha256_of(canonical_json(document))
     except FileNotFoundError:
         raise Damaged(f"{path}: missing; run the extract command again to write it") from None
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path}: not JSON ({error}); restore it from a copy or remove and extract again") from None
-    held = document.pop("sha256", None) if isinstance(document, dict) else None
-    if held is None or held != sha256_of(canonical_json(document)):
+    if held is None or held != found:
         raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: restore it or remove and extract again")
     if document.get("kind") != kind:
         raise Damaged(f"{path}: expected a {kind}, found {document.get('kind')!r}")
     if document.get("format") != FORMAT_VERSION:
         raise Damaged(f"{path}: format version {document.get('format')!r}; this version of teacher-shards reads 1")
+    check_fields(path, kind, document)
     return document
 
 
@@ -73,7 +76,8 @@ def differences(held: Any, asked: Any, prefix: str = "") -> Iterator[str]:
     """One phrase for each field in which two identities differ, its value in the cache and the value asked for."""
     if isinstance(held, dict) and isinstance(asked, dict):
         for field in sorted(held.keys() | asked.keys()):
-            yield from differences(held.get(field), asked.get(field), f"{prefix}.{field}" if prefix else field)
+            name = f"{prefix}.{field}" if prefix else field
+            yield from differences(held.get(field, "no such field"), asked.get(field, "no such field"), name)
     elif held != asked:
         yield f"{prefix}: the cache has {_shown(held)}, asked for {_shown(asked)}"
 

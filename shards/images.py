@@ -22,6 +22,11 @@ def parse_image_format(text: str) -> dict[str, str | int]:
     raise BadInput(f"--image_format {text!r}: expected jpeg, jpeg:QUALITY (1 to 100) or png")
 
 
+def format_text(image_format: dict[str, str | int]) -> str:
+    """What `parse_image_format` was given."""
+    return "png" if image_format["format"] == "png" else f"jpeg:{image_format['quality']}"
+
+
 def ending(image_format: dict[str, str | int]) -> str:
     """The tar member's ending."""
     return "png" if image_format["format"] == "png" else "jpg"

@@ -113,7 +113,7 @@ def viewset_folders(cache: Path) -> Iterator[Path]:
 
 def targetset_folders(viewset: Path) -> Iterator[Path]:
     """The folders of a view set that hold a target set, whole or half written."""
-    targets = viewset / "targets"
+    targets = inside(viewset, "targets")
     if targets.is_dir():
         yield from (folder for folder in sorted(targets.iterdir()) if folder.is_dir() and not folder.is_symlink())
 

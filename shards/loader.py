@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from shards.reader import TargetSet, ViewSet, typed
 IMAGES_PER_TASK = 8
 
 
+@runtime_checkable
 class Selection(Protocol):
     """What a loader reads, in order: (view, samples) of one batch after the other."""
 

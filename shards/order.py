@@ -28,8 +28,8 @@ def held_out(keys: list[str], fraction: float) -> np.ndarray:
 class BatchOrder:
     """Global batches over `samples` (indices into a plan): a true global shuffle an epoch, view e mod V in epoch e.
 
-    An epoch drops the last, incomplete batch; every epoch drops others. A batch is cut into num_parts equal parts (ranks
-    x accumulation steps), each sorted, so that reading goes forward through the files.
+    An epoch drops the last, incomplete batch; every epoch drops others. A batch is cut into num_parts equal parts
+    (ranks x accumulation steps), each sorted, so that reading goes forward through the files.
     """
 
     samples: Int[np.ndarray, " count"]

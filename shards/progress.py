@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any
 
 LINE_EVERY_S = 60.0
 
@@ -14,9 +14,9 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str = "samples") -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = 0
-        self._bar = None
+        self._bar: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         self._start = self._last = time.monotonic()
         if sys.stderr.isatty():
             from rich.console import Console
@@ -50,7 +50,7 @@ class Progress:
             self._bar.stop()
 
 
-def human_bytes(count: float) -> str:
+def human_bytes(count: int | float) -> str:
     """1,437 -> '1.4 kB': decimal units, as disks are sold."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(count) < 1000:

@@ -9,10 +9,22 @@ from jaxtyping import Int, UInt8
 
 from shards.errors import BadInput, Damaged
 from shards.identity import identity_hash, sha256_of_file
-from shards.layout import Plan, inside, read_commit, read_targetset_manifest, read_viewset_manifest, tar_path
+from shards.layout import (
+    Plan,
+    commit_path,
+    inside,
+    read_commit,
+    read_targetset_manifest,
+    read_viewset_manifest,
+    tar_path,
+)
+from shards.mapped import MappedArray
 from shards.tar import MappedTar
-from shards.zarrs import ArraySpec, MappedShard
+from shards.zarrs import ArraySpec
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
+
+_VIEWS_MAPPED = 2
+"""Views of a target set that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
 Check = Literal["hash", "size"]
 """What opening a shard compares with the manifest: its SHA-256, or (after `shards verify`) its name and size alone."""
@@ -68,13 +80,15 @@ class ViewSet:
             raise BadInput(
                 f"{self.folder}: has {self.num_views} views, asked for view {view}; extract more with --views"
             )
+        name, held = tar_path(view, shard), self.manifest["files"]
+        if name not in held or commit_path(view, shard) not in held:
+            raise Damaged(f"{self.folder}: {name} or its commit is in no manifest; restore it or extract again")
+        check_file(self.folder, commit_path(view, shard), held[commit_path(view, shard)])
         record = read_commit(self.folder, view, shard)
-        if record is None:
-            raise Damaged(f"{self.folder}: the commit of view {view}, shard {shard} is missing; extract again")
-        name = tar_path(view, shard)
-        if record["files"].get(name) != self.manifest["files"].get(name):
-            raise Damaged(f"{self.folder}: {name} is stale: its commit and the manifest differ; extract again")
-        return MappedTar(check_file(self.folder, name, record["files"][name], self.check), record["members"])
+        num_rows = len(self.plan.rows(shard))
+        if record is None or any(len(places) != num_rows for places in record.get("members", {}).values()):
+            raise Damaged(f"{self.folder}: the commit of {name} is of another plan; restore it or extract again")
+        return MappedTar(check_file(self.folder, name, held[name], self.check), record.get("members", {}))
 
     def content(self, view: int, sample: int, ending: str) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
@@ -85,7 +99,8 @@ class ViewSet:
             )
         content = tar.read(sample % self.plan.shard_size, ending)
         if not content:
-            raise BadInput(f"{self.folder}: {self.plan.keys[sample]} was skipped by extract and holds nothing")
+            what = "was skipped by extract, or its source has none"
+            raise BadInput(f"{self.folder}: {self.plan.keys[sample]} has no .{ending}: it {what}")
         return content
 
     @property
@@ -105,6 +120,8 @@ class TargetSet:
         self.row_shape = tuple(self.manifest["row_shape"])
         num_samples, self.shard_size = self.manifest["num_samples"], self.manifest["shard_size"]
         self.num_samples: int = num_samples
+        if -(-num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
+            raise Damaged(f"{folder}: its manifest lists fewer files than shards; restore it or extract again")
         self.arrays: dict[str, ArraySpec] = {}
         self._foreign: dict[str, ZarrArray] = {}
         for name, (dtype, row_shape) in self.manifest["arrays"].items():
@@ -113,7 +130,7 @@ class TargetSet:
             metadata = read_array_metadata(folder, spec, self.num_views)
             if metadata is not None:
                 self._foreign[name] = ZarrArray(folder, spec, metadata)
-        self._shards: dict[tuple[str, int, int], MappedShard] = {}
+        self._arrays: dict[tuple[str, int], MappedArray] = {}
         self._checked: set[str] = set()
         self._lock = threading.Lock()
 
@@ -135,17 +152,17 @@ class TargetSet:
             return
         if samples[0] < 0 or samples[-1] >= self.num_samples or not 0 <= view < self.num_views:
             raise BadInput(f"{self.folder}: view {view} of samples {samples[0]} to {samples[-1]} is not in it")
-        shards = samples // self.shard_size
-        starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
-        for start, stop in zip(starts, [*starts[1:], len(samples)], strict=True):
-            shard = int(shards[start])
-            rows = samples[start:stop] - shard * self.shard_size
-            for name, buffer in out.items():
-                if name in self._foreign:
-                    self._verify(self.arrays[name].shard_path(view, shard))
-                    self._foreign[name].gather(view, samples[start:stop], buffer[start:stop])
-                else:
-                    self._shard(name, view, shard).gather(rows, buffer[start:stop])
+        for name, buffer in out.items():
+            spec = self.arrays[name]
+            if name in self._foreign:
+                for shard in np.unique(samples // self.shard_size).tolist():
+                    self._verify(spec.shard_path(view, shard))
+                self._foreign[name].gather(view, samples, buffer)
+                continue
+            array = self._array(name, view)
+            for shard in array.unopened(samples):
+                array.open(shard, self._verify(spec.shard_path(view, shard)))
+            array.gather(samples, buffer)
 
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
         """The encoded rows of `samples` (strictly ascending): a new array (count, *row_shape) for each stored one."""
@@ -153,25 +170,28 @@ class TargetSet:
         self.gather(view, samples, out)
         return {name: typed(out[name], spec) for name, spec in self.arrays.items()}
 
-    def _shard(self, name: str, view: int, shard: int) -> MappedShard:
-        key = (name, view, shard)
-        found = self._shards.get(key)
+    def _array(self, name: str, view: int) -> MappedArray:
+        found = self._arrays.get((name, view))
         if found is None:
             with self._lock:
-                spec = self.arrays[name]
-                path = self._verify(spec.shard_path(view, shard))
-                num_rows = min(self.shard_size, self.num_samples - shard * self.shard_size)
-                found = self._shards.setdefault(key, MappedShard(path, spec, num_rows))
+                if (name, view) not in self._arrays:
+                    others = dict.fromkeys(one for _, one in self._arrays if one != view)
+                    dropped = [*others][: 1 - _VIEWS_MAPPED]
+                    self._arrays = {key: array for key, array in self._arrays.items() if key[1] not in dropped}
+                    self._arrays[name, view] = MappedArray(self.arrays[name])
+                found = self._arrays[name, view]
         return found
 
     def _verify(self, relative: str) -> Path:
-        if relative in self._checked:
-            return self.folder / relative
-        if relative not in self.manifest["files"]:
-            raise Damaged(f"{self.folder}: {relative} is in no manifest; extract again")
-        path = check_file(self.folder, relative, self.manifest["files"][relative], self.check)
-        self._checked.add(relative)
-        return path
+        """The path of a shard object, checked when this run first asks for it."""
+        if relative not in self._checked:
+            with self._lock:
+                if relative not in self._checked:
+                    if relative not in self.manifest["files"]:
+                        raise Damaged(f"{self.folder}: {relative} is in no manifest; extract again")
+                    check_file(self.folder, relative, self.manifest["files"][relative], self.check)
+                    self._checked.add(relative)
+        return self.folder / relative
 
 
 def typed(buffer: UInt8[np.ndarray, "count row_bytes"], spec: ArraySpec) -> np.ndarray:

@@ -12,7 +12,10 @@ MAX_MEMBER_BYTES = 64 << 20
 _BLOCK = tarfile.BLOCKSIZE
 
 Members = dict[str, list[list[int]]]
-"""For each ending (jpg, json, cls) the [offset, size] of each row's member, in bytes from the start of the tar."""
+"""For each ending (jpg, json, cls) the [offset, size] of each row's member, in bytes from the start of the tar.
+
+[0, 0] where a row has no such member: a sample without a label, or one that was skipped.
+"""
 
 
 def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Members]:
@@ -23,24 +26,30 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
     buffer = io.BytesIO()
     members: Members = {}
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for key, contents in samples:
+        for row, (key, contents) in enumerate(samples):
             for ending, content in contents.items():
                 header = tarfile.TarInfo(f"{key}.{ending}")
                 header.size, header.mtime, header.mode = len(content), 0, 0o644
                 tar.addfile(header, io.BytesIO(content))
                 padded = -(-len(content) // _BLOCK) * _BLOCK
-                members.setdefault(ending, []).append([buffer.tell() - padded, len(content)])
+                places = members.setdefault(ending, [[0, 0] for _ in range(row)])
+                places.append([buffer.tell() - padded, len(content)])
+            for places in members.values():
+                places.extend([0, 0] for _ in range(row + 1 - len(places)))
     return buffer.getvalue(), members
 
 
 def listing(data: bytes | mmap.mmap) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each member, read from the tar's own headers; anything but plain files is Damaged."""
     found = []
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for header in tar:
-            if not header.isreg():
-                raise Damaged(f"member {header.name!r} is no plain file")
-            found.append((header.name, header.offset_data, header.size))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            for header in tar:
+                if not header.isreg():
+                    raise Damaged(f"member {header.name!r} is no plain file")
+                found.append((header.name, header.offset_data, header.size))
+    except tarfile.TarError as error:
+        raise Damaged(f"it is no tar ({error})") from None
     return found
 
 
@@ -50,6 +59,8 @@ class MappedTar:
     def __init__(self, path: Path, members: Members) -> None:
         self.path = path
         self.members = members
+        if path.stat().st_size == 0:
+            raise Damaged(f"{path}: is empty; restore it or extract again")
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         for ending, places in members.items():

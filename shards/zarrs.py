@@ -7,6 +7,7 @@ uint64 (offset, size) a chunk, and the index's own crc32c (zarr v3 specification
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ MAX_ROW_BYTES = 256 << 20
 MAX_ROWS = 1 << 40
 CHUNK_BYTES = 5 << 20
 _CRC_BYTES = 4
+_INDEX_ENTRY_BYTES = 16
 _ABSENT = np.uint64(2**64 - 1)
 DTYPES = ("float16", "float32", "int8", "uint8", "uint16", "int32", "uint32", "int64")
 
@@ -43,12 +45,12 @@ class ArraySpec:
         if self.row_bytes > MAX_ROW_BYTES:
             raise Damaged(f"array {self.name!r} has rows of {self.row_bytes} bytes; at most {MAX_ROW_BYTES} are read")
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one sample's row."""
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def chunk_rows(self) -> int:
         """Rows of an inner chunk: the largest divisor of the shard size that keeps a chunk under 5 MiB.
 
@@ -61,6 +63,11 @@ class ArraySpec:
     def num_chunks(self) -> int:
         """Inner chunks of a whole shard."""
         return self.shard_size // self.chunk_rows
+
+    @property
+    def object_bytes(self) -> int:
+        """Bytes of a whole shard's object: its chunks with their checksums, then the index with its own."""
+        return self.num_chunks * (self.chunk_rows * self.row_bytes + _CRC_BYTES + _INDEX_ENTRY_BYTES) + _CRC_BYTES
 
     def shard_path(self, view: int, shard: int) -> str:
         """The shard object's path relative to the target set."""
@@ -115,10 +122,10 @@ def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
     for chunk in range(used):
         part = flat[chunk * spec.chunk_rows : (chunk + 1) * spec.chunk_rows].reshape(-1)
         body[chunk, : len(part)] = part
-        checksum = crc32c.crc32c(body[chunk, :chunk_bytes])
+        checksum = crc32c.crc32c(body[chunk, :chunk_bytes].data)
         body[chunk, chunk_bytes:] = np.frombuffer(checksum.to_bytes(_CRC_BYTES, "little"), np.uint8)
         index[chunk] = (chunk * (chunk_bytes + _CRC_BYTES), chunk_bytes + _CRC_BYTES)
-    packed = bytearray(memoryview(body).cast("B"))
+    packed = bytearray(body.data.cast("B"))
     packed += index.tobytes()
     packed += crc32c.crc32c(index.tobytes()).to_bytes(_CRC_BYTES, "little")
     return packed
@@ -130,21 +137,31 @@ class MappedShard:
     def __init__(self, path: Path, spec: ArraySpec, num_rows: int) -> None:
         self.spec = spec
         self.num_rows = num_rows
-        index_bytes = spec.num_chunks * 16
+        index_bytes = spec.num_chunks * _INDEX_ENTRY_BYTES
+        if (size_bytes := path.stat().st_size) < index_bytes + _CRC_BYTES:
+            raise Damaged(f"{path}: {size_bytes} bytes are too few for its index; python -m shards verify")
         self._data = np.memmap(path, np.uint8, mode="r")
-        if len(self._data) < index_bytes + _CRC_BYTES:
-            raise Damaged(f"{path}: {len(self._data)} bytes are too few for its index; python -m shards verify")
         tail = self._data[-index_bytes - _CRC_BYTES :]
         index = np.frombuffer(tail[:index_bytes].tobytes(), "<u8").reshape(-1, 2)
-        if crc32c.crc32c(tail[:index_bytes]).to_bytes(_CRC_BYTES, "little") != tail[index_bytes:].tobytes():
+        if crc32c.crc32c(tail[:index_bytes].data).to_bytes(_CRC_BYTES, "little") != tail[index_bytes:].tobytes():
             raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
         chunk_bytes = spec.chunk_rows * spec.row_bytes
         self._chunks: list[UInt8[np.ndarray, "chunk_rows row_bytes"]] = []
+        self.starts: list[int] = []
+        """Where each inner chunk begins, in bytes from the start of the file."""
         for offset, size in index[: -(-num_rows // spec.chunk_rows)].tolist():
             if size != chunk_bytes + _CRC_BYTES or offset + size > len(self._data) - len(tail):
                 raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
             chunk = self._data[offset : offset + chunk_bytes].reshape(spec.chunk_rows, spec.row_bytes)
             self._chunks.append(np.asarray(chunk))
+            self.starts.append(offset)
+
+    def failing_chunks(self) -> list[int]:
+        """The inner chunks, by number, whose crc32c does not fit."""
+        ends = [start + self.spec.chunk_rows * self.spec.row_bytes for start in self.starts]
+        found = [self._data[end : end + _CRC_BYTES].tobytes() for end in ends]
+        wanted = [crc32c.crc32c(chunk.data).to_bytes(_CRC_BYTES, "little") for chunk in self._chunks]
+        return [number for number, crc in enumerate(wanted) if crc != found[number]]
 
     def gather(self, rows: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the given rows (ascending) into `out`, with one call a chunk: no loop over small rows holds the GIL."""

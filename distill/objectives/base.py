@@ -1,12 +1,13 @@
 """What every objective does."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss on a student's outputs, against a decoded target or the labels."""
 

@@ -1,4 +1,4 @@
-"""KL(teacher || student) on softened logits, with T^2 scaling (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2)."""
+"""KL(teacher || student) on softened logits, times T^2 (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2)."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Students: the network to train, by its spec; each kind of student is one file that says which targets it can match."""
+"""Students: the network to train, by its spec (an architecture and its arguments)."""
 
 from typing import TYPE_CHECKING, Any
 

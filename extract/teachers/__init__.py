@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["load_teacher", "teacher_names"]
 
 _MODULES = {
+    "data2vec2": "data2vec2.teacher",
+    "data2vec2-large": "data2vec2.teacher",
+    "data2vec2-huge": "data2vec2.teacher",
     "resnet18": "torchvision_resnets",
     "resnet34": "torchvision_resnets",
     "resnet50": "torchvision_resnets",

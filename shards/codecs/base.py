@@ -1,6 +1,6 @@
 """What every codec does: name its arrays, encode rows, decode them, and state its error."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -9,6 +9,7 @@ from torch import Tensor
 Encoded = dict[str, Shaped[Tensor, "batch ..."]]
 
 
+@runtime_checkable
 class Codec(Protocol):
     """A pair of functions between a target's rows and the arrays stored for them.
 

@@ -88,12 +88,15 @@ class TopK:
 
 
 def make(name: str, argument: str, row_shape: tuple[int, ...]) -> TopK:
-    """`topk` (k = 16) or `topk:K`, for rows of logits."""
+    """`topk` (k = 16) or `topk:K`, for rows of logits.
+
+    With C classes k is at most C - 1: the remaining mass is then the last class's own, and nothing is lost.
+    """
     if len(row_shape) != 1:
         raise ValueError(f"keeps the largest of logits (classes,), but this target's rows are {row_shape}")
     if argument and not argument.isdecimal():
         raise ValueError(f"expected {name}:K with a whole number K, found {argument!r}")
-    k = int(argument or min(16, row_shape[0] - 1))
-    if not 1 <= k < row_shape[0]:
-        raise ValueError(f"K must be at least 1 and less than the {row_shape[0]} classes, found {k}")
-    return TopK(k, row_shape[0])
+    k = int(argument or 16)
+    if k < 1 or row_shape[0] < 2:
+        raise ValueError(f"K must be at least 1, and there must be 2 classes: found K {k}, {row_shape[0]} classes")
+    return TopK(min(k, row_shape[0] - 1), row_shape[0])

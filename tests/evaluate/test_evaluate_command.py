@@ -124,7 +124,7 @@ def test_the_table_over_runs(bench: Bench, capsys: pytest.CaptureFixture[str]) -
     assert "accuracy was not measured alike in all runs: num_samples (359, 50)" in lines[3]
     assert lines[-1].endswith("half written: half") and "2 runs" in lines[-1]
     main(["--runs", str(second)])  # a run itself is a table of one
-    assert "1 runs" in capsys.readouterr().out
+    assert "1 run in" in capsys.readouterr().out
     with pytest.raises(BadInput, match="no runs; give a folder that holds finished runs"):
         main(["--runs", str(bench.cache)])
     with pytest.raises(BadInput, match="1 half-written runs"):

@@ -111,7 +111,7 @@ def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
     """The student's tensors, overlaid with the averaged ones: of all parts or (`ema_encoder_only`) of the blocks."""
     if not ema:
         raise BadInput(f"{file}: weights='ema' was asked for, but the file holds no '_ema'; take weights='student'")
-    if all(key[0].isdigit() for key in ema):
+    if all(key[:1].isdigit() for key in ema):
         ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
     ema = _rename(ema)
     without = sorted(key for key in student if key.startswith("blocks.") and key not in ema)

@@ -107,7 +107,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 def _foreign_names(file: Path) -> list[str]:
     with zipfile.ZipFile(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("a compressed archive: torch.save writes none")
+            # torch.save never compresses: a few bytes could unfold to any size
+            raise BadInput(f"{file}: its archive is compressed, as torch.save writes none; use the original file")
     names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
     refused = [name for name in names if not _ALLOWED.fullmatch(name)]
     if refused:

@@ -1,0 +1,38 @@
+# `make demo` distils two students from one cache of real images; `make test` runs every check. Both make .venv first.
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo test lint clean
+
+.venv: .venv/.complete
+
+.venv/.complete: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,efficientnet]'
+	touch $@
+
+demo: .venv
+	rm -rf demo
+	$(RUN) -m extract --teacher none --data digits --out demo/shards --image_size 16 --views 4
+	$(RUN) -m extract --teacher none --data digits --out demo/shards --split validation
+	$(RUN) -m distill --shards demo/shards --recipe supervised --run_dir demo/runs/teacher
+	$(RUN) -m extract --teacher run:demo/runs/teacher --out demo/shards
+	$(RUN) -m extract --teacher run:demo/runs/teacher --out demo/shards --split validation
+	$(RUN) -m distill --shards demo/shards --run_dir demo/runs/student-resnet8
+	$(RUN) -m distill --shards demo/shards --student convnet --run_dir demo/runs/student-convnet
+	$(RUN) -m evaluate --run demo/runs/teacher --task accuracy
+	$(RUN) -m evaluate --run demo/runs/student-resnet8 --task accuracy,fidelity
+	$(RUN) -m evaluate --run demo/runs/student-convnet --task accuracy,fidelity
+	$(RUN) -m evaluate --runs demo/runs
+
+lint: .venv
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: lint
+	$(RUN) -m pytest
+
+clean:
+	rm -rf .venv demo

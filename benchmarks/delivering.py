@@ -1,0 +1,110 @@
+"""Delivering: batches as a training step receives them, against the slower of their two halves done alone.
+
+Compared: `BatchLoader` (images decoded from the tars, encoded targets beside them, shuffled), against decoding the same
+JPEGs held in memory, and against a raw read of the same rows from flat files, each on as many threads.
+Limit: a sample takes at least as long as its slower half; on a machine whose every core decodes, as long as both
+halves after one another, which is reported too.
+"""
+
+import argparse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from benchmarks.measure import Figure, Report, Spread, alternate, num_cores, per_unit, run, share, slowest
+from benchmarks.synthetic import ROWS, views_of, write_photos, write_targets
+from shards.loader import IMAGES_PER_TASK, BatchLoader
+from shards.order import BatchOrder
+from shards.reader import TargetSet, ViewSet
+
+GOAL = 0.8
+RING = 6
+"""Batches whose buffers are written in turn, as in the loader."""
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Report:
+    """With dense rows in float16 (302,592 bytes) and with the top 16 logits (66 bytes) beside each image."""
+    num_samples, batch_size, epochs = (48, 16, 1) if options.quick else (1024, 64, 4)
+    image_size, threads = 224, num_cores()
+    data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
+    views = views_of(folder / "cache", data, image_size)
+    order = BatchOrder(np.arange(num_samples), batch_size, 1)
+    batches = np.concatenate([order.epoch(epoch)[:, 0] for epoch in range(epochs)])
+    viewset = ViewSet(views.folder)
+    jpegs = [viewset.content(0, sample, "jpg") for sample in range(num_samples)]
+    settings = {"samples": num_samples, "batch": batch_size, "image_size": image_size, "threads": threads}
+    settings |= {"bytes_of_a_jpeg": round(sum(map(len, jpegs)) / num_samples), "images": options.images}
+    report = Report("how fast are batches delivered, as a share of decoding or reading alone?", "samples", settings)
+    for target, codec in {"dense": "float16", "logits": "topk:16"}.items():
+        path, stored = write_targets(views, target, ROWS[target], codec)
+        targetset = TargetSet(path)
+        targetset.read(0, np.arange(num_samples))  # opens and verifies every shard
+        flats = [_flat(folder / f"{target}-{name}", rows) for name, rows in stored.items()]
+        with ThreadPoolExecutor(threads) as pool:
+            alone = {
+                "decoding alone": per_unit(_decoding(jpegs, batches, image_size, pool), batches.size),
+                "reading alone": per_unit(_reading(flats, batches, threads, pool), batches.size),
+            }
+            both = per_unit(_delivering(viewset, targetset, batches, threads), batches.size)
+            seconds = alternate({"both, delivered": both} | alone, options.rounds)
+        report.add_rates(seconds, f"{target}: ")
+        delivered = seconds["both, delivered"]
+        limit = slowest({name: seconds[name] for name in alone})
+        report.figures.append(
+            Figure(f"{target}: delivered over {limit}", limit, share(seconds[limit], delivered), GOAL)
+        )
+        summed = [sum(pair) for pair in zip(*(seconds[name] for name in alone), strict=True)]
+        halves = "both halves' work, one after the other, on the same cores"
+        report.figures.append(Figure(f"{target}: delivered over both in turn", halves, share(summed, delivered)))
+    return report
+
+
+def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, threads: int) -> Callable[[], None]:
+    def selection() -> object:
+        return ((0, samples) for samples in batches)
+
+    loader = BatchLoader(viewset, [targetset], selection, batches.shape[1], num_threads=threads, ring=RING)
+
+    def work() -> None:
+        for _ in loader:
+            pass
+
+    return work
+
+
+def _decoding(jpegs: list[bytes], batches: np.ndarray, image_size: int, pool: ThreadPoolExecutor) -> Callable[[], None]:
+    buffers = np.zeros((RING, batches.shape[1], image_size, image_size, 3), np.uint8)
+
+    def decode(number: int, start: int) -> None:
+        for place, sample in enumerate(batches[number, start : start + IMAGES_PER_TASK].tolist(), start):
+            simplejpeg.decode_jpeg(jpegs[sample], "RGB", buffer=buffers[number % RING, place])
+
+    tasks = [(number, start) for number in range(len(batches)) for start in range(0, batches.shape[1], IMAGES_PER_TASK)]
+    return lambda: list(pool.map(decode, *zip(*tasks, strict=True)))
+
+
+def _reading(
+    flats: list[np.ndarray], batches: np.ndarray, threads: int, pool: ThreadPoolExecutor
+) -> Callable[[], None]:
+    buffers = [np.zeros((RING, batches.shape[1], *flat.shape[1:]), flat.dtype) for flat in flats]
+    size = -(-batches.shape[1] // threads)
+
+    def read(number: int, start: int) -> None:
+        samples = batches[number, start : start + size]
+        for flat, buffer in zip(flats, buffers, strict=True):
+            np.take(flat, samples, axis=0, out=buffer[number % RING, start : start + size], mode="clip")
+
+    tasks = [(number, start) for number in range(len(batches)) for start in range(0, batches.shape[1], size)]
+    return lambda: list(pool.map(read, *zip(*tasks, strict=True)))
+
+
+def _flat(path: Path, rows: np.ndarray) -> np.ndarray:
+    rows.tofile(path)
+    return np.asarray(np.memmap(path, rows.dtype, "r", shape=rows.shape))
+
+
+if __name__ == "__main__":
+    run(measure, "delivering", with_images=True)

@@ -1,0 +1,85 @@
+"""Distilling: training steps from the cache against steps on one batch that stays in memory.
+
+Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars and float16 logits beside
+them, against the same module and optimiser in a plain loop that has no data to wait for.
+Limit: the student's operations (three forwards' worth a step) over the rate at which the plain loop does them.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, synchronise, the_device
+from benchmarks.steps import held_batch, open_cache, stepper
+from benchmarks.synthetic import ROWS, operations, views_of, write_photos, write_targets
+from distill.data import CacheData
+from distill.recipe import Recipe
+from distill.run import build_module
+from distill.trainer import make_trainer
+
+GOAL_ON_CPU = 0.95
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Report:
+    """A ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
+    device = the_device()
+    on_gpu = device.type == "cuda"
+    steps, batch_size, student, image_size = (100, 256, "resnet50", 224) if on_gpu else (6, 8, "resnet50", 224)
+    if options.quick:
+        steps, batch_size, student, image_size = 2, 4, "resnet18", 32
+    num_samples = min((steps + 1) * batch_size, 4096)
+    data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
+    views = views_of(folder / "cache", data, image_size)
+    write_targets(views, "logits", ROWS["logits"], "float16")
+    precision = "bfloat16" if on_gpu else "float32"
+    changes = {"student": student, "batch_size": batch_size, "max_steps": steps + 1, "precision": precision}
+    recipe, cache = open_cache(folder / "cache", **changes)
+    batch, take = held_batch(cache, device), stepper(build_module(cache, recipe), device)
+    contenders = {
+        "from the cache": _training(recipe, cache, folder / "run", steps, device),
+        "one batch in memory": per_unit(lambda: take(repeat(batch, steps)), steps, device),
+    }
+    seconds = alternate(contenders, options.rounds)
+    settings = {"steps": steps, "image_size": image_size, "threads": num_cores(), "images": options.images} | changes
+    report = Report("how fast are steps from the cache, as a share of steps without data?", "steps", settings)
+    report.add_rates(seconds)
+    work = 3 * batch_size * operations(student, image_size) / 1e9
+    limit = f"{work:,.1f} GFLOP a step over {work * report.rates['one batch in memory'].median:,.0f} GFLOP/s"
+    ratio = share(seconds["one batch in memory"], seconds["from the cache"])
+    goal = None if on_gpu else GOAL_ON_CPU
+    report.figures.append(Figure("from the cache over one batch in memory", limit, ratio, goal))
+    return report
+
+
+class Clock(Callback):
+    """The seconds between the end of the first step, before which threads start and pages load, and that of the last."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.ends = device, [0.0, 0.0]
+
+    def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_step in (1, trainer.max_steps):
+            synchronise(self.device)
+            self.ends[trainer.global_step > 1] = time.perf_counter()
+
+
+def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, device: torch.device) -> Callable[[], float]:
+    """A contender: a run of one step more than `steps`, which is not counted."""
+
+    def timed() -> float:
+        clock = Clock(device)
+        trainer = make_trainer("gpu" if device.type == "cuda" else "cpu", 1, recipe, run_dir, [clock], [])
+        trainer.fit(build_module(cache, recipe), CacheData(cache.training, recipe, num_cores()))
+        return (clock.ends[1] - clock.ends[0]) / steps
+
+    return timed
+
+
+if __name__ == "__main__":
+    run(measure, "distilling", with_images=True)

@@ -1,0 +1,106 @@
+"""Extracting: the whole pipeline of `extract` against the bare forward of a warm teacher on tensors in memory.
+
+Compared: source -> views -> teacher -> float16 logits -> committed shards, for the first teacher of a cache (views are
+drawn from full-size JPEGs, encoded and stored) and for a further one (views are read back), with the same batch.
+Limit: the teacher's operations over the rate at which the bare forward does them.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, the_device
+from benchmarks.synthetic import operations, write_photos, write_weights
+from extract.config import ExtractConfig
+from extract.launch import device_of
+from extract.normalise import normalise
+from extract.pipeline import Extraction
+from extract.plan import held_viewset, plan_views
+from extract.plan_targets import plan_targets
+from extract.store import begin_targets, begin_views
+from extract.teachers import load_teacher
+from extract.teachers.base import Teacher
+
+GOAL_ON_CPU = 0.9
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Report:
+    """resnet101 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
+    device = device_of(the_device().type, 0, 1)  # sets what extract sets, for the bare forward too
+    on_gpu = device.type == "cuda"
+    num_samples, batch_size, shard_size = (16384, 256, 512) if on_gpu else (256, 32, 32)
+    architecture, image_size, precision = "resnet101", 224, "bfloat16" if on_gpu else "float32"
+    if options.quick:
+        num_samples, batch_size, shard_size, architecture, image_size = 16, 4, 8, "resnet18", 32
+    data = write_photos(folder / "photos", num_samples, 500, 375, options.images)
+    teacher = load_teacher(architecture, str(write_weights(architecture, folder)), image_size)
+    teacher.network.to(device)
+    flags = {"data": data, "image_size": image_size, "shard_size": shard_size, "batch_size": batch_size}
+    first = ExtractConfig(teacher=architecture, out=str(folder / "first"), precision=precision, **flags)
+    further = replace(first, out=str(folder / "further"))
+    extraction_of(further, teacher, device).run()
+    contenders = {
+        "bare forward": per_unit(_bare(teacher, first, num_samples, device), num_samples, device),
+        "extract, first teacher": extraction_contender(first, teacher, num_samples, device, "*"),
+        "extract, further teacher": extraction_contender(further, teacher, num_samples, device, "*/targets"),
+    }
+    seconds = alternate(contenders, options.rounds)
+    settings = {"samples": num_samples, "teacher": architecture, "threads": num_cores(), "images": options.images}
+    settings |= {name: value for name, value in flags.items() if name != "data"} | {"precision": precision}
+    report = Report("how fast is extract, as a share of the bare teacher?", "samples", settings)
+    report.add_rates(seconds)
+    work = operations(architecture, image_size) / 1e9
+    limit = f"{work:,.1f} GFLOP a sample over {work * report.rates['bare forward'].median:,.0f} GFLOP/s"
+    goals = {"extract, first teacher": None if on_gpu else GOAL_ON_CPU, "extract, further teacher": None}
+    for name, goal in goals.items():
+        ratio = share(seconds["bare forward"], seconds[name])
+        report.figures.append(Figure(f"{name} over bare forward", limit, ratio, goal))
+    return report
+
+
+def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device) -> Extraction:
+    """The pipeline of `extract` for a teacher that is loaded already; its `run` commits every shard that is missing."""
+    config, folder = held_viewset(config)
+    views = plan_views(config, folder, teacher.preprocessing.image_size)
+    targets = plan_targets(config, views, teacher)
+    views.folder.mkdir(parents=True, exist_ok=True)
+    begin_views(views, b"")
+    for job in targets:
+        begin_targets(job, views, b"")
+    return Extraction(views, targets, teacher, device, config.precision, config.batch_size, num_cores(), False)
+
+
+def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: torch.device) -> Callable[[], None]:
+    size = teacher.preprocessing.image_size
+    pixels = torch.randint(0, 256, (config.batch_size, size, size, 3), dtype=torch.uint8)
+    images = normalise(pixels, teacher.preprocessing.mean, teacher.preprocessing.std).to(device)
+
+    @torch.inference_mode()
+    def work() -> None:
+        enabled = config.precision != "float32"
+        with torch.autocast(device.type, getattr(torch, config.precision), enabled=enabled):
+            for _ in range(num_samples // config.batch_size):
+                teacher.forward(images)
+
+    return work
+
+
+def extraction_contender(
+    config: ExtractConfig, teacher: Teacher, num_samples: int, device: torch.device, removed: str
+) -> Callable[[], float]:
+    """A contender that extracts again, after what fits the pattern `removed` was removed from the cache, unmeasured."""
+
+    def timed() -> float:
+        for path in Path(config.out).glob(removed):
+            shutil.rmtree(path)
+        return per_unit(extraction_of(config, teacher, device).run, num_samples, device)()
+
+    return timed
+
+
+if __name__ == "__main__":
+    run(measure, "extracting", with_images=True)

@@ -1,0 +1,218 @@
+"""Measure: contenders timed in turn within one run; a figure is the median of the ratios of neighbours in time.
+
+Machines are shared and noisy, so a time means little and a ratio of two times taken one after the other means more.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.folder import git_revision
+from shards.commit import write_atomically
+from shards.errors import run_command
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "torchvision", "lightning", "numpy", "zarr", "webdataset", "datasets", "simplejpeg", "pillow")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several measurements, and their range."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        found = sorted(values)
+        return cls(statistics.median(found), found[0], found[-1])
+
+    def __str__(self) -> str:
+        digits = 3 if self.most < 100 else 0
+        return f"{self.median:,.{digits}f} ({self.least:,.{digits}f} to {self.most:,.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One ratio, what it compares, what bounds it, and what it should reach at least (None: reported only)."""
+
+    compared: str
+    limit: str
+    ratio: Spread
+    goal: float | None = None
+
+    def reached(self, quick: bool) -> bool | None:
+        """Whether the median is at the goal; None where there is no goal, or sizes are too small to tell."""
+        return None if self.goal is None or quick else self.ratio.median >= self.goal
+
+
+@dataclass
+class Report:
+    """What one benchmark found: rates of the contenders, in `unit`/s, and figures made of them."""
+
+    question: str
+    unit: str
+    settings: dict[str, Any]
+    rates: dict[str, Spread] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+
+    def add_rates(self, seconds: Mapping[str, list[float]], prefix: str = "") -> None:
+        """The contenders' seconds a unit, as rates."""
+        self.rates |= {prefix + name: Spread.of(1 / value for value in values) for name, values in seconds.items()}
+
+
+def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Each contender's seconds a unit of work in every round, after a first round that is not counted.
+
+    Every second round runs backwards, so that a machine that speeds up or slows down favours nobody.
+    """
+    names = list(contenders)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name in names if number % 2 else reversed(names):
+            taken = contenders[name]()
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def per_unit(work: Callable[[], Any], units: int, device: torch.device | None = None) -> Callable[[], float]:
+    """A contender: `work` does `units` units (samples, steps), whatever the device still has to do included."""
+
+    def timed() -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        return (time.perf_counter() - start) / units
+
+    return timed
+
+
+def synchronise(device: torch.device | None) -> None:
+    """The device has done all that it was given."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def share(limit: list[float], contender: list[float]) -> Spread:
+    """The contender's rate as a share of the limit's, round by round."""
+    return Spread.of(one / other for one, other in zip(limit, contender, strict=True))
+
+
+def slowest(seconds: Mapping[str, list[float]]) -> str:
+    """The contender with the lowest rate."""
+    return max(seconds, key=lambda name: statistics.median(seconds[name]))
+
+
+def fastest(seconds: Mapping[str, list[float]]) -> str:
+    """The contender with the highest rate."""
+    return min(seconds, key=lambda name: statistics.median(seconds[name]))
+
+
+def the_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run(measure: Callable[[argparse.Namespace, Path], Report], name: str, with_images: bool = False) -> None:
+    """The command `python -m benchmarks.NAME`: parse, measure in a temporary folder, print, and write the JSON."""
+
+    def command(arguments: list[str] | None) -> None:
+        parser = argparse.ArgumentParser(f"benchmarks.{name}")
+        parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+        parser.add_argument("--rounds", type=int, help="times that the contenders take turns (default: 5; quick: 1)")
+        parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results; quick: none)")
+        if with_images:
+            parser.add_argument("--images", help="a pattern of JPEG files, '/photos/*.jpg' (default: synthetic ones)")
+        options = parser.parse_args(arguments)
+        options.rounds = options.rounds or (1 if options.quick else 5)
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            report = measure(options, Path(folder))
+        show(name, report, options.quick)
+        out = options.out or (None if options.quick else RESULTS)
+        if out is not None:
+            path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', device_name().lower()).strip('-')}.json"
+            write_atomically(path, (json.dumps(document(name, report, options), indent=1) + "\n").encode())
+            print(f"{name}: {path}")
+
+    run_command(command, f"benchmarks.{name}")
+
+
+def show(name: str, report: Report, quick: bool) -> None:
+    """Two tables: the contenders' rates and the figures."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    rates = Table("contender", f"{report.unit}/s: median (range)", box=SIMPLE, title=f"{name}: {report.question}")
+    for contender, rate in report.rates.items():
+        rates.add_row(contender, str(rate))
+    figures = Table("ratio: median (range)", "of", "limit", "goal", box=SIMPLE)
+    for figure in report.figures:
+        verdict = {None: "", True: "reached", False: "missed"}[figure.reached(quick)]
+        goal = "" if figure.goal is None else f"{figure.goal:.2f} {verdict}"
+        figures.add_row(str(figure.ratio), figure.compared, figure.limit, goal)
+    console.print(rates, figures)
+
+
+def document(name: str, report: Report, options: argparse.Namespace) -> dict[str, Any]:
+    """All that a reader of the numbers must know."""
+    return {
+        "benchmark": name,
+        "question": report.question,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device_name(),
+        "cpu": cpu_name(),
+        "num_cores": num_cores(),
+        "num_threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "revision": git_revision(),
+        "quick": options.quick,
+        "rounds": options.rounds,
+        "settings": report.settings,
+        "unit": f"{report.unit}/s",
+        "rates": {contender: asdict(rate) for contender, rate in report.rates.items()},
+        "figures": [asdict(figure) | {"reached": figure.reached(options.quick)} for figure in report.figures],
+    }
+
+
+def device_name() -> str:
+    """The GPU's name, or the CPU's where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+
+
+def cpu_name() -> str:
+    """What the kernel calls the processor."""
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", path.read_text()) if path.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

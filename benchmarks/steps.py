@@ -1,0 +1,60 @@
+"""Steps: training steps of the real module without Lightning, so that what is compared is data and teacher alone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import num_cores
+from distill.config import DistillConfig
+from distill.data import CacheData
+from distill.holding import open_training
+from distill.module import Distillation
+from distill.recipe import Recipe, load_recipe, resolve
+from shards.loader import Batch, BatchLoader
+
+
+def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
+    """The recipe resnet50-from-resnet101 with `changes`, and the cache as it reads it, without validation."""
+    config = DistillConfig(shards=str(cache), **changes)  # type: ignore[arg-type]
+    recipe = replace(resolve(load_recipe("resnet50-from-resnet101"), config), validation_fraction=0.0)
+    holding = open_training(str(cache), None, False)
+    for targetset in holding.targetsets:
+        targetset.read(0, holding.viewset.usable)  # opens and verifies every shard
+    return recipe, CacheData(holding, recipe, num_cores())
+
+
+def held_batch(data: CacheData, device: torch.device) -> Batch:
+    """The first batch of the cache, copied to memory of its own on `device`."""
+    batch = next(cache_batches(data, torch.device("cpu")))
+    targets = [{name: values.clone().to(device) for name, values in arrays.items()} for arrays in batch.targets]
+    return Batch(batch.view, batch.samples, batch.images.clone().to(device), None, targets)
+
+
+def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
+    """The training batches of the cache on `device`, read as `distill` reads them."""
+    holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
+    options = {"num_threads": num_cores(), "pin_memory": on_gpu}
+    loader = BatchLoader(holding.viewset, holding.targetsets, order.selection, data.recipe.batch_size, **options)
+    for batch in loader:
+        yield data.transfer_batch_to_device(batch, device, 0)
+
+
+def stepper(module: Distillation, device: torch.device) -> Callable[[Iterable[Batch]], None]:
+    """A function that makes one optimiser step on each batch it is given, as the trainer does."""
+    module.to(device).train()
+    made = module.configure_optimizers()
+    optimiser, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    precision = module.recipe.precision
+
+    def take(batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+                loss = module.loss(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+    return take

@@ -1,0 +1,124 @@
+"""Synthetic: photos, caches and weights that cost what real ones cost to read, decode and compute with."""
+
+import contextlib
+import glob
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from extract.augment import parse_augment
+from extract.config import ExtractConfig
+from extract.networks import build_network
+from extract.plan import ViewSetJob, held_viewset, plan_views
+from extract.plan_targets import TargetSetJob, plan_targets
+from extract.store import array_specs, begin_targets, commit_targets, finish_targets
+from extract.teachers.base import Preprocessing, Teacher
+from shards.errors import BadInput
+from shards.layout import Plan
+
+ROWS = {"dense": (197, 768), "logits": (1000,)}
+"""One sample's shape of the two targets that the figures are about."""
+
+
+def write_photos(folder: Path, count: int, width: int, height: int, pattern: str | None = None) -> str:
+    """`--data` for `count` JPEG photos in `folder`: those of `pattern`, over and over, or noise with a photo's spectrum."""
+    folder.mkdir(parents=True)
+    found = [str(Path(path).resolve()) for path in sorted(glob.glob(pattern))] if pattern else []  # noqa: PTH207
+    if pattern and not found:
+        raise BadInput(f"--images {pattern}: no file fits; give a pattern of JPEG files in quotes")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(count):
+        path = folder / f"photo-{number:06d}.jpg"
+        if found:
+            path.symlink_to(found[number % len(found)])
+        else:
+            Image.fromarray(_photo(width, height, generator)).save(path, quality=92)
+    return f"folder:{folder}"
+
+
+def _photo(width: int, height: int, generator: torch.Generator) -> np.ndarray:
+    """Octaves that fade with frequency as those of natural images do, and a sensor's noise.
+
+    500 x 375 pixels are 74 kB at quality 92, and a 224-pixel crop is 20 kB at quality 95, as of real photos.
+    """
+    image = 0.2 * torch.randn(1, 1, height, width, generator=generator).repeat(1, 3, 1, 1)
+    size = 4
+    while size <= max(width, height):
+        grey = torch.randn(1, 1, size, size, generator=generator)
+        colour = torch.randn(1, 3, size, size, generator=generator)
+        octave = F.interpolate(grey + 0.3 * colour, (height, width), mode="bicubic", align_corners=False)
+        image += octave * (4 / size)
+        size *= 2
+    return (image[0] * 40 + 128).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def extract(*flags: object) -> None:
+    """`python -m extract FLAGS`, without its words."""
+    from extract.__main__ import main
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        main([str(flag) for flag in flags])
+
+
+def views_of(cache: Path, data: str, image_size: int) -> ViewSetJob:
+    """The views of `data` in `cache`, made if they are not there."""
+    flags = {"teacher": "none", "out": str(cache), "data": data, "image_size": image_size}
+    extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
+    return plan_views(*held_viewset(ExtractConfig(**flags)), None)
+
+
+def bare_views(folder: Path, num_samples: int) -> ViewSetJob:
+    """A view set that has no tars, for benchmarks that read targets alone."""
+    identity = {"image_size": 224}
+    plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, identity, None, {})
+    return ViewSetJob(folder, plan, 1, 1, None, parse_augment("resize"))
+
+
+def write_targets(
+    views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str
+) -> tuple[Path, dict[str, Any]]:
+    """A target set of random rows, as `extract` would write it; its folder, and all its stored rows by array."""
+    job = _job(views, target, row_shape, codec)
+    generator = np.random.default_rng(0)
+    begin_targets(job, views, b"")
+    stored: dict[str, list[np.ndarray]] = {spec.name: [] for spec in array_specs(job, views)}
+    for shard in range(views.plan.num_shards):
+        rows = generator.standard_normal((len(views.plan.rows(shard)), *row_shape), np.float32)
+        encoded = {name: values.numpy() for name, values in job.codec.encode(torch.from_numpy(rows)).items()}
+        commit_targets(job, views, 0, shard, encoded, {})
+        for name, values in encoded.items():
+            stored[name].append(values)
+    finish_targets(job, views, "random")
+    return job.folder, {name: np.concatenate(values) for name, values in stored.items()}
+
+
+def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
+    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("random", "random", "0" * 64, preprocessing, {target: row_shape}, nn.Identity(), None)
+    config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
+    return plan_targets(config, views, teacher)[0]
+
+
+def write_weights(architecture: str, folder: Path) -> Path:
+    """Seeded random weights of a torchvision network as safetensors: as fast as trained ones."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = folder / f"{architecture}.safetensors"
+    save_file(build_network(architecture, 1000).state_dict(), path)
+    return path
+
+
+def operations(architecture: str, image_size: int) -> float:
+    """Floating-point operations of one forward of one image; nothing is computed."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        build_network(architecture, 1000).eval()(torch.zeros(1, 3, image_size, image_size))
+    return counter.get_total_flops()

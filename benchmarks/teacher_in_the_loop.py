@@ -1,0 +1,127 @@
+"""Against the teacher in the loop: what a cache saves, and after how many epochs its extraction has paid for itself.
+
+Compared: the same student on the same views in the same order, (a) from the cache and (b) with full-size JPEGs decoded
+and augmented by threads in every epoch and a teacher's forward in every step, as the thesis trained.
+Limit: with data that costs nothing (b) / (a) is (teacher forward + student forward and backward) / (student forward and
+backward), both measured here on batches in memory; decoding and cropping in (b) can only add to it.
+"""
+
+import argparse
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.extracting import extraction_of, extraction_contender
+from benchmarks.measure import Figure, Report, Spread, alternate, num_cores, per_unit, run, share, the_device
+from benchmarks.steps import cache_batches, held_batch, open_cache, stepper
+from benchmarks.synthetic import extract, operations, write_photos, write_weights
+from distill.data import CacheData
+from distill.recipe import Recipe
+from distill.run import build_module
+from extract.augment import Uniform, draw, render
+from extract.config import ExtractConfig
+from extract.pipeline import forward
+from extract.plan import ViewSetJob
+from extract.teachers import load_teacher
+from extract.teachers.base import Teacher
+from shards.loader import Batch
+
+NAMES = ("resnet101", "resnet50")
+AHEAD = 2
+"""Batches that threads prepare while a step runs."""
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Report:
+    """A ResNet-101 teaches a ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
+    device = the_device()
+    on_gpu = device.type == "cuda"
+    steps, batch_size, image_size, names = (30, 256, 224, NAMES) if on_gpu else (4, 8, 224, NAMES)
+    if options.quick:
+        steps, batch_size, image_size, names = 2, 4, 64, ("resnet18", "resnet18")
+    num_samples = (steps + 1 + AHEAD) * batch_size
+    both = {"batch_size": batch_size, "precision": "bfloat16" if on_gpu else "float32"}
+    flags = both | {"data": write_photos(folder / "photos", num_samples, 500, 375, options.images)}
+    flags |= {"teacher": names[0], "weights": str(write_weights(names[0], folder))}
+    flags |= {"image_size": image_size, "shard_size": 2 * batch_size}
+    extract("--out", folder / "cache", *(word for name, value in flags.items() for word in (f"--{name}", value)))
+    recipe, cache = open_cache(folder / "cache", student=names[1], epochs=1, **both)
+    teacher = load_teacher(names[0], flags["weights"], image_size)
+    teacher.network.to(device)
+    again = ExtractConfig(out=str(folder / "again"), **flags)
+    seconds = alternate(_contenders(recipe, cache, teacher, again, steps, device), options.rounds)
+    alone, taught, cached, live, extraction = seconds.values()
+    settings = {"steps": steps, "student": names[1], "threads": num_cores(), "images": options.images} | flags
+    report = Report("how much faster are steps from the cache than with the teacher in the loop?", "steps", settings)
+    report.add_rates(seconds)
+    bound = Spread.of((one + other) / one for one, other in zip(alone, taught, strict=True))
+    gflop = operations(names[0], image_size) / 1e9, 3 * operations(names[1], image_size) / 1e9
+    limit = f"(teacher + student) / student = {bound}; by operations ({gflop[0]:.1f} + {gflop[1]:.1f}) / {gflop[1]:.1f}"
+    report.figures.append(Figure("from the cache over teacher in the loop", limit, share(live, cached), bound.median))
+    paid = Spread.of(e / (slow - fast) for e, fast, slow in zip(extraction, cached, live, strict=True))
+    saved = "extraction of one view / (an epoch with the teacher - an epoch from the cache)"
+    report.figures.append(Figure("epochs after which the extraction has paid for itself", saved, paid))
+    return report
+
+
+def _contenders(
+    recipe: Recipe, cache: CacheData, teacher: Teacher, again: ExtractConfig, steps: int, device: torch.device
+) -> dict[str, Callable[[], float]]:
+    """Seconds a step; the two that train from files make one step more, in which threads start and buffers fill."""
+    from_cache = stepper(build_module(cache, recipe), device)
+    in_the_loop = stepper(build_module(cache, recipe, [teacher]), device)
+    batch, views = held_batch(cache, device), extraction_of(again, teacher, device).views
+
+    def teach() -> None:
+        for _ in range(steps):
+            forward(teacher, batch.images, device, recipe.precision)
+
+    def fed(take: Callable[[Iterable[Batch]], None], feed: Callable[[], Iterator[Batch]]) -> Callable[[], float]:
+        def timed() -> float:
+            batches = feed()
+            take(islice(batches, 1))
+            return per_unit(lambda: take(islice(batches, steps)), steps, device)()
+
+        return timed
+
+    a_sample = extraction_contender(again, teacher, len(views.plan.keys), device, "*")
+    return {
+        "student alone, data in memory": per_unit(lambda: from_cache(repeat(batch, steps)), steps, device),
+        "teacher alone, data in memory": per_unit(teach, steps, device),
+        "student from the cache": fed(from_cache, lambda: cache_batches(cache, device)),
+        "student with the teacher in the loop": fed(in_the_loop, lambda: full_size_batches(views, cache, device)),
+        "extraction of a batch": lambda: a_sample() * recipe.batch_size,
+    }
+
+
+def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device) -> Iterator[Batch]:
+    """The batches of the cache made anew from the source: decoded at full size, cropped and resized by threads."""
+    source, identity = views.source, views.plan.identity
+    assert source is not None
+
+    def make(view: int, index: int) -> np.ndarray:
+        sample = source.read(index)
+        box, flip = draw(views.augment, *sample.image.size, Uniform(identity["seed"] or 0, sample.key, view))
+        return render(sample.image, box, flip, identity["image_size"], views.augment.interpolation)
+
+    def ready(view: int, samples: np.ndarray, tasks: list[Future[np.ndarray]]) -> Batch:
+        images = torch.from_numpy(np.stack([task.result() for task in tasks]))
+        images = images.pin_memory() if device.type == "cuda" else images
+        return cache.transfer_batch_to_device(Batch(view, samples, images, None, []), device, 0)
+
+    pending: deque[tuple[int, np.ndarray, list[Future[np.ndarray]]]] = deque()
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for view, samples in cache.training_batches().selection():
+            pending.append((view, samples, [pool.submit(make, view, index) for index in samples.tolist()]))
+            if len(pending) > AHEAD:
+                yield ready(*pending.popleft())
+        while pending:
+            yield ready(*pending.popleft())
+
+
+if __name__ == "__main__":
+    run(measure, "teacher_in_the_loop", with_images=True)

@@ -1,0 +1,102 @@
+"""Folder: what a run's folder holds besides checkpoints and logs: configuration, recipe, identity, summary."""
+
+import contextlib
+import fcntl
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.config import DistillConfig
+from distill.data import CacheData
+from distill.recipe import Recipe, as_values
+from shards.arguments import as_yaml
+from shards.commit import remove_leftovers, write_atomically
+from shards.errors import BadInput, IdentityMismatch
+from shards.identity import differences
+
+RUN, SUMMARY, LOCK = "run.json", "summary.json", ".lock"
+CONFIG, RECIPE = "config.yaml", "recipe.yaml"
+
+
+@contextlib.contextmanager
+def only_run(run_dir: Path) -> Iterator[None]:
+    """This process (and the ranks it starts) is the only one that trains in `run_dir` while the block runs."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"--run_dir {run_dir}: another distill trains here; wait, or give another folder") from None
+        remove_leftovers(run_dir)
+        yield
+
+
+def run_identity(recipe: Recipe, data: CacheData) -> dict[str, Any]:
+    """All that decides what the run ends with; devices, threads and logging do not."""
+    return {
+        "recipe": as_values(recipe),
+        "cache": data.training.identity(),
+        "weights": data.training.weights,
+        "validation": data.validation.identity() if data.validation else None,
+        "num_views": data.training.num_views,
+    }
+
+
+def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
+    """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
+    asked = run_identity(recipe, data)
+    if (run_dir / RUN).exists():
+        held = _read(run_dir / RUN)
+        if held.get("num_views", 0) < asked["num_views"]:
+            asked["num_views"] = held.get("num_views")  # a cache that grew since: the run goes on with the views it had
+        found = "; ".join(differences(held, asked)).replace("the cache has", "the run has")
+        if found:
+            raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {found}; give another --run_dir")
+        return
+    # an attempt that was killed in here leaves these; run.json is written last
+    if any(path.name not in (LOCK, CONFIG, RECIPE) for path in run_dir.iterdir()):
+        raise BadInput(f"--run_dir {run_dir}: is not empty and holds no run; give another folder")
+    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe)))
+    given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
+    write_atomically(run_dir / CONFIG, as_yaml(given))
+    write_atomically(run_dir / RUN, json.dumps(asked, indent=1).encode())
+
+
+def held_views(run_dir: Path) -> int | None:
+    """The number of views that the run in `run_dir` began with; None when there is none yet."""
+    return _read(run_dir / RUN).get("num_views") if (run_dir / RUN).exists() else None
+
+
+def held_summary(run_dir: Path) -> dict[str, Any] | None:
+    """The summary of a finished run; None while it is not finished."""
+    return _read(run_dir / SUMMARY) if (run_dir / SUMMARY).exists() else None
+
+
+def write_summary(run_dir: Path, summary: dict[str, Any]) -> None:
+    """The run is finished: written last."""
+    write_atomically(run_dir / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON ({error}); give another --run_dir") from None
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: expected an object, found {type(document).__name__}; give another --run_dir")
+    return document
+
+
+def git_revision() -> str | None:
+    """The commit of this project's checkout, with + when it has changes; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,154 @@
+"""Holding: which view set and target sets of a cache a run reads, for training and for validation."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.codecs import make_codec
+from shards.errors import BadInput
+from shards.identity import identity_hash
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, targetset_folders, viewset_folders
+from shards.reader import TargetSet, ViewSet, check_pair
+
+VALIDATION_SPLITS = ("validation", "val", "test")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A view set and the target sets of it that a run learns from, with their weights in the loss."""
+
+    viewset: ViewSet
+    targetsets: list[TargetSet]
+    weights: list[float]
+    view_limit: int | None = None
+    """Views that the run had when it began; later ones would change which view an epoch reads."""
+
+    @property
+    def num_views(self) -> int:
+        """Views that the view set and every target set hold, and that the run may read."""
+        views = min([self.viewset.num_views, *(targetset.num_views for targetset in self.targetsets)])
+        return views if self.view_limit is None else min(views, self.view_limit)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on disk of all that is read."""
+        files = [self.viewset.manifest["files"], *(targetset.manifest["files"] for targetset in self.targetsets)]
+        return sum(record["size"] for records in files for record in records.values())
+
+    def facts(self) -> dict[str, str]:
+        """What picks the recipe: source, target, teacher (`none` without target sets)."""
+        identity = self.viewset.identity
+        first = self.targetsets[0].manifest if self.targetsets else {"target": "none", "teacher": "none"}
+        return {"source": identity["source"], "target": first["target"], "teacher": first["teacher"]}
+
+    def codecs(self) -> list[Any]:
+        """Each target set's codec."""
+        return [make_codec(t.manifest["codec"], t.row_shape) for t in self.targetsets]
+
+    def identity(self) -> dict[str, Any]:
+        """Hashes that name exactly what is read."""
+        targetsets = [identity_hash(targetset.identity) for targetset in self.targetsets]
+        return {"viewset": identity_hash(self.viewset.identity), "targetsets": targetsets}
+
+
+def open_training(shards: str, targets: str | None, labels_only: bool) -> Holding:
+    """What `--shards` and `--targets` name: a training view set with target sets, or without when labels are all.
+
+    Raises BadInput where nothing or several things fit (the message lists them), Incomplete for a half-written one.
+    """
+    path = Path(shards)
+    if path.parent.name == "targets" and (path.parent.parent / PLAN).exists():
+        targets, path = targets or path.name, path.parent.parent
+    folders = [path] if (path / PLAN).exists() else list(viewset_folders(path))
+    folders = [folder for folder in folders if _split(folder) not in VALIDATION_SPLITS] or folders
+    if not folders:
+        raise BadInput(
+            f"--shards {shards}: holds no view set; python -m extract --teacher ... --out {shards} makes one"
+        )
+    if len(folders) > 1:
+        raise BadInput(f"--shards {shards}: several view sets fit; name one: {', '.join(map(str, folders))}")
+    viewset = ViewSet(folders[0])
+    if labels_only or (targets is None and viewset.labelled and not list(targetset_folders(folders[0]))):
+        if targets is not None:
+            raise BadInput(f"--targets {targets}: the recipe learns from the labels alone; leave --targets out")
+        if not viewset.labelled:
+            raise BadInput(f"{folders[0]}: has no labels, which the recipe needs; distil from a teacher's target set")
+        return Holding(viewset, [], [])
+    chosen, weights = _choose(folders[0], targets)
+    targetsets = [TargetSet(folder) for folder in chosen]
+    for targetset in targetsets:
+        check_pair(viewset, targetset)
+    return Holding(viewset, targetsets, weights)
+
+
+def _split(viewset: Path) -> str:
+    # the plan, as it is written first: a half-written validation split does not keep a whole training one from use
+    return str(Plan.read(viewset).identity["split"])
+
+
+def _choose(viewset: Path, targets: str | None) -> tuple[list[Path], list[float]]:
+    folders = list(targetset_folders(viewset))
+    names = ", ".join(folder.name for folder in folders) or "no target set: python -m extract --teacher ... adds one"
+    if targets is None:
+        if len(folders) > 1:
+            raise BadInput(f"--targets: {viewset} holds {names}; name one, or several as NAME=0.5,NAME=0.5")
+        if not folders:
+            raise BadInput(f"--targets: {viewset} holds {names}")
+        return folders, [1.0]
+    chosen: list[Path] = []
+    weights: list[float] = []
+    for part in targets.split(","):
+        name, equals, number = part.partition("=")
+        fitting = [folder for folder in folders if name and name in folder.name]
+        if len(fitting) != 1:
+            found = "several target sets fit" if fitting else "no target set fits"
+            raise BadInput(f"--targets {part}: {found}; {viewset} holds {names}")
+        if fitting[0] in chosen:
+            raise BadInput(f"--targets {targets}: names {fitting[0].name} twice; add the weights up")
+        chosen.append(fitting[0])
+        weights.append(_weight(part, number) if equals else 1.0)
+    return chosen, weights
+
+
+def _weight(part: str, number: str) -> float:
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise BadInput(f"--targets {part}: expected NAME=WEIGHT with a number above 0, found {number!r}")
+    return weight
+
+
+def open_validation(training: Holding) -> tuple[Holding | None, str]:
+    """The same teachers' target sets over the validation split of the same source, or None and why there is none.
+
+    Of several such splits, the first of VALIDATION_SPLITS is taken.
+    """
+    found: dict[str, Holding] = {}
+    reason = ""
+    for folder in viewset_folders(training.viewset.folder.parent):
+        identity, wanted = Plan.read(folder).identity, training.viewset.identity
+        same = all(identity[field] == wanted[field] for field in ("source", "image_size"))
+        if folder == training.viewset.folder or not same or identity["split"] not in VALIDATION_SPLITS:
+            continue
+        if not (folder / VIEWSET_MANIFEST).exists():
+            reason = f"{folder.name} is half written"
+        elif (targetsets := _same_targets(folder, training)) is None:
+            reason = f"{folder.name} lacks the teacher's target set; extract --split {identity['split']} adds it"
+        else:
+            found[identity["split"]] = Holding(ViewSet(folder), targetsets, training.weights)
+    best = next((found[split] for split in VALIDATION_SPLITS if split in found), None)
+    return best, "" if best else reason
+
+
+def _same_targets(viewset: Path, training: Holding) -> list[TargetSet] | None:
+    whole = [TargetSet(path) for path in targetset_folders(viewset) if (path / TARGETSET_MANIFEST).exists()]
+    found = [next((held for held in whole if _same_target(held, one)), None) for one in training.targetsets]
+    return [held for held in found if held] if all(found) else None
+
+
+def _same_target(one: TargetSet, other: TargetSet) -> bool:
+    ignored = {"viewset": None}
+    return {**one.identity, **ignored} == {**other.identity, **ignored}

@@ -1,0 +1,45 @@
+"""Live: the same training with the teacher run on every batch, to compare the cache with (tests, benchmarks)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from distill.holding import Holding
+from distill.module import Distillation
+from extract.pipeline import forward
+from extract.teachers.base import Teacher
+from shards.errors import BadInput
+from shards.loader import Batch
+
+
+class LiveDistillation(Distillation):
+    """Distillation from teachers that see each stored view again in every epoch, and no codec in between."""
+
+    def __init__(self, *, teachers: Sequence[Teacher], holding: Holding, **parts: Any) -> None:
+        super().__init__(holding=holding, **parts)
+        for teacher, targetset in zip(teachers, holding.targetsets, strict=True):
+            if teacher.weights_sha256 != targetset.identity["teacher"]["weights_sha256"]:
+                raise BadInput(f"{targetset.folder.name}: made by other weights than those of {teacher.name}")
+        self.outputs = [(t.identity["target"], t.identity["precision"]) for t in holding.targetsets]
+        self.teachers = tuple(teachers)
+        """In a tuple, so that they are no part of the module: not trained, not saved, not counted."""
+
+    def on_fit_start(self) -> None:
+        """The teachers are where the student is."""
+        for teacher in self.teachers:
+            teacher.network.to(self.device)
+
+    def targets(self, batch: Batch) -> list[Any]:
+        """What each teacher says of the batch's images, as extract would have stored it in float32."""
+        found = []
+        for teacher, (output, precision) in zip(self.teachers, self.outputs, strict=True):
+            rows = forward(teacher, batch.images, batch.images.device, precision)[output].float()
+            found.append(rows.clone())  # out of inference mode, so that autograd may keep it
+            self.teacher_forwards += len(batch.samples)
+        return found
+
+    def on_fit_end(self) -> None:
+        """Every rank knows how many samples the teachers saw in all."""
+        count = torch.tensor(self.teacher_forwards, dtype=torch.float64, device=self.device)
+        self.teacher_forwards = int(self.trainer.strategy.reduce(count, reduce_op="sum"))

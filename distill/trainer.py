@@ -1,0 +1,85 @@
+"""Trainer: Lightning's, set up from a recipe, quiet but for our own progress, and loud about what cannot run."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from distill.callbacks import ProgressLines
+from distill.checkpoints import DurableCheckpoints
+from distill.data import CacheData
+from distill.module import Distillation
+from distill.recipe import Recipe
+from shards.errors import BadInput
+
+PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that the user started (rank 0); what is printed and written is its work alone."""
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
+
+
+def parse_devices(devices: str, precision: str) -> tuple[str, int]:
+    """Lightning's accelerator and number of devices; BadInput where they cannot do what is asked."""
+    gpus = torch.cuda.device_count()
+    if devices == "cpu" or (devices == "auto" and not gpus):
+        accelerator, count = "cpu", 1
+    elif devices in ("auto", "cuda") and gpus:
+        accelerator, count = "gpu", gpus
+    elif devices.isdecimal() and 1 <= int(devices) <= (gpus or 64):
+        accelerator, count = ("gpu" if gpus else "cpu"), int(devices)
+    else:
+        raise BadInput(f"--devices {devices!r}: expected auto, cpu, cuda or a number; this machine has {gpus} GPUs")
+    if precision == "float16" and accelerator == "cpu":
+        raise BadInput("--precision float16: needs a GPU; give float32, or bfloat16, which a CPU can do")
+    return accelerator, count
+
+
+def make_trainer(
+    accelerator: str, num_devices: int, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: list[Logger]
+) -> lightning.Trainer:
+    """Lightning's trainer for a recipe; it always logs to RUN/logs, a folder an attempt."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=num_devices,
+        strategy="ddp" if num_devices > 1 else "auto",
+        precision=PRECISION[recipe.precision],  # type: ignore[arg-type]
+        plugins=[DurableCheckpoints()],
+        max_epochs=-1 if recipe.max_steps else recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.clip_norm,
+        callbacks=[*callbacks, ProgressLines()],
+        logger=[CSVLogger(run_dir, name="logs"), *loggers],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run_dir,
+    )
+
+
+def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, checkpoint: Path | None) -> None:
+    """Every step is done; KeyboardInterrupt where a signal (SIGINT, SIGTERM) ended the run before.
+
+    Lightning exits on SIGINT as for an error of its own, and on SIGTERM as if all were done.
+    """
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:
+        raise KeyboardInterrupt from None
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -1,0 +1,134 @@
+"""Recompute: what the teacher says today of the stored views, beside what the cache says that it said."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from extract.pipeline import forward
+from extract.teachers import load_teacher
+from shards import images
+from shards.codecs.topk import TopKProbabilities
+from shards.decode import codec_of, read_decoded, spread
+from shards.errors import BadInput, IdentityMismatch
+from shards.identity import differences
+from shards.listing import SAVED_FLAGS, saved_flags
+from shards.progress import Progress
+from shards.reader import TargetSet, ViewSet, check_pair
+
+if TYPE_CHECKING:
+    from extract.teachers.base import Teacher
+
+BATCH_SIZE = 32
+TOLERANCE = 0.01
+"""How far a stored row's cosine to the live one may lie below what the codec leaves: devices differ by less."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """How the stored rows compare with the live teacher's."""
+
+    num_samples: int
+    measures: dict[str, float]
+    wrong: list[str]
+    """A line for each stored row that is further from the teacher's than its codec explains."""
+
+
+def recompute(
+    viewset_folder: Path, targetset_folder: Path, num: int, spec: str | None, weights: str | None
+) -> Recomputed:
+    """Rerun the teacher on `num` stored views, evenly spread over views and shards, and compare.
+
+    `spec` and `weights` say where the teacher is now, if not where extract found it. Raises IdentityMismatch when what
+    is there is not the teacher of the target set.
+    """
+    viewset, targetset = ViewSet(viewset_folder), TargetSet(targetset_folder)
+    check_pair(viewset, targetset)
+    teacher = _load(targetset, spec, weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teacher.network.to(device)
+    codec, usable = codec_of(targetset), viewset.usable
+    chosen = spread(min(viewset.num_views, targetset.num_views) * len(usable), num)
+    compared: list[dict[str, Tensor]] = []
+    wrong: list[str] = []
+    with Progress("recompute", len(chosen)) as progress:
+        for view, samples in _batches(chosen, usable):
+            pixels = torch.from_numpy(_pixels(viewset, view, samples))
+            live = forward(teacher, pixels, device, targetset.identity["precision"])[targetset.manifest["target"]]
+            live = live.float().cpu()
+            stored = _compare(read_decoded(targetset, codec, view, samples), live)
+            best = _compare(codec.decode(codec.encode(live)), live)
+            for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
+                if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
+                    name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
+                    wrong.append(f"{name}: cosine {cosine:.4f} to the live teacher, its codec gives {bound:.4f}")
+            compared.append(stored)
+            progress.advance(len(samples))
+    joined = {name: torch.cat([one[name].flatten() for one in compared]) for name in compared[0]}
+    measures = {"mean cosine": joined["cosine"].mean().item(), "least cosine": joined["cosine"].min().item()}
+    measures["largest difference"] = joined["difference"].max().item()
+    if "agreement" in joined:
+        measures["agreement of the first class"] = joined["agreement"].float().mean().item()
+    return Recomputed(len(chosen), measures, wrong)
+
+
+def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable"]) -> Any:
+    """(view, samples) in batches of one view each; `chosen` counts through the samples of view 0, then of view 1 ..."""
+    for view in np.unique(chosen // len(usable)).tolist():
+        samples = usable[chosen[chosen // len(usable) == view] % len(usable)]
+        for start in range(0, len(samples), BATCH_SIZE):
+            yield view, samples[start : start + BATCH_SIZE]
+
+
+def _pixels(viewset: ViewSet, view: int, samples: Int[np.ndarray, " batch"]) -> np.ndarray:
+    size, member = viewset.image_size, images.ending(viewset.identity["image_format"])
+    pixels = np.empty((len(samples), size, size, 3), np.uint8)
+    for out, sample in zip(pixels, samples.tolist(), strict=True):
+        images.decode(viewset.content(view, sample, member), out)
+    return pixels
+
+
+def _compare(decoded: Any, live: Float[Tensor, "batch ..."]) -> dict[str, Tensor]:
+    """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
+    measures = {}
+    if isinstance(decoded, TopKProbabilities):
+        measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
+        kept = live.double().softmax(-1).gather(-1, decoded.classes)
+        live = torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1)
+        decoded = torch.cat([decoded.log_probabilities, decoded.log_remaining[:, None]], -1).exp()
+    width = live.shape[-1]
+    one, other = (rows.double().reshape(len(live), -1, width) for rows in (decoded, live))
+    measures["cosine"] = torch.nn.functional.cosine_similarity(one, other, dim=-1)
+    measures["difference"] = (one - other).abs().flatten(1).amax(1)
+    return measures
+
+
+def _least(measures: dict[str, Tensor]) -> list[float]:
+    least: list[float] = measures["cosine"].amin(1).tolist()
+    return least
+
+
+def _load(targetset: TargetSet, spec: str | None, weights: str | None) -> "Teacher":
+    """The teacher of `targetset`, told by its identity; IdentityMismatch where another one was found."""
+    flags = saved_flags(targetset.folder)
+    spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
+    where = "--recompute: say where the teacher is now with --teacher (and --weights)"
+    try:
+        teacher = load_teacher(spec, weights or flags.get("weights"), held["preprocessing"]["image_size"])
+    except BadInput as error:
+        source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
+        raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None
+    found = {
+        "architecture": teacher.architecture,
+        "weights_sha256": teacher.weights_sha256,
+        "preprocessing": asdict(teacher.preprocessing),
+    }
+    found_differences = "; ".join(differences(held, json.loads(json.dumps(found)), "teacher"))
+    if found_differences:
+        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {found_differences}; {where}")
+    return teacher

@@ -1,0 +1,173 @@
+"""`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from shards import config as flags
+from shards.arguments import parse
+from shards.errors import BadInput, Damaged, Incomplete, UnknownName, run_command
+
+
+def list_command(arguments: list[str]) -> None:
+    """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
+    config = parse(flags.ListConfig, "shards list", arguments, list_command.__doc__ or "", "paths")
+
+    from shards.listing import COLUMNS, list_rows
+    from shards.selection import select
+    from shards.tables import print_table
+
+    selections = [selection for path in config.paths for selection in select(path)]
+    print_table(COLUMNS, list_rows(selections), right=COLUMNS[1:4])
+
+
+def info_command(arguments: list[str]) -> None:
+    """Print all that is known of view sets and target sets: identity, counts, codec and its error, what reads them."""
+    config = parse(flags.InfoConfig, "shards info", arguments, info_command.__doc__ or "", "paths")
+
+    from shards.listing import describe_targetset, describe_viewset, targetset_facts, viewset_facts
+    from shards.selection import select
+    from shards.tables import print_table
+
+    for selection in (selection for path in config.paths for selection in select(path)):
+        viewset = describe_viewset(selection.viewset)
+        if selection.named is None:
+            print_table(("", ""), viewset_facts(viewset))
+        for folder in selection.targetsets:
+            print()
+            print_table(("", ""), targetset_facts(describe_targetset(folder, viewset)))
+
+
+def verify_command(arguments: list[str]) -> None:
+    """Read every file and hold it against the manifests; list all damage, and exit with status 2 when there is any."""
+    config = parse(flags.VerifyConfig, "shards verify", arguments, verify_command.__doc__ or "", "paths")
+    if config.recompute < 0 or (config.num_workers is not None and config.num_workers < 1):
+        raise BadInput("--recompute and --num_workers: expected a whole number of at least 1")
+    if (config.teacher or config.weights) and not config.recompute:
+        raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
+
+    from shards.progress import human_bytes
+    from shards.selection import select
+    from shards.verify import verify
+
+    start = time.monotonic()
+    selections = [selection for path in config.paths for selection in select(path)]
+    findings = verify(selections, config.num_workers or len(os.sched_getaffinity(0)))
+    for note in findings.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for line in (*findings.damage.values(), *findings.unfinished):
+        print(line, file=sys.stderr)
+    seconds = time.monotonic() - start
+    sets = f"{findings.num_sets} set{'s' * (findings.num_sets != 1)}"
+    counts = f"{findings.num_files:,} files of {sets}, {human_bytes(findings.num_bytes)}"
+    read = f"{counts}, {human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s: {' '.join(config.paths)}"
+    if findings.damage:
+        raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
+    if findings.unfinished:
+        raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
+    if config.recompute:
+        _recompute(config, [(one.viewset, targetset) for one in selections for targetset in one.targetsets])
+    print(f"shards verify: whole: {read}")
+
+
+def _recompute(config: flags.VerifyConfig, pairs: list[tuple[Path, Path]]) -> None:
+    import importlib
+
+    if not pairs:
+        raise BadInput(f"--recompute: {' '.join(config.paths)} holds no target set to compare with a teacher")
+    # shards imports no other package of this project; this one check needs what only extract knows, the teachers
+    recompute = importlib.import_module("extract.recompute").recompute
+    wrong: list[str] = []
+    for viewset, targetset in pairs:
+        result = recompute(viewset, targetset, config.recompute, config.teacher, config.weights)
+        measures = ", ".join(f"{name} {value:.6f}" for name, value in result.measures.items())
+        print(f"shards verify: {targetset.name}: {result.num_samples:,} views recomputed: {measures}")
+        wrong += result.wrong
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if wrong:
+        raise Damaged(f"{len(wrong)} stored rows are not what the teacher says (above): remove the set, extract again")
+
+
+def view_command(arguments: list[str]) -> None:
+    """Draw a contact sheet of stored views, with what is known of each and what the teacher says of it."""
+    config = parse(flags.ViewConfig, "shards view", arguments, view_command.__doc__ or "", "path")
+
+    from shards.contact_sheet import contact_sheet, save
+    from shards.reader import TargetSet, ViewSet
+    from shards.selection import select_one
+
+    selection = select_one(config.path)
+    targetset = TargetSet(selection.targetsets[0]) if len(selection.targetsets) == 1 else None
+    if len(selection.targetsets) > 1:
+        print(f"shards view: views alone; to see what a teacher says name one of {_names(selection.targetsets)}")
+    sheet = contact_sheet(ViewSet(selection.viewset), targetset, config.num)
+    save(sheet, Path(config.output))
+    print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
+
+
+def export_command(arguments: list[str]) -> None:
+    """Write views and decoded targets as WebDataset tars that need nothing of this project."""
+    config = parse(flags.ExportConfig, "shards export", arguments, export_command.__doc__ or "", "path")
+
+    from shards.export import export
+    from shards.progress import human_bytes
+    from shards.reader import TargetSet, ViewSet
+    from shards.selection import select_one
+
+    start = time.monotonic()
+    selection = select_one(config.path)
+    if len(selection.targetsets) > 1:
+        raise BadInput(f"{config.path}: holds several target sets; name one: {_names(selection.targetsets)}")
+    targetset = TargetSet(selection.targetsets[0]) if selection.targetsets else None
+    count, size = export(ViewSet(selection.viewset), targetset, Path(config.output))
+    seconds = time.monotonic() - start
+    rate = f"{count / seconds:,.0f} samples/s over {seconds:,.1f} s"
+    print(f"shards export: done: {count:,} samples, {human_bytes(size)}, {rate}: {config.output}")
+
+
+def remove_command(arguments: list[str]) -> None:
+    """Remove view sets or target sets; asks first on a terminal."""
+    config = parse(flags.RemoveConfig, "shards remove", arguments, remove_command.__doc__ or "", "paths")
+
+    from shards.progress import human_bytes
+    from shards.remove import remove
+
+    size = remove(config.paths, config.yes)
+    freed = "nothing was removed" if size is None else f"removed, {human_bytes(size)} freed: {' '.join(config.paths)}"
+    print(f"shards remove: {freed}")
+
+
+def _names(folders: list[Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+COMMANDS = {
+    "list": list_command,
+    "info": info_command,
+    "verify": verify_command,
+    "view": view_command,
+    "export": export_command,
+    "remove": remove_command,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that the first argument names."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m shards COMMAND PATH ...\n\n" + (__doc__ or "") + "\n\ncommands:")
+        for name, command in COMMANDS.items():
+            print(f"  {name:8}{command.__doc__}")
+        print("\npython -m shards COMMAND --help lists a command's flags.")
+        if not arguments:
+            raise BadInput("no command given; the commands are above")
+        return
+    if arguments[0] not in COMMANDS:
+        raise UnknownName("command", arguments[0], COMMANDS)
+    COMMANDS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    run_command(main, "shards")

@@ -1,0 +1,67 @@
+"""The flags of `python -m shards` and its commands, one frozen dataclass each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ListConfig:
+    """Which caches to list."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """What to describe."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """What to verify, and how much."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
+    recompute: int = 0
+    """Rerun the teacher on N stored views of each target set and compare what it says with what is stored."""
+    teacher: str | None = None
+    """With --recompute: where the teacher is now (default: what the target set was extracted with)."""
+    weights: str | None = None
+    """With --recompute: where the teacher's weights are now (default: as extracted)."""
+    num_workers: int | None = None
+    """Threads that read and hash (default: the CPU's cores)."""
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """What to draw, and where to."""
+
+    path: str
+    """A view set, or a target set to see its teacher's top classes too; a cache will do where it holds one view set."""
+    output: str
+    """The image file to write, .png or .jpg."""
+    num: int = 24
+    """Views on the sheet, spread evenly over the samples; all views of a sample lie side by side."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    path: str
+    """A target set, or a view set with one target set or none; a cache will do where it holds one view set."""
+    output: str
+    """The folder to write, new or empty."""
+
+
+@dataclass(frozen=True)
+class RemoveConfig:
+    """What to remove."""
+
+    paths: tuple[str, ...]
+    """View sets (with their target sets) or target sets: CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
+    yes: bool = False
+    """Do not ask; needed where there is no terminal to ask on."""

@@ -1,0 +1,123 @@
+"""Contact sheet: stored views as one picture, with what is known of each beneath it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from shards import images
+from shards.decode import codec_of, read_decoded, spread
+from shards.errors import BadInput
+from shards.reader import TargetSet, ViewSet, check_pair
+
+CELL = 224
+"""Pixels a side of a picture; smaller views are enlarged by whole pixels, larger ones reduced."""
+_GAP, _LINE, _FONT_SIZE, _MAX_COLUMNS, _NUM_CLASSES = 12, 17, 14, 6, 3
+_MAX_CELLS = 600
+
+
+def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Image.Image:
+    """`num` views, spread evenly over the samples, a sample's views side by side; with the teacher's word on each."""
+    if not 1 <= num <= _MAX_CELLS:
+        raise BadInput(f"--num {num}: expected 1 to {_MAX_CELLS}")
+    if targetset is not None:
+        check_pair(viewset, targetset)
+    num_views = min(viewset.num_views, targetset.num_views if targetset else viewset.num_views, num)
+    samples = viewset.usable[spread(len(viewset.usable), -(-num // num_views))]
+    cells = [(view, int(sample)) for sample in samples for view in range(num_views)][:num]
+    said = _teacher_lines(viewset, targetset, samples, num_views) if targetset else {}
+    font = ImageFont.load_default(_FONT_SIZE)
+    captions = [_caption(viewset, *cell) + said.get(cell, []) for cell in cells]
+    columns = num_views * max(1, min(_MAX_COLUMNS, len(cells)) // num_views)
+    height = CELL + _LINE * max(len(caption) for caption in captions) + _GAP
+    rows = -(-len(cells) // columns)
+    sheet = Image.new("RGB", (columns * (CELL + _GAP) + _GAP, rows * height + _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for position, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
+        left, top = _GAP + position % columns * (CELL + _GAP), _GAP + position // columns * height
+        sheet.paste(_picture(viewset, *cell), (left, top))
+        for number, line in enumerate(caption):
+            draw.text((left, top + CELL + 2 + number * _LINE), _fitted(line, font), "black", font)
+    return sheet
+
+
+def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
+    size = viewset.image_size
+    pixels = np.empty((size, size, 3), np.uint8)
+    images.decode(viewset.content(view, sample, images.ending(viewset.identity["image_format"])), pixels)
+    larger = size * max(1, CELL // size)
+    picture = Image.fromarray(pixels).resize((larger, larger), Image.Resampling.NEAREST)
+    picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
+    """Key; view, size of the original and flip; crop; label."""
+    facts = json.loads(viewset.content(view, sample, "json"))
+    lines = [viewset.plan.keys[sample], "view {} of {}x{}".format(view, *facts["size"])]
+    lines[-1] += ", flipped" if facts["flip"] else ""
+    lines.append("crop {2}x{3} at {0}, {1}".format(*facts["crop"]))
+    if "label" in facts:
+        lines.append(f"label: {_class_name(viewset, facts['label'], None)}")
+    return lines
+
+
+def _class_name(viewset: ViewSet, label: int, num_classes: int | None) -> str:
+    """A class by its name where the plan's names are those of the teacher's classes, else by its number."""
+    names = viewset.class_names
+    if names is None or num_classes not in (None, len(names)) or not 0 <= label < len(names):
+        return f"class {label}"
+    return names[label]
+
+
+def _teacher_lines(
+    viewset: ViewSet, targetset: TargetSet, samples: np.ndarray, num_views: int
+) -> dict[tuple[int, int], list[str]]:
+    """The teacher's most likely classes for each (view, sample), or, for targets without classes, the row's norm."""
+    import torch
+
+    from shards.codecs.topk import TopKProbabilities
+
+    codec = codec_of(targetset)
+    said: dict[tuple[int, int], list[str]] = {}
+    for view in range(num_views):
+        decoded: Any = read_decoded(targetset, codec, view, samples)
+        if isinstance(decoded, TopKProbabilities):
+            probabilities, classes, count = decoded.log_probabilities.exp(), decoded.classes, decoded.num_classes
+        elif isinstance(decoded, torch.Tensor) and targetset.manifest["target"] == "logits":
+            probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
+            count = decoded.shape[-1]
+        else:
+            norms = decoded.flatten(1).norm(dim=1).tolist()
+            lines = [[f"{targetset.manifest['target']}: norm {norm:.3g}"] for norm in norms]
+            said |= {(view, int(sample)): line for sample, line in zip(samples, lines, strict=True)}
+            continue
+        for row, sample in enumerate(samples.tolist()):
+            best = zip(probabilities[row, :_NUM_CLASSES].tolist(), classes[row].tolist(), strict=False)
+            said[view, sample] = [f"teacher: {_class_name(viewset, label, count)} {share:.1%}" for share, label in best]
+    return said
+
+
+def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """`line`, or its beginning and end where it is wider than a picture: keys differ at their ends."""
+    kept, shown = len(line), line
+    while font.getlength(shown) > CELL:
+        kept -= 1
+        shown = f"{line[: kept - kept // 2]}...{line[len(line) - kept // 2 :]}"
+    return shown
+
+
+def save(sheet: Image.Image, output: Path) -> None:
+    """`sheet` is written to `output`, as its ending says."""
+    import io
+
+    from shards.commit import write_atomically
+
+    form = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(output.suffix.lower())
+    if form is None:
+        raise BadInput(f"--output {output}: expected a file ending in .png or .jpg")
+    buffer = io.BytesIO()
+    sheet.save(buffer, form)
+    write_atomically(output, buffer.getvalue())

@@ -1,0 +1,43 @@
+"""Decode: a target set's stored rows as an objective would be given them."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from shards.reader import TargetSet
+
+if TYPE_CHECKING:
+    from shards.codecs.base import Codec
+
+
+def codec_of(targetset: TargetSet) -> "Codec":
+    """The codec that the target set was encoded with."""
+    from shards.codecs import make_codec
+
+    return make_codec(targetset.manifest["codec"], targetset.row_shape)
+
+
+def read_decoded(targetset: TargetSet, codec: "Codec", view: int, samples: Int[np.ndarray, " count"]) -> Any:
+    """The decoded rows of `samples` (strictly ascending) of one view: a float32 tensor, or the codec's own type."""
+    import torch
+
+    stored = targetset.read(view, samples)
+    return codec.decode({name: torch.from_numpy(rows) for name, rows in stored.items()})
+
+
+def spread(total: int, num: int) -> Int[np.ndarray, " count"]:
+    """`num` of range(total), ascending, at even distances; all of them where there are fewer."""
+    count = min(num, total)
+    return (2 * np.arange(count, dtype=np.int64) + 1) * total // (2 * max(1, count))
+
+
+def as_arrays(decoded: Any, name: str) -> dict[str, np.ndarray]:
+    """What a codec decoded, as named arrays with a row a sample: `name`, or each field of the codec's own type."""
+    import torch
+
+    if isinstance(decoded, torch.Tensor):
+        return {name: decoded.numpy()}
+    fields = {field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)}
+    return {field: value.numpy() for field, value in fields.items() if isinstance(value, torch.Tensor)}

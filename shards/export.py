@@ -1,0 +1,86 @@
+"""Export: views and decoded targets as WebDataset tars that plain webdataset reads, with nothing of this project."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from shards import images
+from shards.commit import write_atomically, write_sealed
+from shards.decode import as_arrays, codec_of, read_decoded
+from shards.errors import BadInput
+from shards.layout import shard_name
+from shards.progress import Progress
+from shards.reader import TargetSet, ViewSet, check_pair
+from shards.tar import pack
+
+DESCRIPTION_FILE = "export.json"
+
+
+def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple[int, int]:
+    """`output` holds one tar for each (view, shard), and export.json; returns the samples and the bytes written.
+
+    A sample is KEY.jpg or KEY.png, KEY.json, KEY.cls where it has a label, and KEY.TARGET.npy (float32), or for topk
+    KEY.classes.npy, KEY.log_probabilities.npy and KEY.log_remaining.npy. Skipped samples are left out.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BadInput(f"--output {output}: is not empty; give a new folder, or empty it")
+    num_views = viewset.num_views
+    if targetset is not None:
+        check_pair(viewset, targetset)
+        num_views = min(num_views, targetset.num_views)
+    files, count = {}, 0
+    with Progress("export", len(viewset.usable) * num_views) as progress:
+        for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
+            rows = viewset.plan.rows(shard)
+            samples = viewset.usable[(viewset.usable >= rows.start) & (viewset.usable < rows.stop)]
+            contents = _views(viewset, view, samples)
+            if targetset is not None and len(samples) > 0:
+                _add_targets(contents, targetset, view, samples)
+            packed, _ = pack((viewset.plan.keys[sample], contents[sample]) for sample in samples.tolist())
+            name = f"{shard_name(view, shard)}.tar"
+            files[name] = write_atomically(output / name, packed)
+            count += len(samples)
+            progress.advance(len(samples))
+    write_sealed(output / DESCRIPTION_FILE, _description(viewset, targetset, num_views, files))
+    return count, sum(record["size"] for record in files.values())
+
+
+def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
+    """Each sample's members as they are stored, by their endings."""
+    endings = [images.ending(viewset.identity["image_format"]), "json", *(["cls"] if viewset.labelled else [])]
+    return {
+        sample: {ending: viewset.content(view, sample, ending) for ending in endings} for sample in samples.tolist()
+    }
+
+
+def _add_targets(
+    contents: dict[int, dict[str, bytes]], targetset: TargetSet, view: int, samples: Int[np.ndarray, " count"]
+) -> None:
+    decoded = read_decoded(targetset, codec_of(targetset), view, samples)
+    for name, rows in as_arrays(decoded, targetset.manifest["target"]).items():
+        for sample, row in zip(samples.tolist(), rows, strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, row, allow_pickle=False)
+            contents[sample][f"{name}.npy"] = buffer.getvalue()
+
+
+def _description(
+    viewset: ViewSet, targetset: TargetSet | None, num_views: int, files: dict[str, Any]
+) -> dict[str, Any]:
+    """What whoever receives the export needs to know, without the cache."""
+    document = {
+        "kind": "export",
+        "format": 1,
+        "views": num_views,
+        "class_names": viewset.class_names,
+        "viewset": viewset.identity,
+        "files": files,
+    }
+    if targetset is not None:
+        manifest = targetset.manifest
+        document |= {name: manifest[name] for name in ("teacher", "target", "codec", "row_shape")}
+        document["targetset"] = targetset.identity
+    return document

@@ -1,0 +1,189 @@
+"""Listing: what a cache holds, read from its documents alone, as a person wants to see it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import Damaged
+from shards.layout import (
+    PLAN,
+    TARGETSET_MANIFEST,
+    VIEWSET_MANIFEST,
+    Plan,
+    inside,
+    read_targetset_manifest,
+    read_viewset_manifest,
+)
+from shards.progress import human_bytes
+from shards.selection import Selection
+
+SAVED_FLAGS = "extract.yaml"
+MAX_FLAGS_BYTES = 1 << 20
+COLUMNS = ("name", "samples", "views", "size", "state")
+
+
+@dataclass(frozen=True)
+class Held:
+    """One view set or target set as its own documents describe it."""
+
+    folder: Path
+    manifest: dict[str, Any] | None
+    """None while it is half written, or where its manifest is damaged."""
+    num_samples: int | None
+    num_views: int
+    num_bytes: int
+    num_committed: int
+    num_shards: int
+    """Over all views."""
+    damage: str | None = None
+
+    @property
+    def state(self) -> str:
+        """Whole, damaged, half written, or whole with a growth that was cut off."""
+        if self.damage:
+            return "damaged: python -m shards verify says where"
+        if self.manifest is None:
+            return f"half written, {self.num_committed} of {self.num_shards} shards"
+        further = self.num_committed - self.num_shards
+        return f"whole, and {further} shards of further views" if further > 0 else "whole"
+
+    def row(self, indent: str = "") -> tuple[str, ...]:
+        """The cells of its line in a list, as COLUMNS names them."""
+        samples = "?" if self.num_samples is None else f"{self.num_samples:,}"
+        return indent + self.folder.name, samples, f"{self.num_views}", human_bytes(self.num_bytes), self.state
+
+
+def saved_flags(folder: Path) -> dict[str, Any]:
+    """The flags that the set in `folder` was extracted with; Damaged when they cannot be read."""
+    import yaml
+
+    path = inside(folder, SAVED_FLAGS)
+    try:
+        flags = yaml.safe_load(path.read_bytes()) if path.stat().st_size <= MAX_FLAGS_BYTES else None
+    except (OSError, yaml.YAMLError) as error:
+        raise Damaged(f"{path}: cannot be read ({error}); restore it or extract again") from None
+    if not isinstance(flags, dict):
+        raise Damaged(f"{path}: holds no flags; restore it or extract again")
+    return flags
+
+
+def describe_viewset(folder: Path) -> Held:
+    """The view set in `folder`, without its target sets."""
+    try:
+        if (folder / VIEWSET_MANIFEST).exists():
+            return _whole(folder, read_viewset_manifest(folder), VIEWSET_MANIFEST)
+        plan = Plan.read(folder)
+        return _half_written(folder, len(plan.keys), plan.num_shards, 1)
+    except Damaged as error:
+        return _damaged(folder, error)
+
+
+def describe_targetset(folder: Path, viewset: Held) -> Held:
+    """The target set in `folder`, which belongs to `viewset`."""
+    try:
+        if (folder / TARGETSET_MANIFEST).exists():
+            return _whole(folder, read_targetset_manifest(folder), TARGETSET_MANIFEST)
+        num_shards = viewset.num_shards // max(1, viewset.num_views)
+        return _half_written(folder, viewset.num_samples, num_shards, viewset.num_views)
+    except Damaged as error:
+        return _damaged(folder, error)
+
+
+def _whole(folder: Path, manifest: dict[str, Any], name: str) -> Held:
+    size = sum(record["size"] for record in manifest["files"].values()) + (folder / name).stat().st_size
+    num_samples, num_views = manifest["num_samples"], manifest["num_views"]
+    num_shards = -(-num_samples // manifest["shard_size"]) * num_views
+    return Held(folder, manifest, num_samples, num_views, size, len(_commits(folder)), num_shards)
+
+
+def _half_written(folder: Path, num_samples: int | None, shards_a_view: int, num_views: int) -> Held:
+    flags = saved_flags(folder) if (folder / SAVED_FLAGS).exists() else {}
+    views = flags["views"] if isinstance(flags.get("views"), int) else num_views
+    committed = _commits(folder)
+    views = max([views, *(int(path.name[1:].partition("-")[0]) + 1 for path in committed)])
+    return Held(folder, None, num_samples, views, _bytes_on_disk(folder), len(committed), views * shards_a_view)
+
+
+def _damaged(folder: Path, error: Damaged) -> Held:
+    return Held(folder, None, None, 0, _bytes_on_disk(folder), len(_commits(folder)), 0, str(error))
+
+
+def _commits(folder: Path) -> list[Path]:
+    return list((folder / "commits").glob("v[0-9]*-[0-9]*.json"))
+
+
+def _bytes_on_disk(folder: Path) -> int:
+    """Bytes of a set's own files, without those of the target sets of a view set."""
+    own = (path for path in folder.rglob("*") if "targets" not in path.relative_to(folder).parts[:1])
+    return sum(path.lstat().st_size for path in own if path.is_file())
+
+
+def list_rows(selections: list[Selection]) -> Iterator[tuple[str, ...]]:
+    """One line a view set and, indented beneath it, a target set."""
+    for selection in selections:
+        viewset = describe_viewset(selection.viewset)
+        yield viewset.row()
+        for folder in selection.targetsets:
+            yield describe_targetset(folder, viewset).row("  ")
+
+
+def viewset_facts(held: Held) -> Iterator[tuple[str, str]]:
+    """Everything a person wants to know of a view set: (name, value) lines."""
+    yield from _common_facts(held)
+    if not (held.folder / PLAN).exists() or held.damage:
+        return
+    plan = Plan.read(held.folder)
+    yield "classes", "none: the samples have no labels" if plan.class_names is None else f"{len(plan.class_names):,}"
+    yield "shards", f"{plan.num_shards:,} a view, of {plan.shard_size:,} samples"
+    if held.manifest is not None:
+        yield "bytes a view", f"{held.num_bytes / (len(plan.keys) * held.num_views):,.0f} of each sample"
+    yield from _flat(plan.identity, "identity")
+    yield from _flat(plan.request, "request")
+    if held.manifest is not None:
+        skipped = held.manifest["skipped"]
+        yield "skipped", f"{len(skipped):,}" + (f": {', '.join(skipped[:8])}" if skipped else "")
+    yield "extract from it", f"python -m extract --teacher NAME --out {held.folder.parent}"
+
+
+def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
+    """Everything a person wants to know of a target set: (name, value) lines."""
+    yield from _common_facts(held)
+    if held.manifest is None:
+        return
+    manifest = held.manifest
+    rows = manifest["num_samples"] * manifest["num_views"]
+    size = sum(record["size"] for name, record in manifest["files"].items() if "/c/" in name)
+    yield "teacher", manifest["teacher"]
+    yield "target", f"{manifest['target']} {tuple(manifest['row_shape'])}"
+    yield "codec", f"{manifest['codec']}, {size / rows:,.0f} bytes a sample"
+    yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
+    arrays = (f"{name} {dtype}{tuple(shape)}" for name, (dtype, shape) in manifest["arrays"].items())
+    yield "arrays", ", ".join(arrays)
+    yield from _flat(manifest["identity"], "identity")
+    viewset = held.folder.parent.parent
+    yield "distil from it", f"python -m distill --shards {viewset} --targets {held.folder.name}"
+
+
+def _common_facts(held: Held) -> Iterator[tuple[str, str]]:
+    yield "folder", str(held.folder)
+    yield "state", held.state if not held.damage else f"damaged: {held.damage}"
+    if held.manifest is None and not held.damage:
+        yield "finish it", finishing_command(held.folder)
+    yield "samples x views", f"{held.num_samples or 0:,} x {held.num_views}"
+    yield "size", f"{human_bytes(held.num_bytes)} ({held.num_bytes:,} bytes)"
+
+
+def finishing_command(folder: Path) -> str:
+    """What to type to finish the half-written set in `folder`."""
+    cache = folder.parent if folder.parent.name != "targets" else folder.parent.parent.parent
+    return f"python -m extract --config {folder / SAVED_FLAGS} --out {cache}"
+
+
+def _flat(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}", value if isinstance(value, str) and value.isprintable() else json.dumps(value)

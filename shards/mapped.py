@@ -1,0 +1,112 @@
+"""Mapped: all shard objects of one array and view in one range of addresses, so that one call gathers from any of them.
+
+With a mapping of its own for each shard, a shuffled batch of 256 logits needs several small numpy operations for each
+of the hundred shards it touches, ten times the copy itself. One range makes the batch a single `np.take`.
+"""
+
+import ctypes
+import errno
+import math
+import mmap
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from shards.errors import BadInput, Damaged
+from shards.zarrs import ArraySpec, MappedShard
+
+_MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
+
+
+class MappedArray:
+    """One array of one view: its uncompressed shard objects are mapped as they are opened, each in its own slot.
+
+    Where a shard is a single chunk (logits, top-k) a slot is a whole number of rows wide, so that a row's place in
+    memory is a row number. Any number of threads may gather.
+    """
+
+    def __init__(self, spec: ArraySpec) -> None:
+        self.spec = spec
+        self._num_shards = -(-spec.num_samples // spec.shard_size)
+        unit = math.lcm(mmap.ALLOCATIONGRANULARITY, spec.row_bytes if spec.num_chunks == 1 else 1)
+        self._slot_bytes = -(-spec.object_bytes // unit) * unit
+        size = self._num_shards * self._slot_bytes
+        try:
+            # addresses, no memory: PROT_NONE, so that reading what was not opened ends the process, not in zeros
+            addresses = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0)
+        except (OSError, OverflowError) as error:
+            raise Damaged(f"array {spec.name!r} would be {size} bytes, more than there are addresses here") from error
+        self._memory = np.frombuffer(addresses, np.uint8)
+        self._memory.flags.writeable = False
+        self._chunks: dict[int, UInt8[np.ndarray, "chunk_rows row_bytes"]] = {}
+        self._opened: set[int] = set()
+        self._lock = threading.Lock()
+        whole_rows = size // spec.row_bytes
+        self._rows = self._memory[: whole_rows * spec.row_bytes].reshape(whole_rows, spec.row_bytes)
+        self._gap_rows = self._slot_bytes // spec.row_bytes - spec.shard_size
+        self._by_row_number = spec.num_chunks == 1
+
+    def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
+        """The shards of `samples` that must be opened before those can be read."""
+        if len(self._opened) == self._num_shards:
+            return []
+        return [shard for shard in np.unique(samples // self.spec.shard_size).tolist() if shard not in self._opened]
+
+    def open(self, shard: int, path: Path) -> None:
+        """The shard object at `path` can be read; Damaged when its index is not one that this array can have."""
+        spec = self.spec
+        num_rows = min(spec.shard_size, spec.num_samples - shard * spec.shard_size)
+        starts = MappedShard(path, spec, num_rows).starts
+        with self._lock:
+            if shard in self._opened:
+                return
+            self._map(shard, path)
+            for number, start in enumerate(starts, shard * spec.num_chunks):
+                start += shard * self._slot_bytes
+                chunk = self._memory[start : start + spec.chunk_rows * spec.row_bytes]
+                self._chunks[number] = chunk.reshape(spec.chunk_rows, spec.row_bytes)
+            self._by_row_number &= starts[0] == 0
+            self._opened.add(shard)
+
+    def _map(self, shard: int, path: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+        address = self._memory.ctypes.data + shard * self._slot_bytes
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > self._slot_bytes:
+                raise Damaged(f"{path}: larger than a shard of this array is; restore it or extract again")
+            # the whole slot, though the file ends before it: a hole would count as a mapping of its own
+            flags = mmap.MAP_SHARED | _MAP_FIXED
+            found = libc.mmap(address, self._slot_bytes, mmap.PROT_READ, flags, file.fileno(), 0)
+        if found != address:
+            number = ctypes.get_errno()
+            if number == errno.ENOMEM:
+                raise BadInput(f"{path}: the kernel maps no more files; raise vm.max_map_count (sysctl) and run again")
+            raise OSError(number, os.strerror(number), str(path))
+
+    def gather(self, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
+        """Copy the rows of `samples` (strictly ascending, at least one, their shards opened) into `out`.
+
+        No loop over small rows holds the interpreter lock.
+        """
+        chunk_rows = self.spec.chunk_rows
+        first, last = int(samples[0]), int(samples[-1])
+        if last - first == len(samples) - 1:  # they follow each other: one copy a chunk
+            for number in range(first // chunk_rows, last // chunk_rows + 1):
+                start = max(first, number * chunk_rows)
+                stop = min(last + 1, (number + 1) * chunk_rows)
+                rows = self._chunks[number][start % chunk_rows :]
+                out[start - first : stop - first] = rows[: stop - start]
+        elif self._by_row_number:
+            numbers = samples // self.spec.shard_size
+            numbers *= self._gap_rows
+            numbers += samples
+            # mode="clip" because the default mode copies through a buffer; every number is in bounds
+            np.take(self._rows, numbers, axis=0, out=out, mode="clip")
+        else:
+            for position, sample in enumerate(samples.tolist()):
+                out[position] = self._chunks[sample // chunk_rows][sample % chunk_rows]

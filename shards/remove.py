@@ -1,0 +1,77 @@
+"""Remove: view sets and target sets off the disk, in an order that leaves them half written when it is interrupted."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from shards.commit import TEMPORARY_PREFIX, sync_folder, writing
+from shards.errors import BadInput
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.progress import human_bytes
+from shards.selection import is_viewset, select
+
+_OWN_FILE = re.compile(
+    r"(?:views|commits)/v\d+-\d+\.(?:tar|json)|[^/]+/zarr\.json|[^/]+/c/\d+/\d+(?:/0)*|[^/]+\.(?:json|yaml|npy|safetensors)"
+)
+
+
+def remove(paths: tuple[str, ...], yes: bool) -> int | None:
+    """The sets that `paths` name are gone when this returns the bytes they took; None when the user said no.
+
+    BadInput, and nothing is removed, for a whole cache, anything that is no set, links, and files of another origin.
+    """
+    folders = [_named_set(path) for path in paths]
+    for folder in folders:
+        _refuse_strangers(folder)
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BadInput(f"there is no terminal to ask on; give --yes to remove {', '.join(map(str, folders))}")
+        print(*folders, sep="\n")
+        if input(f"remove the above with all that is in it ({human_bytes(size)})? [y/N] ").lower() not in ("y", "yes"):
+            return None
+    for folder in folders:
+        with writing(folder.parent if is_viewset(folder) else folder.parents[2]):
+            _take_apart(folder)
+            sync_folder(folder.parent)
+    return size
+
+
+def _named_set(path: str) -> Path:
+    place, found = Path(path).absolute(), select(path)
+    viewset = found[0].viewset
+    if place not in (viewset, found[0].named):
+        names = ", ".join(str(selection.viewset) for selection in found)
+        raise BadInput(f"{path}: is a whole cache; name the sets to remove, one or more of {names}")
+    # a cache that is itself a link may be meant so; within it none is
+    for part in (place, *place.parents):
+        if part == viewset.parent:
+            return place
+        if part.is_symlink():
+            break
+    raise BadInput(f"{part}: is a link, and what it points to is not removed; remove the link itself with rm")
+
+
+def _refuse_strangers(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        relative = re.sub(r"^targets/[^/]+/", "", path.relative_to(folder).as_posix())
+        if path.is_symlink():
+            raise BadInput(f"{path}: is a link, which no cache holds; move it away first. Nothing was removed")
+        if not path.is_dir() and not _OWN_FILE.fullmatch(relative) and not path.name.startswith(TEMPORARY_PREFIX):
+            raise BadInput(f"{path}: is no part of the cache; move it away first. Nothing was removed")
+
+
+def _take_apart(folder: Path) -> None:
+    """The manifest goes first, commit records before what they vouch for, the plan last: a rest is known for one."""
+    for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST):
+        (folder / name).unlink(missing_ok=True)
+    sync_folder(folder)
+    for targetset in (folder / "targets").glob("*"):
+        _take_apart(targetset)
+    if (folder / "commits").is_dir():
+        shutil.rmtree(folder / "commits")
+        sync_folder(folder)
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name in (PLAN, "zarr.json"), path.name)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.rmdir()

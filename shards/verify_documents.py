@@ -1,0 +1,174 @@
+"""What must be true of a view set and of a target set: by their manifests, commit records, plan and array metadata."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from shards.errors import Damaged
+from shards.identity import identity_hash, sha256_of
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, tar_path
+from shards.listing import SAVED_FLAGS, Held, describe_targetset, describe_viewset, finishing_command
+from shards.selection import Selection
+from shards.verify_contents import check_object, check_tar
+from shards.verify_folder import Findings, Place, SetFolder, check_files, merged_records, place_of, read_folder
+from shards.zarrs import ArraySpec
+from shards.zarrs_foreign import MAX_METADATA_BYTES, read_array_metadata
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file that must be there: its size and SHA-256, and what else must be true of it (raises Damaged)."""
+
+    folder: Path
+    relative: str
+    held: dict[str, Any]
+    content: Callable[[Path], None] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.relative
+
+
+def records_of(selection: Selection, findings: Findings) -> Iterator[FileRecord]:
+    """Every file that must be there; what the documents alone give away has gone into `findings`."""
+    plan = _read_plan(selection.viewset, findings)
+    if selection.named is None:
+        findings.num_sets += 1
+        yield from _viewset_records(selection.viewset, plan, findings)
+    for folder in selection.targetsets:
+        findings.num_sets += 1
+        yield from _targetset_records(folder, plan, findings)
+
+
+def _read_plan(viewset: Path, findings: Findings) -> Plan | None:
+    try:
+        plan = Plan.read(viewset)
+    except Damaged as error:
+        findings.found(viewset / PLAN, error)
+        return None
+    held = {"keys": sha256_of("\n".join(plan.keys).encode()), "num_samples": len(plan.keys)}
+    if any(plan.identity[name] != value for name, value in held.items()):
+        findings.found(viewset / PLAN, f"{viewset / PLAN}: its keys are not those of its identity; extract again")
+    return plan
+
+
+def _viewset_records(folder: Path, plan: Plan | None, findings: Findings) -> Iterator[FileRecord]:
+    held = read_folder(folder, VIEWSET_MANIFEST, "viewset", findings)
+    if held.manifest is None:
+        _unfinished(describe_viewset(folder), findings)
+    elif held.manifest and plan is not None:
+        told = tuple(held.manifest[name] for name in ("identity", "num_samples", "num_shards", "shard_size"))
+        if told != (plan.identity, len(plan.keys), plan.num_shards, plan.shard_size):
+            findings.found(folder, f"{folder}: {VIEWSET_MANIFEST} and {PLAN} are of different view sets; extract again")
+    if plan is not None:
+        _check_name(folder, plan.identity, findings)
+    for stray in (path for path in folder.glob("targets/*") if path.is_symlink() or not path.is_dir()):
+        findings.found(stray, f"{stray}: is no target set: a foreign file; move it away")
+    known = {PLAN, SAVED_FLAGS, VIEWSET_MANIFEST}
+    records = merged_records(held, plan, lambda place: [tar_path(*place)], findings)
+    check_files(held, records.keys() | known, findings)
+    for relative, record in records.items():
+        place = place_of(relative)
+        if plan is not None and place in held.commits and relative.endswith(".tar"):
+            keys = [plan.keys[row] for row in plan.rows(place[1])]
+            yield FileRecord(folder, relative, record, partial(check_tar, commit=held.commits[place], keys=keys))
+        else:
+            yield FileRecord(folder, relative, record)
+
+
+def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> Iterator[FileRecord]:
+    held = read_folder(folder, TARGETSET_MANIFEST, "targetset", findings)
+    manifest = held.manifest
+    if manifest is None:
+        _unfinished(describe_targetset(folder, describe_viewset(folder.parent.parent)), findings)
+    elif manifest:
+        _check_name(folder, manifest["identity"], findings)
+        told = (manifest["identity"]["viewset"], manifest["num_samples"], manifest["shard_size"])
+        if plan is not None and told != (identity_hash(plan.identity), len(plan.keys), plan.shard_size):
+            findings.found(folder, f"{folder}: was made from another view set than the one around it; extract it again")
+    arrays = _read_arrays(held, plan, findings)
+    known = {SAVED_FLAGS, TARGETSET_MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
+    records = merged_records(held, plan, arrays.shard_files, findings)
+    check_files(held, records.keys() | known, findings)
+    for relative, record in records.items():
+        name, place = relative.partition("/")[0], place_of(relative)
+        spec = arrays.specs.get(name)
+        if relative == f"{name}/zarr.json" and name in arrays.grown:
+            continue
+        if spec is not None and name not in arrays.rewritten and place is not None:
+            num_rows = min(spec.shard_size, spec.num_samples - place[1] * spec.shard_size)
+            yield FileRecord(folder, relative, record, partial(check_object, spec=spec, num_rows=num_rows))
+        else:
+            yield FileRecord(folder, relative, record)
+
+
+@dataclass
+class _Arrays:
+    """The arrays of a target set, as its manifest or, while it is half written, their own metadata say."""
+
+    specs: dict[str, ArraySpec] = field(default_factory=dict)
+    rewritten: set[str] = field(default_factory=set)
+    """Those in another form than ours (compressed): the library reads them, and their SHA-256 alone is checked."""
+    grown: set[str] = field(default_factory=set)
+    """Those that announce more views than the manifest: a growth was cut off, which is no damage."""
+    complete: bool = True
+
+    def shard_files(self, place: Place) -> list[str]:
+        """The objects of one shard; none where not all arrays are known."""
+        return [spec.shard_path(*place) for spec in self.specs.values()] if self.complete else []
+
+
+def _read_arrays(held: SetFolder, plan: Plan | None, findings: Findings) -> _Arrays:
+    arrays, told = _Arrays(complete=plan is not None), held.manifest["arrays"] if held.manifest else {}
+    found = sorted(path.parent.name for path in map(Path, held.files) if path.name == "zarr.json" and path.parent.name)
+    for name in (told or found) if plan is not None else ():
+        assert plan is not None
+        path = held.folder / name / "zarr.json"
+        try:
+            dtype, shape = _announced(path)
+            dtype, row_shape = told.get(name, (dtype, shape[2:]))
+            spec = ArraySpec(name, dtype, tuple(row_shape), len(plan.keys), plan.shard_size)
+            rewritten = read_array_metadata(held.folder, spec, held.num_views or 1) is not None
+        except Damaged as error:
+            findings.found(path, error)
+            arrays.complete = False
+            continue
+        arrays.specs[name] = spec
+        if rewritten:
+            arrays.rewritten.add(name)
+            findings.notes.append(f"{path}: its array was rewritten in another form; only SHA-256 is checked")
+        elif held.manifest and shape[0] > held.num_views:
+            arrays.grown.add(name)
+    if arrays.grown:
+        findings.notes.append(f"{held.folder}: a growth by views was cut off; the same extract command finishes it")
+    return arrays
+
+
+def _announced(path: Path) -> tuple[str, list[int]]:
+    """The data type and shape that a zarr.json announces; Damaged when it announces none."""
+    try:
+        with path.open("rb") as file:
+            metadata = json.loads(file.read(MAX_METADATA_BYTES))
+        dtype, shape = metadata["data_type"], metadata["shape"]
+        if isinstance(dtype, str) and all(isinstance(size, int) for size in shape) and len(shape) > 2:
+            return dtype, shape
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path}: cannot be read ({error}); restore it or extract again") from None
+    raise Damaged(f"{path}: is not the metadata of an array (views, samples, ...); restore it or extract again")
+
+
+def _check_name(folder: Path, identity: dict[str, Any], findings: Findings) -> None:
+    """The folder is called as its identity says: people and flags choose a set by its name."""
+    ending = identity_hash(identity)[:8]
+    if not folder.name.endswith(ending):
+        findings.found(folder, f"{folder}: renamed or swapped: its identity is {ending}, which its name should end in")
+
+
+def _unfinished(held: Held, findings: Findings) -> None:
+    if held.damage:
+        findings.found(held.folder, held.damage)
+    findings.unfinished.append(f"{held.folder}: {held.state}; {finishing_command(held.folder)} finishes it")

@@ -1,0 +1,59 @@
+"""Each benchmark runs at tiny sizes and writes what a reader of its numbers needs; how fast it is, is not asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import NAMES
+from benchmarks.measure import Spread, alternate, share
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "benchmarks", *words], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_quick_run_writes_its_figures(name: str, tmp_path: Path) -> None:
+    done = run(name, "--quick", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.iterdir()
+    found = json.loads(path.read_text())
+    assert path.name.startswith(f"{name}-") and found["benchmark"] == name and found["quick"]
+    assert {"device", "cpu", "date", "revision", "num_cores", "num_threads", "settings", "unit"} <= found.keys()
+    assert found["versions"]["python"] and found["versions"]["torch"]
+    for spread in [*found["rates"].values(), *(figure["ratio"] for figure in found["figures"])]:
+        assert spread["least"] <= spread["median"] <= spread["most"]
+    assert all(rate["least"] > 0 for rate in found["rates"].values())
+    for figure in found["figures"]:
+        assert figure["compared"] and figure["limit"] and figure["reached"] is None
+        assert figure["compared"] in done.stdout.replace("\n", " ")
+    assert any(figure["goal"] for figure in found["figures"])
+
+
+def test_unknown_name_is_one_line() -> None:
+    done = run("reeding", "--quick")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "reading" in done.stderr
+
+
+def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
+    order: list[str] = []
+    times = {"a": iter([9.0, 1.0, 2.0]), "b": iter([9.0, 2.0, 8.0])}
+
+    def contender(name: str):
+        def timed() -> float:
+            order.append(name)
+            return next(times[name])
+
+        return timed
+
+    seconds = alternate({name: contender(name) for name in times}, rounds=2)
+    assert order == ["b", "a", "a", "b", "b", "a"]
+    assert seconds == {"a": [1.0, 2.0], "b": [2.0, 8.0]}
+    assert share(seconds["a"], seconds["b"]) == Spread(0.375, 0.25, 0.5)

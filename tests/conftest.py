@@ -1,0 +1,36 @@
+"""Fixtures of all tests: one tiny teacher and one small cache of digits, made once and copied for each test."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers that share cores stall at OpenMP's barriers
+
+from pathlib import Path
+
+import caches
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny network: `--teacher run:FOLDER`."""
+    return caches.write_teacher(tmp_path_factory.mktemp("networks") / "teacher")
+
+
+@pytest.fixture(scope="session")
+def pristine(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of two views of 40 digits and the teacher's logits in float32; never written to by a test."""
+    cache = tmp_path_factory.mktemp("caches") / "pristine"
+    caches.extract("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "2", "--codec", "float32")
+    return cache
+
+
+@pytest.fixture
+def cache(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of `pristine` for one test."""
+    return caches.copied(pristine, tmp_path / "cache")

@@ -1,0 +1,34 @@
+"""One small cache of digits for all tests of distill: two teachers, three views, a validation split."""
+
+import shutil
+from pathlib import Path
+
+import caches
+import pytest
+import training
+
+
+@pytest.fixture(scope="session")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("teachers")
+    return {name: caches.write_teacher(folder / name, seed, 4 + seed) for seed, name in enumerate(("one", "two"))}
+
+
+@pytest.fixture(scope="session")
+def shards(teachers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Never written to by a test. Target sets: one-logits-float32, one-logits-topk3, two-logits-float32."""
+    cache = tmp_path_factory.mktemp("distill") / "cache"
+    machine = ("--out", cache, "--num_workers", "2", "--devices", "cpu")
+    size = ("--limit", str(training.TRAIN), "--shard_size", "32", "--image_size", str(caches.IMAGE_SIZE))
+    caches.extract("--teacher", "none", "--data", "digits", *machine, *size, "--views", "3")
+    caches.extract("--teacher", "none", *machine, "--split", "validation", "--limit", str(training.VALIDATION))
+    for name, codec in (("one", "float32"), ("one", "topk:3"), ("two", "float32")):
+        caches.extract("--teacher", f"run:{teachers[name]}", "--codec", codec, *machine)
+    caches.extract("--teacher", f"run:{teachers['one']}", "--codec", "float32", *machine, "--split", "validation")
+    return cache
+
+
+@pytest.fixture
+def own_shards(shards: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(shards, tmp_path / "cache"))

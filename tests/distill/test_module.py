@@ -1,0 +1,192 @@
+"""The module: how losses are mixed and weighted, what the optimiser does, what validation reports."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from torch.nn import functional as F
+from training import STUDENT, distill, last, make_recipe, open_data, write_recipe
+
+from distill.module import Distillation
+from distill.optimiser import make_optimiser, parameter_groups, rate_factor
+from distill.run import build_module
+from distill.students import build_student, parse_student
+from extract.networks import architecture_names, build_network, load_exported
+from extract.normalise import normalise
+from shards.errors import BadInput, UnknownName
+from shards.loader import Batch
+
+
+def first(shards: Path, targets: str, **values: object) -> tuple[Distillation, Batch]:
+    data = open_data(shards, targets, **values)
+    return build_module(data, data.recipe), next(iter(data.training_batches()))
+
+
+def parts(module: Distillation, batch: Batch, temperature: float = 2.0) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The divergence from each target set and the cross-entropy, from torch's own functions."""
+    student = module.student(normalise(batch.images, module.mean, module.std))["logits"]
+    log_q = (student / temperature).log_softmax(-1)
+    teachers = [torch.as_tensor(stored["values"]) for stored in batch.targets]
+    divergences = [
+        F.kl_div(log_q, (teacher / temperature).softmax(-1), reduction="batchmean") * temperature**2
+        for teacher in teachers
+    ]
+    return divergences, F.cross_entropy(student, batch.labels) if batch.labels is not None else torch.zeros(())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_labels_have_their_share(shards: Path, share: float) -> None:
+    module, batch = first(shards, "one-logits-float32", label_weight=share)
+    (divergence,), cross_entropy = parts(module, batch)
+    assert float(module.loss(batch)) == pytest.approx(float((1 - share) * divergence + share * cross_entropy), rel=1e-5)
+    assert (batch.labels is None) == (share == 0)
+
+
+@pytest.mark.parametrize("weights", [(0.7, 0.3), (7, 3), (1, 1), (1, 0.001)])
+def test_two_teachers_are_their_weighted_mean(shards: Path, weights: tuple[float, float]) -> None:
+    targets = f"one-logits-float32={weights[0]},two={weights[1]}"
+    module, batch = first(shards, targets, label_weight=0.2)
+    (one, two), cross_entropy = parts(module, batch)
+    mean = (weights[0] * one + weights[1] * two) / sum(weights)
+    assert float(module.loss(batch)) == pytest.approx(float(0.8 * mean + 0.2 * cross_entropy), rel=1e-5)
+
+
+def test_two_teachers_gradients_are_their_weighted_mean(shards: Path) -> None:
+    found = []
+    for targets in ("one-logits-float32=0.7,two=0.3", "one-logits-float32", "two"):
+        module, batch = first(shards, targets)
+        module.loss(batch).backward()
+        found.append(torch.cat([p.grad.flatten() for p in module.student.parameters() if p.grad is not None]))
+    # the second teacher alone brings its own normalisation; both of ours have the same
+    assert torch.allclose(found[0], 0.7 * found[1] + 0.3 * found[2], atol=1e-5)
+
+
+def test_labels_alone(shards: Path) -> None:
+    data = open_data(shards, None, objective="supervised", label_weight=1.0)
+    module, batch = build_module(data, data.recipe), next(iter(data.training_batches()))
+    _, cross_entropy = parts(module, batch)
+    assert float(module.loss(batch)) == pytest.approx(float(cross_entropy), rel=1e-6)
+
+
+def test_the_students_weights_come_from_the_seed_alone(shards: Path) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(states))
+        data = open_data(shards, seed=seed)
+        states.append(torch.cat([p.flatten() for p in build_module(data, data.recipe).student.parameters()]))
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize(
+    "architecture", [name for name in architecture_names() if name not in ("resnet101", "resnet152")]
+)
+def test_no_decay_on_biases_and_norms(architecture: str) -> None:
+    network = build_network(architecture, 10)
+    decayed, plain = parameter_groups(network, 0.3)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+    norms = [module for module in network.modules() if "Norm" in type(module).__name__]
+    weights = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    expected = {id(p) for norm in norms for p in norm.parameters()} | {
+        id(w.bias) for w in weights if w.bias is not None
+    }
+    assert {id(p) for p in plain["params"]} == expected
+    assert {id(p) for p in decayed["params"]} == {id(w.weight) for w in weights}
+    assert len(expected) + len(weights) == len(list(network.parameters()))
+
+
+def test_frozen_parameters_and_tables_do_not_decay() -> None:
+    network = torch.nn.Module()
+    network.cls_token = torch.nn.Parameter(torch.zeros(1, 1, 8))
+    network.position = torch.nn.Parameter(torch.zeros(1, 4, 8))
+    network.frozen = torch.nn.Parameter(torch.zeros(8, 8), requires_grad=False)
+    network.matrix = torch.nn.Parameter(torch.zeros(8, 8))
+    decayed, plain = parameter_groups(network, 0.1)
+    assert decayed["params"] == [network.matrix] and len(plain["params"]) == 2
+    optimiser = make_optimiser(network, make_recipe(lr=0.5, betas=(0.8, 0.9), eps=1e-7))
+    assert optimiser.defaults["betas"] == (0.8, 0.9) and optimiser.defaults["eps"] == 1e-7
+    assert {group["lr"] for group in optimiser.param_groups} == {0.5}
+
+
+def test_warm_up_and_cosine() -> None:
+    rates = [rate_factor(step, 0.1, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10] == 1.0 and rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90))) and rates[99] > 0
+    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert rate_factor(0, 0.0, 100) == 1.0 and rate_factor(100, 0.1, 100) == 0.0 == rate_factor(500, 0.1, 100)
+    assert rate_factor(0, 1.0, 1) == 1.0
+
+
+class Rates(lightning.Callback):
+    """The learning rate of each optimiser step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: object, module: object, optimiser: torch.optim.Optimizer) -> None:
+        self.seen.append(optimiser.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("values", [{"epochs": 2}, {"epochs": 2, "accumulate": 4}, {"max_steps": 6, "accumulate": 2}])
+def test_one_rate_an_optimiser_step_whatever_the_accumulation(shards: Path, tmp_path: Path, values: dict) -> None:
+    from distill.trainer import fit, make_trainer
+
+    data = open_data(shards, warmup=0.25, **values)
+    module, rates = build_module(data, data.recipe), Rates()
+    trainer = make_trainer("cpu", 1, data.recipe, tmp_path, [rates], [])
+    trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"]
+    fit(trainer, module, data, None)
+    total = values.get("max_steps", 8)
+    assert module.total_steps == total == trainer.global_step
+    assert rates.seen == pytest.approx([0.01 * rate_factor(step, 0.25, total) for step in range(total)])
+
+
+@pytest.mark.parametrize("flags", [("one-logits-float32", 25), ("two", 14)])
+def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Path, flags: tuple[str, int]) -> None:
+    """The last batch is short, and several samples a batch: a mean of means would differ."""
+    targets, _ = flags
+    recipe = write_recipe(tmp_path / "test.yaml", validation_fraction=0.3, epochs=1)
+    distill(shards, tmp_path / "run", "--targets", targets, "--recipe", recipe).succeeds()
+    data = open_data(shards, targets, validation_fraction=0.3, epochs=1)
+    held = data.validation or data.training
+    samples = data.validation_samples
+    assert len(samples) % 16
+    network, _ = load_exported(tmp_path / "run")
+    losses = []
+    for sample in samples:
+        (batch,) = CacheBatch(held, sample)
+        module = build_module(data, data.recipe)
+        module.student = network
+        module.eval()
+        with torch.no_grad():
+            losses.append(float(parts(module, batch)[0][0]))
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["best_val_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    with (tmp_path / "run/logs/version_0/metrics.csv").open() as file:
+        logged = [float(row["val_loss"]) for row in csv.DictReader(file) if row["val_loss"]]
+    assert logged == [summary["best_val_loss"]] and summary["best_step"] == last(tmp_path / "run")["global_step"]
+
+
+def CacheBatch(held: object, sample: int) -> list[Batch]:  # noqa: N802
+    import numpy as np
+
+    from shards.loader import BatchLoader, in_order
+
+    return list(BatchLoader(held.viewset, held.targetsets, in_order(np.array([sample]), 1), 1))  # type: ignore[attr-defined]
+
+
+def test_students_by_their_spec() -> None:
+    assert parse_student(STUDENT) == ("convnet", {"width": 4, "depth": 2})
+    assert build_student("resnet8", 7)(torch.zeros(2, 3, 16, 16))["logits"].shape == (2, 7)
+    with pytest.raises(UnknownName, match="unknown student 'resnet9'.*resnet8"):
+        parse_student("resnet9")
+    with pytest.raises(BadInput, match=r"--student convnet:width: expected NAME:ARGUMENT=VALUE"):
+        parse_student("convnet:width")
+    with pytest.raises(BadInput, match=r"width"):
+        build_student("convnet:width=[1]", 7)
+    with pytest.raises(BadInput, match=r"convnet:width=\{"):
+        parse_student("convnet:width={")

@@ -1,0 +1,247 @@
+"""Pipeline: what is stored is what the teacher says of the stored views, whoever did the work and however often."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from caches import SMALL, command, contents, extract, targetset_of, viewset_of, write_teacher
+from PIL import Image
+
+from shards.reader import TargetSet, ViewSet
+
+
+def photos(folder: Path, bad: str | None = None) -> Path:
+    """Six photos, of which `bad` is no image."""
+    folder.mkdir()
+    for index, name in enumerate("abcdef"):
+        pixels = np.random.default_rng(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+        if name == bad:
+            (folder / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return folder
+
+
+def of_photos(folder: Path, *flags: str) -> tuple[str, ...]:
+    return ("--data", f"folder:{folder}", "--image_size", "16", "--shard_size", "4", *flags)
+
+
+def test_a_second_run_has_nothing_to_do(cache: Path, teacher: Path) -> None:
+    times = {path: path.stat().st_mtime_ns for path in viewset_of(cache).rglob("*")}
+    done = extract("--teacher", f"run:{teacher}", "--out", cache, "--codec", "float32")
+    assert "done: 0 views made, 0 teacher forwards" in done.out
+    assert {path: path.stat().st_mtime_ns for path in viewset_of(cache).rglob("*")} == times
+
+
+def test_the_closing_line_counts_what_was_done(tmp_path: Path, teacher: Path) -> None:
+    done = extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL, "--views", "2")
+    assert "done: 80 views made, 80 teacher forwards" in done.out
+    size = sum(len(data) for name, data in contents(tmp_path / "cache").items() if not name.endswith("set.json"))
+    told = re.search(r"([\d.]+) kB in the cache", done.out)
+    assert told and float(told[1]) == pytest.approx(size / 1000, abs=0.06)
+    assert done.out.rstrip().endswith(str(viewset_of(tmp_path / "cache")))
+
+
+def test_one_process_leaves_nothing_undone_when_the_other_was_quicker(tmp_path: Path, teacher: Path) -> None:
+    """Shares are cut by place: what the first process has committed must not shift the second one's share."""
+    from extract.config import ExtractConfig
+    from extract.pipeline import Extraction
+    from extract.plan import held_viewset, plan_views
+    from extract.store import begin_views
+
+    config = ExtractConfig("none", str(tmp_path), data="digits", limit=23, shard_size=4, image_size=8, views=2)
+    config, folder = held_viewset(config)
+    views = plan_views(config, folder, None)
+    views.folder.mkdir()
+    begin_views(views, b"")
+    counts = [
+        Extraction(views, [], None, torch.device("cpu"), "float32", 8, 1, False, rank, 3).run() for rank in range(3)
+    ]
+    assert views.missing() == []
+    assert [count.views for count in counts] == [16, 16, 14]  # 12 shards of 4 samples, the two last ones of 3
+
+
+def test_a_second_teacher_reads_the_views_and_needs_no_source(tmp_path: Path, teacher: Path) -> None:
+    source = photos(tmp_path / "photos")
+    extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *of_photos(source))
+    views = contents(viewset_of(tmp_path / "cache"))
+    shutil.rmtree(source)
+    second = write_teacher(tmp_path / "second", seed=1)
+    done = extract("--teacher", f"run:{second}", "--out", tmp_path / "cache")
+    assert "0 views made, 6 teacher forwards" in done.out
+    assert "using the stored views" in done.err  # said aloud: they cannot be compared with the source
+    after = contents(viewset_of(tmp_path / "cache"))
+    assert {name: after[name] for name in views} == views
+    # and it says what it would have said with the source at hand
+    restored = photos(tmp_path / "photos")
+    extract("--teacher", f"run:{second}", "--out", tmp_path / "direct", *of_photos(restored))
+    assert {
+        name: data for name, data in contents(targetset_of(tmp_path / "cache", "second")).items() if "/c/" in name
+    } == {name: data for name, data in contents(targetset_of(tmp_path / "direct")).items() if "/c/" in name}
+
+
+def test_more_views_need_the_source(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos")
+    extract("--teacher", "none", "--out", tmp_path / "cache", *of_photos(source))
+    shutil.rmtree(source)
+    refused = command("extract", "--teacher", "none", "--out", tmp_path / "cache", "--views", "2")
+    refused.refuses("no folder is found")
+
+
+def test_an_image_that_cannot_be_decoded_stops_the_run_by_name(tmp_path: Path, teacher: Path) -> None:
+    source = photos(tmp_path / "photos", bad="e")
+    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *of_photos(source))
+    command("extract", *flags).refuses("sample e cannot be decoded", "repair or remove it")
+    assert not list((tmp_path / "cache").rglob("v00-00001*"))  # nothing of its shard is committed
+    assert not list((tmp_path / "cache").rglob("*set.json"))
+
+
+def test_an_image_that_cannot_be_decoded_is_skipped_by_name_where_that_was_asked_for(
+    tmp_path: Path, teacher: Path
+) -> None:
+    source = photos(tmp_path / "photos", bad="e")
+    flags = ("--teacher", f"run:{teacher}", *of_photos(source), "--codec", "float32", "--views", "2")
+    done = extract(*flags, "--out", tmp_path / "cache", "--on_error", "skip")
+    assert "1 samples skipped: e" in done.out
+    views, targets = ViewSet(viewset_of(tmp_path / "cache")), TargetSet(targetset_of(tmp_path / "cache"))
+    assert views.manifest["skipped"] == ["e"] and views.usable.tolist() == [0, 1, 2, 3, 5]
+    # the others are what they are without it; the row of the skipped one says nothing
+    whole = photos(tmp_path / "whole")
+    extract(*flags[:2], *of_photos(whole), "--codec", "float32", "--views", "2", "--out", tmp_path / "direct")
+    expected = TargetSet(targetset_of(tmp_path / "direct"))
+    for view in range(2):
+        rows, direct = (one.read(view, np.arange(6))["values"] for one in (targets, expected))
+        np.testing.assert_allclose(rows[views.usable], direct[views.usable], rtol=1e-4, atol=1e-5)
+        assert not rows[4].any()
+
+
+def test_a_shard_of_nothing_but_skipped_images_is_committed(tmp_path: Path, teacher: Path) -> None:
+    source = photos(tmp_path / "photos")
+    for name in "abcd":
+        (source / f"{name}.png").write_bytes(b"no image")
+    flags = ("--teacher", f"run:{teacher}", *of_photos(source), "--on_error", "skip", "--out", tmp_path / "cache")
+    extract(*flags)
+    assert ViewSet(viewset_of(tmp_path / "cache")).usable.tolist() == [4, 5]
+    assert "0 views made, 0 teacher forwards" in extract(*flags).out
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_teacher_that_says_nan_is_refused_by_the_first_sample(tmp_path: Path, value: float) -> None:
+    def spoil(network: torch.nn.Module) -> None:
+        network.head.bias.data[3] = value  # type: ignore[union-attr]
+
+    teacher = write_teacher(tmp_path / "teacher", change=spoil)
+    refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
+    refused.refuses("logits of digit-0000 holds NaN or infinity", "nothing of this shard was committed", "--precision")
+    assert not list((tmp_path / "cache").rglob("targets/*/commits/*"))
+    assert not list((tmp_path / "cache").rglob("targets/*/values/c/*"))
+
+
+def test_a_teacher_that_leaves_float16_is_refused(tmp_path: Path) -> None:
+    def widen(network: torch.nn.Module) -> None:
+        network.head.bias.data[3] = 1e5  # type: ignore[union-attr]
+
+    teacher = write_teacher(tmp_path / "teacher", change=widen)
+    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
+    command("extract", *flags, "--codec", "float16").refuses("float16's range", "--codec float32")
+    extract(*flags, "--codec", "float32")
+
+
+def test_several_targets_come_from_one_forward(tmp_path: Path, teacher: Path) -> None:
+    flags = ("--teacher", f"run:{teacher}", *SMALL)
+    done = extract(*flags, "--out", tmp_path / "both", "--target", "logits,pooled", "--codec", "topk:3,float32")
+    assert "40 views made, 40 teacher forwards" in done.out
+    for target, codec in (("logits", "topk:3"), ("pooled", "float32")):
+        extract(*flags, "--out", tmp_path / target, "--target", target, "--codec", codec)
+        alone, together = targetset_of(tmp_path / target), targetset_of(tmp_path / "both", target)
+        assert alone.name == together.name
+        files = [contents(folder) for folder in (alone, together)]
+        assert {k: v for k, v in files[0].items() if "/c/" in k} == {k: v for k, v in files[1].items() if "/c/" in k}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--target", "logit"), "--target logit: run-teacher gives logits, pooled"),
+        (("--target", "logits,"), "--target"),
+        (("--target", "logits,logits"), "--target logits,logits"),
+        (("--codec", "float16,float32"), "one codec, or one for each"),
+        (("--codec", "flaot16"), "unknown codec 'flaot16': did you mean float16"),
+        (("--codec", "topk:0"), "--codec topk:0"),
+        (("--weights", "DEFAULT"), "brings its own weights"),
+        (("--image_size", "5000"), "--image_size"),
+    ],
+    ids=str,
+)
+def test_targets_that_make_no_sense_are_refused(
+    tmp_path: Path, teacher: Path, flags: tuple[str, ...], says: str
+) -> None:
+    command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL, *flags).refuses(says)
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_reduced_precision_is_near_and_says_so_in_its_identity(cache: Path, teacher: Path) -> None:
+    extract("--teacher", f"run:{teacher}", "--out", cache, "--codec", "float32", "--precision", "bfloat16")
+    folders = sorted((viewset_of(cache) / "targets").iterdir())
+    by_precision = {TargetSet(folder).identity["precision"]: TargetSet(folder) for folder in folders}
+    rows = {name: one.read(0, np.arange(40))["values"] for name, one in by_precision.items()}
+    np.testing.assert_allclose(rows["bfloat16"], rows["float32"], atol=0.05)
+    assert not np.array_equal(rows["bfloat16"], rows["float32"])
+
+
+def test_a_full_disk_is_told_before_the_first_forward(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's answer is replaced, for no test can have a full disk."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
+    refused.refuses("are needed and 1.0 kB are free", "--codec", "--limit")
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_a_cache_that_another_command_writes_is_not_touched(tmp_path: Path, teacher: Path) -> None:
+    from shards.commit import writing
+
+    with writing(tmp_path / "cache"):
+        refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
+    refused.refuses("another extract is writing here")
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_leftovers_of_a_killed_run_are_removed(cache: Path, teacher: Path) -> None:
+    folder = viewset_of(cache)
+    left = [folder / "views/.partial-1-v00-00000.tar", targetset_of(cache) / "values/c/0/0/.partial-77-0"]
+    for path in left:
+        path.write_bytes(b"half")
+    extract("--teacher", f"run:{teacher}", "--out", cache, "--codec", "float32")
+    assert not any(path.exists() for path in left)
+
+
+def test_the_saved_configuration_makes_the_same_cache_again(pristine: Path, tmp_path: Path) -> None:
+    saved = targetset_of(pristine) / "extract.yaml"
+    assert "num_workers" not in saved.read_text()  # it differs between machines and changes nothing
+    extract("--config", saved, "--out", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(pristine)
+
+
+def test_nothing_is_written_outside_the_cache(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
+    assert os.listdir(elsewhere) == []
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
+        ".lock",
+        viewset_of(tmp_path / "cache").name,
+    ]
+
+
+def test_every_document_of_a_set_is_json_that_people_can_read(pristine: Path) -> None:
+    for path in viewset_of(pristine).rglob("*set.json"):
+        document = json.loads(path.read_text())
+        assert document["format"] == 1 and len(path.read_text().splitlines()) > 10

@@ -1,0 +1,119 @@
+"""Commit: a file is there whole or as it was before, whatever the disk says at whatever step."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed, writing
+from shards.errors import BadInput
+from shards.identity import sha256_of, unsealed
+
+STEPS = ("open", "write", "fsync", "replace")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytearray(b"yy"), memoryview(b"zzz"), os.urandom(1 << 20)])
+def test_the_file_holds_the_data_and_the_record_tells_it(tmp_path: Path, data: bytes) -> None:
+    record = write_atomically(tmp_path / "a" / "b" / "file", data)
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == bytes(data)
+    assert record == {"size": len(data), "sha256": sha256_of(bytes(data))}
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", b"a long old content")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_write_that_stops_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:7]))
+    write_atomically(tmp_path / "file", b"0123456789" * 10)
+    assert (tmp_path / "file").read_bytes() == b"0123456789" * 10
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("old", [None, b"what it was before"])
+def test_an_error_of_the_disk_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int, old: bytes | None
+) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as raised:
+        patch.setattr(os, step, fail)
+        write_atomically(path, b"new")
+    assert raised.value.errno == number
+    assert raised.value.filename == str(path)
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == ({} if old is None else {"file": old})
+
+
+def test_data_is_on_the_disk_before_its_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Any]] = []
+    originals = {step: getattr(os, step) for step in STEPS}
+    opened: dict[int, str] = {}
+
+    def spy(step: str, *arguments: Any, **options: Any) -> Any:
+        result = originals[step](*arguments, **options)
+        if step == "open":
+            opened[result] = Path(arguments[0]).name
+        subject = opened.get(arguments[0]) if step in ("write", "fsync") else Path(arguments[step == "replace"]).name
+        calls.append((step, "TEMPORARY" if str(subject).startswith(TEMPORARY_PREFIX) else subject))
+        return result
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for step in STEPS:
+        monkeypatch.setattr(os, step, lambda *a, _step=step, **o: spy(_step, *a, **o))
+    write_atomically(folder / "file", b"data")
+    steps = [call for call in calls if call[0] != "open"]
+    assert steps == [("write", "TEMPORARY"), ("fsync", "TEMPORARY"), ("replace", "file"), ("fsync", "folder")]
+
+
+def test_new_folders_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    write_atomically(tmp_path / "a" / "b" / "file", b"data")
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(synced)
+
+
+def test_only_leftovers_are_removed(tmp_path: Path) -> None:
+    for name in ("views/v00-00000.tar", f"views/{TEMPORARY_PREFIX}v00-00001.tar", f"{TEMPORARY_PREFIX}plan.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"half")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["v00-00000.tar"]
+
+
+def test_a_sealed_document_is_written_whole(tmp_path: Path) -> None:
+    record = write_sealed(tmp_path / "note.json", {"kind": "note", "format": 1, "keys": ["a"]})
+    assert unsealed(tmp_path / "note.json", "note")["keys"] == ["a"]
+    assert record["sha256"] == sha256_of((tmp_path / "note.json").read_bytes())
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with writing(tmp_path / "cache"):
+        with pytest.raises(BadInput, match="another extract is writing"), writing(tmp_path / "cache"):
+            pass
+        with writing(tmp_path / "cache", alone=False):  # a child of the writer
+            pass
+        with writing(tmp_path / "other"):
+            pass
+    with writing(tmp_path / "cache"):
+        pass

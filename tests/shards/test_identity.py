@@ -1,0 +1,122 @@
+"""Identity and sealed documents: one byte string a document, and no altered document is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.errors import Damaged
+from shards.identity import canonical_json, differences, identity_hash, sealed, sha256_of, sha256_of_file, unsealed
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8
+)
+documents = st.dictionaries(st.text().filter(lambda name: name not in ("sha256", "kind", "format")), values, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sealed") / "note.json"
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "kind": "note", "format": 1}
+
+
+@given(documents)
+def test_a_sealed_document_reads_back_equal(scratch: Path, document: dict[str, Any]) -> None:
+    scratch.write_bytes(sealed(complete(document)))
+    assert unsealed(scratch, "note") == complete(document)
+
+
+@given(documents, st.data())
+def test_no_flipped_bit_and_no_cut_goes_unnoticed(scratch: Path, document: dict[str, Any], data: st.DataObject) -> None:
+    whole = sealed(complete(document))
+    spoilt = bytearray(whole)
+    if data.draw(st.booleans()):
+        spoilt[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del spoilt[data.draw(st.integers(0, len(whole) - 3)) :]  # the last brace and line end are no content
+    scratch.write_bytes(spoilt)
+    try:
+        assert unsealed(scratch, "note") == complete(document)  # a flip in white space changes nothing
+    except Damaged as error:
+        assert str(scratch) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[1]", "SHA-256"),
+        (b'{"kind": "plan"}', "SHA-256"),
+        (b'{"kind": "plan", "size": NaN, "sha256": "0"}', "not JSON"),
+        (b'{"a": ' * 700 + b"1" + b"}" * 700, "SHA-256"),
+        (sealed({"kind": "commit", "format": 1}), "expected a plan, found 'commit'"),
+        (sealed({"kind": "plan", "format": 2}), "format version 2"),
+        (sealed({"kind": "plan"}), "format version None"),
+    ],
+)
+def test_what_is_no_such_document_is_damaged(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=says) as refused:
+        unsealed(path, "plan")
+    assert str(path) in str(refused.value)
+
+
+def test_a_missing_document_is_damaged(tmp_path: Path) -> None:
+    with pytest.raises(Damaged, match="missing"):
+        unsealed(tmp_path / "plan.json", "plan")
+
+
+@given(documents)
+def test_the_hash_covers_the_content_and_not_the_order_of_its_fields(document: dict[str, Any]) -> None:
+    backwards = dict(reversed(document.items()))
+    assert canonical_json(backwards) == canonical_json(document)
+    assert identity_hash(backwards) == identity_hash(document)
+    assert identity_hash({**document, "another": 1}) != identity_hash(document)
+
+
+def test_canonical_json_is_this_very_string() -> None:
+    # a golden value: every identity, and so every folder's name, hangs on it
+    document = {"b": [1, 2.5, None, True], "a": {"é": "x"}}
+    assert canonical_json(document) == b'{"a":{"\\u00e9":"x"},"b":[1,2.5,null,true]}'
+    assert identity_hash(document)[:16] == sha256_of(b'{"a":{"\\u00e9":"x"},"b":[1,2.5,null,true]}')[:16]
+    assert sha256_of(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+
+
+def test_nan_has_no_identity() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json({"seed": float("nan")})
+
+
+@given(documents, documents)
+def test_two_identities_differ_just_when_a_field_is_named(held: dict[str, Any], asked: dict[str, Any]) -> None:
+    same = json.loads(canonical_json(held)) == json.loads(canonical_json(asked))
+    assert (list(differences(held, asked)) == []) == same
+
+
+def test_a_difference_names_the_field_and_both_values() -> None:
+    held = {"seed": 0, "augment": {"kind": "crop", "flip": 0.5}, "keys": "k"}
+    asked = {"seed": 1, "augment": {"kind": "crop", "flip": 0.0}, "keys": "k", "new": 3}
+    found = list(differences(held, asked))
+    assert found[0] == "augment.flip: the cache has 0.5, asked for 0.0"
+    assert found[1].startswith("new: ") and found[1].endswith("asked for 3")
+    assert found[2:] == ["seed: the cache has 0, asked for 1"]
+
+
+def test_a_long_value_is_shortened_in_a_difference() -> None:
+    (found,) = differences({"keys": "a" * 1000}, {"keys": "b"})
+    assert len(found) < 150
+
+
+def test_a_file_is_hashed_whole(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40_000  # larger than one read
+    (tmp_path / "file").write_bytes(data)
+    assert sha256_of_file(tmp_path / "file") == sha256_of(data)
