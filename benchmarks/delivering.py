@@ -7,18 +7,21 @@ halves after one another, which is reported too.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 
-from benchmarks.measure import Figure, Report, Spread, alternate, num_cores, per_unit, run, share, slowest
-from benchmarks.synthetic import ROWS, views_of, write_photos, write_targets
+from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, slowest
+from benchmarks.synthetic import views_of, write_photos, write_targets
 from shards.loader import IMAGES_PER_TASK, BatchLoader
 from shards.order import BatchOrder
 from shards.reader import TargetSet, ViewSet
+
+Work = Callable[[], Any]
 
 GOAL = 0.8
 RING = 6
@@ -39,7 +42,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     settings |= {"bytes_of_a_jpeg": round(sum(map(len, jpegs)) / num_samples), "images": options.images}
     report = Report("how fast are batches delivered, as a share of decoding or reading alone?", "samples", settings)
     for target, codec in {"dense": "float16", "logits": "topk:16"}.items():
-        path, stored = write_targets(views, target, ROWS[target], codec)
+        path, stored = write_targets(views, target, codec)
         targetset = TargetSet(path)
         targetset.read(0, np.arange(num_samples))  # opens and verifies every shard
         flats = [_flat(folder / f"{target}-{name}", rows) for name, rows in stored.items()]
@@ -53,17 +56,16 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         report.add_rates(seconds, f"{target}: ")
         delivered = seconds["both, delivered"]
         limit = slowest({name: seconds[name] for name in alone})
-        report.figures.append(
-            Figure(f"{target}: delivered over {limit}", limit, share(seconds[limit], delivered), GOAL)
-        )
+        ratio = share(seconds[limit], delivered)
+        report.figures.append(Figure(f"{target}: delivered over {limit}", "the slower half", ratio, GOAL))
         summed = [sum(pair) for pair in zip(*(seconds[name] for name in alone), strict=True)]
         halves = "both halves' work, one after the other, on the same cores"
         report.figures.append(Figure(f"{target}: delivered over both in turn", halves, share(summed, delivered)))
     return report
 
 
-def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, threads: int) -> Callable[[], None]:
-    def selection() -> object:
+def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, threads: int) -> Work:
+    def selection() -> Iterator[tuple[int, np.ndarray]]:
         return ((0, samples) for samples in batches)
 
     loader = BatchLoader(viewset, [targetset], selection, batches.shape[1], num_threads=threads, ring=RING)
@@ -75,7 +77,7 @@ def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, thr
     return work
 
 
-def _decoding(jpegs: list[bytes], batches: np.ndarray, image_size: int, pool: ThreadPoolExecutor) -> Callable[[], None]:
+def _decoding(jpegs: list[bytes], batches: np.ndarray, image_size: int, pool: ThreadPoolExecutor) -> Work:
     buffers = np.zeros((RING, batches.shape[1], image_size, image_size, 3), np.uint8)
 
     def decode(number: int, start: int) -> None:
@@ -86,9 +88,7 @@ def _decoding(jpegs: list[bytes], batches: np.ndarray, image_size: int, pool: Th
     return lambda: list(pool.map(decode, *zip(*tasks, strict=True)))
 
 
-def _reading(
-    flats: list[np.ndarray], batches: np.ndarray, threads: int, pool: ThreadPoolExecutor
-) -> Callable[[], None]:
+def _reading(flats: list[np.ndarray], batches: np.ndarray, threads: int, pool: ThreadPoolExecutor) -> Work:
     buffers = [np.zeros((RING, batches.shape[1], *flat.shape[1:]), flat.dtype) for flat in flats]
     size = -(-batches.shape[1] // threads)
 

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, synchronise, the_device
 from benchmarks.steps import held_batch, open_cache, stepper
-from benchmarks.synthetic import ROWS, operations, views_of, write_photos, write_targets
+from benchmarks.synthetic import operations, views_of, write_photos, write_targets
 from distill.data import CacheData
 from distill.recipe import Recipe
 from distill.run import build_module
@@ -36,7 +36,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     num_samples = min((steps + 1) * batch_size, 4096)
     data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
     views = views_of(folder / "cache", data, image_size)
-    write_targets(views, "logits", ROWS["logits"], "float16")
+    write_targets(views, "logits", "float16")
     precision = "bfloat16" if on_gpu else "float32"
     changes = {"student": student, "batch_size": batch_size, "max_steps": steps + 1, "precision": precision}
     recipe, cache = open_cache(folder / "cache", **changes)
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 
 
 class Clock(Callback):
-    """The seconds between the end of the first step, before which threads start and pages load, and that of the last."""
+    """The seconds from the end of the first step, in which threads start and buffers fill, to the end of the last."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.ends = device, [0.0, 0.0]

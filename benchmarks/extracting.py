@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     data = write_photos(folder / "photos", num_samples, 500, 375, options.images)
     teacher = load_teacher(architecture, str(write_weights(architecture, folder)), image_size)
     teacher.network.to(device)
-    flags = {"data": data, "image_size": image_size, "shard_size": shard_size, "batch_size": batch_size}
+    flags: dict[str, Any] = {"data": data, "image_size": image_size, "shard_size": shard_size, "batch_size": batch_size}
     first = ExtractConfig(teacher=architecture, out=str(folder / "first"), precision=precision, **flags)
     further = replace(first, out=str(folder / "further"))
     extraction_of(further, teacher, device).run()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Figure, Report, alternate, fastest, per_unit, run, share
-from benchmarks.synthetic import ROWS, bare_views, write_targets
+from benchmarks.synthetic import bare_views, write_targets
 from shards import tar
 from shards.order import BatchOrder
 from shards.reader import TargetSet
@@ -35,7 +35,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     sizes = QUICK_SIZES if options.quick else SIZES
     report = Report("how fast are stored rows read, as a share of a raw copy?", "rows", {"samples and batch": sizes})
     for target, (num_samples, batch_size) in sizes.items():
-        path, stored = write_targets(bare_views(folder / target, num_samples), target, ROWS[target], "float16")
+        path, stored = write_targets(bare_views(folder / target, num_samples), target, "float16")
         rows = stored["values"]
         ours, others = _ours(path), {"zarr-python": _zarr(path), "datasets": _arrow(folder / f"{target}.arrow", rows)}
         raw = _raw(folder / f"{target}.flat", rows)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ def held_batch(data: CacheData, device: torch.device) -> Batch:
 def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     """The training batches of the cache on `device`, read as `distill` reads them."""
     holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
-    options = {"num_threads": num_cores(), "pin_memory": on_gpu}
+    options: dict[str, Any] = {"num_threads": num_cores(), "pin_memory": on_gpu}
     loader = BatchLoader(holding.viewset, holding.targetsets, order.selection, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)

@@ -27,7 +27,7 @@ ROWS = {"dense": (197, 768), "logits": (1000,)}
 
 
 def write_photos(folder: Path, count: int, width: int, height: int, pattern: str | None = None) -> str:
-    """`--data` for `count` JPEG photos in `folder`: those of `pattern`, over and over, or noise with a photo's spectrum."""
+    """`--data` for `count` JPEG photos in `folder`: those of `pattern` in turn, or noise with a photo's spectrum."""
     folder.mkdir(parents=True)
     found = [str(Path(path).resolve()) for path in sorted(glob.glob(pattern))] if pattern else []  # noqa: PTH207
     if pattern and not found:
@@ -68,7 +68,7 @@ def extract(*flags: object) -> None:
 
 def views_of(cache: Path, data: str, image_size: int) -> ViewSetJob:
     """The views of `data` in `cache`, made if they are not there."""
-    flags = {"teacher": "none", "out": str(cache), "data": data, "image_size": image_size}
+    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "image_size": image_size}
     extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
     return plan_views(*held_viewset(ExtractConfig(**flags)), None)
 
@@ -80,10 +80,9 @@ def bare_views(folder: Path, num_samples: int) -> ViewSetJob:
     return ViewSetJob(folder, plan, 1, 1, None, parse_augment("resize"))
 
 
-def write_targets(
-    views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str
-) -> tuple[Path, dict[str, Any]]:
+def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dict[str, np.ndarray]]:
     """A target set of random rows, as `extract` would write it; its folder, and all its stored rows by array."""
+    row_shape = ROWS[target]
     job = _job(views, target, row_shape, codec)
     generator = np.random.default_rng(0)
     begin_targets(job, views, b"")

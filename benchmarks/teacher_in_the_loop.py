@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.extracting import extraction_of, extraction_contender
+from benchmarks.extracting import extraction_contender, extraction_of
 from benchmarks.measure import Figure, Report, Spread, alternate, num_cores, per_unit, run, share, the_device
 from benchmarks.steps import cache_batches, held_batch, open_cache, stepper
 from benchmarks.synthetic import extract, operations, write_photos, write_weights
@@ -44,7 +45,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     if options.quick:
         steps, batch_size, image_size, names = 2, 4, 64, ("resnet18", "resnet18")
     num_samples = (steps + 1 + AHEAD) * batch_size
-    both = {"batch_size": batch_size, "precision": "bfloat16" if on_gpu else "float32"}
+    both: dict[str, Any] = {"batch_size": batch_size, "precision": "bfloat16" if on_gpu else "float32"}
     flags = both | {"data": write_photos(folder / "photos", num_samples, 500, 375, options.images)}
     flags |= {"teacher": names[0], "weights": str(write_weights(names[0], folder))}
     flags |= {"image_size": image_size, "shard_size": 2 * batch_size}

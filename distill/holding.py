@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.codecs import make_codec
+from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, targetset_folders, viewset_folders
@@ -44,7 +44,7 @@ class Holding:
 
     def codecs(self) -> list[Any]:
         """Each target set's codec."""
-        return [make_codec(t.manifest["codec"], t.row_shape) for t in self.targetsets]
+        return [codec_of(targetset) for targetset in self.targetsets]
 
     def identity(self) -> dict[str, Any]:
         """Hashes that name exactly what is read."""

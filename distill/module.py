@@ -8,7 +8,6 @@ import lightning
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from distill.holding import Holding
 from distill.objectives.base import Objective
@@ -43,7 +42,6 @@ class Distillation(lightning.LightningModule):
         self.objective, self.label_objective = objective, label_objective
         self.codecs, self.weights = holding.codecs(), holding.weights
         self.mean, self.std = normalisation(holding)
-        self.validation_mean = MeanMetric(nan_strategy="disable")  # a NaN must be seen
 
     def targets(self, batch: Batch) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
@@ -78,21 +76,23 @@ class Distillation(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Every rank validates the very student that is exported: rank 0's, batch statistics included."""
+        self.validation_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         if self.trainer.world_size > 1:
             for buffer in self.student.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """The same loss on held-out samples."""
-        self.validation_mean.update(self.loss(batch), weight=len(batch.samples))
+        count = len(batch.samples)
+        self.validation_sums += torch.stack([self.loss(batch) * count, self.validation_sums.new_tensor(count)])
 
     def on_validation_epoch_end(self) -> None:
         """`val_loss` is the mean over all validation samples, whatever their split into batches and ranks.
 
-        torchmetrics adds sums and counts up over the ranks; Lightning's own reduction rounds the mean count down.
+        Not by Lightning's sync_dist, which rounds the mean number of samples a rank down to a whole one.
         """
-        self.log("val_loss", self.validation_mean.compute())
-        self.validation_mean.reset()
+        total, count = self.trainer.strategy.reduce(self.validation_sums, reduce_op="sum")
+        self.log("val_loss", (total / count).float())
 
     def configure_optimizers(self) -> Any:
         """AdamW, its learning rate set anew at each optimiser step."""

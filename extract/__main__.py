@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     _check_choices(config)
 
     from extract import launch
+    from extract.calibrate import calibrated
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
     from extract.plan_targets import plan_targets
@@ -62,10 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
             num_processes,
         )
         if process is not None:
-            print(json.dumps(asdict(extraction.run())))
+            print(json.dumps(asdict(calibrated(extraction).run())))
             return
         _begin(config, views, targets)
         _announce(views, targets)
+        extraction = calibrated(extraction)
         counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
         _finish(views, targets, teacher.name if teacher else "none", counts, start)
 

@@ -63,14 +63,10 @@ class Extraction:
         """Every shard of `work` is committed when this returns."""
         counts, work = Counts(), self.work()
         total = sum(len(self.views.plan.rows(shard)) for _, shard, _ in work)
-        with (
-            Progress("extract", total) as progress,
-            ThreadPoolExecutor(self.num_threads) as pool,
-            ThreadPoolExecutor(1) as ahead,
-            ThreadPoolExecutor(1) as writer,
-        ):
+        with Progress("extract", total) as progress, ThreadPoolExecutor(1) as writer:
             pending: list[Future[None]] = []
-            for shard, jobs in self._views(work, pool, ahead):
+            shards = self.shards([(view, shard) for view, shard, _ in work])
+            for shard, (_, _, jobs) in zip(shards, work, strict=True):
                 rows = self._rows(shard, jobs, counts, progress)
                 pending.append(writer.submit(self._write, shard, rows))
                 if len(pending) > 1:
@@ -81,25 +77,23 @@ class Extraction:
                 future.result()
         return counts
 
-    def _views(
-        self, work: list[tuple[int, int, list[TargetSetJob]]], pool: ThreadPoolExecutor, ahead: ThreadPoolExecutor
-    ) -> Iterator[tuple[ViewShard, list[TargetSetJob]]]:
-        """Each shard's pixels, the next one being made while the caller works on this one."""
+    def shards(self, places: list[Place]) -> Iterator[ViewShard]:
+        """Each place's pixels, made or read back, the next one under way while the caller works on this one."""
         no_tar = set(self.views.missing())
+        with ThreadPoolExecutor(self.num_threads) as pool, ThreadPoolExecutor(1) as ahead:
 
-        def pixels(view: int, shard: int) -> ViewShard:
-            if (view, shard) in no_tar:
-                return make_shard(self.views, view, shard, pool, self.skip_errors)
-            return read_shard(self.views, view, shard, pool)
+            def pixels(place: Place) -> ViewShard:
+                if place in no_tar:
+                    return make_shard(self.views, *place, pool, self.skip_errors)
+                return read_shard(self.views, *place, pool)
 
-        futures: list[tuple[Future[ViewShard], list[TargetSetJob]]] = []
-        for view, shard, jobs in work:
-            futures.append((ahead.submit(pixels, view, shard), jobs))
-            if len(futures) > 1:
-                future, jobs = futures.pop(0)
-                yield future.result(), jobs
-        for future, jobs in futures:
-            yield future.result(), jobs
+            futures: list[Future[ViewShard]] = []
+            for place in places:
+                futures.append(ahead.submit(pixels, place))
+                if len(futures) > 1:
+                    yield futures.pop(0).result()
+            for future in futures:
+                yield future.result()
 
     def _rows(
         self, shard: ViewShard, jobs: list[TargetSetJob], counts: Counts, progress: Progress
@@ -116,7 +110,7 @@ class Extraction:
                 for position, job in enumerate(jobs):
                     rows = outputs[job.target].float()
                     check_finite(rows, [shard.keys[row] for row in batch], job.target)
-                    if start == 0:
+                    if (shard.view, shard.shard, start) == (0, 0, 0):
                         errors[position] = job.codec.error(rows)
                     for name, values in job.codec.encode(rows).items():
                         encoded[position].setdefault(name, []).append(values.to("cpu", non_blocking=True))

@@ -42,7 +42,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
     specs = (config.codec or DEFAULT_CODEC).split(",")
     if len(specs) not in (1, len(targets)):
         raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")
-    jobs = []
+    jobs: list[TargetSetJob] = []
     for target, spec in zip(targets, specs * (len(targets) // len(specs)), strict=True):
         if target not in teacher.outputs:
             raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")

@@ -9,7 +9,7 @@ from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
 from shards.identity import sha256_of_file
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, read_commit
+from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, read_commit
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
 
 CONFIG = "extract.yaml"
@@ -82,7 +82,8 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
 def finish_targets(job: TargetSetJob, views: ViewSetJob, teacher: str) -> dict[str, Any]:
     """The target set's manifest is on the disk."""
     specs = array_specs(job, views)
-    files = _records(job.folder, [CONFIG, "zarr.json", *(f"{spec.name}/zarr.json" for spec in specs)])
+    calibration = [CALIBRATION] if (job.folder / CALIBRATION).exists() else []
+    files = _records(job.folder, [CONFIG, "zarr.json", *calibration, *(f"{spec.name}/zarr.json" for spec in specs)])
     for place in views.places(job.num_views):
         files |= _committed(job.folder, *place)["files"] | _records(job.folder, [commit_path(*place)])
     document = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from shards.layout import CALIBRATION
 from shards.reader import TargetSet
 
 if TYPE_CHECKING:
@@ -13,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def codec_of(targetset: TargetSet) -> "Codec":
-    """The codec that the target set was encoded with."""
+    """The codec that the target set was encoded with, with its calibration where it has one."""
     from shards.codecs import make_codec
 
-    return make_codec(targetset.manifest["codec"], targetset.row_shape)
+    codec = make_codec(targetset.manifest["codec"], targetset.row_shape)
+    if not hasattr(codec, "with_state"):
+        return codec
+    from safetensors.torch import load
+
+    return codec.with_state(load(targetset.checked(CALIBRATION).read_bytes()))
 
 
 def read_decoded(targetset: TargetSet, codec: "Codec", view: int, samples: Int[np.ndarray, " count"]) -> Any:

@@ -11,6 +11,8 @@ from shards.identity import identity_hash, unsealed
 VIEWSET_MANIFEST = "viewset.json"
 TARGETSET_MANIFEST = "targetset.json"
 PLAN = "plan.json"
+CALIBRATION = "calibration.safetensors"
+"""In a target set: what its codec took from the calibration set, made once and kept."""
 
 
 def inside(root: Path, relative: str) -> Path:

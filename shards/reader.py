@@ -24,7 +24,7 @@ from shards.zarrs import ArraySpec
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
 _VIEWS_MAPPED = 2
-"""Views of a target set that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
+"""Views that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
 Check = Literal["hash", "size"]
 """What opening a shard compares with the manifest: its SHA-256, or (after `shards verify`) its name and size alone."""
@@ -156,12 +156,12 @@ class TargetSet:
             spec = self.arrays[name]
             if name in self._foreign:
                 for shard in np.unique(samples // self.shard_size).tolist():
-                    self._verify(spec.shard_path(view, shard))
+                    self.checked(spec.shard_path(view, shard))
                 self._foreign[name].gather(view, samples, buffer)
                 continue
             array = self._array(name, view)
             for shard in array.unopened(samples):
-                array.open(shard, self._verify(spec.shard_path(view, shard)))
+                array.open(shard, self.checked(spec.shard_path(view, shard)))
             array.gather(samples, buffer)
 
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
@@ -182,8 +182,8 @@ class TargetSet:
                 found = self._arrays[name, view]
         return found
 
-    def _verify(self, relative: str) -> Path:
-        """The path of a shard object, checked when this run first asks for it."""
+    def checked(self, relative: str) -> Path:
+        """The path of a file of this set, checked when this run first asks for it."""
         if relative not in self._checked:
             with self._lock:
                 if relative not in self._checked:

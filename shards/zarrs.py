@@ -13,7 +13,7 @@ from typing import Any
 
 import crc32c
 import numpy as np
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Shaped
 
 from shards.errors import Damaged
 
@@ -132,7 +132,7 @@ def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
 
 
 class MappedShard:
-    """One uncompressed shard object in memory by mapping; `gather` copies rows out of it."""
+    """One uncompressed shard object, its index checked; `MappedArray` reads the rows of many."""
 
     def __init__(self, path: Path, spec: ArraySpec, num_rows: int) -> None:
         self.spec = spec
@@ -146,45 +146,20 @@ class MappedShard:
         if crc32c.crc32c(tail[:index_bytes].data).to_bytes(_CRC_BYTES, "little") != tail[index_bytes:].tobytes():
             raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
         chunk_bytes = spec.chunk_rows * spec.row_bytes
-        self._chunks: list[UInt8[np.ndarray, "chunk_rows row_bytes"]] = []
         self.starts: list[int] = []
         """Where each inner chunk begins, in bytes from the start of the file."""
         for offset, size in index[: -(-num_rows // spec.chunk_rows)].tolist():
             if size != chunk_bytes + _CRC_BYTES or offset + size > len(self._data) - len(tail):
                 raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
-            chunk = self._data[offset : offset + chunk_bytes].reshape(spec.chunk_rows, spec.row_bytes)
-            self._chunks.append(np.asarray(chunk))
             self.starts.append(offset)
 
     def failing_chunks(self) -> list[int]:
         """The inner chunks, by number, whose crc32c does not fit."""
-        ends = [start + self.spec.chunk_rows * self.spec.row_bytes for start in self.starts]
-        found = [self._data[end : end + _CRC_BYTES].tobytes() for end in ends]
-        wanted = [crc32c.crc32c(chunk.data).to_bytes(_CRC_BYTES, "little") for chunk in self._chunks]
-        return [number for number, crc in enumerate(wanted) if crc != found[number]]
-
-    def gather(self, rows: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
-        """Copy the given rows (ascending) into `out`, with one call a chunk: no loop over small rows holds the GIL."""
-        chunk_rows = self.spec.chunk_rows
-        if len(self._chunks) == 1:
-            _take(self._chunks[0], rows, out)
-            return
-        chunks = rows // chunk_rows
-        starts = np.flatnonzero(np.diff(chunks, prepend=-1))
-        stops = [*starts[1:].tolist(), len(rows)]
-        for start, stop in zip(starts.tolist(), stops, strict=True):
-            chunk = int(chunks[start])
-            _take(self._chunks[chunk], rows[start:stop] - chunk * chunk_rows, out[start:stop])
-
-
-def _take(
-    chunk: UInt8[np.ndarray, "chunk_rows row_bytes"],
-    rows: Int[np.ndarray, " count"],
-    out: UInt8[np.ndarray, "count row_bytes"],
-) -> None:
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first == len(rows) - 1:
-        out[:] = chunk[first : last + 1]  # rows that follow each other are one copy
-    else:
-        # mode="clip" because the default mode copies through a buffer; the caller has checked the bounds
-        np.take(chunk, rows, axis=0, out=out, mode="clip")
+        chunk_bytes = self.spec.chunk_rows * self.spec.row_bytes
+        failing = []
+        for number, start in enumerate(self.starts):
+            end = start + chunk_bytes
+            checksum = crc32c.crc32c(self._data[start:end].data).to_bytes(_CRC_BYTES, "little")
+            if checksum != self._data[end : end + _CRC_BYTES].tobytes():
+                failing.append(number)
+        return failing

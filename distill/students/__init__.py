@@ -21,7 +21,10 @@ def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
         name, equals, value = option.partition("=")
         if not equals:
             raise BadInput(f"--student {spec}: expected NAME:ARGUMENT=VALUE,..., found {option!r}")
-        arguments[name] = yaml.safe_load(value)
+        try:
+            arguments[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise BadInput(f"--student {spec}: expected a number for {name}, found {value!r}") from None
     return architecture, arguments
 
 

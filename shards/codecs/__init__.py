@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 REGISTRY = {
     "float32": "shards.codecs.floating",
     "float16": "shards.codecs.floating",
+    "int8": "shards.codecs.int8",
+    "int4": "shards.codecs.int4",
     "topk": "shards.codecs.topk",
 }
 

@@ -59,7 +59,7 @@ def test_t_squared_keeps_the_gradients_size() -> None:
     kl(student, teacher, 500.0).backward()
     assert student.grad is not None
     expected = (student.detach() - teacher) / student.shape[1] / len(student)
-    assert torch.allclose(student.grad, expected, atol=1e-3 * float(expected.abs().max()))
+    assert torch.allclose(student.grad, expected, atol=1e-2 * float(expected.abs().max()))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10), st.floats(0.1, 8.0))

@@ -24,8 +24,8 @@ class NamedOutputs(nn.Module):
 
     layer_mean: (extra + tokens, dim), CLS kept inside the normalisation over tokens, as the thesis distils.
     layer_mean_no_cls: (tokens, dim), CLS dropped before it, as the paper trains; the patches' values differ too.
-    tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of its
-    patch tokens.
+    tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of
+    its patch tokens.
     """
 
     def __init__(self, network: Data2Vec2) -> None:
@@ -60,7 +60,9 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         raise BadInput(f"{path}: its targets depend on the batch (batch_norm_target_layer), so they cannot be stored")
     expected = getattr(settings, "input_size", 224)
     if image_size not in (None, expected):
-        raise BadInput(f"--image_size {image_size}: the positions stored in {path} are for {expected} pixels; give that")
+        raise BadInput(
+            f"--image_size {image_size}: the positions stored in {path} are for {expected} pixels; give that"
+        )
     described = hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()[:16]
     preprocessing = Preprocessing(expected, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():

@@ -1,0 +1,47 @@
+"""Calibrate: a codec's statistics from the first samples of the plan, made once and kept with the target set."""
+
+from dataclasses import replace
+
+import torch
+from safetensors.torch import load, save
+
+from extract.pipeline import Extraction, forward
+from extract.plan_targets import TargetSetJob
+from shards.codecs.channels import CALIBRATION_SAMPLES
+from shards.commit import write_atomically
+from shards.layout import CALIBRATION
+
+
+def calibrated(extraction: Extraction) -> Extraction:
+    """`extraction` with every codec ready to encode; what had to be calibrated is on the disk."""
+    waiting = [job for job in extraction.targets if hasattr(job.codec, "calibrate")]
+    missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
+    rows = _first_rows(extraction, missing) if missing else {}
+    for job in missing:
+        codec = job.codec.calibrate(rows[job.target])  # type: ignore[attr-defined]
+        write_atomically(job.folder / CALIBRATION, save(codec.state()))
+    return replace(extraction, targets=[_with_calibration(job) for job in extraction.targets])
+
+
+def _with_calibration(job: TargetSetJob) -> TargetSetJob:
+    if not hasattr(job.codec, "with_state"):
+        return job
+    return replace(job, codec=job.codec.with_state(load((job.folder / CALIBRATION).read_bytes())))
+
+
+def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
+    """The targets of the first samples of view 0, on the CPU; they are extracted again with their shard."""
+    assert extraction.teacher is not None
+    rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
+    count = 0
+    for shard in extraction.shards(list(extraction.views.places(1))):
+        kept = [row for row in range(len(shard.keys)) if row not in shard.skipped][: CALIBRATION_SAMPLES - count]
+        for start in range(0, len(kept), extraction.batch_size):
+            batch = torch.from_numpy(shard.pixels[kept[start : start + extraction.batch_size]])
+            outputs = forward(extraction.teacher, batch, extraction.device, extraction.precision)
+            for target, found in rows.items():
+                found.append(outputs[target].float().cpu())
+        count += len(kept)
+        if count >= CALIBRATION_SAMPLES:
+            break
+    return {target: torch.cat(found) for target, found in rows.items()}

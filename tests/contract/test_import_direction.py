@@ -1,0 +1,72 @@
+"""A package imports only those to its left: shards <- extract <- distill <- evaluate."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import shards
+
+PACKAGES = ("shards", "extract", "distill", "evaluate")
+ROOT = Path(shards.__file__).parent.parent
+EXCEPT = {"shards/__main__.py imports extract.recompute"}
+"""`python -m shards verify --recompute N` runs a teacher again: the command alone knows of it, nothing that is imported."""
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def modules(source: str) -> set[str]:
+    """Every module that the source names: imported anywhere in it, or as a dotted string for importlib."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found.add(node.module or "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value.rstrip(".")
+            if text.partition(".")[0] in PACKAGES and "." in text and text.replace(".", "_").isidentifier():
+                found.add(text)
+    return found
+
+
+def test_there_are_files_of_every_package() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(PACKAGES) and len(FILES) > 50
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_those_to_its_left(package: str) -> None:
+    to_its_right = set(PACKAGES[PACKAGES.index(package) + 1 :])
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in FILES
+        if path.relative_to(ROOT).parts[0] == package
+        for module in modules(path.read_text())
+        if module.partition(".")[0] in to_its_right and not module.endswith((".json", ".yaml"))
+    ]
+    assert set(wrong) - EXCEPT == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import extract.plan", {"extract.plan"}),
+        ("def f():\n    from distill.data import CacheData", {"distill.data"}),
+        ("NAMES = {'kl': 'distill.objectives.kl'}", {"distill.objectives.kl"}),
+        ("if TYPE_CHECKING:\n    import evaluate", {"evaluate"}),
+        ("importlib.import_module(f'extract.teachers.{name}')", {"extract.teachers"}),
+        ("'a sentence on extract. And so on'", set()),
+    ],
+)
+def test_the_walk_sees_every_kind_of_import(source: str, expected: set[str]) -> None:
+    assert modules(source) == expected
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_too_long_and_none_runs_at_import(path: Path) -> None:
+    """300 lines a file; and no call at a module's top level but in an assignment, which sets up no work."""
+    source = path.read_text()
+    assert len(source.splitlines()) <= 300
+    for node in ast.parse(source).body:
+        is_main = isinstance(node, ast.If) and "__main__" in ast.dump(node.test)
+        assert is_main or not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), ast.unparse(node)

@@ -1,0 +1,91 @@
+"""Promise 5, same bytes: whatever the number of threads and processes, the order of shards, the place and the time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from caches import SMALL, contents, extract, targetset_of, viewset_of
+
+from shards.reader import TargetSet
+
+FLAGS = (*SMALL, "--views", "2", "--codec", "float32")
+
+
+@pytest.mark.parametrize("num_workers", ["1", "5"])
+def test_for_any_number_of_threads(pristine: Path, teacher: Path, tmp_path: Path, num_workers: str) -> None:
+    flags = [*FLAGS, "--num_workers", num_workers]
+    extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *flags)
+    assert contents(tmp_path / "cache") == contents(pristine)
+
+
+def test_for_any_number_of_processes(pristine: Path, teacher: Path, tmp_path: Path) -> None:
+    done = extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *FLAGS, "--devices", "2")
+    assert "80 views made, 80 teacher forwards" in done.out
+    assert contents(tmp_path / "cache") == contents(pristine)
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)])
+def test_for_any_order_of_the_shards(pristine: Path, teacher: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
+    from extract.config import ExtractConfig
+    from extract.pipeline import Extraction
+    from extract.plan import held_viewset, plan_views
+    from extract.plan_targets import plan_targets
+    from extract.store import begin_targets, begin_views
+    from extract.teachers import load_teacher
+
+    flags = {"data": "digits", "limit": 40, "shard_size": 16, "image_size": 16, "views": 2, "codec": "float32"}
+    config, folder = held_viewset(ExtractConfig(f"run:{teacher}", str(tmp_path), **flags))  # type: ignore[arg-type]
+    loaded = load_teacher(f"run:{teacher}")
+    views = plan_views(config, folder, 16)
+    (targets,) = plan_targets(config, views, loaded)
+    views.folder.mkdir()
+    saved = (viewset_of(pristine) / "extract.yaml").read_bytes()
+    begin_views(views, saved)
+    begin_targets(targets, views, saved)
+    for rank in order:
+        Extraction(views, [targets], loaded, torch.device("cpu"), "float32", 64, 2, False, rank, 3).run()
+    extract("--teacher", f"run:{teacher}", "--out", tmp_path, "--views", "2", "--codec", "float32")
+    assert contents(tmp_path) == contents(pristine)
+
+
+def test_the_views_for_any_batch_size(pristine: Path, teacher: Path, tmp_path: Path) -> None:
+    """A teacher's arithmetic may round otherwise in another batch, by no more than that; the views may not."""
+    extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *FLAGS, "--batch_size", "5")
+    views, expected = contents(viewset_of(tmp_path / "cache") / "views"), contents(viewset_of(pristine) / "views")
+    assert views == expected and len(views) == 6
+    one, other = TargetSet(targetset_of(tmp_path / "cache")), TargetSet(targetset_of(pristine))
+    assert one.identity == other.identity
+    for view in range(2):
+        rows = [targets.read(view, np.arange(40))["values"] for targets in (one, other)]
+        np.testing.assert_allclose(rows[0], rows[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_sample_is_the_same_in_a_smaller_or_larger_source(pristine: Path, tmp_path: Path) -> None:
+    """A view depends on (seed, key, view) alone: not on its neighbours, its shard or its row."""
+    import tarfile
+
+    flags = ("--data", "digits", "--limit", "23", "--image_size", "16", "--shard_size", "7", "--views", "2")
+    extract("--teacher", "none", "--out", tmp_path, *flags)
+
+    def members(cache: Path) -> dict[tuple[str, str], bytes]:
+        found = {}
+        for path in sorted((viewset_of(cache) / "views").iterdir()):
+            with tarfile.open(path) as tar:
+                held = {(path.name[:3], header.name): tar.extractfile(header).read() for header in tar}  # type: ignore[union-attr]
+            found |= held
+        return found
+
+    fewer, more = members(tmp_path), members(pristine)
+    assert len(fewer) == 23 * 3 * 2 and fewer == {place: more[place] for place in fewer}
+
+
+def test_no_document_holds_a_time_a_host_or_a_path_of_the_cache(pristine: Path) -> None:
+    import socket
+
+    for name, data in contents(pristine).items():
+        if name.endswith(".json"):
+            text = json.dumps(json.loads(data))
+            assert str(pristine) not in text and socket.gethostname() not in text, name
+            assert '"time' not in text and '"date' not in text, name

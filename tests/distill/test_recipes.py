@@ -1,0 +1,160 @@
+"""Recipes: which one a cache picks, what a YAML file may hold, what flags and saved files make of it."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from training import PLAIN, distill, same, write_recipe
+
+from distill.config import DistillConfig
+from distill.objectives import REGISTRY
+from distill.recipe import FOLDER, Recipe, as_values, load_recipe, pick_recipe, recipe_names, resolve
+from distill.students import parse_student
+from shards.arguments import as_yaml, parse
+from shards.errors import BadInput, UnknownName, one_line
+
+ONE = ("--targets", "one-logits-float32")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_comes_along_is_sound(name: str) -> None:
+    recipe = resolve(load_recipe(name), DistillConfig(shards="."))
+    assert recipe.name == name and recipe.objective in REGISTRY and recipe.fits
+    parse_student(recipe.student)
+    assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")  # it says what it is for
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_saved_recipe_reads_back_the_same(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    (tmp_path / "other-name.yaml").write_bytes(as_yaml(as_values(recipe)))
+    assert load_recipe(str(tmp_path / "other-name.yaml")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"source": "digits", "target": "logits", "teacher": "run-x"}, "digits"),
+        ({"source": "imagenet", "target": "logits", "teacher": "resnet101"}, "resnet50-from-resnet101"),
+        ({"source": "anything", "target": "none", "teacher": "none"}, "supervised"),
+    ],
+)
+def test_a_cache_picks_its_recipe(facts: dict[str, str], name: str) -> None:
+    assert pick_recipe(facts).name == name
+
+
+def test_none_or_several_that_fit_are_listed() -> None:
+    with pytest.raises(BadInput, match=r"no recipe fits; known: .*digits.*supervised.*source wds, .*name one"):
+        pick_recipe({"source": "wds", "target": "tokens", "teacher": "vit"})
+    with pytest.raises(BadInput, match=r"several recipes fit \(digits, resnet50-from-resnet101\)"):
+        pick_recipe({"source": "digits", "target": "logits", "teacher": "resnet101"})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": 0.1}, "learning_rate"),
+        ({"lr": "fast"}, "lr"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"betas": [0.9]}, "betas"),
+        ({"fits": {"sauce": "digits"}}, "sauce"),
+        ({"fits": {"source": ["digits"]}}, "fits"),
+        ({"student": None}, "student"),
+        ({"compile": "maybe"}, "compile"),
+    ],
+)
+def test_unknown_and_ill_typed_fields_are_refused_on_one_line(
+    values: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = write_recipe(tmp_path / "bad.yaml", **values)
+    with pytest.raises(BadInput, match=words) as refused:
+        load_recipe(str(path))
+    assert str(path) in str(refused.value) and len(one_line(refused.value)) < 700
+
+
+@pytest.mark.parametrize("text", ["", "- a", "just words", "a: [", "a: !!python/object/apply:os.getcwd []", "\x00"])
+def test_files_that_are_no_recipe(text: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(BadInput, match="bad.yaml"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_names_that_are_none() -> None:
+    with pytest.raises(UnknownName, match="did you mean supervised"):
+        load_recipe("supervized")
+    with pytest.raises(BadInput, match=r"none.yaml: no such file; known recipes are digits"):
+        load_recipe("none.yaml")
+
+
+def test_flags_override_fields_of_the_same_name() -> None:
+    flags = {"student": "resnet20", "temperature": 4.0, "label_weight": 0.5, "epochs": 3, "max_steps": 7, "seed": 9}
+    flags |= {"batch_size": 8, "accumulate": 2, "lr": 0.3, "weight_decay": 0.0, "warmup": 0.0, "compile": True}
+    recipe = load_recipe("digits")
+    resolved = resolve(recipe, DistillConfig(shards=".", precision="bfloat16", **flags))
+    assert as_values(resolved) == as_values(recipe) | flags | {"precision": "bfloat16"}
+    assert resolve(recipe, DistillConfig(shards=".")) == recipe
+    long = resolve(recipe, DistillConfig(shards=".", max_steps=7))
+    assert resolve(long, DistillConfig(shards=".", epochs=2)).max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 0.0}, "--lr 0.0: expected more than 0"),
+        ({"lr": float("nan")}, "--lr nan"),
+        ({"batch_size": 0}, "--batch_size 0"),
+        ({"accumulate": -1}, "--accumulate -1"),
+        ({"max_steps": 0}, "--max_steps 0"),
+        ({"epochs": 0}, "--epochs 0"),
+        ({"temperature": 0.0}, "--temperature 0.0"),
+        ({"label_weight": 1.5}, "--label_weight 1.5: expected 0 to 1"),
+        ({"warmup": -0.1}, "--warmup -0.1"),
+        ({"weight_decay": -1.0}, "--weight_decay -1.0: expected 0 or more"),
+        ({"precision": "float8"}, "--precision float8: expected float32, bfloat16, float16"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_flags_that_make_no_sense(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        resolve(load_recipe("digits"), DistillConfig(shards=".", **values))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"validation_fraction": 1.0}, {"betas": [0.9, 1.0]}, {"eps": 0.0}, {"clip_norm": -1.0}, {"checkpoint_every": 0}],
+)
+def test_fields_that_make_no_sense_are_called_the_recipes(values: dict[str, Any], tmp_path: Path) -> None:
+    recipe = load_recipe(str(write_recipe(tmp_path / "mine.yaml", **values)))
+    with pytest.raises(BadInput, match=f"--recipe mine: {next(iter(values))}"):
+        resolve(recipe, DistillConfig(shards="."))
+
+
+def test_supervised_is_cross_entropy_alone(tmp_path: Path) -> None:
+    for share in (0.0, 0.5):
+        recipe = load_recipe(str(write_recipe(tmp_path / "bad.yaml", objective="supervised", label_weight=share)))
+        with pytest.raises(BadInput, match="with the labels alone: expected 1"):
+            resolve(recipe, DistillConfig(shards="."))
+
+
+def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
+    flags = {one.name for one in fields(DistillConfig)}
+    assert len(flags) <= 20
+    known = {one.name for one in fields(Recipe)}
+    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "num_workers", "wandb"}
+
+
+def test_a_runs_saved_configuration_gives_the_same_weights(shards: Path, tmp_path: Path) -> None:
+    recipe, run, other = write_recipe(tmp_path / "test.yaml"), tmp_path / "run", tmp_path / "other"
+    distill(shards, run, *ONE, "--recipe", recipe, "--lr", "0.02", "--label_weight", "0.25").succeeds()
+    recipe.unlink()  # the run holds a copy
+    from caches import command
+
+    command("distill", "--config", run / "config.yaml", "--run_dir", other).succeeds()
+    assert same(run, other)
+    assert "finished before" in command("distill", "--config", run / "config.yaml").succeeds().out
+    saved = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert saved["lr"] == 0.02 and saved["label_weight"] == 0.25 and saved["student"] == PLAIN["student"]
+    assert parse(DistillConfig, "distill", ["--config", str(run / "config.yaml")], "").lr == 0.02
