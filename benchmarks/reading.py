@@ -23,11 +23,10 @@ SIZES = {"dense": (1024, 64), "logits": (65536, 1024)}
 QUICK_SIZES = {"dense": (64, 16), "logits": (2048, 64)}
 """Samples in all and in a batch."""
 SLOW_SHARE = 8
-"""Readers at a tenth of the limit read a part of the batches, so that a round stays short."""
+"""Others, at a tenth of the limit, read a part of the batches and take a turn for eight of the mapped reader's."""
 
-Rows = np.ndarray
-Reader = Callable[[np.ndarray, Rows], None]
-"""Puts the rows of ascending samples into a buffer."""
+Reader = Callable[[np.ndarray], None]
+"""Puts the rows of ascending samples into the one buffer of its workload."""
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
@@ -37,69 +36,68 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     for target, (num_samples, batch_size) in sizes.items():
         path, stored = write_targets(bare_views(folder / target, num_samples), target, "float16")
         rows = stored["values"]
-        ours, others = _ours(path), {"zarr-python": _zarr(path), "datasets": _arrow(folder / f"{target}.arrow", rows)}
-        raw = _raw(folder / f"{target}.flat", rows)
+        out = np.empty((batch_size, *rows.shape[1:]), rows.dtype)
+        ours, raw = _ours(path, out), _raw(folder / f"{target}.flat", rows, out)
+        others = {"zarr-python": _zarr(path, out), "datasets": _arrow(folder / f"{target}.arrow", rows, out)}
         tars = _write_tars(folder / f"{target}-tars", rows)
         in_order = np.arange(num_samples).reshape(-1, batch_size)
         shuffled = BatchOrder(np.arange(num_samples), batch_size, 1).epoch(0)[:, 0]
-        out = np.empty((batch_size, *rows.shape[1:]), rows.dtype)
         for order, batches in {"in order": in_order, "shuffled": shuffled}.items():
             few = batches[: max(2, len(batches) // SLOW_SHARE)]
-            readers = {"mapped reader": ours} | raw[order] | others
-            contenders = {}
-            for name, reader in readers.items():
-                _check(name, reader, rows, batches[0], out)
-                contenders[name] = _pass(reader, few if name in others else batches, out)
-            contenders["webdataset"] = _webdataset(tars, out, few.size, order == "shuffled")
-            seconds = alternate(contenders, options.rounds)
-            report.add_rates(seconds, f"{target} {order}: ")
+            for reader in (ours, *raw[order].values(), *others.values()):
+                _check(reader, rows, batches[0], out)
+            fast = {name: _pass(reader, batches) for name, reader in ({"mapped reader": ours} | raw[order]).items()}
+            seconds = alternate(fast, options.rounds * (1 if options.quick else SLOW_SHARE))
             best = fastest({name: seconds[name] for name in raw[order]})
             rate = rows[0].nbytes / np.median(seconds[best]) / 1e9
             limit = f"{rows[0].nbytes:,} bytes a row over {rate:.1f} GB/s ({best})"
             ratio = share(seconds[best], seconds["mapped reader"])
+            report.add_rates(seconds, f"{target} {order}: ")
             report.figures.append(Figure(f"{target} {order}: mapped reader over raw", limit, ratio, GOALS[order]))
-            for name in ("zarr-python", "datasets", "webdataset"):
-                ratio = share(seconds[best], seconds[name])
+            slow = {best: fast[best]} | {name: _pass(reader, few) for name, reader in others.items()}
+            slow["webdataset"] = _webdataset(tars, out, few.size, order == "shuffled")
+            seconds = alternate(slow, options.rounds)
+            reference = seconds.pop(best)
+            report.add_rates(seconds, f"{target} {order}: ")
+            for name in seconds:
+                ratio = share(reference, seconds[name])
                 report.figures.append(Figure(f"{target} {order}: {name} over raw", limit, ratio))
     return report
 
 
-def _pass(reader: Reader, batches: np.ndarray, out: Rows) -> Callable[[], float]:
+def _pass(reader: Reader, batches: np.ndarray) -> Callable[[], float]:
     def work() -> None:
         for samples in batches:
-            reader(samples, out)
+            reader(samples)
 
     return per_unit(work, batches.size)
 
 
-def _check(name: str, reader: Reader, rows: Rows, samples: np.ndarray, out: Rows) -> None:
+def _check(reader: Reader, rows: np.ndarray, samples: np.ndarray, out: np.ndarray) -> None:
     """A reader that is fast because it reads something else would be no comparison."""
     out[:] = 0
-    reader(samples, out)
-    assert np.array_equal(out, rows[samples]), f"{name} read other rows than were written"
+    reader(samples)
+    assert np.array_equal(out, rows[samples]), f"{reader} read other rows than were written"
 
 
-def _ours(path: Path) -> Reader:
+def _ours(path: Path, out: np.ndarray) -> Reader:
     targetset = TargetSet(path)
     targetset.read(0, np.arange(targetset.num_samples))  # opens and verifies every shard
-
-    def read(samples: np.ndarray, out: Rows) -> None:
-        targetset.gather(0, samples, {"values": out.reshape(len(out), -1).view(np.uint8)})
-
-    return read
+    buffers = {"values": out.reshape(len(out), -1).view(np.uint8)}
+    return lambda samples: targetset.gather(0, samples, buffers)
 
 
-def _raw(path: Path, rows: Rows) -> dict[str, dict[str, Reader]]:
+def _raw(path: Path, rows: np.ndarray, out: np.ndarray) -> dict[str, dict[str, Reader]]:
     rows.tofile(path)
     flat = np.asarray(np.memmap(path, rows.dtype, "r", shape=rows.shape))
 
-    def block(samples: np.ndarray, out: Rows) -> None:
+    def block(samples: np.ndarray) -> None:
         out[:] = flat[samples[0] : samples[-1] + 1]
 
-    def take(samples: np.ndarray, out: Rows) -> None:
+    def take(samples: np.ndarray) -> None:
         np.take(flat, samples, axis=0, out=out, mode="clip")
 
-    def rowwise(samples: np.ndarray, out: Rows) -> None:
+    def rowwise(samples: np.ndarray) -> None:
         for place, sample in enumerate(samples.tolist()):
             out[place] = flat[sample]
 
@@ -107,21 +105,19 @@ def _raw(path: Path, rows: Rows) -> dict[str, dict[str, Reader]]:
     return {"in order": {"raw, a block a copy": block}, "shuffled": shuffled}
 
 
-def _zarr(path: Path) -> Reader:
+def _zarr(path: Path, out: np.ndarray) -> Reader:
     import zarr
 
     array = zarr.open_array(str(path / "values"), mode="r")
 
-    def read(samples: np.ndarray, out: Rows) -> None:
-        if samples[-1] - samples[0] == len(samples) - 1:
-            out[:] = array[0, samples[0] : samples[-1] + 1]
-        else:
-            out[:] = array.oindex[0, samples]
+    def read(samples: np.ndarray) -> None:
+        ordered = samples[-1] - samples[0] == len(samples) - 1
+        out[:] = array[0, samples[0] : samples[-1] + 1] if ordered else array.oindex[0, samples]
 
     return read
 
 
-def _arrow(path: Path, rows: Rows) -> Reader:
+def _arrow(path: Path, rows: np.ndarray, out: np.ndarray) -> Reader:
     import datasets
     import pyarrow
 
@@ -130,7 +126,7 @@ def _arrow(path: Path, rows: Rows) -> Reader:
     datasets.Dataset(pyarrow.table({"values": flat})).save_to_disk(str(path))
     dataset = datasets.load_from_disk(str(path)).with_format("arrow")  # "numpy" copies through lists, ten times slower
 
-    def read(samples: np.ndarray, out: Rows) -> None:
+    def read(samples: np.ndarray) -> None:
         ordered = samples[-1] - samples[0] == len(samples) - 1
         table = dataset[int(samples[0]) : int(samples[-1]) + 1] if ordered else dataset[samples]
         start = 0
@@ -141,7 +137,7 @@ def _arrow(path: Path, rows: Rows) -> Reader:
     return read
 
 
-def _write_tars(folder: Path, rows: Rows) -> list[str]:
+def _write_tars(folder: Path, rows: np.ndarray) -> list[str]:
     """As many rows as a round reads, one .npy a sample, in shards of 512."""
     folder.mkdir()
     wanted = max(512, len(rows) // SLOW_SHARE)
@@ -157,11 +153,11 @@ def _write_tars(folder: Path, rows: Rows) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _webdataset(paths: list[str], out: Rows, count: int, shuffle: bool) -> Callable[[], float]:
+def _webdataset(paths: list[str], out: np.ndarray, count: int, shuffle: bool) -> Callable[[], float]:
     """`count` samples in the order of the tars, or through a shuffle buffer of 256 samples; it has no random access."""
     import webdataset
 
-    def samples() -> Iterator[Rows]:
+    def samples() -> Iterator[np.ndarray]:
         dataset = webdataset.WebDataset(paths, shardshuffle=len(paths) if shuffle else False)
         dataset = (dataset.shuffle(256) if shuffle else dataset).decode().to_tuple("npy")
         yield from (row for (row,) in dataset)

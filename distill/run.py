@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
-from lightning.pytorch.loggers import Logger
 
 from distill import folder
 from distill.callbacks import Elapsed
@@ -23,6 +22,8 @@ from extract.networks import export_network
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
     from extract.teachers.base import Teacher
 
 
@@ -47,6 +48,8 @@ def train(
         loggers = _extra_loggers(config, recipe, data, run_dir)
         trainer = make_trainer(device_kind, num_devices, recipe, run_dir, [elapsed, checkpoints], loggers)
         fit(trainer, module, data, resumable(checkpoints.folder))
+        for logger in loggers:
+            logger.experiment.finish()  # wandb writes the last numbers only now
         summary = summarise(recipe, data, module, trainer.global_step, elapsed.seconds())
         if trainer.is_global_zero:
             if (checkpoints.folder / BEST).exists():
@@ -91,13 +94,13 @@ def build_module(data: CacheData, recipe: Recipe, teachers: "Sequence[Teacher]" 
     return Distillation(**parts)
 
 
-def _extra_loggers(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path) -> list[Logger]:
+def _extra_loggers(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path) -> "list[WandbLogger]":
     if not config.wandb:
         return []
     from distill.wandb_logging import wandb_logger
 
-    facts = {**as_values(recipe), "cache": data.training.identity(), "git_revision": folder.git_revision()}
-    return [wandb_logger(run_dir, facts)]
+    facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
+    return [wandb_logger(run_dir, {**as_values(recipe), **facts})]
 
 
 def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def parse_devices(devices: str, precision: str) -> tuple[str, int]:
 
 
 def make_trainer(
-    accelerator: str, num_devices: int, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: list[Logger]
+    accelerator: str, num_devices: int, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: Sequence[Logger]
 ) -> lightning.Trainer:
     """Lightning's trainer for a recipe; it always logs to RUN/logs, a folder an attempt."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

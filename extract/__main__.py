@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from extract.config import DESCRIPTION, ExtractConfig
 from shards.arguments import as_yaml, parse
@@ -89,13 +89,31 @@ def _begin(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJ
     from extract.store import begin_targets, begin_views
     from shards.commit import remove_leftovers
 
-    plain = {name: value for name, value in asdict(replace(config)).items() if name not in MACHINE_SETTINGS}
-    saved = as_yaml(plain)
+    saved = as_yaml(_resolved(config, views, targets))
     views.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(views.folder)
     begin_views(views, saved)
     for job in targets:
         begin_targets(job, views, saved)
+
+
+def _resolved(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> dict[str, Any]:
+    """The configuration with every default filled in: the same for a first, a resumed and a repeated command."""
+    from shards.images import format_text
+
+    identity = views.plan.identity
+    resolved = replace(
+        config,
+        views=views.asked_views,
+        seed=identity["seed"],
+        augment=views.augment.text(),
+        image_size=identity["image_size"],
+        image_format=format_text(identity["image_format"]),
+        shard_size=views.plan.shard_size,
+        target=",".join(job.target for job in targets) or config.target,
+        codec=",".join(job.codec.name for job in targets) or config.codec,
+    )
+    return {name: value for name, value in asdict(resolved).items() if name not in MACHINE_SETTINGS}
 
 
 def _announce(views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:

@@ -37,11 +37,22 @@ class Augment:
         described = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return described if self.kind == "crop" else {"kind": "resize", "interpolation": self.interpolation}
 
+    def text(self) -> str:
+        """What `parse_augment` makes this of."""
+        if self.kind == "resize":
+            return self.kind
+        scale, ratio = (f"{_plain(low)}-{_plain(high)}" for low, high in (self.scale, self.ratio))
+        return f"{self.kind}:scale={scale},ratio={ratio},flip={_plain(self.flip)}"
+
     @classmethod
     def from_description(cls, described: dict[str, Any]) -> "Augment":
         """The augmentation that an identity describes."""
         values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in described.items()}
         return cls(**values)
+
+
+def _plain(number: float) -> str:
+    return str(np.format_float_positional(number, trim="-"))
 
 
 def parse_augment(text: str) -> Augment:

@@ -131,7 +131,7 @@ class Extraction:
 @torch.inference_mode()
 def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision: str) -> dict[str, Tensor]:
     """The teacher's outputs for stored pixels (batch, height, width, 3), as extract stores them."""
-    if device.type == "cuda":
+    if images.device != device:  # a live teacher's images are on the device already
         images = images.pin_memory().to(device, non_blocking=True)
     inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)
     with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):

@@ -5,7 +5,6 @@ arXiv:2208.07339, section 3); with every channel at mean 0 and deviation 1 a tok
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -26,14 +25,14 @@ class ChannelStatistics:
     std: Float[Tensor, " channels"]
 
     @classmethod
-    def of(cls, rows: Float[Tensor, "batch ..."]) -> Self:
+    def of(cls, rows: Float[Tensor, "batch ..."]) -> "ChannelStatistics":
         """The statistics over all axes but the last, in float64; a channel that never varies keeps its scale."""
         flat = rows.double().flatten(0, -2)
         std = flat.std(0, correction=0)
         return cls(flat.mean(0).float(), torch.where(std > _SMALLEST_STD, std, 1.0).float())
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor], channels: int) -> Self:
+    def from_state(cls, state: dict[str, Tensor], channels: int) -> "ChannelStatistics":
         """The statistics that `state` holds; Damaged where they are not of so many channels."""
         if any(state.get(name) is None or state[name].shape != (channels,) for name in ("mean", "std")):
             found = {name: tuple(value.shape) for name, value in state.items()}
@@ -48,11 +47,11 @@ class Standardised:
     row_shape: tuple[int, ...]
     statistics: ChannelStatistics | None = None
 
-    def calibrate(self, rows: Float[Tensor, "batch ..."]) -> Self:
+    def calibrate(self, rows: Float[Tensor, "batch ..."]) -> "Standardised":
         """This codec with the statistics of `rows`."""
         return replace(self, statistics=ChannelStatistics.of(rows))
 
-    def with_state(self, state: dict[str, Tensor]) -> Self:
+    def with_state(self, state: dict[str, Tensor]) -> "Standardised":
         """This codec with the statistics kept beside a target set."""
         return replace(self, statistics=ChannelStatistics.from_state(state, self.row_shape[-1]))
 

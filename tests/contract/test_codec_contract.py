@@ -33,7 +33,13 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Tensor]:
     """A codec and rows for it."""
     name, row_shape = request.param
     rows = 3 * torch.randn(9, *row_shape, generator=torch.Generator().manual_seed(1))
-    return make_codec(name, row_shape), rows
+    return calibrated(make_codec(name, row_shape), row_shape), rows
+
+
+def calibrated(codec: Any, row_shape: tuple[int, ...]) -> Any:
+    """The codec with its statistics of other rows than the tests', where it takes any."""
+    others = 3 * torch.randn(30, *row_shape, generator=torch.Generator().manual_seed(2))
+    return codec.calibrate(others) if hasattr(codec, "calibrate") else codec
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -100,6 +106,19 @@ def test_its_name_makes_it_again(case: tuple[Any, Tensor]) -> None:
     again = make_codec(codec.name, tuple(rows.shape[1:]))
     assert again.describe() == codec.describe() and again.arrays() == codec.arrays()
     assert json.loads(json.dumps(codec.describe())) == codec.describe()
+
+
+def test_a_calibration_is_kept_and_comes_back(case: tuple[Any, Tensor]) -> None:
+    from safetensors.torch import load, save
+
+    codec, rows = case
+    if not hasattr(codec, "calibrate"):
+        return  # most codecs have none
+    fresh = make_codec(codec.name, tuple(rows.shape[1:]))
+    again = fresh.with_state(load(save(codec.state())))  # type: ignore[attr-defined]
+    first, second = codec.encode(rows), again.encode(rows)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert codec.describe() == fresh.describe()  # the identity does not hang on them: they follow from it
 
 
 def test_no_two_codecs_describe_themselves_alike() -> None:

@@ -162,9 +162,10 @@ def test_an_augmentation_is_parsed(text: str, expected: Augment) -> None:
 
 
 @given(augments())
-def test_an_augmentation_reads_back_from_an_identity(augment: Augment) -> None:
+def test_an_augmentation_reads_back_from_an_identity_and_from_its_text(augment: Augment) -> None:
     import json
 
+    assert parse_augment(augment.text()) == augment
     assert Augment.from_description(json.loads(json.dumps(augment.describe()))) == augment
 
 

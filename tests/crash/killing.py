@@ -1,0 +1,148 @@
+"""Runs `python -m extract` in forked processes and kills them with SIGKILL, until one of them reaches the end.
+
+    python killing.py HOW SEED REFERENCE CACHE FLAGS...
+
+HOW is `time` (after a random time) or `step` (before a system call that writes, or halfway through one). A fresh
+process a run would spend its time with imports: this one imports everything once, by making REFERENCE without
+interruption, and forks. After every kill each file of CACHE that is not a leftover must be the very file of REFERENCE,
+or what it was before. Prints one JSON object.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from caches import Outcome, command, contents
+
+STEPS = ("open", "write", "fsync", "replace", "mkdir")
+
+
+def dies_at(number: int) -> None:
+    """From now on the `number`th system call that writes kills this process; a write puts half of its bytes first."""
+    counter = itertools.count(1)
+
+    def wrapped(step: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*arguments: Any, **options: Any) -> Any:
+            writes = step != "open" or arguments[1] & os.O_CREAT
+            if writes and next(counter) == number:
+                if step == "write":
+                    call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return one
+
+    for step in STEPS:
+        setattr(os, step, wrapped(step, getattr(os, step)))
+
+
+def forked(flags: list[str], prepare: Callable[[], None], kill_after_s: float | None = None) -> Outcome | None:
+    """The command's outcome in a process of its own; None when it was killed."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.redirect_stderr(io.StringIO()):
+            prepare()
+            outcome = command("extract", *flags)
+        os.write(write, json.dumps(vars(outcome)).encode())
+        os._exit(0)
+    os.close(write)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    return None if os.WIFSIGNALED(status) else Outcome(**json.loads(said))
+
+
+def torn(cache: Path, reference: dict[str, bytes], before: dict[str, bytes]) -> list[str]:
+    """The files, leftovers of the killed run set aside, that are neither the reference's nor what they were before."""
+    found = contents(cache) if cache.exists() else {}
+    return [
+        name
+        for name, data in found.items()
+        if "/.partial-" not in name and data not in (reference.get(name), before.get(name))
+    ]
+
+
+def unreadable(cache: Path) -> list[str]:
+    """What a reader says of the sets that claim to be whole."""
+    from shards.errors import TeacherShardsError
+    from shards.reader import TargetSet, ViewSet
+
+    said = []
+    for manifest in [*cache.glob("*/viewset.json"), *cache.glob("*/targets/*/targetset.json")]:
+        try:
+            if manifest.name == "viewset.json":
+                views = ViewSet(manifest.parent)
+                places = itertools.product(range(views.num_views), views.usable.tolist())
+                assert all(views.content(view, sample, "jpg") for view, sample in places)
+            else:
+                import numpy as np
+
+                targets = TargetSet(manifest.parent)
+                assert all(targets.read(view, np.arange(targets.num_samples)) for view in range(targets.num_views))
+        except TeacherShardsError as error:
+            said.append(str(error))
+    return said
+
+
+def killed_until_done(how: str, seed: int, reference: Path, cache: Path, flags: list[str]) -> dict[str, Any]:
+    """Kill and resume until a run reaches the end; what was found on the way."""
+    before = contents(cache) if cache.exists() else {}
+    command("extract", *flags, "--out", str(reference)).succeeds()
+    whole = contents(reference)
+    start, chance = time.monotonic(), random.Random(seed)
+    forked([*flags, "--out", str(reference)], lambda: None)  # a run with nothing to do, to know how long a start takes
+    start_s = time.monotonic() - start
+    found: dict[str, Any] = {"kills": 0, "torn": [], "unreadable": [], "leftovers": 0}
+    for attempt in range(200):
+        arguments = [*flags, "--out", str(cache)]
+        if how == "step":
+            outcome = forked(arguments, lambda number=1 + attempt + chance.randrange(6): dies_at(number))  # type: ignore[misc]
+        else:
+            outcome = forked(arguments, lambda: None, kill_after_s=chance.uniform(0.2, 3.0) * start_s)
+        found["torn"] += torn(cache, whole, before)
+        found["unreadable"] += unreadable(cache) if attempt % 3 == 0 else []
+        found["leftovers"] += sum("/.partial-" in name for name in contents(cache)) if cache.exists() else 0
+        if outcome is not None:
+            outcome.succeeds()
+            break
+        found["kills"] += 1
+    return found
+
+
+def limited(size_bytes: int, cache: Path, flags: list[str]) -> dict[str, Any]:
+    """A run whose files may have no more than `size_bytes` bytes: the kernel itself refuses the write (EFBIG)."""
+
+    def prepare() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+    outcome = forked([*flags, "--out", str(cache)], prepare)
+    assert outcome is not None
+    return vars(outcome)
+
+
+def main() -> None:
+    how, number, reference, cache, *flags = sys.argv[1:]
+    if how == "limit":
+        command("extract", *flags, "--out", reference).succeeds()
+        found = limited(int(number), Path(cache), flags)
+    else:
+        found = killed_until_done(how, int(number), Path(reference), Path(cache), flags)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

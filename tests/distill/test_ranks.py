@@ -1,0 +1,97 @@
+"""Two processes on one CPU, started by the command itself: one run, one writer, the student of one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from training import distill, last, write_recipe
+
+ONE = ("--targets", "one-logits-float32")
+
+
+def two_ranks(shards: Path, run_dir: Path, recipe: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "distill", "--shards", shards, "--run_dir", run_dir, "--recipe", recipe]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*map(str, command), *ONE, "--devices", "2", "--num_workers", "1", *flags],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_student_that_one_rank_accumulates(shards: Path, tmp_path: Path) -> None:
+    """Each part of a batch is normalised by its own statistics in both, so that the gradients are the same sums."""
+    recipe = write_recipe(tmp_path / "test.yaml", lr=1e-3, eps=1e-3)
+    done = two_ranks(shards, tmp_path / "two", recipe)
+    assert done.returncode == 0, done.stderr
+    distill(shards, tmp_path / "one", *ONE, "--recipe", recipe, "--accumulate", "2").succeeds()
+
+    # one line of each kind: only the first rank prints
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["test:", "validation:", "done:"], done.stdout
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "two/logs").iterdir()] == ["version_0"]
+
+    two, one = last(tmp_path / "two"), last(tmp_path / "one")
+    assert two["global_step"] == one["global_step"] == 8
+    for name, tensor in one["state_dict"].items():
+        if not name.rpartition(".")[2].startswith(
+            ("running", "num_batches")
+        ):  # two ranks keep the first one's batch statistics, one rank both parts'
+            assert torch.allclose(two["state_dict"][name], tensor, rtol=1e-4, atol=1e-5), name
+
+    # 25 validation samples over two ranks: 13 and 12, and still the mean over samples of the exported student
+    summary = json.loads((tmp_path / "two/summary.json").read_text())
+    assert summary["teacher_forwards"] == 0
+    assert summary["best_val_loss"] == pytest.approx(_mean_loss(shards, tmp_path / "two"), rel=1e-4)
+
+    again = two_ranks(shards, tmp_path / "two", recipe)
+    assert again.returncode == 0 and again.stdout.count("finished before") == 1
+
+
+def _mean_loss(shards: Path, run_dir: Path) -> float:
+    from training import open_data
+
+    from distill.run import build_module
+    from extract.networks import load_exported
+
+    data = open_data(shards)
+    module = build_module(data, data.recipe)
+    module.student = load_exported(run_dir)[0]
+    with torch.no_grad():
+        losses = [(float(module.loss(batch)), len(batch.samples)) for batch in data.validation_batches()]
+    return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks(shards: Path, tmp_path: Path) -> None:
+    """What is cut is the batch, not the epoch: two ranks take up the step that one rank left."""
+    recipe = write_recipe(tmp_path / "test.yaml", epochs=1, accumulate=1)
+    distill(shards, tmp_path / "run", *ONE, "--recipe", recipe).succeeds()
+    longer = write_recipe(tmp_path / "test.yaml", epochs=2)
+    for name in ("run.json", "recipe.yaml"):
+        path = tmp_path / "run" / name
+        path.write_text(path.read_text().replace('"epochs": 1', '"epochs": 2').replace("epochs: 1", "epochs: 2"))
+    (tmp_path / "run/summary.json").unlink()
+    done = two_ranks(shards, tmp_path / "run", longer)
+    assert done.returncode == 0, done.stderr
+    assert last(tmp_path / "run")["global_step"] == 8 and "8 steps" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_error_of_one_rank_ends_all(own_shards: Path, tmp_path: Path) -> None:
+    from caches import targetset_of
+
+    recipe = write_recipe(tmp_path / "test.yaml")
+    damaged = next(targetset_of(own_shards, "one-logits-float32").glob("values/c/1/1/*"))
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    done = two_ranks(own_shards, tmp_path / "run", recipe)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr and "SHA-256" in done.stderr
+    assert not (tmp_path / "run/summary.json").exists()

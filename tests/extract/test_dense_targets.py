@@ -1,0 +1,74 @@
+"""Dense targets end to end: a data2vec 2.0 checkpoint, its layer mean in int8 with kept statistics, read back."""
+
+import caches
+import pytest
+import torch
+
+from extract.teachers import load_teacher
+from shards.codecs.channels import CALIBRATION_SAMPLES, ChannelStatistics
+from shards.decode import codec_of, read_decoded
+from shards.layout import CALIBRATION
+from shards.reader import TargetSet, ViewSet
+from tests.extract.test_data2vec2_writer import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("data2vec2") / "tiny.pt", depth=2, average_top_k_layers=2)
+
+
+def flags(checkpoint, cache):
+    teacher = load_teacher("data2vec2", str(checkpoint))
+    size = teacher.preprocessing.image_size
+    small = ("--data", "digits", "--limit", "40", "--shard_size", "16", "--num_workers", "2", "--image_size", str(size))
+    return teacher, ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, *small)
+
+
+def test_stored_layer_mean_is_what_the_live_teacher_says(checkpoint, tmp_path):
+    teacher, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "int8")
+    targetset = TargetSet(caches.targetset_of(tmp_path / "cache"))
+    assert targetset.manifest["target"] == "layer_mean"
+    assert CALIBRATION in targetset.manifest["files"]
+    stored = read_decoded(targetset, codec_of(targetset), 0, ViewSet(caches.viewset_of(tmp_path / "cache")).usable)
+    assert stored.shape[1:] == teacher.outputs["layer_mean"]
+    outcome = caches.command("shards", "verify", tmp_path / "cache", "--recompute", "10").succeeds()
+    assert "mean cosine" in outcome.out + outcome.err
+
+
+def test_statistics_are_made_once_and_every_interruption_ends_in_the_same_bytes(checkpoint, tmp_path):
+    _, arguments = flags(checkpoint, tmp_path / "whole")
+    caches.extract(*arguments, "--codec", "int8")
+    _, arguments = flags(checkpoint, tmp_path / "resumed")
+    caches.extract(*arguments, "--codec", "int8")
+    resumed = caches.targetset_of(tmp_path / "resumed")
+    kept = (resumed / CALIBRATION).stat().st_mtime_ns
+    for name in ("targetset.json", "commits/v00-00001.json"):
+        (resumed / name).unlink()
+    caches.extract(*arguments, "--codec", "int8")
+    assert (resumed / CALIBRATION).stat().st_mtime_ns == kept
+    assert caches.contents(tmp_path / "resumed") == caches.contents(tmp_path / "whole")
+
+
+def test_a_damaged_calibration_is_refused(checkpoint, tmp_path):
+    _, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "int4")
+    path = caches.targetset_of(tmp_path / "cache") / CALIBRATION
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    outcome = caches.command("shards", "verify", tmp_path / "cache")
+    assert outcome.status == 2 and CALIBRATION in outcome.err
+
+
+def test_the_calibration_set_is_the_first_samples_of_the_plan():
+    assert CALIBRATION_SAMPLES == 256
+    rows = torch.arange(12.0).reshape(3, 2, 2)
+    statistics = ChannelStatistics.of(rows)
+    torch.testing.assert_close(statistics.mean, rows.reshape(-1, 2).mean(0))
+    torch.testing.assert_close(statistics.std, rows.reshape(-1, 2).std(0, correction=0))
+
+
+def test_another_input_size_than_the_positions_are_for_is_refused(checkpoint, tmp_path):
+    _, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.command("extract", *arguments[:-1], "224").refuses("--image_size 224", "positions")
