@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, slowest
+from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
 from shards.loader import IMAGES_PER_TASK, BatchLoader
 from shards.order import BatchOrder
@@ -26,20 +26,22 @@ Work = Callable[[], Any]
 GOAL = 0.8
 RING = 6
 """Batches whose buffers are written in turn, as in the loader."""
+SIZES = {"cpu": {"samples": 1024, "batch_size": 64, "epochs": 4, "image_size": 224}}
+SIZES |= {"cuda": SIZES["cpu"], "quick": {"samples": 48, "batch_size": 16, "epochs": 1, "image_size": 224}}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """With dense rows in float16 (302,592 bytes) and with the top 16 logits (66 bytes) beside each image."""
-    num_samples, batch_size, epochs = (48, 16, 1) if options.quick else (1024, 64, 4)
-    image_size, threads = 224, num_cores()
+    settings = settings_here(SIZES, options)
+    num_samples, batch_size, epochs = settings["samples"], settings["batch_size"], settings["epochs"]
+    image_size, threads = settings["image_size"], settings["threads"]
     data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
     views = views_of(folder / "cache", data, image_size)
     order = BatchOrder(np.arange(num_samples), batch_size, 1)
     batches = np.concatenate([order.epoch(epoch)[:, 0] for epoch in range(epochs)])
     viewset = ViewSet(views.folder)
     jpegs = [viewset.content(0, sample, "jpg") for sample in range(num_samples)]
-    settings = {"samples": num_samples, "batch": batch_size, "image_size": image_size, "threads": threads}
-    settings |= {"bytes_of_a_jpeg": round(sum(map(len, jpegs)) / num_samples), "images": options.images}
+    settings["bytes_of_a_jpeg"] = round(sum(map(len, jpegs)) / num_samples)
     report = Report("how fast are batches delivered, as a share of decoding or reading alone?", "samples", settings)
     for target, codec in {"dense": "float16", "logits": "topk:16"}.items():
         path, stored = write_targets(views, target, codec)

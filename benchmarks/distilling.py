@@ -15,7 +15,18 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, synchronise, the_device
+from benchmarks.measure import (
+    Figure,
+    Report,
+    alternate,
+    num_cores,
+    per_unit,
+    run,
+    settings_here,
+    share,
+    synchronise,
+    the_device,
+)
 from benchmarks.steps import held_batch, open_cache, stepper
 from benchmarks.synthetic import operations, views_of, write_photos, write_targets
 from distill.data import CacheData
@@ -24,35 +35,34 @@ from distill.run import build_module
 from distill.trainer import make_trainer
 
 GOAL_ON_CPU = 0.95
+SIZES = {
+    "cpu": {"student": "resnet50", "image_size": 224, "steps": 6, "batch_size": 8, "precision": "float32"},
+    "cuda": {"student": "resnet50", "image_size": 224, "steps": 100, "batch_size": 256, "precision": "bfloat16"},
+    "quick": {"student": "resnet18", "image_size": 32, "steps": 2, "batch_size": 4, "precision": "float32"},
+}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """A ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
-    device = the_device()
-    on_gpu = device.type == "cuda"
-    steps, batch_size, student, image_size = (100, 256, "resnet50", 224) if on_gpu else (6, 8, "resnet50", 224)
-    if options.quick:
-        steps, batch_size, student, image_size = 2, 4, "resnet18", 32
-    num_samples = min((steps + 1) * batch_size, 4096)
-    data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
+    settings, device = settings_here(SIZES, options), the_device()
+    steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
+    data = write_photos(folder / "photos", min((steps + 1) * batch_size, 4096), 320, 256, options.images)
     views = views_of(folder / "cache", data, image_size)
     write_targets(views, "logits", "float16")
-    precision = "bfloat16" if on_gpu else "float32"
-    changes = {"student": student, "batch_size": batch_size, "max_steps": steps + 1, "precision": precision}
-    recipe, cache = open_cache(folder / "cache", **changes)
+    changes = {name: settings[name] for name in ("student", "batch_size", "precision")}
+    recipe, cache = open_cache(folder / "cache", max_steps=steps + 1, **changes)
     batch, take = held_batch(cache, device), stepper(build_module(cache, recipe), device)
     contenders = {
         "from the cache": _training(recipe, cache, folder / "run", steps, device),
         "one batch in memory": per_unit(lambda: take(repeat(batch, steps)), steps, device),
     }
     seconds = alternate(contenders, options.rounds)
-    settings = {"steps": steps, "image_size": image_size, "threads": num_cores(), "images": options.images} | changes
     report = Report("how fast are steps from the cache, as a share of steps without data?", "steps", settings)
     report.add_rates(seconds)
-    work = 3 * batch_size * operations(student, image_size) / 1e9
+    work = 3 * batch_size * operations(settings["student"], image_size) / 1e9
     limit = f"{work:,.1f} GFLOP a step over {work * report.rates['one batch in memory'].median:,.0f} GFLOP/s"
     ratio = share(seconds["one batch in memory"], seconds["from the cache"])
-    goal = None if on_gpu else GOAL_ON_CPU
+    goal = GOAL_ON_CPU if device.type == "cpu" else None
     report.figures.append(Figure("from the cache over one batch in memory", limit, ratio, goal))
     return report
 

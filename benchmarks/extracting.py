@@ -8,13 +8,11 @@ Limit: the teacher's operations over the rate at which the bare forward does the
 import argparse
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, share, the_device
+from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, settings_here, share, the_device
 from benchmarks.synthetic import operations, write_photos, write_weights
 from extract.config import ExtractConfig
 from extract.launch import device_of
@@ -27,22 +25,24 @@ from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 
 GOAL_ON_CPU = 0.9
+RESNET101 = {"teacher": "resnet101", "image_size": 224}
+SIZES = {
+    "cpu": RESNET101 | {"samples": 256, "batch_size": 32, "shard_size": 32, "precision": "float32"},
+    "cuda": RESNET101 | {"samples": 16384, "batch_size": 256, "shard_size": 512, "precision": "bfloat16"},
+    "quick": {"teacher": "resnet18", "image_size": 32, "samples": 16, "batch_size": 4, "shard_size": 8},
+}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """resnet101 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
+    settings = settings_here(SIZES, options)
     device = device_of(the_device().type, 0, 1)  # sets what extract sets, for the bare forward too
-    on_gpu = device.type == "cuda"
-    num_samples, batch_size, shard_size = (16384, 256, 512) if on_gpu else (256, 32, 32)
-    architecture, image_size, precision = "resnet101", 224, "bfloat16" if on_gpu else "float32"
-    if options.quick:
-        num_samples, batch_size, shard_size, architecture, image_size = 16, 4, 8, "resnet18", 32
-    data = write_photos(folder / "photos", num_samples, 500, 375, options.images)
-    teacher = load_teacher(architecture, str(write_weights(architecture, folder)), image_size)
+    num_samples, name, image_size = settings["samples"], settings["teacher"], settings["image_size"]
+    teacher = load_teacher(name, str(write_weights(name, folder)), image_size)
     teacher.network.to(device)
-    flags: dict[str, Any] = {"data": data, "image_size": image_size, "shard_size": shard_size, "batch_size": batch_size}
-    first = ExtractConfig(teacher=architecture, out=str(folder / "first"), precision=precision, **flags)
-    further = replace(first, out=str(folder / "further"))
+    flags = {field: value for field, value in settings.items() if field not in ("samples", "threads", "images")}
+    flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
+    first, further = (ExtractConfig(out=str(folder / out), **flags) for out in ("first", "further"))
     extraction_of(further, teacher, device).run()
     contenders = {
         "bare forward": per_unit(_bare(teacher, first, num_samples, device), num_samples, device),
@@ -50,16 +50,14 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         "extract, further teacher": extraction_contender(further, teacher, num_samples, device, "*/targets"),
     }
     seconds = alternate(contenders, options.rounds)
-    settings = {"samples": num_samples, "teacher": architecture, "threads": num_cores(), "images": options.images}
-    settings |= {name: value for name, value in flags.items() if name != "data"} | {"precision": precision}
     report = Report("how fast is extract, as a share of the bare teacher?", "samples", settings)
     report.add_rates(seconds)
-    work = operations(architecture, image_size) / 1e9
+    work = operations(name, image_size) / 1e9
     limit = f"{work:,.1f} GFLOP a sample over {work * report.rates['bare forward'].median:,.0f} GFLOP/s"
-    goals = {"extract, first teacher": None if on_gpu else GOAL_ON_CPU, "extract, further teacher": None}
-    for name, goal in goals.items():
-        ratio = share(seconds["bare forward"], seconds[name])
-        report.figures.append(Figure(f"{name} over bare forward", limit, ratio, goal))
+    goals = {"extract, first teacher": GOAL_ON_CPU if device.type == "cpu" else None, "extract, further teacher": None}
+    for contender, goal in goals.items():
+        ratio = share(seconds["bare forward"], seconds[contender])
+        report.figures.append(Figure(f"{contender} over bare forward", limit, ratio, goal))
     return report
 
 

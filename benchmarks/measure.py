@@ -129,6 +129,12 @@ def the_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def settings_here(sizes: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """The sizes to measure with ("quick", "cpu" or "cuda"), to which what else was chosen is added."""
+    chosen = sizes["quick" if options.quick else the_device().type]
+    return dict(chosen) | {"threads": num_cores(), "images": getattr(options, "images", None)}
+
+
 def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))

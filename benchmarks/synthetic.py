@@ -27,19 +27,18 @@ ROWS = {"dense": (197, 768), "logits": (1000,)}
 
 
 def write_photos(folder: Path, count: int, width: int, height: int, pattern: str | None = None) -> str:
-    """`--data` for `count` JPEG photos in `folder`: those of `pattern` in turn, or noise with a photo's spectrum."""
-    folder.mkdir(parents=True)
-    found = [str(Path(path).resolve()) for path in sorted(glob.glob(pattern))] if pattern else []  # noqa: PTH207
+    """`--data` for `count` JPEG files: those of `pattern` in turn, or 256 photos of noise with a photo's spectrum."""
+    (folder / "photos").mkdir(parents=True)
+    found = [Path(path).resolve() for path in sorted(glob.glob(pattern))] if pattern else []  # noqa: PTH207
     if pattern and not found:
         raise BadInput(f"--images {pattern}: no file fits; give a pattern of JPEG files in quotes")
     generator = torch.Generator().manual_seed(0)
+    for number in range(0 if found else min(count, 256)):
+        found.append(folder / f"{number}.jpg")
+        Image.fromarray(_photo(width, height, generator)).save(found[-1], quality=92)
     for number in range(count):
-        path = folder / f"photo-{number:06d}.jpg"
-        if found:
-            path.symlink_to(found[number % len(found)])
-        else:
-            Image.fromarray(_photo(width, height, generator)).save(path, quality=92)
-    return f"folder:{folder}"
+        (folder / "photos" / f"photo-{number:06d}.jpg").symlink_to(found[number % len(found)])
+    return f"folder:{folder / 'photos'}"
 
 
 def _photo(width: int, height: int, generator: torch.Generator) -> np.ndarray:
@@ -110,7 +109,11 @@ def write_weights(architecture: str, folder: Path) -> Path:
 
     torch.manual_seed(0)
     path = folder / f"{architecture}.safetensors"
-    save_file(build_network(architecture, 1000).state_dict(), path)
+    network = build_network(architecture, 1000)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 0.5)  # untrained, 101 layers would leave float16's range
+    save_file(network.state_dict(), path)
     return path
 
 

@@ -12,13 +12,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.extracting import extraction_contender, extraction_of
-from benchmarks.measure import Figure, Report, Spread, alternate, num_cores, per_unit, run, share, the_device
+from benchmarks.measure import (
+    Figure,
+    Report,
+    Spread,
+    alternate,
+    num_cores,
+    per_unit,
+    run,
+    settings_here,
+    share,
+    the_device,
+)
 from benchmarks.steps import cache_batches, held_batch, open_cache, stepper
 from benchmarks.synthetic import extract, operations, write_photos, write_weights
 from distill.data import CacheData
@@ -32,35 +42,38 @@ from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 from shards.loader import Batch
 
-NAMES = ("resnet101", "resnet50")
 AHEAD = 2
 """Batches that threads prepare while a step runs."""
+PAIR = {"teacher": "resnet101", "student": "resnet50", "image_size": 224}
+SIZES = {
+    "cpu": PAIR | {"steps": 4, "batch_size": 8, "precision": "float32"},
+    "cuda": PAIR | {"steps": 30, "batch_size": 256, "precision": "bfloat16"},
+    "quick": {"teacher": "resnet18", "student": "resnet18", "image_size": 64}
+    | {"steps": 2, "batch_size": 4, "precision": "float32"},
+}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """A ResNet-101 teaches a ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
-    device = the_device()
-    on_gpu = device.type == "cuda"
-    steps, batch_size, image_size, names = (30, 256, 224, NAMES) if on_gpu else (4, 8, 224, NAMES)
-    if options.quick:
-        steps, batch_size, image_size, names = 2, 4, 64, ("resnet18", "resnet18")
-    num_samples = (steps + 1 + AHEAD) * batch_size
-    both: dict[str, Any] = {"batch_size": batch_size, "precision": "bfloat16" if on_gpu else "float32"}
-    flags = both | {"data": write_photos(folder / "photos", num_samples, 500, 375, options.images)}
-    flags |= {"teacher": names[0], "weights": str(write_weights(names[0], folder))}
-    flags |= {"image_size": image_size, "shard_size": 2 * batch_size}
+    settings, device = settings_here(SIZES, options), the_device()
+    steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
+    num_samples, weights = (steps + 1 + AHEAD) * batch_size, str(write_weights(settings["teacher"], folder))
+    flags = {name: settings[name] for name in ("teacher", "image_size", "batch_size", "precision")}
+    flags |= {"weights": weights, "shard_size": 2 * batch_size}
+    flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
     extract("--out", folder / "cache", *(word for name, value in flags.items() for word in (f"--{name}", value)))
-    recipe, cache = open_cache(folder / "cache", student=names[1], epochs=1, **both)
-    teacher = load_teacher(names[0], flags["weights"], image_size)
+    changes = {name: settings[name] for name in ("student", "batch_size", "precision")}
+    recipe, cache = open_cache(folder / "cache", epochs=1, **changes)
+    teacher = load_teacher(settings["teacher"], weights, image_size)
     teacher.network.to(device)
     again = ExtractConfig(out=str(folder / "again"), **flags)
     seconds = alternate(_contenders(recipe, cache, teacher, again, steps, device), options.rounds)
     alone, taught, cached, live, extraction = seconds.values()
-    settings = {"steps": steps, "student": names[1], "threads": num_cores(), "images": options.images} | flags
     report = Report("how much faster are steps from the cache than with the teacher in the loop?", "steps", settings)
     report.add_rates(seconds)
     bound = Spread.of((one + other) / one for one, other in zip(alone, taught, strict=True))
-    gflop = operations(names[0], image_size) / 1e9, 3 * operations(names[1], image_size) / 1e9
+    work = {name: operations(settings[name], image_size) / 1e9 for name in ("teacher", "student")}
+    gflop = work["teacher"], 3 * work["student"]
     limit = f"(teacher + student) / student = {bound}; by operations ({gflop[0]:.1f} + {gflop[1]:.1f}) / {gflop[1]:.1f}"
     report.figures.append(Figure("from the cache over teacher in the loop", limit, share(live, cached), bound.median))
     paid = Spread.of(e / (slow - fast) for e, fast, slow in zip(extraction, cached, live, strict=True))

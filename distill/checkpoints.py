@@ -63,7 +63,8 @@ class Checkpoints(Checkpoint):
         if loss < self.best_loss:
             self.best_loss = loss
             if trainer.is_global_zero:
-                facts = {"val_loss": json.dumps(loss), "step": json.dumps(trainer.global_step)}
+                # one entry, as safetensors writes several in any order and the bytes would not be reproducible
+                facts = {"best": json.dumps({"val_loss": loss, "step": trainer.global_step})}
                 state = {
                     name: value.cpu().contiguous().clone() for name, value in pl_module.student.state_dict().items()
                 }
@@ -106,7 +107,7 @@ def read_best(folder: Path) -> tuple[float, int, dict[str, torch.Tensor]]:
     path = folder / BEST
     try:
         with safe_open(path, framework="pt") as file:
-            facts = file.metadata()
+            facts = json.loads(file.metadata()["best"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
         return float(facts["val_loss"]), int(facts["step"]), state
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

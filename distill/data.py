@@ -38,6 +38,8 @@ class CacheData(lightning.LightningDataModule):
 
     def describe_validation(self) -> str:
         """Which samples the validation loss is a mean over, and why not those of a validation split."""
+        if len(self.validation_samples) == 0:
+            return "none"
         count = f"{len(self.validation_samples):,} samples"
         if self.validation is not None:
             return f"{count} of {self.validation.viewset.folder.name}"

@@ -49,10 +49,7 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
     asked = run_identity(recipe, data)
     if (run_dir / RUN).exists():
-        held = _read(run_dir / RUN)
-        if held.get("num_views", 0) < asked["num_views"]:
-            asked["num_views"] = held.get("num_views")  # a cache that grew since: the run goes on with the views it had
-        found = "; ".join(differences(held, asked)).replace("the cache has", "the run has")
+        found = "; ".join(differences(_read(run_dir / RUN), asked)).replace("the cache has", "the run has")
         if found:
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {found}; give another --run_dir")
         return

@@ -35,11 +35,12 @@ def train(
     With `teachers`, one for each target set, they are run on every batch instead of reading what was stored of them.
     """
     device_kind, num_devices = parse_devices(config.devices, recipe.precision)
+    module = build_module(data, recipe, teachers)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
+        # a cache may have grown since the run began: it goes on with the views it had
         data.training = replace(data.training, view_limit=folder.held_views(run_dir))
-        module = build_module(data, recipe, teachers)  # refuses what does not fit before anything is written
         if is_first:
             folder.begin(run_dir, config, recipe, data)
         if (held := folder.held_summary(run_dir)) is not None:

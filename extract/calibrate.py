@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from extract.pipeline import Extraction, forward
 from extract.plan_targets import TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
-from shards.layout import CALIBRATION
+from shards.errors import Damaged
+from shards.layout import CALIBRATION, TARGETSET_MANIFEST, inside
+from shards.reader import TargetSet
 
 
 def calibrated(extraction: Extraction) -> Extraction:
@@ -19,14 +22,23 @@ def calibrated(extraction: Extraction) -> Extraction:
     rows = _first_rows(extraction, missing) if missing else {}
     for job in missing:
         codec = job.codec.calibrate(rows[job.target])  # type: ignore[attr-defined]
-        write_atomically(job.folder / CALIBRATION, save(codec.state()))
+        write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
     return replace(extraction, targets=[_with_calibration(job) for job in extraction.targets])
 
 
 def _with_calibration(job: TargetSetJob) -> TargetSetJob:
     if not hasattr(job.codec, "with_state"):
         return job
-    return replace(job, codec=job.codec.with_state(load((job.folder / CALIBRATION).read_bytes())))
+    path = inside(job.folder, CALIBRATION)
+    if (job.folder / TARGETSET_MANIFEST).exists():  # a growth encodes with the very statistics of what is there
+        path = TargetSet(job.folder).checked(CALIBRATION)
+    try:
+        state = load(path.read_bytes())
+    except SafetensorError as error:
+        raise Damaged(
+            f"{path}: is damaged ({error}); python -m shards remove {job.folder}, then extract again"
+        ) from None
+    return replace(job, codec=job.codec.with_state(state))
 
 
 def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:

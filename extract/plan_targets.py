@@ -11,7 +11,14 @@ from extract.targets import default_target
 from shards.codecs import make_codec
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
-from shards.layout import TARGETSET_MANIFEST, read_commit, read_targetset_manifest, targetset_folders, targetset_name
+from shards.layout import (
+    TARGETSET_MANIFEST,
+    inside,
+    read_commit,
+    read_targetset_manifest,
+    targetset_folders,
+    targetset_name,
+)
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
@@ -48,7 +55,8 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
             raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")
         codec = make_codec(spec, teacher.outputs[target])
         identity = target_identity(views, teacher, target, codec, config.precision)
-        folder = views.folder / "targets" / targetset_name(teacher.name, target, codec.name, identity)
+        name = targetset_name(teacher.name, target, codec.name, identity)
+        folder = inside(views.folder, f"targets/{name}")
         _refuse_half_written(views.folder, folder, identity)
         whole = read_targetset_manifest(folder)["num_views"] if (folder / TARGETSET_MANIFEST).exists() else 0
         if any(job.folder == folder for job in jobs):

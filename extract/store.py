@@ -8,9 +8,11 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
+from shards.errors import BadInput
 from shards.identity import sha256_of_file
-from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, read_commit
+from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, read_commit
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
+from shards.zarrs_foreign import read_array_metadata
 
 CONFIG = "extract.yaml"
 
@@ -27,17 +29,21 @@ def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
 def begin_views(job: ViewSetJob, config: bytes) -> None:
     """The view set's plan is on the disk: written first, never changed."""
     if not (job.folder / PLAN).exists():
-        write_atomically(job.folder / CONFIG, config)
-        write_sealed(job.folder / PLAN, job.plan.document())
+        write_atomically(inside(job.folder, CONFIG), config)
+        write_sealed(inside(job.folder, PLAN), job.plan.document())
 
 
 def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
     """The target set's zarr metadata is on the disk, for as many views as this run will commit."""
     if not (job.folder / "zarr.json").exists():
-        write_atomically(job.folder / CONFIG, config)
-        write_atomically(job.folder / "zarr.json", group_bytes({"identity": job.identity, "target": job.target}))
+        write_atomically(inside(job.folder, CONFIG), config)
+        group = group_bytes({"identity": job.identity, "target": job.target})
+        write_atomically(inside(job.folder, "zarr.json"), group)
     for spec in array_specs(job, views):
-        path = job.folder / spec.name / "zarr.json"
+        path = inside(job.folder, f"{spec.name}/zarr.json")
+        if path.exists() and read_array_metadata(job.folder, spec, 1) is not None:
+            remedy = f"read it as it is, or python -m shards remove {job.folder}"
+            raise BadInput(f"{path}: was rewritten in another form, to which extract cannot add; {remedy}")
         content = metadata_bytes(spec.metadata(job.num_views))
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
@@ -50,9 +56,9 @@ def commit_targets(
     files = {}
     for spec in array_specs(job, views):
         relative = spec.shard_path(view, shard)
-        files[relative] = write_atomically(job.folder / relative, pack(spec, rows[spec.name]))
+        files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
     document = {"kind": "commit", "format": 1, "view": view, "shard": shard, "files": files, "codec_error": errors}
-    write_sealed(job.folder / commit_path(view, shard), document)
+    write_sealed(inside(job.folder, commit_path(view, shard)), document)
 
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:

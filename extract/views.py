@@ -14,7 +14,7 @@ from extract.sources.base import Sample
 from shards import images, tar
 from shards.commit import write_atomically, write_sealed
 from shards.errors import BadInput
-from shards.layout import commit_path, read_commit, tar_path
+from shards.layout import commit_path, inside, read_commit, tar_path
 from shards.reader import check_file
 
 
@@ -109,11 +109,11 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         "format": 1,
         "view": made.view,
         "shard": made.shard,
-        "files": {name: write_atomically(job.folder / name, made.packed)},
+        "files": {name: write_atomically(inside(job.folder, name), made.packed)},
         "members": made.members,
         "skipped": [made.keys[row] for row in sorted(made.skipped)],
     }
-    write_sealed(job.folder / commit_path(made.view, made.shard), document)
+    write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)
 
 
 def default_threads(num_workers: int | None) -> int:

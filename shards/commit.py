@@ -23,7 +23,7 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[s
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
     try:
         make_folder(path.parent)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         try:
             view = memoryview(data)
             while view:
@@ -76,7 +76,9 @@ def writing(cache: Path, alone: bool = True) -> Iterator[None]:
         yield
         return
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
+    # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
+    descriptor = os.open(cache / ".lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

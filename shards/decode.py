@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from shards.errors import Damaged
 from shards.layout import CALIBRATION
 from shards.reader import TargetSet
 
@@ -18,6 +19,9 @@ def codec_of(targetset: TargetSet) -> "Codec":
     from shards.codecs import make_codec
 
     codec = make_codec(targetset.manifest["codec"], targetset.row_shape)
+    arrays = {name: (spec.dtype, spec.row_shape) for name, spec in targetset.arrays.items()}
+    if codec.arrays() != arrays or codec.describe() != targetset.identity["codec"]:
+        raise Damaged(f"{targetset.folder}: its arrays are not those of its codec {codec.name}; extract it again")
     if not hasattr(codec, "with_state"):
         return codec
     from safetensors.torch import load

@@ -1,5 +1,6 @@
 """Fields: what each document of a cache must hold before it is believed; a seal that fits says who wrote, not what."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from shards.errors import Damaged
 
 MAX_COUNT = 1 << 40
 MAX_IMAGE_SIZE = 1 << 14
+MAX_ROW_NUMBERS = 1 << 28
 
 Check = Callable[[Any], bool]
 
@@ -61,6 +63,10 @@ def _are_records(value: Any) -> bool:
     )
 
 
+def _is_row_shape(value: Any) -> bool:
+    return _are(_is_count)(value) and len(value) > 0 and math.prod(value) <= MAX_ROW_NUMBERS
+
+
 def _are_arrays(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -94,7 +100,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "teacher": _is_text,
         "target": _is_text,
         "codec": _is_text,
-        "row_shape": _are(_is_count),
+        "row_shape": _is_row_shape,
         "arrays": _are_arrays,
         "num_samples": _is_count,
         "num_views": _is_count,

@@ -50,7 +50,7 @@ def sealed(document: dict[str, Any]) -> bytes:
 def unsealed(path: Path, kind: str) -> dict[str, Any]:
     """The sealed document of `kind` at `path`, its own hash checked.
 
-    Raises Damaged when it is missing, too large, no JSON, of another kind or format version, altered, or makes no sense.
+    Raises Damaged when it is missing, too large, no JSON, of another kind or format, altered, or makes no sense.
     """
     try:
         if path.stat().st_size > MAX_DOCUMENT_BYTES:

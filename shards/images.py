@@ -1,6 +1,8 @@
 """The pixels of a view: encoded once by extract, decoded alike by teacher and student ever after."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import simplejpeg
@@ -8,6 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from shards.errors import BadInput, Damaged
+
+# what simplejpeg, and Pillow's PNG decoder, raise on bytes that are not in order
+_DECODE_ERRORS = (
+    *(ValueError, OSError, SyntaxError, TypeError, LookupError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 
@@ -56,7 +64,7 @@ def decode(content: bytes, out: Pixels) -> None:
                 width, height = image.size
                 if (height, width) == out.shape[:2]:
                     out[:] = np.asarray(image.convert("RGB"))
-    except (ValueError, OSError) as error:
+    except _DECODE_ERRORS as error:
         raise Damaged(f"a stored view cannot be decoded ({error})") from error
     if (height, width) != out.shape[:2]:
         raise Damaged(f"a stored view is {width} x {height} pixels, expected {out.shape[1]} x {out.shape[0]}")

@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 from shards.errors import BadInput, Damaged
 from shards.identity import identity_hash, sha256_of_file
 from shards.layout import (
+    PLAN,
     Plan,
     commit_path,
     inside,
@@ -50,7 +51,9 @@ class ViewSet:
     def __init__(self, folder: Path, check: Check = "hash") -> None:
         self.folder, self.check = folder, check
         self.manifest = read_viewset_manifest(folder)
-        check_file(folder, "plan.json", self.manifest["files"]["plan.json"])
+        if PLAN not in self.manifest["files"]:
+            raise Damaged(f"{folder}: {PLAN} is in no manifest; restore it or extract again")
+        check_file(folder, PLAN, self.manifest["files"][PLAN])
         self.plan = Plan.read(folder)
         if self.plan.identity != self.manifest["identity"]:
             raise Damaged(f"{folder}: plan.json belongs to another view set; restore it or extract again")
@@ -122,6 +125,8 @@ class TargetSet:
         self.num_samples: int = num_samples
         if -(-num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; restore it or extract again")
+        self._checked: set[str] = set()
+        self._lock = threading.Lock()
         self.arrays: dict[str, ArraySpec] = {}
         self._foreign: dict[str, ZarrArray] = {}
         for name, (dtype, row_shape) in self.manifest["arrays"].items():
@@ -129,10 +134,9 @@ class TargetSet:
             self.arrays[name] = spec
             metadata = read_array_metadata(folder, spec, self.num_views)
             if metadata is not None:
+                self.checked(f"{name}/zarr.json")  # not what we would write, so it must be what the manifest lists
                 self._foreign[name] = ZarrArray(folder, spec, metadata)
         self._arrays: dict[tuple[str, int], MappedArray] = {}
-        self._checked: set[str] = set()
-        self._lock = threading.Lock()
 
     @property
     def mapped(self) -> bool:

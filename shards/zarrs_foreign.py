@@ -13,6 +13,8 @@ from shards.zarrs import ArraySpec
 
 KNOWN_CODECS = {"bytes", "crc32c", "zstd", "gzip", "blosc", "sharding_indexed"}
 MAX_METADATA_BYTES = 1 << 20
+_ZARR_ERRORS = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, OSError, MemoryError)
+"""What zarr and its codecs raise on metadata and chunks that are not in order: they have no error of their own."""
 
 
 def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[str, Any] | None:
@@ -60,7 +62,8 @@ def _codec_names(codecs: Any) -> list[str]:
     for codec in codecs if isinstance(codecs, list) else [{}]:
         codec = codec if isinstance(codec, dict) else {}
         names.append(str(codec.get("name")))
-        configuration = codec.get("configuration") or {}
+        told = codec.get("configuration")
+        configuration = told if isinstance(told, dict) else {}
         for inner in ("codecs", "index_codecs"):
             names.extend(_codec_names(configuration[inner]) if inner in configuration else [])
     return names
@@ -72,13 +75,20 @@ class ZarrArray:
     def __init__(self, folder: Path, spec: ArraySpec, metadata: dict[str, Any]) -> None:
         import zarr
 
-        grid = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape")
-        if grid != [1, spec.shard_size, *spec.row_shape]:
-            raise Damaged(f"{folder / spec.name}: chunks of {grid}; one object a (view, shard) is read")
-        self._array = zarr.open_array(str(folder / spec.name), mode="r", zarr_format=3)
-        self._spec = spec
+        self._path, self._spec = folder / spec.name, spec
+        grid = metadata.get("chunk_grid")
+        wanted = {"name": "regular", "configuration": {"chunk_shape": [1, spec.shard_size, *spec.row_shape]}}
+        if grid != wanted:
+            raise Damaged(f"{self._path}: chunks of {str(grid)[:80]}; one object a (view, shard) is read")
+        try:
+            self._array = zarr.open_array(str(self._path), mode="r", zarr_format=3)
+        except _ZARR_ERRORS as error:
+            raise Damaged(f"{self._path}: zarr cannot open it ({error}); restore it or extract again") from error
 
     def gather(self, view: int, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the rows of `samples` into `out`."""
-        rows = np.asarray(self._array.oindex[view, samples])
+        try:
+            rows = np.asarray(self._array.oindex[view, samples])
+        except _ZARR_ERRORS as error:
+            raise Damaged(f"{self._path}: zarr cannot read it ({error}); restore it or extract again") from error
         out[:] = np.ascontiguousarray(rows).reshape(len(samples), -1).view(np.uint8)

@@ -1,14 +1,13 @@
 """Runs `python -m extract` in forked processes and kills them with SIGKILL, until one of them reaches the end.
 
-    python killing.py HOW SEED REFERENCE CACHE FLAGS...
-
-HOW is `time` (after a random time) or `step` (before a system call that writes, or halfway through one). A fresh
-process a run would spend its time with imports: this one imports everything once, by making REFERENCE without
-interruption, and forks. After every kill each file of CACHE that is not a leftover must be the very file of REFERENCE,
-or what it was before. Prints one JSON object.
+Kills come after a random time (`time`), or before a system call that writes or halfway through one (`step`). A fresh
+process a run would spend its time with imports: this one imports everything once, by making the reference without
+interruption, and forks. After every kill each file of the cache that is not a leftover must be the very file of the
+reference, or what it was before.
 """
 
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -16,13 +15,15 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from caches import Outcome, command, contents
+from caches import DIGITS, Outcome, command, contents, extract
 
 STEPS = ("open", "write", "fsync", "replace", "mkdir")
 
@@ -107,12 +108,14 @@ def killed_until_done(how: str, seed: int, reference: Path, cache: Path, flags: 
     forked([*flags, "--out", str(reference)], lambda: None)  # a run with nothing to do, to know how long a start takes
     start_s = time.monotonic() - start
     found: dict[str, Any] = {"kills": 0, "torn": [], "unreadable": [], "leftovers": 0}
+    stride = 6 if seed == 0 else 1  # calls by which each attempt comes further: seed 0 is the quick test's
     for attempt in range(200):
         arguments = [*flags, "--out", str(cache)]
         if how == "step":
-            outcome = forked(arguments, lambda number=1 + attempt + chance.randrange(6): dies_at(number))  # type: ignore[misc]
+            number = 1 + attempt * stride + chance.randrange(6)
+            outcome = forked(arguments, functools.partial(dies_at, number))
         else:
-            outcome = forked(arguments, lambda: None, kill_after_s=chance.uniform(0.2, 3.0) * start_s)
+            outcome = forked(arguments, lambda: None, kill_after_s=chance.uniform(0.1, 2.0) * start_s)
         found["torn"] += torn(cache, whole, before)
         found["unreadable"] += unreadable(cache) if attempt % 3 == 0 else []
         found["leftovers"] += sum("/.partial-" in name for name in contents(cache)) if cache.exists() else 0
@@ -134,15 +137,78 @@ def limited(size_bytes: int, cache: Path, flags: list[str]) -> dict[str, Any]:
     return vars(outcome)
 
 
-def main() -> None:
-    how, number, reference, cache, *flags = sys.argv[1:]
-    if how == "limit":
-        command("extract", *flags, "--out", reference).succeeds()
-        found = limited(int(number), Path(cache), flags)
-    else:
-        found = killed_until_done(how, int(number), Path(reference), Path(cache), flags)
-    print(json.dumps(found))
+@dataclass(frozen=True)
+class Job:
+    """One interrupted extraction."""
+
+    how: str
+    number: int
+    """The seed of the kills, or the bytes that a file may have."""
+    reference: str
+    cache: str
+    flags: list[str]
+
+    def run(self) -> dict[str, Any]:
+        if self.how == "limit":
+            command("extract", *self.flags, "--out", self.reference).succeeds()
+            return limited(self.number, Path(self.cache), self.flags)
+        return killed_until_done(self.how, self.number, Path(self.reference), Path(self.cache), self.flags)
+
+
+def job(folder: Path, teacher: Path, how: str, seed: int, *more: str) -> Job:
+    folder.mkdir()
+    return Job(how, seed, str(folder / "reference"), str(folder / "cache"), flags(teacher, *more))
+
+
+def flags(teacher: Path, *more: str) -> list[str]:
+    return ["--teacher", f"run:{teacher}", *DIGITS, "--limit", "20", "--shard_size", "6", "--num_workers", "2", *more]
+
+
+def fresh(folder: Path, teacher: Path, how: str, seed: int) -> Job:
+    """An extraction from nothing: two views, two target sets, one of them of three arrays."""
+    more = ("--views", "2", "--target", "logits,pooled", "--codec", "topk:3,int8")
+    return job(folder, teacher, how, seed, *more)
+
+
+def growing(folder: Path, teacher: Path, how: str, seed: int) -> Job:
+    """A growth from one view to three."""
+    found = job(folder, teacher, how, seed, "--views", "3")
+    for out in (found.reference, found.cache):
+        extract("--out", out, *flags(teacher, "--views", "1"))
+    return found
+
+
+def limited_to(folder: Path, teacher: Path, size_bytes: int) -> Job:
+    """An extraction whose files may have no more than so many bytes: its tars have more."""
+    return job(folder, teacher, "limit", size_bytes)
+
+
+Interrupted = dict[str, tuple[Job, dict[str, Any]]]
+"""Jobs by name, and what each found."""
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(__file__).parent.parent),
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+}
+
+
+def in_another_process(jobs: list[Job]) -> list[dict[str, Any]]:
+    """What each job found, run by one process that nothing of pytest is in."""
+    said = json.dumps([vars(job) for job in jobs])
+    run = subprocess.run(
+        [sys.executable, __file__],
+        input=said,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found: list[dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps([Job(**job).run() for job in json.load(sys.stdin)]))

@@ -1,69 +1,41 @@
 """Promise 4, commit: kill -9 at any moment leaves no torn file, and the same command ends with the same bytes."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from caches import DIGITS, SMALL, contents, extract, targetset_of, viewset_of
-
-KILLING = Path(__file__).with_name("killing.py")
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(KILLING.parent.parent),
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+from caches import SMALL, contents, extract, targetset_of, viewset_of
+from killing import ENVIRONMENT, Interrupted, Job, flags, fresh, growing, in_another_process
 
 
-def killing(how: str, number: int, reference: Path, cache: Path, *flags: str) -> dict[str, Any]:
-    command = [sys.executable, str(KILLING), how, str(number), str(reference), str(cache), *flags]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr
-    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return found
-
-
-def flags(teacher: Path, *more: str) -> list[str]:
-    return ["--teacher", f"run:{teacher}", *DIGITS, "--shard_size", "6", "--num_workers", "2", *more]
-
-
-@pytest.mark.parametrize(
-    ("how", "seed"),
-    [
-        ("time", 0),
-        ("step", 0),
-        *(pytest.param(how, seed, marks=pytest.mark.slow) for how in ("time", "step") for seed in range(1, 6)),
-    ],
-)
-def test_killed_until_done_gives_the_files_of_an_uninterrupted_run(
-    teacher: Path, tmp_path: Path, how: str, seed: int
-) -> None:
-    reference, cache = tmp_path / "reference", tmp_path / "cache"
-    arguments = flags(teacher, "--views", "2", "--target", "logits,pooled", "--codec", "topk:3,float32")
-    found = killing(how, seed, reference, cache, *arguments)
+def check(killed: Job, found: dict[str, Any]) -> None:
+    """Nothing torn at any kill, and the files of an uninterrupted run at the end."""
     assert found["kills"] >= 4, found
     assert found["torn"] == [] and found["unreadable"] == []
-    assert contents(cache) == contents(reference)
-    if how == "step":
+    assert contents(Path(killed.cache)) == contents(Path(killed.reference))
+    if killed.how == "step":
         assert found["leftovers"] > 0  # halfway through a write there was one, and at the end there is none
 
 
-@pytest.mark.parametrize("how", ["step", pytest.param("time", marks=pytest.mark.slow)])
-def test_a_killed_growth_leaves_what_was_there_readable(teacher: Path, tmp_path: Path, how: str) -> None:
-    reference, cache = tmp_path / "reference", tmp_path / "cache"
-    for out in (reference, cache):
-        extract("--out", out, *flags(teacher, "--views", "1"))
-    found = killing(how, 1, reference, cache, *flags(teacher, "--views", "3"))
-    assert found["kills"] >= 4, found
-    assert found["torn"] == [] and found["unreadable"] == []
-    assert contents(cache) == contents(reference)
+@pytest.mark.parametrize("name", ["time", "step", "growing"])
+def test_killed_until_done_gives_the_files_of_an_uninterrupted_run(interrupted: Interrupted, name: str) -> None:
+    check(*interrupted[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("kind", [fresh, growing])
+@pytest.mark.parametrize("how", ["time", "step"])
+def test_killed_at_many_more_moments(
+    teacher: Path, tmp_path: Path, how: str, seed: int, kind: Callable[[Path, Path, str, int], Job]
+) -> None:
+    killed = kind(tmp_path / "job", teacher, how, seed)
+    check(killed, *in_another_process([killed]))
 
 
 def test_every_kind_of_file_counts_as_missing_until_its_commit(pristine: Path, teacher: Path, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from training import STUDENT, distill, last, open_data, weights, write_recipe
 from distill.run import build_module
 from distill.trainer import parse_devices
 from extract.networks import load_exported
-from extract.normalise import normalise
 from shards.errors import BadInput
 
 ONE = ("--targets", "one-logits-float32")

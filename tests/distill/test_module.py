@@ -1,6 +1,7 @@
 """The module: how losses are mixed and weighted, what the optimiser does, what validation reports."""
 
 import csv
+import itertools
 import json
 import math
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 from torch.nn import functional as F
 from training import STUDENT, distill, last, make_recipe, open_data, write_recipe
 
+from distill.checkpoints import Checkpoints
 from distill.module import Distillation
 from distill.optimiser import make_optimiser, parameter_groups, rate_factor
 from distill.run import build_module
 from distill.students import build_student, parse_student
+from distill.trainer import fit, make_trainer
 from extract.networks import architecture_names, build_network, load_exported
 from extract.normalise import normalise
 from shards.errors import BadInput, UnknownName
@@ -73,7 +76,7 @@ def test_labels_alone(shards: Path) -> None:
 
 
 def test_the_students_weights_come_from_the_seed_alone(shards: Path) -> None:
-    states = []
+    states: list[torch.Tensor] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(states))
         data = open_data(shards, seed=seed)
@@ -116,7 +119,7 @@ def test_warm_up_and_cosine() -> None:
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert rates[10] == 1.0 and rates[55] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90))) and rates[99] > 0
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rate_factor(0, 0.0, 100) == 1.0 and rate_factor(100, 0.1, 100) == 0.0 == rate_factor(500, 0.1, 100)
     assert rate_factor(0, 1.0, 1) == 1.0
 
@@ -133,12 +136,10 @@ class Rates(lightning.Callback):
 
 @pytest.mark.parametrize("values", [{"epochs": 2}, {"epochs": 2, "accumulate": 4}, {"max_steps": 6, "accumulate": 2}])
 def test_one_rate_an_optimiser_step_whatever_the_accumulation(shards: Path, tmp_path: Path, values: dict) -> None:
-    from distill.trainer import fit, make_trainer
-
     data = open_data(shards, warmup=0.25, **values)
     module, rates = build_module(data, data.recipe), Rates()
-    trainer = make_trainer("cpu", 1, data.recipe, tmp_path, [rates], [])
-    trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"]
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1000)
+    trainer = make_trainer("cpu", 1, data.recipe, tmp_path, [rates, checkpoints], [])
     fit(trainer, module, data, None)
     total = values.get("max_steps", 8)
     assert module.total_steps == total == trainer.global_step
@@ -169,7 +170,7 @@ def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Pa
 def test_students_by_their_spec() -> None:
     assert parse_student(STUDENT) == ("convnet", {"width": 4, "depth": 2})
     assert build_student("resnet8", 7)(torch.zeros(2, 3, 16, 16))["logits"].shape == (2, 7)
-    with pytest.raises(UnknownName, match="unknown student 'resnet9'.*resnet8"):
+    with pytest.raises(UnknownName, match=r"unknown student 'resnet9'.*resnet8"):
         parse_student("resnet9")
     with pytest.raises(BadInput, match=r"--student convnet:width: expected NAME:ARGUMENT=VALUE"):
         parse_student("convnet:width")

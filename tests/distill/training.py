@@ -60,5 +60,8 @@ def last(run_dir: Path) -> dict[str, Any]:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two runs exported the very same weights."""
-    return (one / "student.safetensors").read_bytes() == (other / "student.safetensors").read_bytes()
+    """Whether two runs exported the very same weights, and ended with the same: the best may have been an early one."""
+    exported = [(run / "student.safetensors").read_bytes() for run in (one, other)]
+    ends = [last(run)["state_dict"] for run in (one, other)]
+    alike = ends[0].keys() == ends[1].keys() and all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())
+    return exported[0] == exported[1] and alike

@@ -1,10 +1,11 @@
 """Images: stored pixels decode alike for everybody, and what is no view of that size is refused."""
 
+import contextlib
 import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -73,6 +74,16 @@ def test_another_size_is_refused(image_format: dict) -> None:
 def test_a_cut_image_is_refused(image_format: dict, keep: int) -> None:
     with pytest.raises(Damaged, match="cannot be decoded"):
         decoded(encode(photo(), image_format)[:keep], 32, 24)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from([PNG, JPEG]), st.data())
+def test_altered_bytes_are_pixels_or_damaged_and_nothing_else(image_format: dict, data: st.DataObject) -> None:
+    content = bytearray(encode(photo(), image_format))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(Damaged):
+        decoded(bytes(content[: data.draw(st.integers(1, len(content)))]), 32, 24)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8" + b"\0" * 100, b"GIF89a" + b"\0" * 100])

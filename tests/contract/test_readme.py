@@ -1,0 +1,27 @@
+"""The README says what is so: its tree is that of the files, its commands have the flags that it names."""
+
+import dataclasses
+import re
+
+import readme_tree
+
+from distill.config import DistillConfig
+from evaluate.config import EvaluateConfig
+from extract.config import ExtractConfig
+
+CONFIGS = {"extract": ExtractConfig, "distill": DistillConfig, "evaluate": EvaluateConfig}
+
+
+def test_the_tree_has_one_true_line_a_file():
+    readme = (readme_tree.ROOT / "README.md").read_text()
+    assert readme_tree.with_tree(readme) == readme, "run python tests/readme_tree.py"
+
+
+def test_commands_name_flags_that_exist_and_at_most_twenty_a_command():
+    readme = (readme_tree.ROOT / "README.md").read_text() + (readme_tree.ROOT / "Makefile").read_text()
+    commands = re.findall(r"-m (extract|distill|evaluate) ([^\n`]*)", readme)
+    assert commands
+    for name, flags in commands:
+        known = {field.name for field in dataclasses.fields(CONFIGS[name])} | {"help", "config", "print_config"}
+        assert set(re.findall(r"--(\w+)", flags)) <= known, (name, flags)
+    assert all(len(dataclasses.fields(config)) <= 20 for config in CONFIGS.values())

@@ -1,0 +1,18 @@
+"""The interrupted extractions that the default tests look at, all of one process: its imports cost more than they do."""
+
+from pathlib import Path
+
+import pytest
+from killing import Interrupted, fresh, growing, in_another_process, limited_to
+
+
+@pytest.fixture(scope="session")
+def interrupted(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    root = tmp_path_factory.mktemp("interrupted")
+    jobs = {
+        "time": fresh(root / "time", teacher, "time", 0),
+        "step": fresh(root / "step", teacher, "step", 0),
+        "growing": growing(root / "growing", teacher, "step", 0),
+        "limit": limited_to(root / "limit", teacher, 8_000),
+    }
+    return dict(zip(jobs, zip(jobs.values(), in_another_process([*jobs.values()]), strict=True), strict=True))
