@@ -16,6 +16,8 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin at the step that a checkpoint resumed."""
         if trainer.is_global_zero:
+            if trainer.global_step:
+                print(f"distill: resumes at step {trainer.global_step:,} of {pl_module.total_steps:,}", flush=True)
             self.progress = Progress("distill", pl_module.total_steps - trainer.global_step, "steps").__enter__()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -1,4 +1,4 @@
-"""The interrupted extractions that the default tests look at, all of one process: its imports cost more than they do."""
+"""The interrupted extractions that the default tests look at, all made by one process: imports cost more than they."""
 
 from pathlib import Path
 

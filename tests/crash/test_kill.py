@@ -15,7 +15,7 @@ from killing import ENVIRONMENT, Interrupted, Job, flags, fresh, growing, in_ano
 
 def check(killed: Job, found: dict[str, Any]) -> None:
     """Nothing torn at any kill, and the files of an uninterrupted run at the end."""
-    assert found["kills"] >= 4, found
+    assert found["kills"] >= 2, found
     assert found["torn"] == [] and found["unreadable"] == []
     assert contents(Path(killed.cache)) == contents(Path(killed.reference))
     if killed.how == "step":

@@ -73,8 +73,10 @@ def test_every_state_that_a_kill_can_leave_resumes_to_the_same_student(case: str
             shutil.copy(whole / name, run / name)
         shutil.copytree(state, run / "checkpoints")
         resumed = resumable(run / "checkpoints")
-        steps.add(last(run)["global_step"] if resumed else 0)
-        distill(shards, run, *flags, "--recipe", recipe).succeeds()
+        step = last(run)["global_step"] if resumed else 0
+        steps.add(step)
+        outcome = distill(shards, run, *flags, "--recipe", recipe).succeeds()
+        assert (f"resumes at step {step} of" in outcome.out) == (0 < step < last(whole)["global_step"])
         assert same(run, whole), f"resumed from {state.name} of {len(recorder.states)}"
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, whole)]
         for field in ("steps", "best_step", "best_val_loss"):
