@@ -10,7 +10,7 @@ import shards
 PACKAGES = ("shards", "extract", "distill", "evaluate")
 ROOT = Path(shards.__file__).parent.parent
 EXCEPT = {"shards/__main__.py imports extract.recompute"}
-"""`python -m shards verify --recompute N` runs a teacher again: the command alone knows of it, nothing that is imported."""
+"""`python -m shards verify --recompute N` runs a teacher again: the command alone knows of it, no module does."""
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
