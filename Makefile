@@ -20,7 +20,7 @@ demo: .venv
 	$(RUN) -m extract --teacher run:demo/runs/teacher --out demo/shards
 	$(RUN) -m extract --teacher run:demo/runs/teacher --out demo/shards --split validation
 	$(RUN) -m distill --shards demo/shards --run_dir demo/runs/student-resnet8
-	$(RUN) -m distill --shards demo/shards --student convnet --run_dir demo/runs/student-convnet
+	$(RUN) -m distill --shards demo/shards --student convnet:width=16 --run_dir demo/runs/student-convnet
 	$(RUN) -m evaluate --run demo/runs/teacher --task accuracy
 	$(RUN) -m evaluate --run demo/runs/student-resnet8 --task accuracy,fidelity
 	$(RUN) -m evaluate --run demo/runs/student-convnet --task accuracy,fidelity

@@ -36,6 +36,18 @@ class Holding:
         files = [self.viewset.manifest["files"], *(targetset.manifest["files"] for targetset in self.targetsets)]
         return sum(record["size"] for records in files for record in records.values())
 
+    def extracted(self) -> list[dict[str, Any]]:
+        """What each target set cost once, whatever number of students learn from it: teacher forwards and bytes."""
+        usable = len(self.viewset.usable)
+        return [
+            {
+                "targetset": targetset.folder.name,
+                "teacher_forwards": usable * targetset.num_views,
+                "bytes": sum(record["size"] for record in targetset.manifest["files"].values()),
+            }
+            for targetset in self.targetsets
+        ]
+
     def facts(self) -> dict[str, str]:
         """What picks the recipe: source, target, teacher (`none` without target sets)."""
         identity = self.viewset.identity

@@ -120,6 +120,7 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
         "cache": str(holding.viewset.folder.parent),
         "viewset": holding.viewset.folder.name,
         "targetsets": [targetset.folder.name for targetset in holding.targetsets],
+        "extracted": holding.extracted(),
         "git_revision": folder.git_revision(),
     }
 

@@ -53,7 +53,7 @@ def print_runs(folder: Path) -> None:
     if not whole:
         found = f"{len(half)} half-written runs ({half[0]}); finish them with python -m distill" if half else "no runs"
         raise BadInput(f"--runs {folder}: {found}; give a folder that holds finished runs")
-    rows = [[_name(run, folder), *_row(run)] for run in whole]
+    rows = [[_name(run, folder), *_row(run)] for run in whole] + _extractions(whole)
     _print_table(["run", *COSTS, *COLUMNS], rows, right={*COSTS, *COLUMNS} - {"student"})
     _warn_of_differences([read_evaluation(run) for run in whole])
     tail = f"; half written: {', '.join(_name(run, folder) for run in half)}" if half else ""
@@ -80,6 +80,18 @@ def _row(run: Path) -> list[str]:
     held = read_evaluation(run)
     costs = [_shown(summary.get(field), show) for field, show in COSTS.values()]
     return costs + [_shown(held.get(task, {}).get(metric), "{:.4f}".format) for task, metric in COLUMNS.values()]
+
+
+def _extractions(runs: list[Path]) -> list[list[str]]:
+    """A row for each target set that the runs learnt from: its teacher forwards were paid once for all of them."""
+    summaries = [read_document(run / "summary.json", "run the same distill command to finish the run") for run in runs]
+    found = {one["targetset"]: one for summary in summaries for one in summary.get("extracted", [])}
+    shown = {"teacher forwards": "teacher_forwards", "cache": "bytes"}
+    return [
+        [f"extract {name}", *(COSTS[head][1](one[shown[head]]) if head in shown else "-" for head in COSTS)]
+        + ["-"] * len(COLUMNS)
+        for name, one in sorted(found.items())
+    ]
 
 
 def _shown(value: Any, show: Callable[[Any], str]) -> str:

@@ -81,6 +81,25 @@ def test_a_sample_is_the_same_in_a_smaller_or_larger_source(pristine: Path, tmp_
     assert len(fewer) == 23 * 3 * 2 and fewer == {place: more[place] for place in fewer}
 
 
+def test_a_sample_is_the_same_wherever_its_source_puts_it(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from shards.reader import ViewSet
+
+    held = {}
+    for names in ("bcd", "abcd"):
+        folder = tmp_path / names / "photos"
+        folder.mkdir(parents=True)
+        for name in names:
+            pixels = np.random.default_rng(ord(name)).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+        flags = ("--data", f"folder:{folder}", "--image_size", "16", "--shard_size", "3", "--augment", "crop")
+        extract("--teacher", "none", "--out", tmp_path / names / "cache", *flags)
+        views = ViewSet(viewset_of(tmp_path / names / "cache"))
+        held[names] = {key: views.content(0, row, "jpg") for row, key in enumerate(views.plan.keys)}
+    assert held["bcd"] == {key: held["abcd"][key] for key in "bcd"}
+
+
 def test_no_document_holds_a_time_a_host_or_a_path_of_the_cache(pristine: Path) -> None:
     import socket
 
