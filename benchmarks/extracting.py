@@ -36,7 +36,7 @@ SIZES = {
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """resnet101 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
     settings = settings_here(SIZES, options)
-    device = device_of(the_device().type, 0, 1)  # sets what extract sets, for the bare forward too
+    device = device_of(the_device().type, 0)  # sets what extract sets, for the bare forward too
     num_samples, name, image_size = settings["samples"], settings["teacher"], settings["image_size"]
     teacher = load_teacher(name, str(write_weights(name, folder)), image_size)
     teacher.network.to(device)

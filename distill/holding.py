@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.objectives import learnable_targets
 from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash
@@ -51,8 +52,9 @@ class Holding:
     def facts(self) -> dict[str, str]:
         """What picks the recipe: source, target, teacher (`none` without target sets)."""
         identity = self.viewset.identity
-        first = self.targetsets[0].manifest if self.targetsets else {"target": "none", "teacher": "none"}
-        return {"source": identity["source"], "target": first["target"], "teacher": first["teacher"]}
+        held = [targetset.manifest for targetset in self.targetsets] or [{"target": "none", "teacher": "none"}]
+        joined = {name: "+".join(sorted({manifest[name] for manifest in held})) for name in ("target", "teacher")}
+        return {"source": identity["source"], **joined}
 
     def codecs(self) -> list[Any]:
         """Each target set's codec."""
@@ -103,6 +105,10 @@ def _choose(viewset: Path, targets: str | None) -> tuple[list[Path], list[float]
     folders = list(targetset_folders(viewset))
     names = ", ".join(folder.name for folder in folders) or "no target set: python -m extract --teacher ... adds one"
     if targets is None:
+        whole = [folder for folder in folders if (folder / TARGETSET_MANIFEST).exists()]
+        if len(folders) > 1:  # what no objective learns from is not meant
+            learnt = learnable_targets()
+            folders = [folder for folder in whole if TargetSet(folder).manifest["target"] in learnt] or folders
         if len(folders) > 1:
             raise BadInput(f"--targets: {viewset} holds {names}; name one, or several as NAME=0.5,NAME=0.5")
         if not folders:
@@ -148,11 +154,16 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
         if not (folder / VIEWSET_MANIFEST).exists():
             reason = f"{folder.name} is half written"
         elif (targetsets := _same_targets(folder, training)) is None:
-            reason = f"{folder.name} lacks the teacher's target set; extract --split {identity['split']} adds it"
+            reason = f"{folder.name} lacks the teacher's target set; extract {_flags(training, identity)} adds it"
         else:
             found[identity["split"]] = Holding(ViewSet(folder), targetsets, training.weights)
     best = next((found[split] for split in VALIDATION_SPLITS if split in found), None)
     return best, "" if best else reason
+
+
+def _flags(training: Holding, identity: dict[str, Any]) -> str:
+    codecs = dict.fromkeys(targetset.manifest["codec"] for targetset in training.targetsets)
+    return f"--split {identity['split']} --codec {','.join(codecs)}"
 
 
 def _same_targets(viewset: Path, training: Holding) -> list[TargetSet] | None:

@@ -90,12 +90,8 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
     best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]
     if len(best) != 1:
         held = ", ".join(f"{key} {value}" for key, value in facts.items())
-        which = (
-            f"several recipes fit ({', '.join(best)})"
-            if best
-            else f"no recipe fits; known: {', '.join(recipe_names())}"
-        )
-        raise BadInput(f"--recipe: {which} a cache with {held}; name one")
+        which = f"recipes {', '.join(best)} fit" if best else "no recipe fits"
+        raise BadInput(f"--recipe: {which} a cache with {held}; name one of {', '.join(best or recipe_names())}")
     return load_recipe(best[0])
 
 

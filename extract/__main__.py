@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from extract.config import DESCRIPTION, ExtractConfig
 from shards.arguments import as_yaml, parse
-from shards.errors import BadInput, run_command
+from shards.errors import BadInput, TeacherShardsError, one_line, run_command
 
 if TYPE_CHECKING:
     from extract.pipeline import Counts
     from extract.plan import ViewSetJob
     from extract.plan_targets import TargetSetJob
 
-MACHINE_SETTINGS = ("out", "num_workers", "devices", "batch_size")
+MACHINE_SETTINGS = ("out", "num_workers", "devices")
 """Left out of the saved configuration: they differ between machines and change no stored byte."""
 
 
@@ -28,6 +28,20 @@ def main(arguments: list[str] | None = None) -> None:
     _check_choices(config)
 
     from extract import launch
+
+    process = launch.this_process()
+    try:
+        _extract(config, arguments, process)
+    except TeacherShardsError as error:
+        if process is None:
+            raise
+        print(json.dumps({"mistake": one_line(error)}))  # for the parent, which says it once
+        sys.exit(2)
+
+
+def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, int] | None) -> None:
+    """One process's part: all of it, or in a child of --devices N its share of the shards."""
+    from extract import launch
     from extract.calibrate import calibrated
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
@@ -35,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     from extract.views import default_threads
     from shards.commit import writing
 
-    start, process = time.monotonic(), launch.this_process()
+    start = time.monotonic()
     kind, num_processes = launch.parse_devices(config.devices)
     with writing(Path(config.out), alone=process is None):
         config, folder = held_viewset(config)  # and what the flags leave out, as far as the cache says it
@@ -47,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
-        device = launch.device_of(kind, rank, num_processes)
+        device = launch.device_of(kind, rank)
         if teacher is not None:
             teacher.network.to(device)
         extraction = Extraction(
@@ -59,6 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
             config.batch_size,
             default_threads(config.num_workers),
             config.on_error == "skip",
+            launch.share_of_cores(num_processes),
             rank,
             num_processes,
         )

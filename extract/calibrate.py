@@ -1,12 +1,13 @@
 """Calibrate: a codec's statistics from the first samples of the plan, made once and kept with the target set."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from extract.pipeline import Extraction, forward
+from extract.pipeline import Extraction
 from extract.plan_targets import TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
@@ -48,11 +49,12 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
     count = 0
     for shard in extraction.shards(list(extraction.views.places(1))):
         kept = [row for row in range(len(shard.keys)) if row not in shard.skipped][: CALIBRATION_SAMPLES - count]
-        for start in range(0, len(kept), extraction.batch_size):
-            batch = torch.from_numpy(shard.pixels[kept[start : start + extraction.batch_size]])
-            outputs = forward(extraction.teacher, batch, extraction.device, extraction.precision)
-            for target, found in rows.items():
-                found.append(outputs[target].float().cpu())
+        size = extraction.batch_size
+
+        batches = [kept[start : start + size] for start in range(0, len(kept), size)]
+        for found in extraction.each(partial(extraction.outputs, shard), batches):
+            for target, parts in rows.items():
+                parts.append(found[target].float().cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

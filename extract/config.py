@@ -43,7 +43,8 @@ class ExtractConfig:
     """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as logits,pooled
     (default: logits where the teacher gives them, else layer_mean)."""
     codec: str | None = None
-    """How targets are stored: float32, float16 or topk:K, for all targets or one each, by commas (default: float16)."""
+    """How targets are stored: float32, float16, int8, int4 or topk:K, for all targets or one each, by commas
+    (default: float16)."""
     precision: str = "float32"
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None

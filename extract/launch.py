@@ -41,33 +41,46 @@ def parse_devices(devices: str) -> tuple[str, int]:
     raise BadInput(f"--devices {devices!r}: expected auto, cpu, cuda (this machine has {gpus} GPUs) or a number")
 
 
-def device_of(kind: str, rank: int, num_processes: int) -> "torch.device":
-    """This process's device; on a CPU, its share of the cores."""
+def device_of(kind: str, rank: int) -> "torch.device":
+    """This process's device, set to compute the same bits on any machine that has one like it.
+
+    On a CPU torch's kernels get one thread each (see `Extraction.each`), on a GPU cuDNN's deterministic ones are taken.
+    """
     import torch
 
     if kind == "cuda":
         torch.backends.cudnn.deterministic = True
         return torch.device("cuda", rank)
-    if num_processes > 1:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_processes))
+    torch.set_num_threads(1)
     return torch.device("cpu")
 
 
+def share_of_cores(num_processes: int) -> int:
+    """Cores for each of `num_processes` processes, at most 16: every one at work holds a batch's activations."""
+    return max(1, min(16, len(os.sched_getaffinity(0)) // num_processes))
+
+
 def run_processes(arguments: list[str], num_processes: int) -> "Counts":
-    """The same command in `num_processes` children; their counts added up. BadInput when one fails (it said why)."""
+    """The same command in `num_processes` children; their counts added up.
+
+    BadInput, the first child's own line, when the user's mistake ended one; RuntimeError when anything else did.
+    """
     from extract.pipeline import Counts
 
     command = [sys.executable, "-m", "extract", *arguments]
-    children = [
-        subprocess.Popen(command, env={**os.environ, PROCESS: f"{rank}/{num_processes}"}, stdout=subprocess.PIPE)
-        for rank in range(num_processes)
-    ]
+    ranks = [{**os.environ, PROCESS: f"{rank}/{num_processes}"} for rank in range(num_processes)]
+    children = [subprocess.Popen(command, env=rank, stdout=subprocess.PIPE) for rank in ranks]
     try:
         printed = [child.communicate()[0] for child in children]
     finally:
         for child in children:
             child.kill()
-    if any(child.returncode for child in children):
-        raise BadInput("a process failed (its message is above); what was committed is kept, the same command resumes")
+    if failed := [child.returncode for child in children if child.returncode]:
+        mistakes = [json.loads(text.splitlines()[-1])["mistake"] for text in printed if b'"mistake"' in text]
+        if mistakes and set(failed) == {2}:
+            raise BadInput(mistakes[0])
+        raise RuntimeError(
+            f"processes ended with status {failed}; what was committed is kept, the same command resumes"
+        )
     counts = [json.loads(text.splitlines()[-1]) for text in printed]
     return Counts(**{name: sum(count[name] for count in counts) for name in asdict(Counts())})

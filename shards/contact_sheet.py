@@ -56,7 +56,7 @@ def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
     """Key; view, size of the original and flip; crop; label."""
     facts = json.loads(viewset.content(view, sample, "json"))
-    lines = [viewset.plan.keys[sample], "view {} of {}x{}".format(view, *facts["size"])]
+    lines = [viewset.plan.keys[sample], "view {}, source {}x{}".format(view, *facts["size"])]
     lines[-1] += ", flipped" if facts["flip"] else ""
     lines.append("crop {2}x{3} at {0}, {1}".format(*facts["crop"]))
     if "label" in facts:

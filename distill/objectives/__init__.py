@@ -14,6 +14,11 @@ REGISTRY = {
 }
 
 
+def learnable_targets() -> set[str]:
+    """The kinds of target that some objective is computed against."""
+    return {target for name in REGISTRY if (target := make_objective(name, 1.0).target) is not None}
+
+
 def make_objective(name: str, temperature: float) -> "Objective":
     """The objective called `name`."""
     if name not in REGISTRY:

@@ -41,13 +41,14 @@ def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, A
     write_atomically(folder / _CONFIG_FILE, sealed({**config, "weights": record}))
 
 
-def load_exported(run_dir: Path) -> tuple["torch.nn.Module", dict[str, Any]]:
+def load_exported(run_dir: Path | str) -> tuple["torch.nn.Module", dict[str, Any]]:
     """The network exported to `run_dir`, on the CPU in eval mode, and its configuration.
 
     Raises BadInput when the run is missing, half written, altered, or of a later format.
     """
     from extract.networks.state_dict import load_weights, parse_state_dict
 
+    run_dir = Path(run_dir)
     config = _read_config(run_dir / _CONFIG_FILE)
     path = run_dir / _WEIGHTS_FILE
     data = path.read_bytes() if path.is_file() else b""
