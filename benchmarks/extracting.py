@@ -27,7 +27,7 @@ from extract.teachers.base import Teacher
 GOAL_ON_CPU = 0.9
 RESNET101 = {"teacher": "resnet101", "image_size": 224}
 SIZES = {
-    "cpu": RESNET101 | {"samples": 256, "batch_size": 32, "shard_size": 32, "precision": "float32"},
+    "cpu": RESNET101 | {"samples": 128, "batch_size": 16, "shard_size": 128, "precision": "float32"},
     "cuda": RESNET101 | {"samples": 16384, "batch_size": 256, "shard_size": 512, "precision": "bfloat16"},
     "quick": {"teacher": "resnet18", "image_size": 32, "samples": 16, "batch_size": 4, "shard_size": 8},
 }
@@ -36,7 +36,7 @@ SIZES = {
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """resnet101 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
     settings = settings_here(SIZES, options)
-    device = device_of(the_device().type, 0)  # sets what extract sets, for the bare forward too
+    device = device_of(the_device().type, 0)
     num_samples, name, image_size = settings["samples"], settings["teacher"], settings["image_size"]
     teacher = load_teacher(name, str(write_weights(name, folder)), image_size)
     teacher.network.to(device)
@@ -70,7 +70,10 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
     begin_views(views, b"")
     for job in targets:
         begin_targets(job, views, b"")
-    return Extraction(views, targets, teacher, device, config.precision, config.batch_size, num_cores(), False)
+    device_of(device.type, 0)  # sets what extract sets
+    threads = num_cores()
+    sizes = (config.batch_size, threads)
+    return Extraction(views, targets, teacher, device, config.precision, *sizes, False, compute_threads=threads)
 
 
 def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: torch.device) -> Callable[[], None]:
@@ -80,6 +83,7 @@ def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: tor
 
     @torch.inference_mode()
     def work() -> None:
+        torch.set_num_threads(num_cores())  # as a user would run it; extract gives each batch one thread
         enabled = config.precision != "float32"
         with torch.autocast(device.type, getattr(torch, config.precision), enabled=enabled):
             for _ in range(num_samples // config.batch_size):

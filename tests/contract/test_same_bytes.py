@@ -45,7 +45,9 @@ def test_for_any_order_of_the_shards(pristine: Path, teacher: Path, tmp_path: Pa
     begin_views(views, saved)
     begin_targets(targets, views, saved)
     for rank in order:
-        Extraction(views, [targets], loaded, torch.device("cpu"), "float32", 64, 2, False, rank, 3).run()
+        Extraction(
+            views, [targets], loaded, torch.device("cpu"), "float32", 64, 2, False, rank=rank, num_processes=3
+        ).run()
     extract("--teacher", f"run:{teacher}", "--out", tmp_path, "--views", "2", "--codec", "float32")
     assert contents(tmp_path) == contents(pristine)
 

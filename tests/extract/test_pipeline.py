@@ -58,7 +58,8 @@ def test_one_process_leaves_nothing_undone_when_the_other_was_quicker(tmp_path: 
     views.folder.mkdir()
     begin_views(views, b"")
     counts = [
-        Extraction(views, [], None, torch.device("cpu"), "float32", 8, 1, False, rank, 3).run() for rank in range(3)
+        Extraction(views, [], None, torch.device("cpu"), "float32", 8, 1, False, rank=rank, num_processes=3).run()
+        for rank in range(3)
     ]
     assert views.missing() == []
     assert [count.views for count in counts] == [16, 16, 14]  # 12 shards of 4 samples, the two last ones of 3
