@@ -112,5 +112,6 @@ def test_the_summary_holds_what_evaluate_reads(shards: Path, tmp_path: Path) -> 
     run(shards, tmp_path / "run", "one", [], epochs=1)
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     expected = {"recipe", "student", "num_parameters", "seconds", "steps", "teacher_forwards", "cache_bytes"}
-    expected |= {"best_val_loss", "best_step", "cache", "viewset", "targetsets", "git_revision"}
+    expected |= {"best_val_loss", "best_step", "cache", "viewset", "targetsets", "extracted", "git_revision"}
     assert set(summary) == expected
+    assert [one["targetset"] for one in summary["extracted"]] == summary["targetsets"]
