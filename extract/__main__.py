@@ -164,7 +164,7 @@ def _finish(views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: str, co
         manifest = finish_targets(job, views, teacher)
         manifests.append(manifest)
         error = ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
-        print(f"extract: {job.folder.name}: codec error on its first batch: {error}")
+        print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
     skipped = manifests[0]["skipped"]
     if skipped:
         print(f"extract: {len(skipped)} samples skipped: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}")
