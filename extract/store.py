@@ -11,10 +11,9 @@ from shards.commit import write_atomically, write_sealed
 from shards.errors import BadInput
 from shards.identity import sha256_of_file
 from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, read_commit
+from shards.listing import SAVED_FLAGS
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
 from shards.zarrs_foreign import read_array_metadata
-
-CONFIG = "extract.yaml"
 
 
 def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
@@ -29,14 +28,14 @@ def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
 def begin_views(job: ViewSetJob, config: bytes) -> None:
     """The view set's plan is on the disk: written first, never changed."""
     if not (job.folder / PLAN).exists():
-        write_atomically(inside(job.folder, CONFIG), config)
+        write_atomically(inside(job.folder, SAVED_FLAGS), config)
         write_sealed(inside(job.folder, PLAN), job.plan.document())
 
 
 def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
     """The target set's zarr metadata is on the disk, for as many views as this run will commit."""
     if not (job.folder / "zarr.json").exists():
-        write_atomically(inside(job.folder, CONFIG), config)
+        write_atomically(inside(job.folder, SAVED_FLAGS), config)
         group = group_bytes({"identity": job.identity, "target": job.target})
         write_atomically(inside(job.folder, "zarr.json"), group)
     for spec in array_specs(job, views):
@@ -63,7 +62,7 @@ def commit_targets(
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:
     """The view set's manifest is on the disk, the commit of the whole; every (view, shard) must be committed."""
-    files = _records(job.folder, [CONFIG, PLAN])
+    files = _records(job.folder, [SAVED_FLAGS, PLAN])
     skipped: set[str] = set()
     for place in job.places():
         record = _committed(job.folder, *place)
@@ -89,7 +88,9 @@ def finish_targets(job: TargetSetJob, views: ViewSetJob, teacher: str) -> dict[s
     """The target set's manifest is on the disk."""
     specs = array_specs(job, views)
     calibration = [CALIBRATION] if (job.folder / CALIBRATION).exists() else []
-    files = _records(job.folder, [CONFIG, "zarr.json", *calibration, *(f"{spec.name}/zarr.json" for spec in specs)])
+    files = _records(
+        job.folder, [SAVED_FLAGS, "zarr.json", *calibration, *(f"{spec.name}/zarr.json" for spec in specs)]
+    )
     for place in views.places(job.num_views):
         files |= _committed(job.folder, *place)["files"] | _records(job.folder, [commit_path(*place)])
     document = {
