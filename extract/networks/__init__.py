@@ -1,4 +1,4 @@
-"""Networks by name: every one returns {"logits", "pooled"}; naming one here is all that a new one needs.
+"""Networks by name: classifiers return {"logits", "pooled"}, dense networks features by name; one line names a new one.
 
 Importing this registry does not import torch: the module behind a name is imported when the name is asked for.
 """
@@ -29,29 +29,38 @@ _MODULES = {
     "resnet56": "resnet_cifar",
     "convnet": "convnet",
 }
+_DENSE_MODULES = {"data2vec2": "data2vec2"}
+"""Networks without classes, whose outputs are features, a row an image or a row a token."""
 
 
 def architecture_names() -> list[str]:
-    """The names `build_network` knows, sorted."""
+    """The classifiers that `build_network` knows, sorted."""
     return sorted(_MODULES)
 
 
-def build_network(architecture: str, num_classes: int, **arguments: Any) -> "torch.nn.Module":
-    """A freshly initialised network whose forward maps normalised images to {"logits", "pooled"}.
+def build_network(architecture: str, num_classes: int | None, **arguments: Any) -> "torch.nn.Module":
+    """A freshly initialised network whose forward maps normalised images to outputs by name.
 
-    Raises UnknownName for an unknown architecture and BadInput for an argument that it does not take.
+    `num_classes` is None for a dense network, and for no other. Raises UnknownName for an unknown architecture and
+    BadInput for an argument that it does not take.
     """
-    if architecture not in _MODULES:
-        raise UnknownName("architecture", architecture, _MODULES)
-    if num_classes < 1:
+    modules = _MODULES | _DENSE_MODULES
+    if architecture not in modules:
+        raise UnknownName("architecture", architecture, modules)
+    if architecture in _MODULES and (num_classes is None or num_classes < 1):
         raise BadInput(f"network {architecture}: num_classes must be at least 1, found {num_classes}")
-    build: Callable[..., torch.nn.Module] = importlib.import_module(f"extract.networks.{_MODULES[architecture]}").build
-    accepted = dict(list(inspect.signature(build).parameters.items())[2:])
+    build: Callable[..., torch.nn.Module] = importlib.import_module(f"extract.networks.{modules[architecture]}").build
+    parameters = inspect.signature(build).parameters
+    accepted = {name: parameters[name] for name in list(parameters)[2:]}
     for name, value in arguments.items():
         if name not in accepted:
             takes = f"it takes {', '.join(accepted)}" if accepted else "it takes no arguments"
             raise BadInput(f"network {architecture}: unknown argument {name!r}; {takes}")
-        # every argument there is today is a count; a new kind needs its own check here
-        if type(value) is not int or not 1 <= value <= MAX_SIZE:
+        kind = accepted[name].annotation
+        if kind is int and (type(value) is not int or not 1 <= value <= MAX_SIZE):
             raise BadInput(f"network {architecture}: {name} must be a whole number, 1 to {MAX_SIZE}, found {value!r}")
+        if kind is not int and not isinstance(value, dict):
+            raise BadInput(f"network {architecture}: {name} must be an object, found {value!r:.80}")
+    if missing := [name for name, one in accepted.items() if one.default is one.empty and name not in arguments]:
+        raise BadInput(f"network {architecture}: needs the arguments {', '.join(missing)}")
     return build(architecture, num_classes, **arguments)

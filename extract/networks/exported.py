@@ -98,7 +98,7 @@ def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
     fits = {
         "architecture": isinstance(config.get("architecture"), str),
         "arguments": isinstance(arguments, dict) and not arguments.keys() & {"architecture", "num_classes"},
-        "num_classes": type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES,
+        "num_classes": num_classes is None or (type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES),
         "image_size": type(config.get("image_size")) is int and 1 <= config["image_size"] <= MAX_SIZE,
         "mean": _is_three_numbers(config.get("mean")),
         "std": _is_three_numbers(config.get("std")) and min(config["std"]) > 0,

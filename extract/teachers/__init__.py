@@ -5,6 +5,7 @@ torch: the module behind a name is imported when the name is asked for.
 """
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING
 
 from extract.networks import MAX_SIZE
@@ -35,9 +36,10 @@ def teacher_names() -> list[str]:
 
 
 def load_teacher(
-    spec: str, weights: str | None = None, image_size: int | None = None
+    spec: str, weights: str | None = None, image_size: int | None = None, weights_key: str | None = None
 ) -> "extract.teachers.base.Teacher":
-    """The teacher `spec`, frozen, on the CPU; `image_size` takes the place of its own.
+    """The teacher `spec`, frozen, on the CPU; `image_size` takes the place of its own, `weights_key` picks among the
+    several weights that one file may hold.
 
     Raises UnknownName for an unknown spec, SourceUnavailable when its weights cannot be downloaded, BadInput when they
     are not what the teacher needs.
@@ -49,5 +51,8 @@ def load_teacher(
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:
         raise BadInput(f"--image_size: expected 1 to {MAX_SIZE} pixels, found {image_size}")
     module = importlib.import_module(f"extract.teachers.{_MODULES[entry]}")
-    teacher: extract.teachers.base.Teacher = module.load(spec, weights, image_size)
+    choice = {"weights_key": weights_key} if weights_key is not None else {}
+    if choice and "weights_key" not in inspect.signature(module.load).parameters:
+        raise BadInput(f"--weights_key {weights_key}: the weights of {spec} come in one kind; leave the flag out")
+    teacher: extract.teachers.base.Teacher = module.load(spec, weights, image_size, **choice)
     return teacher

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,16 @@ class Teacher:
     network: nn.Module
     """In eval mode, no parameter requires a gradient."""
     class_names: tuple[str, ...] | None
+    extra_tokens: dict[str, int] = field(default_factory=dict)
+    """For each output with a row a token: how many tokens that are no patches (CLS, registers) come first."""
+    settings: dict[str, Any] | None = None
+    """What a student is built from that starts with this network's first blocks, as JSON."""
+
+    def only(self, names: Collection[str]) -> "Teacher":
+        """This teacher, computing no other outputs than `names` where its network can leave some out."""
+        only = getattr(self.network, "only", None)
+        outputs = {name: self.outputs[name] for name in names}
+        return replace(self, network=only(names) if only else self.network, outputs=outputs)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Every output of `outputs`, a row a sample, for normalised images on the network's device.
@@ -52,7 +63,8 @@ def freeze(
     size = preprocessing.image_size
     outputs = {output: tuple(rows.shape[1:]) for output, rows in network(torch.zeros(1, 3, size, size)).items()}
     weights_sha256 = sha256_of_state(network.state_dict())
-    return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names)
+    extra_tokens = getattr(network, "extra_tokens", {})
+    return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names, extra_tokens)
 
 
 def sha256_of_state(state_dict: Mapping[str, Tensor]) -> str:

@@ -1,6 +1,7 @@
 """A network trained here before as a teacher: `run:DIR`, the folder of a finished `python -m distill`."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from extract.networks import load_exported
@@ -21,4 +22,5 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (config["mean"], config["std"]))
     class_names = None if config["class_names"] is None else tuple(config["class_names"])
     name = re.sub(r"[^a-z0-9_.-]+", "-", f"run-{run_dir.name.lower()}").strip("-.")
-    return freeze(name, config["architecture"], network, Preprocessing(size, mean, std), class_names)
+    teacher = freeze(name, config["architecture"], network, Preprocessing(size, mean, std), class_names)
+    return replace(teacher, settings=config["arguments"].get("settings"))

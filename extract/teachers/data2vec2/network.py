@@ -119,21 +119,32 @@ class Data2Vec2(nn.Module):
         return Data2Vec2Output(tokens=x if self.norm is None else self.norm(x), layer_results=layer_results)
 
     def layer_mean(
-        self, output: Data2Vec2Output, keep_extra: bool = True, num_layers: int | None = None
-    ) -> Float[Tensor, "batch kept_tokens dim"]:
+        self,
+        output: Data2Vec2Output,
+        keep_extra: bool = True,
+        num_layers: int | None = None,
+        project: nn.Module | None = None,
+    ) -> Float[Tensor, "batch kept_tokens width"]:
         """The float32 target made of an output's layer results, normalised as the checkpoint's cfg says.
 
         keep_extra=True keeps the extra tokens, also in the statistics over tokens: (batch, extra + tokens, dim), as the
         thesis distils (197 tokens; `y_all_tokens` of the golden files). keep_extra=False drops them first:
         (batch, tokens, dim), as the paper trains (`y`). The two differ in the patches' values too.
         The last `num_layers` are averaged: None takes the cfg's `average_top_k_layers`, or all where there are fewer.
-        Gradients flow, so a student's mean is made by the same method; call it under no_grad for a teacher.
+        Gradients flow, so a student's mean is made by the same method; call it under no_grad for a teacher. `project`
+        maps the mean to a teacher's width before the mean itself is normalised.
         """
         num_layers = self.settings.average_top_k_layers if num_layers is None else num_layers
         if num_layers < 1:
             raise BadInput(f"num_layers is the number of layers to average, 1 or more; found {num_layers}")
         first = 0 if keep_extra else self.settings.num_extra_tokens
-        return average_layers([result[:, first:] for result in output.layer_results[-num_layers:]], self.settings)
+        return self.mean_of([result[:, first:] for result in output.layer_results[-num_layers:]], project)
+
+    def mean_of(
+        self, layer_results: list[Float[Tensor, "batch tokens dim"]], project: nn.Module | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The target that these layer results alone would make, in float32."""
+        return average_layers(layer_results, self.settings, project)
 
     def first_blocks(self, depth: int) -> "Data2Vec2":
         """A trainable copy of the encoder and the first `depth` shared blocks, in train mode; it shares no memory.

@@ -6,10 +6,14 @@ left out: they act in the authors' training only.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shards.errors import BadInput
+
+MAX_SETTING = 1 << 14
+"""No width, depth or image size of a network is larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,18 @@ def read_image_settings(config: dict[str, Any]) -> ImageSettings:
         elif field.default is dataclasses.MISSING:
             raise BadInput(f"the cfg lacks {key} of the model; give a file that fairseq's data2vec_multi wrote")
     return ImageSettings(**values)
+
+
+def image_settings(values: Mapping[str, Any]) -> ImageSettings:
+    """The settings that `dataclasses.asdict` gave, from JSON; BadInput for one that is unknown, missing or no such."""
+    fields = {field.name: field for field in dataclasses.fields(ImageSettings)}
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    if wrong := sorted((values.keys() - fields.keys()) | (required - values.keys())):
+        raise BadInput(f"data2vec 2.0 settings: {', '.join(map(str, wrong))}: missing or unknown; export the run again")
+    typed = {name: _typed(name, value, fields[name].type) for name, value in values.items()}
+    if too_large := [name for name, value in typed.items() if type(value) is int and not 0 <= value <= MAX_SETTING]:
+        raise BadInput(f"data2vec 2.0 settings: {', '.join(too_large)}: expected 0 to {MAX_SETTING}")
+    return ImageSettings(**typed)
 
 
 def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from extract.teachers.data2vec2.settings import Data2Vec2Settings
 
@@ -23,12 +23,14 @@ def standardise(x: Float[Tensor, "batch tokens dim"], dims: tuple[int, ...]) -> 
 
 
 def average_layers(
-    layer_results: Sequence[Float[Tensor, "batch tokens dim"]], settings: Data2Vec2Settings
-) -> Float[Tensor, "batch tokens dim"]:
+    layer_results: Sequence[Float[Tensor, "batch tokens dim"]],
+    settings: Data2Vec2Settings,
+    project: nn.Module | None = None,
+) -> Float[Tensor, "batch tokens width"]:
     """The float32 mean of the given layers, each normalised, then normalised itself, as the settings' five flags say.
 
     With `batch_norm_target_layer` a sample's target depends on the batch it is in: such a target cannot be stored.
-    Padded tokens count in all statistics, as in fairseq.
+    Padded tokens count in all statistics, as in fairseq. `project` stands between the mean and its own normalisation.
     """
     per_layer = [
         (settings.batch_norm_target_layer, _BATCH),
@@ -40,7 +42,8 @@ def average_layers(
     total = _normalise(layer_results[0].float(), per_layer)
     for result in layer_results[1:]:
         total = total + _normalise(result.float(), per_layer)
-    return _normalise(total / len(layer_results), of_mean)
+    mean = total / len(layer_results)
+    return _normalise(mean if project is None else project(mean).float(), of_mean)
 
 
 def _normalise(x: Tensor, steps: Sequence[tuple[bool, tuple[int, ...]]]) -> Tensor:
