@@ -42,8 +42,8 @@ class NamedOutputs(nn.Module):
 
     layer_mean: (extra + tokens, dim), CLS kept inside the normalisation over tokens, as the thesis distils.
     layer_mean_no_cls: (tokens, dim), CLS dropped before it, as the paper trains; the patches' values differ too.
-    layer_N: (extra + tokens, dim), the layer mean of one block alone. N counts the blocks of a teacher of `teacher_depth`
-    (None: its own): of 12 blocks a student's 6 answer for layer_2, layer_4 ... layer_12.
+    layer_N: (extra + tokens, dim), the layer mean of one block alone. N counts the blocks of a teacher of
+    `teacher_depth` (None: its own): of 12 blocks a student's 6 answer for layer_2, layer_4 ... layer_12.
     tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of
     its patch tokens.
 
@@ -57,10 +57,9 @@ class NamedOutputs(nn.Module):
         super().__init__()
         self.network = network
         settings = network.settings
-        places = {
-            block: block * (teacher_depth or settings.depth) / settings.depth for block in range(1, settings.depth + 1)
-        }
-        self.layers = {f"layer_{int(place)}": block for block, place in places.items() if place.is_integer()}
+        depth = teacher_depth or settings.depth
+        blocks = [block for block in range(1, settings.depth + 1) if block * depth % settings.depth == 0]
+        self.layers = {f"layer_{block * depth // settings.depth}": block for block in blocks}
         """The block, from 1, whose result each layer_N is."""
         without_cls = () if settings.num_extra_tokens else ("layer_mean_no_cls", "cls")
         self.names = (*(name for name in _OUTPUTS if name not in without_cls), *self.layers)
