@@ -4,14 +4,12 @@ from pathlib import Path
 
 from distill.config import DESCRIPTION, DistillConfig
 from shards.arguments import parse
-from shards.errors import BadInput, run_command
+from shards.errors import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, find the target sets and the recipe that fits them, train, export, and say where."""
     config = parse(DistillConfig, "distill", arguments, DESCRIPTION)
-    if config.num_workers is not None and config.num_workers < 1:
-        raise BadInput(f"--num_workers {config.num_workers}: expected a whole number of at least 1")
 
     from distill.data import CacheData
     from distill.holding import open_training
@@ -21,15 +19,11 @@ def main(arguments: list[str] | None = None) -> None:
     from shards.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
-    labels_only = recipe is not None and recipe.objective == "supervised"
-    holding = open_training(config.shards, config.targets, labels_only)
+    labels_only = (config.objective or (recipe and recipe.objective)) == "supervised"
+    holding = open_training(config.shards, config.targets, labels_only, recipe)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    data = CacheData(holding, recipe, config.num_workers, parse_devices(config.devices, recipe.precision)[1])
+    data = CacheData(holding, recipe, num_devices=parse_devices(config.devices, recipe.precision)[1])
     run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
-    if is_first_process():
-        learnt = ", ".join(targetset.folder.name for targetset in holding.targetsets) or "the labels"
-        print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {holding.viewset.folder}")
-        print(f"distill: validation: {data.describe_validation()}", flush=True)
     summary = train(config, recipe, data, run_dir)
     if not is_first_process():
         return
@@ -40,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     rate = summary["steps"] * recipe.batch_size / max(summary["seconds"], 1e-9)
     print(
         f"distill: done: {summary['steps']:,} steps, {rate:,.0f} samples/s over {summary['seconds']:,.1f} s{loss}, "
-        f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
+        f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['bytes_a_step'])} to the device a step, "
+        f"{human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
     )
 
 

@@ -22,9 +22,14 @@ class DistillConfig:
     """Which target sets, by any part of their names, with weights: resnet101=0.7,resnet50=0.3
     (default: the only one)."""
     student: str | None = None
-    """The network to train, with its arguments: resnet50, or resnet8:width=32."""
-    temperature: float | None = None
-    """Softens teacher and student alike; the loss is scaled by its square."""
+    """The network to train, with its arguments: resnet50, resnet8:width=32, or data2vec2:depth=6 (depth, width and
+    heads; the teacher's width and heads where left out)."""
+    init: str | None = None
+    """Where the student starts: teacher (its first blocks, from the weights that were extracted with), FILE (the same
+    weights at another place), or random."""
+    objective: str | None = None
+    """The loss, with its arguments: kl:temperature=2 on logits; mse, smooth_l1:beta=1 or cosine on features;
+    supervised on labels."""
     label_weight: float | None = None
     """Share of cross-entropy with the labels in the loss, 0 to 1."""
     epochs: int | None = None
@@ -47,8 +52,6 @@ class DistillConfig:
     """Compile the student with torch.compile."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, or a number of devices (DDP)."""
-    num_workers: int | None = None
-    """Threads that decode images, on each device (default: the CPU's cores, shared by the devices)."""
     seed: int | None = None
     """Of the student's initial weights and of the order of samples."""
     wandb: bool = False

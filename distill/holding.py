@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.objectives import learnable_targets
+from distill.recipe import Recipe, load_recipe, recipe_names
 from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash
@@ -66,8 +66,10 @@ class Holding:
         return {"viewset": identity_hash(self.viewset.identity), "targetsets": targetsets}
 
 
-def open_training(shards: str, targets: str | None, labels_only: bool) -> Holding:
+def open_training(shards: str, targets: str | None, labels_only: bool, recipe: Recipe | None = None) -> Holding:
     """What `--shards` and `--targets` name: a training view set with target sets, or without when labels are all.
+
+    Of several target sets that `targets` leaves open, those that `recipe` (or any recipe) is for are meant.
 
     Raises BadInput where nothing or several things fit (the message lists them), Incomplete for a half-written one.
     """
@@ -89,7 +91,7 @@ def open_training(shards: str, targets: str | None, labels_only: bool) -> Holdin
         if not viewset.labelled:
             raise BadInput(f"{folders[0]}: has no labels, which the recipe needs; distil from a teacher's target set")
         return Holding(viewset, [], [])
-    chosen, weights = _choose(folders[0], targets)
+    chosen, weights = _choose(folders[0], targets, recipe)
     targetsets = [TargetSet(folder) for folder in chosen]
     for targetset in targetsets:
         check_pair(viewset, targetset)
@@ -101,14 +103,15 @@ def _split(viewset: Path) -> str:
     return str(Plan.read(viewset).identity["split"])
 
 
-def _choose(viewset: Path, targets: str | None) -> tuple[list[Path], list[float]]:
+def _choose(viewset: Path, targets: str | None, recipe: Recipe | None) -> tuple[list[Path], list[float]]:
     folders = list(targetset_folders(viewset))
     names = ", ".join(folder.name for folder in folders) or "no target set: python -m extract --teacher ... adds one"
     if targets is None:
         whole = [folder for folder in folders if (folder / TARGETSET_MANIFEST).exists()]
-        if len(folders) > 1:  # what no objective learns from is not meant
-            learnt = learnable_targets()
-            folders = [folder for folder in whole if TargetSet(folder).manifest["target"] in learnt] or folders
+        if len(folders) > 1:
+            recipes = [recipe] if recipe and recipe.fits else [load_recipe(name) for name in recipe_names()]
+            kinds = {folder: TargetSet(folder).manifest["target"] for folder in whole}
+            folders = [folder for folder, kind in kinds.items() if any(one.is_for(kind) for one in recipes)] or folders
         if len(folders) > 1:
             raise BadInput(f"--targets: {viewset} holds {names}; name one, or several as NAME=0.5,NAME=0.5")
         if not folders:

@@ -1,6 +1,7 @@
 """Live: the same training with the teacher run on every batch, to compare the cache with (tests, benchmarks)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ class LiveDistillation(Distillation):
             if teacher.weights_sha256 != targetset.identity["teacher"]["weights_sha256"]:
                 raise BadInput(f"{targetset.folder.name}: made by other weights than those of {teacher.name}")
         self.outputs = [(t.identity["target"], t.identity["precision"]) for t in holding.targetsets]
-        self.teachers = tuple(teachers)
+        self.teachers = tuple(
+            teacher.only([output]) for teacher, (output, _) in zip(teachers, self.outputs, strict=True)
+        )
         """In a tuple, so that they are no part of the module: not trained, not saved, not counted."""
 
     def on_fit_start(self) -> None:
@@ -33,9 +36,15 @@ class LiveDistillation(Distillation):
     def targets(self, batch: Batch) -> list[Any]:
         """What each teacher says of the batch's images, as extract would have stored it in float32."""
         found = []
-        for teacher, (output, precision) in zip(self.teachers, self.outputs, strict=True):
+        stored_by_teacher = zip(self.teachers, self.outputs, self.codecs, batch.targets, strict=True)
+        for teacher, (output, precision), codec, stored in stored_by_teacher:
             rows = forward(teacher, batch.images, batch.images.device, precision)[output].float()
-            found.append(rows.clone())  # out of inference mode, so that autograd may keep it
+            rows = rows.clone()  # out of inference mode, so that autograd may keep it
+            target: Any = rows
+            if "positions" in stored:
+                kept = codec.decode(stored)
+                target = replace(kept, rows=kept.take_from(rows))
+            found.append(target)
             self.teacher_forwards += len(batch.samples)
         return found
 

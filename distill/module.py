@@ -7,12 +7,13 @@ from typing import Any
 import lightning
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.holding import Holding
 from distill.objectives.base import Objective
 from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
+from distill.students import Student
 from extract.normalise import normalise
 from shards.loader import Batch
 
@@ -24,12 +25,13 @@ class Distillation(lightning.LightningModule):
 
     teacher_forwards = 0
     """Samples that a teacher saw during this attempt, on this rank; a cache needs none."""
+    num_bytes_moved, num_parts_seen = 0, 0
+    """Bytes of the training batches of this attempt on this rank, encoded as the device gets them, and their number."""
 
     def __init__(
         self,
         *,
-        student: nn.Module,
-        num_classes: int,
+        student: Student,
         recipe: Recipe,
         objective: Objective,
         label_objective: Objective | None,
@@ -37,10 +39,11 @@ class Distillation(lightning.LightningModule):
         total_steps: int,
     ) -> None:
         super().__init__()
-        self.student, self.num_classes = student, num_classes
+        self.student, self.exported = student.network, student
         self.recipe, self.total_steps = recipe, total_steps
         self.objective, self.label_objective = objective, label_objective
         self.codecs, self.weights = holding.codecs(), holding.weights
+        self.target_names = [targetset.manifest["target"] for targetset in holding.targetsets]
         self.mean, self.std = normalisation(holding)
 
     def targets(self, batch: Batch) -> list[Any]:
@@ -54,10 +57,10 @@ class Distillation(lightning.LightningModule):
         loss = torch.zeros((), device=batch.images.device)
         if self.weights:
             total = sum(self.weights)
-            for weight, target in zip(self.weights, self.targets(batch), strict=True):
-                loss = loss + (1 - share) * weight / total * self.objective(outputs, target, batch.labels)
+            for weight, name, target in zip(self.weights, self.target_names, self.targets(batch), strict=True):
+                loss = loss + (1 - share) * weight / total * self.objective(outputs[name], target, batch.labels)
         if self.label_objective is not None:
-            loss = loss + share * self.label_objective(outputs, None, batch.labels)
+            loss = loss + share * self.label_objective(outputs["logits"], None, batch.labels)
         return loss
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
@@ -66,8 +69,15 @@ class Distillation(lightning.LightningModule):
         # dropout depends on seed, step and part alone: a resumed run draws what the uninterrupted one would have drawn
         torch.manual_seed(_draw_seed(self.recipe.seed, self.trainer.global_step, part))
         loss = self.loss(batch)
+        self.num_bytes_moved += batch.num_bytes
+        self.num_parts_seen += 1
         self.log("train_loss", loss.detach(), batch_size=len(batch.samples))
         return loss
+
+    def bytes_a_step(self) -> int:
+        """Bytes that one optimiser step moved to all devices together, as counted; 0 where this attempt did none."""
+        parts = self.recipe.accumulate * self.trainer.world_size
+        return self.num_bytes_moved * parts // max(1, self.num_parts_seen)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         """After the last step Lightning is told to stop: it then validates, wherever in an epoch that step fell."""

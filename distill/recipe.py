@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config import DistillConfig
+from distill.objectives import make_objective
 from shards.errors import BadInput, UnknownName
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -24,7 +25,7 @@ class Recipe:
     objective: str
     fits: dict[str, str] = field(default_factory=dict)
     """Patterns on FACTS."""
-    temperature: float = 1.0
+    init: str = "random"
     label_weight: float = 0.0
     epochs: int = 10
     max_steps: int | None = None
@@ -43,6 +44,11 @@ class Recipe:
     """Held out by key where the cache has no validation split."""
     checkpoint_every: int = 1000
     """Optimiser steps between checkpoints."""
+
+    def is_for(self, target: str) -> bool:
+        """Whether the recipe is meant for targets of that name, and not for any target."""
+        pattern = self.fits.get("target", "*")
+        return pattern.strip("*") != "" and fnmatchcase(target, pattern)
 
 
 def recipe_names() -> list[str]:
@@ -101,7 +107,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if config.epochs is not None:
         recipe = replace(recipe, max_steps=None)  # the flag says how long, not the recipe
     resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    positive = ("temperature", "epochs", "batch_size", "accumulate", "lr", "eps", "checkpoint_every")
+    positive = ("epochs", "batch_size", "accumulate", "lr", "eps", "checkpoint_every")
     _check(resolved, positive, lambda value: 0 < value < math.inf, "expected more than 0")
     optional = ("max_steps", "clip_norm")
     _check(resolved, optional, lambda value: value is None or 0 < value < math.inf, "expected more than 0")
@@ -112,6 +118,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     _check(resolved, ("seed",), lambda value: 0 <= value < 2**32, "expected 0 to 2^32 - 1")
     precisions = ("float32", "bfloat16", "float16")
     _check(resolved, ("precision",), lambda value: value in precisions, f"expected {', '.join(precisions)}")
+    make_objective(resolved.objective)  # refuses what is no objective
     if resolved.objective == "supervised":
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
         _check(resolved, ("label_weight",), lambda value: value == 1, only)

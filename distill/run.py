@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
+import torch
 
 from distill import folder
 from distill.callbacks import Elapsed
 from distill.checkpoints import BEST, Checkpoints, read_best, resumable
 from distill.config import DistillConfig
 from distill.data import CacheData
+from distill.holding import Holding
 from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
-from distill.students import build_student, parse_student
+from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
 from extract.networks import export_network
 from shards.errors import BadInput
@@ -35,7 +37,9 @@ def train(
     With `teachers`, one for each target set, they are run on every batch instead of reading what was stored of them.
     """
     device_kind, num_devices = parse_devices(config.devices, recipe.precision)
-    module = build_module(data, recipe, teachers)  # refuses what does not fit before anything is written
+    checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
+    resumes = resumable(checkpoints.folder) is not None
+    module = build_module(data, recipe, teachers, resumes)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
@@ -43,9 +47,11 @@ def train(
         data.training = replace(data.training, view_limit=folder.held_views(run_dir))
         if is_first:
             folder.begin(run_dir, config, recipe, data)
+            learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
+            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
+            print(f"distill: validation: {data.describe_validation()}", flush=True)
         if (held := folder.held_summary(run_dir)) is not None:
             return {**held, "already_finished": True}
-        checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
         loggers = _extra_loggers(config, recipe, data, run_dir)
         trainer = make_trainer(device_kind, num_devices, recipe, run_dir, [elapsed, checkpoints], loggers)
         fit(trainer, module, data, resumable(checkpoints.folder))
@@ -61,38 +67,77 @@ def train(
         return summary
 
 
-def build_module(data: CacheData, recipe: Recipe, teachers: "Sequence[Teacher]" = ()) -> Distillation:
-    """The module for a run over `data`: a seeded student with as many classes as the targets or labels have."""
+def build_module(
+    data: CacheData, recipe: Recipe, teachers: "Sequence[Teacher]" = (), resumes: bool = False
+) -> Distillation:
+    """The module for a run over `data`: a seeded student whose outputs are those of the targets, or of the labels.
+
+    Where the run `resumes`, a checkpoint brings the weights, and those that the student began with are not needed.
+    """
     holding = data.training
-    objective = make_objective(recipe.objective, recipe.temperature)
-    labels = make_objective("supervised", 1.0) if recipe.label_weight > 0 else None
+    objective = make_objective(recipe.objective)
+    labels = make_objective("supervised") if recipe.label_weight > 0 else None
     for targetset in holding.targetsets:
-        if targetset.manifest["target"] != objective.target:
+        if objective.target not in (None, targetset.manifest["target"]):
             found = f"{targetset.folder.name} holds {targetset.manifest['target']}"
             raise BadInput(f"--targets: objective {recipe.objective} needs {objective.target}, {found}; name another")
-    class_names = holding.viewset.class_names
-    sizes = {targetset.row_shape[0] for targetset in holding.targetsets} or {len(class_names or [])}
-    if len(sizes) > 1:
-        raise BadInput(
-            f"--targets: the teachers have {sorted(sizes)} classes; distil from teachers of one set of classes"
-        )
-    num_classes = sizes.pop()
-    if labels and (class_names is None or len(class_names) != num_classes):
-        raise BadInput(
-            f"--label_weight {recipe.label_weight}: the samples have no labels for the teacher's classes; use 0"
-        )
+        if objective.target is None and targetset.manifest["codec"].startswith("topk"):
+            raise BadInput(f"--objective {recipe.objective}: {targetset.folder.name} holds probabilities; give kl")
+    num_classes = _num_classes(holding, labels is not None, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
-    student = build_student(recipe.student, num_classes)
+    student = build_student(
+        StudentRequest(
+            recipe.student, recipe.init, holding.targetsets, num_classes, holding.viewset.image_size, not resumes
+        )
+    )
+    _check_outputs(student, recipe, holding, labels is not None)
     if recipe.compile:
-        student.compile()
+        student.network.compile()
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
-    parts: dict[str, Any] = {"student": student, "num_classes": num_classes, "recipe": recipe, "holding": holding}
+    parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding}
     parts |= {"objective": objective, "label_objective": labels, "total_steps": steps}
     if teachers:
         from distill.live import LiveDistillation
 
         return LiveDistillation(**parts, teachers=teachers)
     return Distillation(**parts)
+
+
+def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:
+    """The classes of all logits and labels that are learnt from; None where features are all there is."""
+    names = holding.viewset.class_names
+    logits = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    sizes = {targetset.row_shape[0] for targetset in logits}
+    if with_labels and not holding.targetsets:
+        sizes = {len(names or [])}
+    if len(sizes) > 1:
+        raise BadInput(
+            f"--targets: the teachers have {sorted(sizes)} classes; distil from teachers of one set of classes"
+        )
+    num_classes = sizes.pop() if sizes else len(names) if with_labels and names else None
+    if with_labels and (names is None or len(names) != num_classes):
+        raise BadInput(
+            f"--label_weight {recipe.label_weight}: the samples have no labels for the teacher's classes; use 0"
+        )
+    return num_classes
+
+
+def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:
+    """The student answers for every target, in its shape."""
+    size = holding.viewset.image_size
+    with torch.no_grad():
+        outputs = student.network.eval()(torch.zeros(1, 3, size, size))
+    student.network.train()
+    given = {name: tuple(rows.shape[1:]) for name, rows in outputs.items()}
+    wanted = {targetset.manifest["target"]: targetset.row_shape for targetset in holding.targetsets}
+    if with_labels and "logits" not in given:
+        raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
+    for name, shape in wanted.items():
+        if given.get(name) != shape:
+            has = ", ".join(f"{output} {found}" for output, found in given.items())
+            raise BadInput(
+                f"--student {recipe.student}: gives {has}; the target is {name} {shape}: give another student"
+            )
 
 
 def _extra_loggers(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path) -> "list[WandbLogger]":
@@ -115,6 +160,7 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
         "steps": steps,
         "teacher_forwards": module.teacher_forwards,
         "cache_bytes": holding.num_bytes,
+        "bytes_a_step": module.bytes_a_step(),
         "best_val_loss": None,
         "best_step": steps,
         "cache": str(holding.viewset.folder.parent),
@@ -127,13 +173,12 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
 
 def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
     """The student as safetensors + JSON, loadable without Lightning."""
-    architecture, arguments = parse_student(module.recipe.student)
-    viewset = data.training.viewset
-    names = viewset.class_names if viewset.class_names and len(viewset.class_names) == module.num_classes else None
+    student, viewset = module.exported, data.training.viewset
+    names = viewset.class_names if viewset.class_names and len(viewset.class_names) == student.num_classes else None
     document = {
-        "architecture": architecture,
-        "arguments": arguments,
-        "num_classes": module.num_classes,
+        "architecture": student.architecture,
+        "arguments": student.arguments,
+        "num_classes": student.num_classes,
         "image_size": viewset.image_size,
         "mean": module.mean,
         "std": module.std,

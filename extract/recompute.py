@@ -49,7 +49,8 @@ def recompute(
     """
     viewset, targetset = ViewSet(viewset_folder), TargetSet(targetset_folder)
     check_pair(viewset, targetset)
-    teacher = _load(targetset, spec, weights)
+    where = "--recompute: say where the teacher is now with --teacher (and --weights)"
+    teacher = load_teacher_of(targetset, spec, weights, where)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher.network.to(device)
     codec, usable = codec_of(targetset), viewset.usable
@@ -113,11 +114,13 @@ def _least(measures: dict[str, Tensor]) -> list[float]:
     return least
 
 
-def _load(targetset: TargetSet, spec: str | None, weights: str | None) -> "Teacher":
-    """The teacher of `targetset`, told by its identity; IdentityMismatch where another one was found."""
+def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None, where: str) -> "Teacher":
+    """The teacher of `targetset`, told by its identity; IdentityMismatch where another one was found.
+
+    `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
+    """
     flags = saved_flags(targetset.folder)
     spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
-    where = "--recompute: say where the teacher is now with --teacher (and --weights)"
     try:
         teacher = load_teacher(spec, weights or flags.get("weights"), held["preprocessing"]["image_size"])
     except BadInput as error:

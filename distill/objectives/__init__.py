@@ -1,27 +1,39 @@
-"""Objectives: losses on (student, target), one file each; `make_objective` finds one by its name."""
+"""Objectives: losses on (student, target), one file each; `make_objective` finds one by its spec."""
 
 import importlib
+import inspect
+import math
 from typing import TYPE_CHECKING
 
-from shards.errors import UnknownName
+from distill.specs import parse_spec
+from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from distill.objectives.base import Objective
 
 REGISTRY = {
     "kl": "distill.objectives.kl",
+    "mse": "distill.objectives.mse",
+    "smooth_l1": "distill.objectives.smooth_l1",
+    "cosine": "distill.objectives.cosine",
     "supervised": "distill.objectives.supervised",
 }
 
 
-def learnable_targets() -> set[str]:
-    """The kinds of target that some objective is computed against."""
-    return {target for name in REGISTRY if (target := make_objective(name, 1.0).target) is not None}
+def make_objective(spec: str) -> "Objective":
+    """The objective of `spec`, such as `kl:temperature=2`; BadInput where it takes no such argument.
 
-
-def make_objective(name: str, temperature: float) -> "Objective":
-    """The objective called `name`."""
+    Every argument there is today is a positive number.
+    """
+    name, arguments = parse_spec("objective", spec)
     if name not in REGISTRY:
         raise UnknownName("objective", name, REGISTRY)
-    objective: Objective = importlib.import_module(REGISTRY[name]).make(temperature)
+    make = importlib.import_module(REGISTRY[name]).make
+    known = ", ".join(inspect.signature(make).parameters) or "none"
+    for argument, value in arguments.items():
+        if argument not in inspect.signature(make).parameters:
+            raise BadInput(f"--objective {spec}: {name} has no argument {argument!r}; its arguments: {known}")
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise BadInput(f"--objective {spec}: {argument} must be a number above 0, found {value!r}")
+    objective: Objective = make(**{argument: float(value) for argument, value in arguments.items()})
     return objective

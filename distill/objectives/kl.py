@@ -1,7 +1,6 @@
 """KL(teacher || student) on softened logits, times T^2 (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2)."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,12 +21,12 @@ class KL:
 
     def __call__(
         self,
-        student: Mapping[str, Tensor],
+        student: Float[Tensor, "batch classes"],
         target: Float[Tensor, "batch classes"] | TopKProbabilities,
         labels: Int64[Tensor, " batch"] | None,
     ) -> Float[Tensor, ""]:
         """The mean over the batch; the T^2 keeps the gradient's size as T grows."""
-        logits = student["logits"].float()
+        logits = student.float()
         if isinstance(target, TopKProbabilities):
             teacher_log, student_log = self._outcomes(logits, target)
         else:
@@ -54,6 +53,6 @@ class KL:
         return teacher, torch.cat([kept, rest], -1)
 
 
-def make(temperature: float) -> KL:
+def make(temperature: float = 1.0) -> KL:
     """The objective `kl`."""
     return KL(temperature)

@@ -1,6 +1,5 @@
 """Cross-entropy with the labels alone: no teacher."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,13 +15,13 @@ class Supervised:
     target: ClassVar[str | None] = None
 
     def __call__(
-        self, student: Mapping[str, Tensor], target: Any, labels: Int64[Tensor, " batch"] | None
+        self, student: Float[Tensor, "batch classes"], target: Any, labels: Int64[Tensor, " batch"] | None
     ) -> Float[Tensor, ""]:
         """The mean over the batch; the data module has made sure that there are labels."""
         assert labels is not None
-        return F.cross_entropy(student["logits"].float(), labels)
+        return F.cross_entropy(student.float(), labels)
 
 
-def make(temperature: float) -> Supervised:
-    """The objective `supervised`; labels have no temperature."""
+def make() -> Supervised:
+    """The objective `supervised`."""
     return Supervised()

@@ -1,34 +1,30 @@
-"""Students: the network to train, by its spec (an architecture and its arguments)."""
+"""Students: the network to train, by its spec (a name and its arguments); naming one here is all that a new one needs.
 
-from typing import TYPE_CHECKING, Any
+A module of this folder offers `build(request) -> Student`. The names of classifiers (extract.networks) share one.
+"""
 
-from extract.networks import architecture_names, build_network
-from shards.errors import BadInput, UnknownName
+import importlib
 
-if TYPE_CHECKING:
-    from torch import nn
+from distill.specs import parse_spec
+from distill.students.base import Student, StudentRequest
+from extract.networks import architecture_names
+from shards.errors import UnknownName
 
+__all__ = ["Student", "StudentRequest", "build_student", "student_names"]
 
-def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
-    """`resnet8:width=32,depth=2` as the architecture and its arguments."""
-    import yaml
-
-    architecture, _, options = spec.partition(":")
-    if architecture not in architecture_names():
-        raise UnknownName("student", architecture, architecture_names())
-    arguments = {}
-    for option in filter(None, options.split(",")):
-        name, equals, value = option.partition("=")
-        if not equals:
-            raise BadInput(f"--student {spec}: expected NAME:ARGUMENT=VALUE,..., found {option!r}")
-        try:
-            arguments[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise BadInput(f"--student {spec}: expected a number for {name}, found {value!r}") from None
-    return architecture, arguments
+REGISTRY = {"data2vec2": "distill.students.data2vec2"}
+_CLASSIFIER = "distill.students.classifier"
 
 
-def build_student(spec: str, num_classes: int) -> "nn.Module":
-    """The student of `spec`, its head as wide as the logits it is to match."""
-    architecture, arguments = parse_student(spec)
-    return build_network(architecture, num_classes, **arguments)
+def student_names() -> list[str]:
+    """The names that --student takes."""
+    return sorted([*architecture_names(), *REGISTRY])
+
+
+def build_student(request: StudentRequest) -> Student:
+    """The student of `request.spec`, its outputs as wide as the targets it is to match."""
+    name, _ = parse_spec("student", request.spec)
+    if name not in student_names():
+        raise UnknownName("student", name, student_names())
+    student: Student = importlib.import_module(REGISTRY.get(name, _CLASSIFIER)).build(request)
+    return student

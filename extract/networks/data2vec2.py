@@ -13,7 +13,7 @@ from extract.teachers.data2vec2.settings import ImageSettings, image_settings
 from shards.errors import BadInput
 
 MAX_PROJECTED = 1 << 16
-_OUTPUTS: dict[str, Callable[[Data2Vec2, Data2Vec2Output, nn.Module], Tensor]] = {
+OUTPUTS: dict[str, Callable[[Data2Vec2, Data2Vec2Output, nn.Module], Tensor]] = {
     "layer_mean": lambda network, output, project: network.layer_mean(output, project=project),
     "layer_mean_no_cls": lambda network, output, project: network.layer_mean(output, False, project=project),
     "tokens": lambda network, output, project: project(output.tokens),
@@ -62,7 +62,7 @@ class NamedOutputs(nn.Module):
         self.layers = {f"layer_{block * depth // settings.depth}": block for block in blocks}
         """The block, from 1, whose result each layer_N is."""
         without_cls = () if settings.num_extra_tokens else ("layer_mean_no_cls", "cls")
-        self.names = (*(name for name in _OUTPUTS if name not in without_cls), *self.layers)
+        self.names = (*(name for name in OUTPUTS if name not in without_cls), *self.layers)
         widths = projectors or {}
         if unknown := sorted(widths.keys() - set(self.names)):
             raise BadInput(f"a data2vec2 network gives {', '.join(self.names)}, and no {', '.join(unknown)}")
@@ -96,4 +96,4 @@ class NamedOutputs(nn.Module):
         project = self.projectors[name] if name in self.projectors else nn.Identity()
         if name in self.layers:
             return self.network.mean_of([output.layer_results[self.layers[name] - 1]], project)
-        return _OUTPUTS[name](self.network, output, project)
+        return OUTPUTS[name](self.network, output, project)

@@ -18,7 +18,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def shards(teachers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Never written to by a test. Target sets: one-logits-float32, one-logits-topk3, two-logits-float32."""
     cache = tmp_path_factory.mktemp("distill") / "cache"
-    machine = ("--out", cache, "--num_workers", "2", "--devices", "cpu")
+    machine = ("--out", cache, "--devices", "cpu")
     size = ("--limit", str(training.TRAIN), "--shard_size", "32", "--image_size", str(caches.IMAGE_SIZE))
     caches.extract("--teacher", "none", "--data", "digits", *machine, *size, "--views", "3")
     caches.extract("--teacher", "none", *machine, "--split", "validation", "--limit", str(training.VALIDATION))

@@ -158,7 +158,7 @@ def skipped_cache(tmp_path: Path, teacher: Path) -> tuple[Path, set[str]]:
             path.write_bytes(b"no image")
     cache = tmp_path / "cache"
     flags: tuple[Any, ...] = ("--data", f"folder:{tmp_path / 'photos'}", "--on_error", "skip", "--shard_size", "7")
-    caches.extract("--teacher", f"run:{teacher}", "--out", cache, "--num_workers", "2", "--devices", "cpu", *flags)
+    caches.extract("--teacher", f"run:{teacher}", "--out", cache, "--devices", "cpu", *flags)
     return cache, {f"photo{number:02d}" for number in range(0, 24, 5)}
 
 
@@ -182,7 +182,7 @@ def test_teachers_of_other_classes_or_outputs_do_not_mix(own_shards: Path, tmp_p
     document = {"architecture": "convnet", "arguments": {"width": 4, "depth": 2}, "num_classes": 3, "class_names": None}
     document |= {"image_size": 16, "mean": [0.5] * 3, "std": [0.2] * 3}
     export_network(folder, build_network("convnet", 3, width=4, depth=2), document)
-    machine = ("--out", own_shards, "--num_workers", "2", "--devices", "cpu")
+    machine = ("--out", own_shards, "--devices", "cpu")
     caches.extract("--teacher", f"run:{folder}", "--target", "logits,pooled", *machine)
     recipe = write_recipe(tmp_path / "test.yaml")
 
@@ -190,7 +190,7 @@ def test_teachers_of_other_classes_or_outputs_do_not_mix(own_shards: Path, tmp_p
         return distill(own_shards, tmp_path / "run", "--recipe", recipe, "--targets", targets, *flags)
 
     refused("two,three-logits").refuses("[3, 10] classes")
-    refused("three-pooled").refuses("objective kl needs logits", "pooled")
+    refused("three-pooled").refuses("objective kl:temperature=2 needs logits", "pooled")
     refused("three-logits", "--label_weight", "0.5").refuses(
         "--label_weight 0.5", "no labels for the teacher's classes"
     )
@@ -198,7 +198,7 @@ def test_teachers_of_other_classes_or_outputs_do_not_mix(own_shards: Path, tmp_p
 
 
 def test_views_are_those_that_all_hold(own_shards: Path, teachers: dict[str, Path]) -> None:
-    grow = ("--out", own_shards, "--num_workers", "2", "--devices", "cpu", "--views", "4", "--codec", "float32")
+    grow = ("--out", own_shards, "--devices", "cpu", "--views", "4", "--codec", "float32")
     caches.extract("--teacher", f"run:{teachers['two']}", *grow)
 
     def views(targets: str) -> int:

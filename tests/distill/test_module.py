@@ -16,7 +16,8 @@ from distill.checkpoints import Checkpoints
 from distill.module import Distillation
 from distill.optimiser import make_optimiser, parameter_groups, rate_factor
 from distill.run import build_module
-from distill.students import build_student, parse_student
+from distill.specs import parse_spec
+from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, make_trainer
 from extract.networks import architecture_names, build_network, load_exported
 from extract.normalise import normalise
@@ -167,14 +168,20 @@ def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Pa
     assert logged == [summary["best_val_loss"]] and summary["best_step"] == last(tmp_path / "run")["global_step"]
 
 
+def student(spec: str, init: str = "random") -> Student:
+    return build_student(StudentRequest(spec, init, [], 7, 16))
+
+
 def test_students_by_their_spec() -> None:
-    assert parse_student(STUDENT) == ("convnet", {"width": 4, "depth": 2})
-    assert build_student("resnet8", 7)(torch.zeros(2, 3, 16, 16))["logits"].shape == (2, 7)
+    assert parse_spec("student", STUDENT) == ("convnet", {"width": 4, "depth": 2})
+    assert student("resnet8").network(torch.zeros(2, 3, 16, 16))["logits"].shape == (2, 7)
     with pytest.raises(UnknownName, match=r"unknown student 'resnet9'.*resnet8"):
-        parse_student("resnet9")
+        student("resnet9")
     with pytest.raises(BadInput, match=r"--student convnet:width: expected NAME:ARGUMENT=VALUE"):
-        parse_student("convnet:width")
+        student("convnet:width")
     with pytest.raises(BadInput, match=r"width"):
-        build_student("convnet:width=[1]", 7)
+        student("convnet:width=[1]")
     with pytest.raises(BadInput, match=r"convnet:width=\{"):
-        parse_student("convnet:width={")
+        student("convnet:width={")
+    with pytest.raises(BadInput, match=r"--init weights.pt: convnet takes nothing over"):
+        student(STUDENT, "weights.pt")

@@ -30,7 +30,7 @@ def formula(student: Tensor, teacher: Tensor, temperature: float) -> float:
 
 
 def kl(student: Tensor, target: object, temperature: float = 1.0) -> Tensor:
-    return make_objective("kl", temperature)({"logits": student}, target, None)
+    return make_objective(f"kl:temperature={temperature}")(student, target, None)
 
 
 def top(teacher: Tensor, k: int) -> TopKProbabilities:
@@ -142,7 +142,7 @@ def test_topk_gradients_are_those_of_finite_differences(k: int) -> None:
 def test_supervised_is_cross_entropy() -> None:
     student, _ = draw(4)
     labels = torch.tensor([0, 10, 3, 3, 7, 1])
-    loss = make_objective("supervised", 3.0)({"logits": student}, None, labels)
+    loss = make_objective("supervised")(student, None, labels)
     log_q = student.double().log_softmax(-1)
     assert float(loss) == pytest.approx(float(-log_q[torch.arange(6), labels].mean()), rel=1e-6)
     assert torch.equal(loss, F.cross_entropy(student, labels))
@@ -157,9 +157,9 @@ def test_half_precision_logits_are_widened_first() -> None:
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_objective_is_one(name: str) -> None:
-    assert isinstance(make_objective(name, 1.0), Objective)
+    assert isinstance(make_objective(name), Objective)
 
 
 def test_an_unknown_objective() -> None:
     with pytest.raises(UnknownName, match="did you mean supervised"):
-        make_objective("supervise", 1.0)
+        make_objective("supervise")

@@ -17,7 +17,7 @@ def two_ranks(shards: Path, run_dir: Path, recipe: Path, *flags: str) -> subproc
     command = [sys.executable, "-m", "distill", "--shards", shards, "--run_dir", run_dir, "--recipe", recipe]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [*map(str, command), *ONE, "--devices", "2", "--num_workers", "1", *flags],
+        [*map(str, command), *ONE, "--devices", "2", *flags],
         capture_output=True,
         text=True,
         env=environment,

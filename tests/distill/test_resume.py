@@ -106,7 +106,7 @@ def test_another_run_in_the_same_folder_is_refused_field_by_field(shards: Path, 
     other = distill(shards, run, *ONE, "--recipe", recipe, "--lr", "0.5", "--seed", "3")
     other.refuses("recipe.lr: the run has 0.01, asked for 0.5", "recipe.seed: the run has 0, asked for 3", "--run_dir")
     distill(shards, run, *TWO, "--recipe", recipe).refuses("cache.targetsets", "validation")
-    distill(shards, run, *ONE, "--recipe", recipe, "--num_workers", "2").succeeds()
+    distill(shards, run, *ONE, "--recipe", recipe).succeeds()
 
 
 def test_a_folder_that_is_no_run_is_refused_and_one_killed_at_its_start_is_not(shards: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_the_views_it_began_with(
     shutil.copytree(whole, run)
     for name in ("summary.json", "checkpoints/last.ckpt", "checkpoints/best.safetensors"):
         (run / name).unlink()
-    grow = ("--out", own_shards, "--num_workers", "2", "--devices", "cpu", "--views", "4")
+    grow = ("--out", own_shards, "--devices", "cpu", "--views", "4")
     caches.extract("--teacher", f"run:{teachers['one']}", "--codec", "float32", *grow)
     distill(own_shards, run, *ONE, "--recipe", recipe).succeeds()
     assert same(run, whole)

@@ -18,7 +18,7 @@ from distill.recipe import Recipe, resolve
 STUDENT = "convnet:width=4,depth=2"
 TRAIN, VALIDATION = 70, 25
 """Samples of the two splits; the loaders' batches below divide neither."""
-PLAIN = {"student": STUDENT, "objective": "kl", "temperature": 2.0, "lr": 0.01, "weight_decay": 0.05, "batch_size": 16}
+PLAIN = {"student": STUDENT, "objective": "kl:temperature=2", "lr": 0.01, "weight_decay": 0.05, "batch_size": 16}
 
 
 def write_recipe(path: Path, **values: Any) -> Path:
@@ -30,9 +30,7 @@ def write_recipe(path: Path, **values: Any) -> Path:
 
 def distill(shards: Path, run_dir: Path, *flags: str | Path) -> caches.Outcome:
     """`python -m distill` on a CPU, in this process."""
-    return caches.command(
-        "distill", "--shards", shards, "--run_dir", run_dir, "--devices", "cpu", "--num_workers", "1", *flags
-    )
+    return caches.command("distill", "--shards", shards, "--run_dir", run_dir, "--devices", "cpu", *flags)
 
 
 def make_recipe(**values: Any) -> Recipe:

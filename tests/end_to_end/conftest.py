@@ -16,7 +16,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def shards(teachers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Never written to by a test: 70 digits, three views, two teachers' float32 logits, and the validation split."""
     cache = tmp_path_factory.mktemp("exact") / "cache"
-    machine = ("--out", cache, "--num_workers", "2", "--devices", "cpu", "--batch_size", "16")
+    machine = ("--out", cache, "--devices", "cpu", "--batch_size", "16")
     size = ("--data", "digits", "--limit", "70", "--shard_size", "32", "--image_size", str(caches.IMAGE_SIZE))
     caches.extract("--teacher", "none", *machine, *size, "--views", "3")
     caches.extract("--teacher", "none", *machine, "--split", "validation", "--limit", "25")

@@ -20,7 +20,7 @@ from extract.teachers.base import Teacher
 from shards.errors import BadInput
 
 STUDENT = "convnet:width=5,depth=3"
-PLAIN: dict[str, Any] = {"student": STUDENT, "objective": "kl", "temperature": 2.0, "lr": 0.02, "batch_size": 16}
+PLAIN: dict[str, Any] = {"student": STUDENT, "objective": "kl:temperature=2", "lr": 0.02, "batch_size": 16}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "one teacher": ("one", {}),
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def run(shards: Path, run_dir: Path, targets: str, teachers: list[Teacher], **values: Any) -> dict[str, Any]:
     """The summary of one training, stored or (with `teachers`) live."""
-    config = DistillConfig(shards=str(shards), run_dir=str(run_dir), devices="cpu", num_workers=1)
+    config = DistillConfig(shards=str(shards), run_dir=str(run_dir), devices="cpu")
     recipe = resolve(Recipe(**{"name": "exact", "epochs": 4, **PLAIN, **values}), config)
     data = CacheData(open_training(str(shards), targets, False), recipe, 1)
     return train(config, recipe, data, run_dir, teachers)
@@ -112,6 +112,16 @@ def test_the_summary_holds_what_evaluate_reads(shards: Path, tmp_path: Path) -> 
     run(shards, tmp_path / "run", "one", [], epochs=1)
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     expected = {"recipe", "student", "num_parameters", "seconds", "steps", "teacher_forwards", "cache_bytes"}
-    expected |= {"best_val_loss", "best_step", "cache", "viewset", "targetsets", "extracted", "git_revision"}
+    expected |= {
+        "best_val_loss",
+        "best_step",
+        "cache",
+        "viewset",
+        "targetsets",
+        "extracted",
+        "git_revision",
+        "bytes_a_step",
+    }
     assert set(summary) == expected
+    assert summary["bytes_a_step"] == 16 * (16 * 16 * 3 + 10 * 4)  # pixels and float32 logits
     assert [one["targetset"] for one in summary["extracted"]] == summary["targetsets"]

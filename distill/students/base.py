@@ -1,0 +1,38 @@
+"""What is asked of a student, and what it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from shards.reader import TargetSet
+
+
+@dataclass(frozen=True)
+class StudentRequest:
+    """A student's spec and what it is to learn."""
+
+    spec: str
+    init: str
+    """teacher, random, or a file with the teacher's weights."""
+    targetsets: list[TargetSet]
+    num_classes: int | None
+    """Of the logits or labels it learns; None without either."""
+    image_size: int
+    weights_needed: bool = True
+    """False where a checkpoint will replace the weights, so that the teacher's need not be at hand."""
+
+    @property
+    def targets(self) -> dict[str, tuple[int, ...]]:
+        """Each target's name and one sample's shape."""
+        return {targetset.manifest["target"]: targetset.row_shape for targetset in self.targetsets}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network whose outputs are named as the targets are, and what rebuilds it (extract.networks.build_network)."""
+
+    network: nn.Module
+    architecture: str
+    arguments: dict[str, Any]
+    num_classes: int | None

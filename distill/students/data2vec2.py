@@ -1,0 +1,138 @@
+"""A data2vec 2.0 network of fewer blocks: the teacher's patch embedding, CLS, positions and first blocks.
+
+After DistilBERT (Sanh et al. 2019, arXiv:1910.01108, section 3: a student initialised from its teacher's layers), as
+the thesis does for images. Of another width, or random, it meets the teacher's features through a linear layer each
+(as FitNets' regressor: Romero et al. 2015, arXiv:1412.6550, section 2.2).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from distill.specs import parse_spec
+from distill.students.base import Student, StudentRequest
+from extract.networks import build_network
+from extract.networks.data2vec2 import OUTPUTS, NamedOutputs
+from extract.recompute import load_teacher_of
+from extract.teachers.data2vec2.settings import ImageSettings, image_settings
+from shards.errors import BadInput
+
+DEFAULT_DEPTH = 6
+
+
+def build(request: StudentRequest) -> Student:
+    """The network, computing only what it is to learn; what no target depends on is frozen."""
+    name, given = parse_spec("student", request.spec)
+    if unknown := sorted(given.keys() - {"depth", "width", "heads"}):
+        raise BadInput(f"--student {request.spec}: unknown {', '.join(unknown)}; it takes depth, width and heads")
+    for argument, value in given.items():
+        if type(value) is not int or value < 1:
+            raise BadInput(f"--student {request.spec}: {argument} must be a whole number above 0, found {value!r}")
+    if foreign := sorted(name for name in request.targets if name not in OUTPUTS and not name.startswith("layer_")):
+        raise BadInput(f"--student {request.spec}: gives features and no {', '.join(foreign)}; name other --targets")
+    teacher = _teacher_settings(request)
+    settings = _settings(request.spec, given, teacher)
+    arguments = {
+        "settings": dataclasses.asdict(settings),
+        "teacher_depth": teacher.depth,
+        "projectors": {
+            target: shape[-1] for target, shape in request.targets.items() if shape[-1] != settings.embed_dim
+        },
+    }
+    network = build_network(name, None, **arguments)
+    assert isinstance(network, NamedOutputs)
+    if unknown := sorted(request.targets.keys() - set(network.names)):
+        raise BadInput(
+            f"--student {request.spec}: gives {', '.join(network.names)}, and no {', '.join(unknown)}; "
+            "name other --targets, or a --student that gives them"
+        )
+    _initialise(network)
+    if request.init != "random" and request.weights_needed:
+        _take_first_blocks(network, request, teacher)
+    network = network.only(request.targets.keys())
+    _freeze_unused(network, request.image_size)
+    return Student(network, name, arguments, None)
+
+
+def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> ImageSettings:
+    depth = given.get("depth", min(DEFAULT_DEPTH, teacher.depth))
+    if depth > teacher.depth:
+        raise BadInput(f"--student {spec}: is deeper than the teacher, which has {teacher.depth} blocks; give fewer")
+    width = given.get("width", teacher.embed_dim)
+    head_dim = teacher.embed_dim // teacher.num_heads
+    heads = given.get("heads", max(1, width // head_dim))
+    if width % heads or width % 4:
+        raise BadInput(f"--student {spec}: width {width} must be a multiple of 4 and of {heads} heads; give heads too")
+    if (width, heads) == (teacher.embed_dim, teacher.num_heads):
+        return dataclasses.replace(teacher, depth=depth)
+    return dataclasses.replace(
+        teacher, depth=depth, embed_dim=width, local_embed_dim=width, num_heads=heads, num_alibi_heads=heads
+    )
+
+
+def _teacher_settings(request: StudentRequest) -> ImageSettings:
+    """The teacher's settings as extract kept them; of another kind of teacher those of a ViT with tokens like its."""
+    manifest = request.targetsets[0].manifest
+    held = manifest.get("teacher_settings") or {}
+    if "embed_dim" in held:
+        return image_settings(held)
+    shape = request.targetsets[0].row_shape
+    if len(shape) == 1 or manifest["target"].endswith("_no_cls"):
+        side, extra = request.image_size // 16, 1
+    else:
+        side = math.isqrt(shape[0])
+        extra = shape[0] - side**2
+    dim = shape[-1]
+    heads = max((heads for heads in range(1, dim // 32 + 1) if dim % heads == 0 and dim // heads >= 64), default=1)
+    depth = int(held.get("depth", 12))
+    return ImageSettings(
+        depth=depth,
+        prenet_depth=0,
+        embed_dim=dim,
+        num_heads=heads,
+        num_alibi_heads=heads,
+        norm_eps=1e-6,
+        average_top_k_layers=depth,
+        num_extra_tokens=extra,
+        instance_norm_target_layer=True,
+        layer_norm_targets=True,
+        input_size=request.image_size,
+        patch_size=request.image_size // max(1, side),
+        local_embed_dim=dim,
+    )
+
+
+def _initialise(network: NamedOutputs) -> None:
+    """As data2vec 2.0's own training starts (fairseq's init_bert_params): normal of deviation 0.02, no biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+
+
+def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: ImageSettings) -> None:
+    settings, manifest = network.settings, request.targetsets[0].manifest
+    alike = dataclasses.replace(settings, depth=teacher.depth)
+    if "embed_dim" not in (manifest.get("teacher_settings") or {}) or alike != teacher:
+        found = f"{manifest['teacher']} is no data2vec2 network of width {settings.embed_dim}"
+        raise BadInput(f"--init {request.init}: {found} and {settings.num_heads} heads; give --init random")
+    weights = None if request.init == "teacher" else request.init
+    where = "--init: give the file of its weights, or random"
+    held = load_teacher_of(request.targetsets[0], None, weights, where).network
+    assert isinstance(held, NamedOutputs)
+    network.network.load_state_dict(held.network.first_blocks(settings.depth).state_dict())
+
+
+def _freeze_unused(network: NamedOutputs, image_size: int) -> None:
+    """No parameter requires a gradient that gets none, such as the last norm under a mean of layers' results.
+
+    DDP waits for the gradient of every parameter that requires one.
+    """
+    outputs: dict[str, Any] = network(torch.zeros(1, 3, image_size, image_size))
+    sum(rows.sum() for rows in outputs.values()).backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    network.zero_grad(set_to_none=True)
