@@ -69,8 +69,8 @@ def find_viewset(place: Path, split: str, beside: TrainedOn | None) -> Path:
 def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) -> Path:
     """The target set of `viewset` whose name holds `wanted`.
 
-    Of several the whole ones, the run's own teacher's, and then the logits are preferred, in this order; BadInput with
-    the choice when that leaves more than one.
+    Of several the whole ones are preferred, then what the run learned from (or the same target in another codec, or
+    another of its teachers' targets), then logits; BadInput with the choice when that leaves more than one.
     """
     folders = list(targetset_folders(viewset))
     if not folders:
@@ -80,15 +80,22 @@ def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) 
         raise BadInput(f"--targetset {wanted}: {viewset} holds {', '.join(folder.name for folder in folders)}")
     if len(found) > 1:
         identities = {folder: identity for folder in found if (identity := _whole(folder))}
-        learned_from = beside.targetsets if beside else []
-        teachers = [identity["teacher"] for folder in learned_from if (identity := _whole(folder))]
-        found = list(identities) or found[:1]  # a half-written one alone is refused by whoever opens it
-        found = [folder for folder in identities if identities[folder]["teacher"] in teachers] or found
-        found = [folder for folder in found if identities.get(folder, {}).get("target") == "logits"] or found
+        learned_from = [identity for folder in (beside.targetsets if beside else []) if (identity := _whole(folder))]
+        if not identities:
+            return found[0]  # half written: refused by whoever opens it
+        found = list(identities)
+        for ignored in ({"viewset"}, {"viewset", "codec", "precision"}, {"viewset", "codec", "precision", "target"}):
+            learned = [_without(identity, ignored) for identity in learned_from]
+            found = [folder for folder in found if _without(identities[folder], ignored) in learned] or found
+        found = [folder for folder in found if identities[folder]["target"] == "logits"] or found
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
         raise BadInput(f"--targetset: {viewset} holds several that fit ({names}); give a part of one name")
     return found[0]
+
+
+def _without(identity: dict[str, Any], ignored: set[str]) -> dict[str, Any]:
+    return {field: value for field, value in identity.items() if field not in ignored}
 
 
 def _whole(targetset: Path) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The flags of `python -m evaluate`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from shards.errors import BadInput
 
@@ -20,7 +20,9 @@ class EvaluateConfig:
     runs: str | None = None
     """A folder of runs, at any depth: print one table of what was measured of them, and measure nothing."""
     task: str | None = None
-    """accuracy, knn, linear or fidelity, or several by commas (default: accuracy)."""
+    """accuracy, knn, linear, finetune or fidelity, or several by commas (default: accuracy)."""
+    preset: str | dict[str, Any] | None = None
+    """The hyperparameters, by a preset's name or a YAML file (default: the one that fits the task and the data)."""
     data: str | None = None
     """The source, as extract's --data (default: the one the run's teacher saw)."""
     data_dir: str | None = None
@@ -28,29 +30,29 @@ class EvaluateConfig:
     split: str = "validation"
     """The split to measure on."""
     train_split: str = "train"
-    """The split that knn and linear learn from."""
+    """The split that knn, linear and finetune learn from."""
     limit: int | None = None
     """Take the first N samples of each split only."""
     shards: str | None = None
     """A cache, or one view set of it: views in place of --data, and fidelity's targets (default: the run's cache)."""
     targetset: str | None = None
-    """fidelity's target set, by name or a part of it (default: the logits of the teacher the run learned from)."""
-    batch_size: int = 256
-    """Images in one forward of the student."""
+    """fidelity's target set, by name or a part of it (default: what the run learned from, else logits)."""
+    batch_size: int | None = None
+    """Images in one forward (default: 256), and in one step of linear and finetune (default: the preset's)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
+    """The network's arithmetic: float32, or bfloat16 or float16 by autocast."""
     num_workers: int | None = None
     """Threads that read images (default: the CPU's cores)."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
-    k: int = 20
-    """knn: the neighbours that vote."""
-    epochs: int = 100
-    """linear: passes over the training features."""
-    lr: float = 0.03
-    """linear: AdamW's learning rate at the start of its cosine."""
+    k: int | None = None
+    """knn: the neighbours that vote (default: the preset's)."""
+    epochs: int | None = None
+    """linear, finetune: passes over the training split (default: the preset's)."""
+    lr: float | None = None
+    """linear, finetune: AdamW's peak learning rate (default: the preset's)."""
     seed: int = 0
-    """linear: the order of the training features."""
+    """linear, finetune: of the head's first weights, the order of samples and all augmentation."""
 
 
 def check_config(config: EvaluateConfig) -> None:
@@ -63,5 +65,5 @@ def check_config(config: EvaluateConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
-    if not 0 < config.lr < float("inf"):
+    if config.lr is not None and not 0 < config.lr < float("inf"):
         raise BadInput(f"--lr {config.lr}: expected a positive number")

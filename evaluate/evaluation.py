@@ -1,9 +1,9 @@
 """Evaluation: what every task is given: the student, the views of a split, and the outputs of one on the other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,14 +12,16 @@ from torch import Tensor
 from evaluate.cache import find_targetset, find_viewset, trained_on, trained_on_if_here
 from evaluate.config import EvaluateConfig
 from evaluate.student import Student, check_output
-from evaluate.views import Views, check_image_size, views_of_cache, views_of_source
+from evaluate.views import Views, check_image_size, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
-from shards.errors import BadInput
+from shards.layout import Plan
 from shards.progress import Progress
 from shards.reader import TargetSet, ViewSet, check_pair
 
-Task = Callable[["Evaluation"], dict[str, Any]]
-"""A task's `measure`: its metrics, with num_samples, data and split, as they are put into evaluation.json."""
+if TYPE_CHECKING:
+    from extract.sources.base import Source
+
+FORWARD_BATCH = 256
 
 
 @dataclass
@@ -32,24 +34,37 @@ class Evaluation:
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
-        config, size = self.config, self.student.image_size
+        config, size, batch_size = self.config, self.student.image_size, self.batch_size
         if config.data is None and config.shards is not None:
             viewset = ViewSet(find_viewset(Path(config.shards), split, trained_on_if_here(self.run)))
-            return views_of_cache(viewset, size, config.batch_size, config.num_workers, config.limit)
-        data, data_dir = config.data, config.data_dir
-        if data is None:
-            request = trained_on(self.run).plan.request
-            data, data_dir = request["data"], data_dir or request["data_dir"]
-        source = open_source(data, split, data_dir, config.limit)
-        return views_of_source(source, data, size, config.batch_size, config.num_workers)
+            return views_of_cache(viewset, size, batch_size, config.num_workers, config.limit)
+        return views_of_source(self.source(split), self.data()[0], size, batch_size, config.num_workers)
+
+    def data(self) -> tuple[str, str | None]:
+        """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
+        config = self.config
+        if config.data is not None:
+            return config.data, config.data_dir
+        if config.shards is None:
+            plan = trained_on(self.run).plan
+        else:
+            plan = Plan.read(find_viewset(Path(config.shards), config.train_split, trained_on_if_here(self.run)))
+        return plan.request["data"], config.data_dir or plan.request["data_dir"]
+
+    def source(self, split: str) -> "Source":
+        """The samples of `split` of that data, the first `--limit` of them."""
+        data, data_dir = self.data()
+        return open_source(data, split, data_dir, self.config.limit)
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one forward of the student."""
+        return self.config.batch_size or FORWARD_BATCH
 
     def train_and_test(self) -> tuple[Views, Views]:
         """Labelled views to learn from and to measure on, of the same classes."""
         train, test = self.views(self.config.train_split), self.views(self.config.split)
-        if train.class_names[: len(test.class_names)] != test.class_names:
-            raise BadInput(
-                f"--train_split {train.split} and --split {test.split} have other classes; give other splits"
-            )
+        check_same_classes(train.class_names, train.split, test)
         return train, test
 
     def stored(self) -> tuple[ViewSet, TargetSet]:
@@ -67,8 +82,9 @@ class Evaluation:
         """The student's output `name` (logits or pooled) and the labels, batch by batch, on the student's device."""
         check_output(self.student, name, f"--run {self.run}")
         with Progress(f"{self.run.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
+            student = self.student.only(name)
             for images, labels in views.batches():
-                yield self.student(images)[name], labels.to(self.student.device)
+                yield student(images)[name], labels.to(self.student.device)
                 progress.advance(len(labels))
 
     def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Int64[Tensor, " samples"]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
+from evaluate.preset import as_values, check_preset, resolve
 from evaluate.report import print_results
 from evaluate.runs import EVALUATION, check_run, merge_evaluation
 from evaluate.student import load_student
@@ -20,17 +21,25 @@ def measure_run(config: EvaluateConfig) -> None:
     assert config.run is not None and config.task is not None
     run, names = Path(config.run), task_names(config.task)
     check_run(run)
-    tasks = {name: load_task(name) for name in names}
+    check_preset(config, names)
     evaluation = Evaluation(config, run, load_student(run, config.device, config.precision))
+    tasks = {name: load_task(name) for name in names}
+    settings = {
+        name: resolve(name, task.Settings, config, lambda: evaluation.data()[0]) if hasattr(task, "Settings") else None
+        for name, task in tasks.items()
+    }
     results: dict[str, dict[str, Any]] = {}
-    for task, measure in tasks.items():
-        start = time.monotonic()
-        measured = measure(evaluation)
-        results[task] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
-        merge_evaluation(run, task, results[task])
-        write_atomically(run / f"evaluate-{task}.yaml", as_yaml({**asdict(config), "task": task}))
+    for name, task in tasks.items():
+        start, chosen = time.monotonic(), settings[name]
+        measured = task.measure(evaluation, chosen)
+        results[name] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
+        merge_evaluation(run, name, results[name])
+        flags = {**asdict(config), "task": name, "preset": None if chosen is None else as_values(chosen)}
+        write_atomically(run / f"evaluate-{name}.yaml", as_yaml(flags))
     print_results(results)
-    samples = sum(record["num_samples"] for record in results.values())
-    seconds = sum(record["seconds"] for record in results.values())
-    rate = f"{samples / max(seconds, 1e-9):,.0f} samples/s"
-    print(f"evaluate: {', '.join(tasks)} on {samples:,} samples in {seconds:,.1f} s ({rate}); {run / EVALUATION}")
+    print(f"evaluate: {', '.join(_cost(name, record) for name, record in results.items())}; {run / EVALUATION}")
+
+
+def _cost(task: str, record: dict[str, Any]) -> str:
+    samples, seconds = record["num_samples"], record["seconds"]
+    return f"{task} on {samples:,} samples in {seconds:,.1f} s ({samples / max(seconds, 1e-9):,.0f} samples/s)"

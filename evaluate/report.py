@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import find_runs, missing_files, read_document, read_evaluation
-from shards.errors import BadInput
+from evaluate.runs import EVALUATION, SUMMARY, find_runs, missing_files, read_document, read_evaluation
+from shards.errors import BadInput, one_line
 from shards.progress import human_bytes
 
 COLUMNS = {
@@ -14,8 +15,11 @@ COLUMNS = {
     "top-5": ("accuracy", "top5"),
     "knn": ("knn", "top1"),
     "linear": ("linear", "top1"),
+    "finetune": ("finetune", "top1"),
     "agreement": ("fidelity", "agreement"),
     "KL": ("fidelity", "kl"),
+    "cosine": ("fidelity", "cosine"),
+    "CKA": ("fidelity", "cka"),
 }
 """The metrics of the table over runs: the heading, and where evaluation.json has it."""
 
@@ -29,9 +33,10 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """What the table over runs takes from summary.json: the heading, the field, and how it is shown."""
 
-_METRICS = {metric for _, metric in COLUMNS.values()} | {"cosine", "train_top1"}
-_NO_SETTINGS = _METRICS | {"seconds", "weights_sha256"}
+_METRICS = {metric for _, metric in COLUMNS.values()} | {"cosine_worst_percentile", "train_top1", "train_loss"}
+_NO_SETTINGS = _METRICS | {"seconds", "weights_sha256", "folder"}
 _NO_TERMINAL_WIDTH = 200
+_NOTHING = "-"
 
 
 def print_results(results: dict[str, dict[str, Any]]) -> None:
@@ -53,12 +58,50 @@ def print_runs(folder: Path) -> None:
     if not whole:
         found = f"{len(half)} half-written runs ({half[0]}); finish them with python -m distill" if half else "no runs"
         raise BadInput(f"--runs {folder}: {found}; give a folder that holds finished runs")
-    rows = [[_name(run, folder), *_row(run)] for run in whole] + _extractions(whole)
-    _print_table(["run", *COSTS, *COLUMNS], rows, right={*COSTS, *COLUMNS} - {"student"})
-    _warn_of_differences([read_evaluation(run) for run in whole])
+    measured, rows, unreadable = list[Measured](), list[list[str]](), list[BadInput]()
+    for run in whole:
+        try:
+            one = Measured.read(run)
+            rows.append([_name(run, folder), *one.row()])
+            measured.append(one)
+        except BadInput as error:
+            unreadable.append(error)
+    if not measured:
+        raise unreadable[0]
+    headings = ["run", *COSTS, *COLUMNS]
+    rows += _extractions(measured)
+    kept = [index for index in range(len(headings)) if any(row[index] != _NOTHING for row in rows)]
+    rows = [[row[index] for index in kept] for row in rows]
+    _print_table([headings[index] for index in kept], rows, right={*COSTS, *COLUMNS} - {"student"})
+    _warn_of_differences([one.evaluation for one in measured])
+    for problem in unreadable:
+        print(f"evaluate: left out: {one_line(problem)}")
     tail = f"; half written: {', '.join(_name(run, folder) for run in half)}" if half else ""
-    counted = "1 run" if len(whole) == 1 else f"{len(whole)} runs"
+    counted = "1 run" if len(measured) == 1 else f"{len(measured)} runs"
     print(f"evaluate: {counted} in {folder}{tail}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run as the table has it: what training cost, and what was measured."""
+
+    run: Path
+    summary: dict[str, Any]
+    evaluation: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, run: Path) -> "Measured":
+        """The run's two documents; BadInput when one cannot be read."""
+        summary = read_document(run / SUMMARY, "run the same distill command to finish the run")
+        return cls(run, summary, read_evaluation(run))
+
+    def row(self) -> list[str]:
+        """Its cells; BadInput for a value that no cell can show."""
+        costs = [_shown(self.run / SUMMARY, self.summary, field, show) for field, show in COSTS.values()]
+        return costs + [
+            _shown(self.run / EVALUATION, self.evaluation.get(task, {}), metric, "{:.4f}".format)
+            for task, metric in COLUMNS.values()
+        ]
 
 
 def _warn_of_differences(evaluations: list[dict[str, dict[str, Any]]]) -> None:
@@ -75,27 +118,22 @@ def _name(run: Path, folder: Path) -> str:
     return run.name if run == folder else str(run.relative_to(folder))
 
 
-def _row(run: Path) -> list[str]:
-    summary = read_document(run / "summary.json", "run the same distill command to finish the run")
-    held = read_evaluation(run)
-    costs = [_shown(summary.get(field), show) for field, show in COSTS.values()]
-    return costs + [_shown(held.get(task, {}).get(metric), "{:.4f}".format) for task, metric in COLUMNS.values()]
-
-
-def _extractions(runs: list[Path]) -> list[list[str]]:
+def _extractions(runs: list[Measured]) -> list[list[str]]:
     """A row for each target set that the runs learnt from: its teacher forwards were paid once for all of them."""
-    summaries = [read_document(run / "summary.json", "run the same distill command to finish the run") for run in runs]
-    found = {one["targetset"]: one for summary in summaries for one in summary.get("extracted", [])}
+    found = {one["targetset"]: one for run in runs for one in run.summary.get("extracted", [])}
     shown = {"teacher forwards": "teacher_forwards", "cache": "bytes"}
     return [
-        [f"extract {name}", *(COSTS[head][1](one[shown[head]]) if head in shown else "-" for head in COSTS)]
-        + ["-"] * len(COLUMNS)
+        [f"extract {name}", *(COSTS[head][1](one[shown[head]]) if head in shown else _NOTHING for head in COSTS)]
+        + [_NOTHING] * len(COLUMNS)
         for name, one in sorted(found.items())
     ]
 
 
-def _shown(value: Any, show: Callable[[Any], str]) -> str:
-    return "-" if value is None else show(value)
+def _shown(path: Path, record: dict[str, Any], field: str, show: Callable[[Any], str]) -> str:
+    value = record.get(field)
+    if value is not None and show is not str and type(value) not in (int, float):
+        raise BadInput(f"{path}: {field}: expected a number, found {value!r:.40}; remove the file or mend it")
+    return _NOTHING if value is None else show(value)
 
 
 def _print_table(headings: list[str], rows: list[list[str]], right: set[str]) -> None:

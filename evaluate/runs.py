@@ -55,6 +55,8 @@ def read_document(path: Path, remedy: str) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise BadInput(f"{path}: missing; {remedy}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not JSON ({error}); {remedy}") from None
     if not isinstance(document, dict):
@@ -82,11 +84,10 @@ def read_evaluation(run: Path) -> dict[str, dict[str, Any]]:
         return {}
     weights = weights_of(run)
     held = read_document(path, "remove it and evaluate again")
-    return {
-        task: record
-        for task, record in held.items()
-        if isinstance(record, dict) and record.get("weights_sha256") == weights
-    }
+    for task, record in held.items():
+        if not isinstance(record, dict):
+            raise BadInput(f"{path}: {task}: expected a record, found {record!r:.40}; remove it and evaluate again")
+    return {task: record for task, record in held.items() if record.get("weights_sha256") == weights}
 
 
 def merge_evaluation(run: Path, task: str, record: dict[str, Any]) -> Path:

@@ -1,6 +1,6 @@
 """Student: a run's network, fed uint8 views and run in inference mode on one device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ class Student:
 
     network: nn.Module
     image_size: int
-    num_classes: int
+    num_classes: int | None
+    """None where it gives features and no logits."""
     class_names: tuple[str, ...] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -27,11 +28,16 @@ class Student:
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output (logits, pooled) of `images`, which may be on any device: float32, on the student's device."""
+        """Every output of `images`, which may be on any device: float32, on the student's device."""
         inputs = normalise(images.to(self.device), self.mean, self.std)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             outputs: dict[str, Tensor] = self.network(inputs)
         return {name: rows.float() for name, rows in outputs.items()}
+
+    def only(self, name: str) -> "Student":
+        """The same student, computing the output `name` and, where its network can leave them out, no other."""
+        only = getattr(self.network, "only", None)  # a dense network has it
+        return self if only is None else replace(self, network=only([name]))
 
 
 def load_student(run: Path, device: str, precision: str) -> Student:

@@ -2,9 +2,10 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from shards.loader import BatchLoader, in_order
 from shards.reader import ViewSet
 
 if TYPE_CHECKING:
-    from extract.sources.base import Source
+    from extract.sources.base import Sample, Source
 
 LabelledBatch = tuple[UInt8[Tensor, "batch height width 3"], Int64[Tensor, " batch"]]
+LabelledView = tuple[UInt8[np.ndarray, "height width 3"], int]
 _BATCHES_AHEAD = 2
 
 
@@ -44,31 +46,52 @@ def threads(num_workers: int | None) -> int:
     return num_workers or len(os.sched_getaffinity(0))
 
 
+def check_labelled(source: "Source") -> tuple[str, ...]:
+    """The class names of `source`; BadInput when it has no labels."""
+    if source.class_names is None:
+        raise BadInput(f"--data: {source.name}, split {source.split}: the samples have no labels; this task needs them")
+    return source.class_names
+
+
+def check_same_classes(train_names: tuple[str, ...], train_split: str, test: Views) -> None:
+    """The labels of the training split mean what those of `test` do; BadInput otherwise."""
+    if train_names[: len(test.class_names)] != test.class_names:
+        raise BadInput(f"--train_split {train_split} and --split {test.split} have other classes; give other splits")
+
+
 def views_of_source(source: "Source", name: str, image_size: int, batch_size: int, num_workers: int | None) -> Views:
     """The validation views of `source`, made on the fly; BadInput when it has no labels."""
-    if source.class_names is None:
-        raise BadInput(f"--data {name}: the samples of split {source.split} have no labels; this task needs them")
-
-    def batches() -> Iterator[LabelledBatch]:
-        yield from _read_ahead(source, image_size, batch_size, threads(num_workers))
-
-    return Views(name, source.split, source.class_names, len(source.keys), batches)
-
-
-def _read_ahead(source: "Source", image_size: int, batch_size: int, num_threads: int) -> Iterator[LabelledBatch]:
     from extract.augment import resize_view
 
-    def read(index: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
-        sample = source.read(index)
-        if sample.label is None:
-            raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")
-        return resize_view(sample.image, image_size), sample.label
+    def read(index: int) -> LabelledView:
+        sample, label = read_labelled(source, index)
+        return resize_view(sample.image, image_size), label
 
-    ahead: deque[list[Future[tuple[UInt8[np.ndarray, "height width 3"], int]]]] = deque()
+    def batches() -> Iterator[LabelledBatch]:
+        starts = range(0, len(source.keys), batch_size)
+        order = [range(start, min(start + batch_size, len(source.keys))) for start in starts]
+        yield from read_ahead(read, order, threads(num_workers))
+
+    return Views(name, source.split, check_labelled(source), len(source.keys), batches)
+
+
+def read_labelled(source: "Source", index: int) -> tuple["Sample", int]:
+    """The sample at `index` and its label; BadInput when it has none."""
+    sample = source.read(index)
+    if sample.label is None:
+        raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")
+    return sample, sample.label
+
+
+def read_ahead(
+    read: Callable[[int], LabelledView], batches: Iterable[Sequence[int]], num_threads: int
+) -> Iterator[LabelledBatch]:
+    """What `read` gives of each index of each batch, in order; threads read two batches ahead of the one in use."""
+    ahead: deque[list[Future[LabelledView]]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="view")
     try:
-        for start in range(0, len(source.keys) + _BATCHES_AHEAD * batch_size, batch_size):
-            ahead.append([pool.submit(read, i) for i in range(start, min(start + batch_size, len(source.keys)))])
+        for batch in chain(batches, [()] * _BATCHES_AHEAD):
+            ahead.append([pool.submit(read, index) for index in batch])
             if len(ahead) > _BATCHES_AHEAD and (tasks := ahead.popleft()):
                 pixels, labels = zip(*(task.result() for task in tasks), strict=True)
                 yield torch.from_numpy(np.stack(pixels)), torch.tensor(labels)

@@ -1,21 +1,20 @@
 """Tasks by name; naming one here is all that a new one needs.
 
-A module of this folder offers `measure(evaluation) -> dict`: its metrics with num_samples, data and split. Importing
-this registry does not import torch.
+A module of this folder offers `measure(evaluation, settings) -> dict`: its metrics with num_samples, data and split, as
+they are put into evaluation.json. A task with hyperparameters names their class `Settings` and has a preset; another
+one is given None. Importing this registry does not import torch.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from shards.errors import UnknownName
-
-if TYPE_CHECKING:
-    from evaluate.evaluation import Task
 
 REGISTRY = {
     "accuracy": "evaluate.tasks.accuracy",
     "knn": "evaluate.tasks.knn",
     "linear": "evaluate.tasks.linear",
+    "finetune": "evaluate.tasks.finetune",
     "fidelity": "evaluate.tasks.fidelity",
 }
 
@@ -29,7 +28,6 @@ def task_names(text: str) -> list[str]:
     return names
 
 
-def load_task(name: str) -> "Task":
-    """The `measure` function of a task."""
-    task: Task = importlib.import_module(REGISTRY[name]).measure
-    return task
+def load_task(name: str) -> ModuleType:
+    """The module of a task."""
+    return importlib.import_module(REGISTRY[name])

@@ -11,10 +11,23 @@ from evaluate.views import Views
 from shards.errors import BadInput
 
 
-def measure(evaluation: Evaluation) -> dict[str, Any]:
-    """`top1` and, above five classes, `top5`, as shares of all samples (not means over classes)."""
-    student, views = evaluation.student, evaluation.views(evaluation.config.split)
+def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
+    """`top1` and, above five classes, `top5` of the student's own logits."""
+    student = evaluation.student
+    if student.num_classes is None:
+        raise BadInput(
+            f"--run {evaluation.run}: its student gives features and no logits; give --task linear, knn, finetune or "
+            "fidelity"
+        )
+    views = evaluation.views(evaluation.config.split)
     check_classes(student, views)
+    return {**top_shares(evaluation, views), **views.facts()}
+
+
+def top_shares(evaluation: Evaluation, views: Views) -> dict[str, float]:
+    """`top1` and, above five classes, `top5`, as shares of all samples (not means over classes)."""
+    student = evaluation.student
+    assert student.num_classes is not None
     metrics = {
         f"top{k}": MulticlassAccuracy(student.num_classes, top_k=k, average="micro").to(student.device)
         for k in (1, 5)
@@ -23,8 +36,7 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
     for logits, labels in evaluation.outputs(views, "logits"):
         for metric in metrics.values():
             metric.update(logits, labels)
-    shares = {name: round(metric.compute().item(), 6) for name, metric in metrics.items()}
-    return {**shares, **views.facts()}
+    return {name: round(metric.compute().item(), 6) for name, metric in metrics.items()}
 
 
 def check_classes(student: Student, views: Views) -> None:

@@ -4,7 +4,6 @@ Agreement and divergence are Stanton et al. 2021, "Does Knowledge Distillation R
 3: average top-1 agreement and average predictive KL.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evaluate.evaluation import Evaluation
+from evaluate.similarity import FeatureSimilarity
 from evaluate.student import check_output
 from evaluate.views import threads
-from shards.codecs import make_codec
 from shards.codecs.topk import TopKProbabilities
+from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.progress import Progress
@@ -24,8 +24,8 @@ from shards.progress import Progress
 Metrics = dict[str, Float[Tensor, " batch"]]
 
 
-def measure(evaluation: Evaluation) -> dict[str, Any]:
-    """`agreement` and `kl` for stored logits or top-k, `cosine` for full rows of any target; means over view 0."""
+def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
+    """Over view 0: `agreement` and `kl` with stored logits or top-k, `cosine` and `cka` with features."""
     config, student = evaluation.config, evaluation.student
     viewset, targetset = evaluation.stored()
     target, row_shape = targetset.identity["target"], targetset.row_shape
@@ -35,23 +35,37 @@ def measure(evaluation: Evaluation) -> dict[str, Any]:
             f"{targetset.folder}: the teacher's {target} are {row_shape} a sample, the student's {shape}; give a "
             "--targetset with as many classes (or features)"
         )
-    compare, codec = _COMPARISONS.get(target, compare_features), make_codec(targetset.manifest["codec"], row_shape)
-    samples, sums = viewset.usable[: config.limit], dict[str, float]()
-    order, num_threads = in_order(samples, config.batch_size), threads(config.num_workers)
+    codec, student = codec_of(targetset), student.only(target)
+    comparison = LogitComparison() if target == "logits" else FeatureSimilarity()
+    samples = viewset.usable[: config.limit]
+    order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
     with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
-        for batch in BatchLoader(viewset, [targetset], order, config.batch_size, num_threads=num_threads):
+        for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
             stored = {name: rows.to(student.device) for name, rows in batch.targets[0].items()}
-            for name, values in compare(codec.decode(stored), student(batch.images)[target]).items():
-                sums[name] = sums.get(name, 0.0) + values.double().sum().item()
+            comparison.update(codec.decode(stored), student(batch.images)[target])
             progress.advance(len(batch.samples))
-    means = {name: round(total / len(samples), 6) for name, total in sums.items()}
+    metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
     found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}
-    return {**means, **found, "targetset": targetset.folder.name}
+    return {**metrics, **found, "targetset": targetset.folder.name}
 
 
-def compare_features(teacher: Float[Tensor, "batch *rows"], student: Float[Tensor, "batch *rows"]) -> Metrics:
-    """`cosine`, between the feature vectors (last axis) of each sample, averaged over its tokens if it has some."""
-    return {"cosine": F.cosine_similarity(teacher, student, dim=-1).reshape(len(teacher), -1).mean(1)}
+class LogitComparison:
+    """Means over all samples of what `compare_logits` says of each."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict[str, float]()
+
+    def update(
+        self, teacher: Float[Tensor, "batch classes"] | TopKProbabilities, student: Float[Tensor, "batch classes"]
+    ) -> None:
+        """One batch more."""
+        for name, values in compare_logits(teacher, student).items():
+            self.sums[name] = self.sums.get(name, 0.0) + values.double().sum().item()
+        self.count += len(student)
+
+    def metrics(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: total / self.count for name, total in self.sums.items()}
 
 
 def compare_logits(
@@ -68,7 +82,7 @@ def compare_logits(
     log_p, log_q = teacher.log_softmax(1), student.log_softmax(1)
     same = teacher.argmax(1) == student.argmax(1)
     kl = (log_p.exp() * (log_p - log_q)).sum(1)
-    return {"agreement": same.float(), "kl": kl, **compare_features(teacher, student)}
+    return {"agreement": same.float(), "kl": kl, "cosine": F.cosine_similarity(teacher, student)}
 
 
 def kl_topk(teacher: TopKProbabilities, student: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
@@ -79,7 +93,3 @@ def kl_topk(teacher: TopKProbabilities, student: Float[Tensor, "batch classes"])
     log_p = torch.cat([teacher.log_probabilities, teacher.log_remaining[:, None]], 1)
     log_q = torch.cat([log_q.gather(1, teacher.classes), log_q_remaining], 1)
     return (log_p.exp() * (log_p - log_q)).sum(1)
-
-
-_COMPARISONS: dict[str, Callable[[Any, Tensor], Metrics]] = {"logits": compare_logits}
-"""By target; any other is compared as features."""

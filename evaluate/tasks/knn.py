@@ -2,9 +2,10 @@
 
 Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (arXiv:1805.01978), section
 3.4: each of the k nearest neighbours i votes for its class with the weight exp(s_i / 0.07), s_i its cosine. Their k is
-200 on ImageNet; ours is --k, 20 by default, and the features are those before the head instead of a projection.
+200 on ImageNet; ours is the preset's 20, and the features are those before the head instead of a projection.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,26 +13,34 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from evaluate import preset
 from evaluate.evaluation import Evaluation
 from shards.errors import BadInput
 
-TEMPERATURE = 0.07
 _BANK_ROWS = 1 << 16
 _QUERY_ROWS = 1 << 10
 
 
-def measure(evaluation: Evaluation) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Settings(preset.Settings):
+    """How many neighbours vote, and how much the near ones outweigh the far."""
+
+    k: int
+    temperature: float
+
+
+def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     """`top1` on the split, with the whole training split as the memory bank."""
-    k, device = evaluation.config.k, evaluation.student.device
+    k, device = settings.k, evaluation.student.device
     bank, queries = evaluation.train_and_test()
     if k > bank.num_samples:
         raise BadInput(f"--k {k}: {bank.split} has only {bank.num_samples} samples; give at most that many")
     bank_features, bank_labels = evaluation.features(bank)
     features, labels = evaluation.features(queries)
     cosines, neighbours = nearest(features.to(device), bank_features, k)
-    predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names))
+    predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names), settings.temperature)
     top1 = (predicted == labels.to(device)).double().mean().item()
-    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split, "k": k}
+    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split, **preset.as_facts(settings)}
 
 
 def nearest(
@@ -56,8 +65,8 @@ def nearest(
 
 
 def vote(
-    cosines: Float[Tensor, "queries k"], labels: Int64[Tensor, "queries k"], num_classes: int
+    cosines: Float[Tensor, "queries k"], labels: Int64[Tensor, "queries k"], num_classes: int, temperature: float
 ) -> Int64[Tensor, " queries"]:
-    """The class with the largest w_c, the sum of exp(s_i / 0.07) over the neighbours i of class c (section 3.4)."""
-    weights = (cosines / TEMPERATURE).exp()
+    """The class c with the largest sum of exp(s_i / temperature) over its neighbours i (section 3.4)."""
+    weights = (cosines / temperature).exp()
     return weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights).argmax(dim=1)

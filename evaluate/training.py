@@ -1,0 +1,111 @@
+"""Training: a classifier through the epochs of its fine-tuning, each kept on the disk as soon as it is whole."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distill.optimiser import rate_factor
+from evaluate.layers import decayed_groups
+from evaluate.preset import FinetuneSettings
+from evaluate.student import Student
+from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
+from extract.normalise import normalise
+from shards.commit import remove_leftovers, write_atomically
+from shards.errors import BadInput, Damaged
+from shards.progress import Progress
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Training:
+    """Trains the `classifier` on the views, on the device and in the precision of the `student` it was made from."""
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        num_classes: int,
+        student: Student,
+        views: TrainingViews,
+        settings: FinetuneSettings,
+    ) -> None:
+        self.classifier, self.student, self.views, self.settings = classifier, student, views, settings
+        groups = decayed_groups(classifier, settings.lr, settings.weight_decay, settings.layer_decay)
+        self.optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
+        self.scaler = torch.amp.GradScaler(student.device.type, enabled=student.dtype == torch.float16)
+        self.mix = mixing(settings, num_classes)
+        self.total_steps = settings.epochs * views.num_batches
+        self.epochs_done, self.loss = 0, 0.0
+
+    def run(self, folder: Path) -> float:
+        """All epochs are done, those after the checkpoint in `folder` if it has one; the last one's mean loss.
+
+        Interrupted anywhere, it ends with the same weights (bit for bit where the device computes so).
+        """
+        self.resume(folder)
+        epochs = self.settings.epochs
+        if 0 < self.epochs_done < epochs:
+            print(f"evaluate: finetune resumes after epoch {self.epochs_done} of {epochs}: {folder}", flush=True)
+        left = (epochs - self.epochs_done) * self.views.num_batches
+        with Progress(f"finetune {folder.name}", left, "steps") as progress:
+            for epoch in range(self.epochs_done, epochs):
+                self.classifier.train()
+                first, losses = epoch * self.views.num_batches, []
+                for step, (images, labels) in enumerate(self.views.epoch(epoch), first):
+                    losses.append(self.step(step, images, labels))
+                    progress.advance()
+                self.epochs_done, self.loss = epoch + 1, torch.stack(losses).double().mean().item()
+                if not self.loss < float("inf"):
+                    remedy = "give a lower --lr, or --precision float32"
+                    raise BadInput(f"--task finetune: the loss of epoch {epoch + 1} is {self.loss}: {remedy}")
+                self.save(folder)
+        return self.loss
+
+    def step(self, step: int, images: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+        """One optimiser step, whose loss is returned.
+
+        What it draws depends on seed and step alone, so that a resumed run draws what the uninterrupted one would have.
+        """
+        torch.manual_seed(seed_of(self.views.seed, "step", step))
+        settings, device, dtype = self.settings, self.student.device, self.student.dtype
+        inputs = normalise(images.to(device), self.student.mean, self.student.std)
+        erase_(inputs, settings.random_erasing)
+        inputs, targets = self.mix(inputs, labels.to(device))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = self.classifier(inputs)["logits"]
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=settings.label_smoothing)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * rate_factor(step, settings.warmup, self.total_steps)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def save(self, folder: Path) -> None:
+        """The checkpoint in `folder` is of now; of a finished training it holds the weights alone, a third of it."""
+        state = {"epochs": self.epochs_done, "loss": self.loss, "classifier": self.classifier.state_dict()}
+        if self.epochs_done < self.settings.epochs:
+            state |= {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(folder / CHECKPOINT, buffer.getbuffer())
+
+    def resume(self, folder: Path) -> None:
+        """All is as the checkpoint in `folder` has it, if there is one; Damaged where it is cut short."""
+        remove_leftovers(folder)
+        path = folder / CHECKPOINT
+        if not path.exists():
+            return
+        if not zipfile.is_zipfile(path):
+            raise Damaged(f"{path}: is no whole checkpoint; remove it to train from the beginning")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.epochs_done, self.loss = state["epochs"], state["loss"]
+        self.classifier.load_state_dict(state["classifier"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
