@@ -101,6 +101,8 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "target": _is_text,
         "codec": _is_text,
         "row_shape": _is_row_shape,
+        "keep_tokens": lambda value: value is None or _is_count(value),
+        "teacher_settings": lambda value: value is None or _is_object(value),
         "arrays": _are_arrays,
         "num_samples": _is_count,
         "num_views": _is_count,

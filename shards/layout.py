@@ -33,9 +33,12 @@ def viewset_name(source: str, split: str, identity: dict[str, Any]) -> str:
     return f"{source}-{split}-{identity_hash(identity)[:8]}"
 
 
-def targetset_name(teacher: str, target: str, codec: str, identity: dict[str, Any]) -> str:
-    """The folder name of a target set: teacher, target, codec and the first 8 hex digits of its identity."""
-    return f"{teacher}-{target}-{codec.replace(':', '')}-{identity_hash(identity)[:8]}"
+def targetset_name(
+    teacher: str, target: str, codec: str, identity: dict[str, Any], keep_tokens: int | None = None
+) -> str:
+    """The folder name of a target set: teacher, target, codec, kept tokens, the first 8 hex digits of its identity."""
+    kept = "" if keep_tokens is None else f"-{keep_tokens}tokens"
+    return f"{teacher}-{target}-{codec.replace(':', '')}{kept}-{identity_hash(identity)[:8]}"
 
 
 def shard_name(view: int, shard: int) -> str:

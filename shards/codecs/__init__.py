@@ -17,13 +17,24 @@ REGISTRY = {
 }
 
 
-def make_codec(spec: str, row_shape: tuple[int, ...]) -> "Codec":
-    """The codec that `spec` (NAME or NAME:ARGUMENT) names, for rows of `row_shape`; only now is torch imported."""
+def make_codec(spec: str, row_shape: tuple[int, ...], keep_tokens: int | None = None) -> "Codec":
+    """The codec that `spec` (NAME or NAME:ARGUMENT) names, for rows of `row_shape`; only now is torch imported.
+
+    With `keep_tokens` it stores so many tokens of each row (tokens, dim), and their positions.
+    """
     name, _, argument = spec.partition(":")
     if name not in REGISTRY:
         raise UnknownName("codec", name, REGISTRY)
+    if keep_tokens is not None and (len(row_shape) != 2 or not 1 <= keep_tokens <= row_shape[0]):
+        raise BadInput(f"--keep_tokens {keep_tokens}: cannot be kept of rows {row_shape}; expected (tokens, dim)")
+    stored_shape = row_shape if keep_tokens is None else (keep_tokens, row_shape[1])
     module = importlib.import_module(REGISTRY[name])
     try:
-        return module.make(name, argument, row_shape)
+        codec: Codec = module.make(name, argument, stored_shape)
     except ValueError as error:
         raise BadInput(f"--codec {spec}: {error}") from None
+    if keep_tokens is None:
+        return codec
+    from shards.codecs.kept import kept
+
+    return kept(codec, keep_tokens, row_shape[0])

@@ -16,7 +16,10 @@ class Codec(Protocol):
     `encode` and `decode` are vectorised over the batch and run on the device that holds their input.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The codec's spec, which makes it again."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """The codec's part of a target set's identity."""
@@ -26,15 +29,15 @@ class Codec(Protocol):
         """Each stored array's data type and one sample's shape."""
         ...
 
-    def encode(self, rows: Float[Tensor, "batch ..."]) -> Encoded:
-        """The stored form of `rows`."""
+    def encode(self, rows: Any) -> Encoded:
+        """The stored form of `rows`: a float tensor (batch, ...), or with --keep_tokens the KeptTokens of one."""
         ...
 
     def decode(self, stored: Encoded) -> Any:
-        """What an objective is given: a float32 tensor, or the codec's own type (TopK)."""
+        """What an objective is given: a float32 tensor, or the codec's own type (TopKProbabilities, KeptTokens)."""
         ...
 
-    def error(self, rows: Float[Tensor, "batch ..."]) -> dict[str, float]:
+    def error(self, rows: Any) -> dict[str, float]:
         """How far decode(encode(rows)) is from `rows`, by measures that suit the codec."""
         ...
 

@@ -4,7 +4,7 @@ A few channels of a transformer's features are tens of times larger than the res
 arXiv:2208.07339, section 3); with every channel at mean 0 and deviation 1 a token's numbers share one scale.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,13 @@ class ChannelStatistics:
 
     mean: Float[Tensor, " channels"]
     std: Float[Tensor, " channels"]
+    _placed: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, device: torch.device) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+        """Mean and deviation on `device`, copied there once and not with every batch."""
+        if device not in self._placed:
+            self._placed[device] = (self.mean.to(device), self.std.to(device))
+        return self._placed[device]
 
     @classmethod
     def of(cls, rows: Float[Tensor, "batch ..."]) -> "ChannelStatistics":
@@ -63,10 +70,11 @@ class Standardised:
     def standardise(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """`rows` with every channel at mean 0 and deviation 1, as far as the statistics are theirs."""
         assert self.statistics is not None, "this codec was not calibrated"
-        return (rows.float() - self.statistics.mean.to(rows.device)) / self.statistics.std.to(rows.device)
+        mean, std = self.statistics.on(rows.device)
+        return (rows.float() - mean) / std
 
     def restore(self, standard: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The inverse of `standardise`."""
         assert self.statistics is not None, "this codec was not calibrated"
-        mean, std = self.statistics.mean.to(standard.device), self.statistics.std.to(standard.device)
+        mean, std = self.statistics.on(standard.device)
         return torch.addcmul(mean, standard, std)
