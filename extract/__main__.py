@@ -1,7 +1,6 @@
 """`python -m extract`: run a frozen teacher once over augmented data into a cache."""
 
 import json
-import shutil
 import sys
 import time
 from dataclasses import asdict, replace
@@ -16,8 +15,9 @@ if TYPE_CHECKING:
     from extract.pipeline import Counts
     from extract.plan import ViewSetJob
     from extract.plan_targets import TargetSetJob
+    from extract.teachers.base import Teacher
 
-MACHINE_SETTINGS = ("out", "num_workers", "devices")
+MACHINE_SETTINGS = ("out", "devices")
 """Left out of the saved configuration: they differ between machines and change no stored byte."""
 
 
@@ -43,10 +43,10 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     """One process's part: all of it, or in a child of --devices N its share of the shards."""
     from extract import launch
     from extract.calibrate import calibrated
+    from extract.disk import announce
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
     from extract.plan_targets import plan_targets
-    from extract.views import default_threads
     from shards.commit import writing
 
     start = time.monotonic()
@@ -57,11 +57,11 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         if config.teacher != "none":
             from extract.teachers import load_teacher
 
-            teacher = load_teacher(config.teacher, config.weights, config.image_size)
+            teacher = load_teacher(config.teacher, config.weights, config.image_size, config.weights_key)
         views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
-        device = launch.device_of(kind, rank)
+        device, num_threads = launch.device_of(kind, rank), launch.share_of_cores(num_processes)
         if teacher is not None:
             teacher.network.to(device)
         extraction = Extraction(
@@ -71,9 +71,9 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
             device,
             config.precision,
             config.batch_size,
-            default_threads(config.num_workers),
+            num_threads,
             config.on_error == "skip",
-            launch.share_of_cores(num_processes),
+            min(num_threads, launch.MAX_COMPUTE_THREADS),
             rank,
             num_processes,
         )
@@ -81,10 +81,10 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
         _begin(config, views, targets)
-        _announce(views, targets)
+        announce(views, targets)
         extraction = calibrated(extraction)
         counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
-        _finish(views, targets, teacher.name if teacher else "none", counts, start)
+        _finish(views, targets, teacher, counts, start)
 
 
 def _check_choices(config: ExtractConfig) -> None:
@@ -92,7 +92,7 @@ def _check_choices(config: ExtractConfig) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise BadInput(f"--{name} {getattr(config, name)!r}: expected {' or '.join(allowed)}")
-    for name in ("views", "limit", "image_size", "shard_size", "batch_size", "num_workers"):
+    for name in ("views", "limit", "image_size", "shard_size", "batch_size", "keep_tokens"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
@@ -120,7 +120,6 @@ def _resolved(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetS
     resolved = replace(
         config,
         views=views.asked_views,
-        seed=identity["seed"],
         augment=views.augment.text(),
         image_size=identity["image_size"],
         image_format=format_text(identity["image_format"]),
@@ -131,37 +130,16 @@ def _resolved(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetS
     return {name: value for name, value in asdict(resolved).items() if name not in MACHINE_SETTINGS}
 
 
-def _announce(views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:
-    """Say what will be written, and refuse before the first teacher forward when the disk cannot hold it."""
-    from extract.store import array_specs
-    from shards.progress import human_bytes
-
-    samples = len(views.plan.keys)
-    left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
-    print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
-    # a q95 JPEG of a photo is about 0.4 bytes a pixel; headers and the json add 3 kB a sample
-    needed = left * (views.plan.identity["image_size"] ** 2 * 0.4 + 3072)
-    for job in targets:
-        a_sample = sum(spec.row_bytes for spec in array_specs(job, views))
-        rows = sum(len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard))
-        needed += rows * a_sample
-        whole = human_bytes(a_sample * samples * job.num_views)
-        print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
-    free = shutil.disk_usage(views.folder).free
-    if needed > free:
-        raise BadInput(
-            f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free; "
-            "free some, take another --out, a smaller --codec (topk:16), fewer --views or a --limit"
-        )
-
-
-def _finish(views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: str, counts: "Counts", start: float) -> None:
+def _finish(
+    views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: "Teacher | None", counts: "Counts", start: float
+) -> None:
     from extract.store import finish_targets, finish_views
     from shards.progress import human_bytes
 
     manifests = [finish_views(views)]
     for job in targets:
-        manifest = finish_targets(job, views, teacher)
+        assert teacher is not None
+        manifest = finish_targets(job, views, teacher.name, teacher.settings)
         manifests.append(manifest)
         error = ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
         print(f"extract: {job.folder.name}: codec error on the first samples: {error}")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from shards.errors import BadInput
@@ -19,7 +19,14 @@ Box = tuple[int, int, int, int]
 _ATTEMPTS = 10
 _MAX_RATIO = 1000
 _NUMBER = r"([0-9]*\.?[0-9]+)"
-_OPTIONS = {"scale": f"{_NUMBER}-{_NUMBER}", "ratio": f"{_NUMBER}-{_NUMBER}", "flip": _NUMBER}
+_OPTIONS = {
+    "scale": f"{_NUMBER}-{_NUMBER}",
+    "ratio": f"{_NUMBER}-{_NUMBER}",
+    "flip": _NUMBER,
+    "seed": "(-?[0-9]{1,18})",
+}
+_EXPECTED = "scale=LOW-HIGH, ratio=LOW-HIGH, flip=P or seed=N"
+_CROP_STREAM, _TOKEN_STREAM = 0, 1
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,13 @@ class Augment:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     interpolation: str = "bicubic"
+    seed: int | None = None
+    """None where it was not given: the view set's then, else 0. A field of its own in a view set's identity."""
 
     def describe(self) -> dict[str, Any]:
         """The augmentation's part of a view set's identity."""
         described = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        del described["seed"]
         return described if self.kind == "crop" else {"kind": "resize", "interpolation": self.interpolation}
 
     def text(self) -> str:
@@ -42,7 +52,8 @@ class Augment:
         if self.kind == "resize":
             return self.kind
         scale, ratio = (f"{_plain(low)}-{_plain(high)}" for low, high in (self.scale, self.ratio))
-        return f"{self.kind}:scale={scale},ratio={ratio},flip={_plain(self.flip)}"
+        seed = "" if self.seed is None else f",seed={self.seed}"
+        return f"{self.kind}:scale={scale},ratio={ratio},flip={_plain(self.flip)}{seed}"
 
     @classmethod
     def from_description(cls, described: dict[str, Any]) -> "Augment":
@@ -56,26 +67,34 @@ def _plain(number: float) -> str:
 
 
 def parse_augment(text: str) -> Augment:
-    """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P` with any of the three; else BadInput."""
+    """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P,seed=N` with any of the four; else BadInput."""
     kind, _, options = text.partition(":")
     if kind == "resize" and not options:
         return Augment("resize")
     if kind != "crop":
-        raise BadInput(f"--augment {text!r}: expected crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5 or resize")
+        expected = "crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0 or resize"
+        raise BadInput(f"--augment {text!r}: expected {expected}")
     values: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         name, _, value = option.partition("=")
         found = re.fullmatch(_OPTIONS.get(name, "(?!)"), value)
-        numbers = [float(number) for number in found.groups()] if found and name not in values else []
-        if len(numbers) == 2 and 0 < numbers[0] <= numbers[1] <= _MAX_RATIO:
-            values[name] = (numbers[0], numbers[1])
-        elif len(numbers) == 1 and numbers[0] <= 1:
-            values[name] = numbers[0]
-        else:
-            raise BadInput(f"--augment {text!r}: {option!r} is not scale=LOW-HIGH, ratio=LOW-HIGH or flip=P")
+        value_of = _value(name, found.groups()) if found and name not in values else None
+        if value_of is None:
+            raise BadInput(f"--augment {text!r}: {option!r} is not {_EXPECTED}")
+        values[name] = value_of
     if values.get("scale", (0, 1))[1] > 1:
         raise BadInput(f"--augment {text!r}: a crop's scale is a share of the image, at most 1")
     return Augment("crop", **values)
+
+
+def _value(name: str, found: tuple[str, ...]) -> tuple[float, float] | float | int | None:
+    """An option's value; None where its numbers make no sense."""
+    if name == "seed":
+        return int(found[0])
+    if name == "flip":
+        return float(found[0]) if float(found[0]) <= 1 else None
+    low, high = map(float, found)
+    return (low, high) if 0 < low <= high <= _MAX_RATIO else None
 
 
 class Uniform:
@@ -84,13 +103,28 @@ class Uniform:
     The raw words are used: numpy fixes them for ever, its distributions it does not.
     """
 
-    def __init__(self, seed: int, key: str, view: int) -> None:
+    def __init__(self, seed: int, key: str, view: int, stream: int = _CROP_STREAM) -> None:
         digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=[0, 0, 0, view])
+        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=[0, 0, stream, view])
 
     def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
         """The next number, in [low, high)."""
         return low + (high - low) * (int(self._bits.random_raw()) >> 11) * 2.0**-53
+
+    def order(self, count: int) -> Int[np.ndarray, " count"]:
+        """A permutation of range(count): the order of the next `count` words."""
+        return np.argsort(self._bits.random_raw(count), kind="stable")
+
+
+def draw_tokens(seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int) -> Int[np.ndarray, " kept"]:
+    """The positions, ascending, of the `keep` tokens of one view that --keep_tokens keeps of `num_tokens`.
+
+    The first `num_extra` (CLS, registers) always, the others drawn without replacement from a stream of their own: the
+    crop's draws and these do not touch each other.
+    """
+    order = Uniform(seed, key, view, _TOKEN_STREAM).order(num_tokens - num_extra)
+    drawn = num_extra + np.sort(order[: keep - num_extra])
+    return np.concatenate([np.arange(num_extra), drawn])
 
 
 def draw(augment: Augment, width: int, height: int, uniform: Uniform) -> tuple[Box, bool]:

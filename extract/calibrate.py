@@ -43,18 +43,19 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
 
 
 def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
-    """The targets of the first samples of view 0, on the CPU; they are extracted again with their shard."""
-    assert extraction.teacher is not None
+    """The targets of the first samples of view 0, on the CPU; they are extracted again with their shard.
+
+    All tokens of them, also where few are kept: the statistics, and so a kept row, do not hang on the draw.
+    """
+    jobs = [*{job.target: job for job in jobs}.values()]
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
     count = 0
     for shard in extraction.shards(list(extraction.views.places(1))):
         kept = [row for row in range(len(shard.keys)) if row not in shard.skipped][: CALIBRATION_SAMPLES - count]
-        size = extraction.batch_size
-
-        batches = [kept[start : start + size] for start in range(0, len(kept), size)]
-        for found in extraction.each(partial(extraction.outputs, shard), batches):
-            for target, parts in rows.items():
-                parts.append(found[target].float().cpu())
+        batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
+        for found in extraction.each(partial(extraction.rows_of, shard, jobs), batches):
+            for job, part in zip(jobs, found, strict=True):
+                rows[job.target].append(part.cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

@@ -27,10 +27,9 @@ class ExtractConfig:
     """Take the first N samples only."""
     views: int | None = None
     """Views a sample; a cache grows by views (default: as many as the view set has, else 1)."""
-    seed: int | None = None
-    """The seed of the views (default: the view set's, else 0)."""
     augment: str | None = None
-    """crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5 or resize (default: the source's, else crop for train)."""
+    """crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0 with any of the four, or resize (default: the view
+    set's, else the source's, else crop for train and resize for other splits; the seed: the view set's, else 0)."""
     image_size: int | None = None
     """Pixels a side of a stored view (default: the view set's, else the teacher's)."""
     image_format: str | None = None
@@ -40,18 +39,21 @@ class ExtractConfig:
     batch_size: int = 64
     """Images in one teacher forward; a batch never crosses a shard."""
     target: str | None = None
-    """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as logits,pooled
+    """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as layer_mean,cls
     (default: logits where the teacher gives them, else layer_mean)."""
     codec: str | None = None
     """How targets are stored: float32, float16, int8, int4 or topk:K, for all targets or one each, by commas
-    (default: float16)."""
+    (default: int8 for a target with a row a token, else float16)."""
+    keep_tokens: int | None = None
+    """Store K tokens of each view, drawn from (seed, key, view), CLS always among them; a vector is stored whole
+    (default: all tokens)."""
     precision: str = "float32"
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None
-    """The teacher's weights: a torchvision weight name, a file or a URL (.pth or .safetensors)."""
+    """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors)."""
+    weights_key: str | None = None
+    """Which weights of a data2vec2 file: student or ema (default: student)."""
     on_error: str = "fail"
     """fail, or skip: leave out images that cannot be decoded and list their keys in the manifest."""
-    num_workers: int | None = None
-    """Threads that make views (default: the CPU's cores)."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, or N processes that share the shards."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PROCESS = "TEACHER_SHARDS_EXTRACT_PROCESS"
 """Set in a child process: RANK/NUM_PROCESSES."""
+MAX_COMPUTE_THREADS = 16
+"""Batches that a CPU computes at a time: every one holds its activations in memory."""
 
 
 def this_process() -> tuple[int, int] | None:
@@ -56,8 +58,14 @@ def device_of(kind: str, rank: int) -> "torch.device":
 
 
 def share_of_cores(num_processes: int) -> int:
-    """Cores for each of `num_processes` processes, at most 16: every one at work holds a batch's activations."""
-    return max(1, min(16, len(os.sched_getaffinity(0)) // num_processes))
+    """Cores for each of `num_processes` processes.
+
+    Shared out are those that this machine lets us use: affinity and a container's quota count, and the environment
+    variable LOKY_MAX_CPU_COUNT where it says less.
+    """
+    import joblib
+
+    return max(1, joblib.cpu_count() // num_processes)
 
 
 def run_processes(arguments: list[str], num_processes: int) -> "Counts":

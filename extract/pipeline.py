@@ -18,8 +18,9 @@ from extract.normalise import normalise
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from extract.store import commit_targets
-from extract.targets import check_finite
+from extract.targets import check_finite, first_layer_not_finite, keep_drawn
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
+from shards.codecs.kept import Kept, KeptTokens
 from shards.progress import Progress
 
 if TYPE_CHECKING:
@@ -133,24 +134,43 @@ class Extraction:
 
     def _encode(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[dict[str, Tensor]]:
         """The encoded rows of one batch for each target set, on the CPU."""
-        encoded = []
-        for job, rows in zip(jobs, self._targets(shard, jobs, batch), strict=True):
-            check_finite(rows, [shard.keys[row] for row in batch], job.target)
-            encoded.append({name: values.cpu() for name, values in job.codec.encode(rows).items()})
-        return encoded
+        encoded = [job.codec.encode(kept) for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True)]
+        return [{name: values.cpu() for name, values in stored.items()} for stored in encoded]
 
-    def _targets(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
-        outputs = self.outputs(shard, batch) if jobs else {}
-        return [outputs[job.target].float() for job in jobs]
+    def _kept(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor | KeptTokens]:
+        """For each target set what is encoded of some rows of a shard: all of them, or of each the tokens drawn."""
+        keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
+        return [
+            keep_drawn(rows, job.codec, job.extra_tokens, seed, keys, shard.view)
+            if isinstance(job.codec, Kept)
+            else rows
+            for job, rows in zip(jobs, self.rows_of(shard, jobs, batch), strict=True)
+        ]
 
-    def outputs(self, shard: ViewShard, batch: list[int]) -> dict[str, Tensor]:
-        """What the teacher says of some rows of a shard."""
+    def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
+        """For each target set the teacher's output for some rows of a shard, float32; BadInput where it is not finite.
+
+        The teacher computes nothing else.
+        """
+        if not jobs:
+            return []
         assert self.teacher is not None
-        return forward(self.teacher, torch.from_numpy(shard.pixels[batch]), self.device, self.precision)
+        teacher, keys = self.teacher.only([job.target for job in jobs]), [shard.keys[row] for row in batch]
+
+        def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
+            return forward(teacher, torch.from_numpy(shard.pixels[rows]), self.device, self.precision)
+
+        def layer(number: int) -> str:
+            return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
+
+        outputs = say(teacher, batch)
+        for target in teacher.outputs:
+            check_finite(outputs[target], keys, target, layer)
+        return [outputs[job.target].float() for job in jobs]
 
     def _errors(self, shard: ViewShard, jobs: list[TargetSetJob], rows: list[int]) -> list[dict[str, float]]:
         """Each codec's error on the first samples of the plan."""
-        return [job.codec.error(target) for job, target in zip(jobs, self._targets(shard, jobs, rows), strict=True)]
+        return [job.codec.error(kept) for job, kept in zip(jobs, self._kept(shard, jobs, rows), strict=True)]
 
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]

@@ -124,11 +124,12 @@ def _identity(
         augment = Augment.from_description(held.identity["augment"])
     else:
         augment = parse_augment(config.augment or default)
-    seed = config.seed if config.seed is not None else identity.get("seed") or 0
+    seed = augment.seed if augment.seed is not None else identity.get("seed") or 0
+    augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
     identity |= {
         "format": 1,
         "augment": augment.describe(),
-        "seed": seed if augment.kind == "crop" else None,  # a plain resize draws nothing
+        "seed": augment.seed,
         "image_size": config.image_size or teacher_image_size or 224,
         "image_format": parse_image_format(config.image_format or "jpeg"),
     }

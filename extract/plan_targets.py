@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
 from extract.plan import ViewSetJob
-from extract.targets import default_target
+from extract.targets import default_codec, default_target, has_tokens
 from shards.codecs import make_codec
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from extract.teachers.base import Teacher
     from shards.codecs.base import Codec
 
-DEFAULT_CODEC = "float16"
-
 
 @dataclass(frozen=True)
 class TargetSetJob:
@@ -37,6 +35,10 @@ class TargetSetJob:
     codec: "Codec"
     row_shape: tuple[int, ...]
     num_views: int
+    keep_tokens: int | None = None
+    """Tokens stored of each row (tokens, dim); None for all, and for a vector."""
+    extra_tokens: int = 0
+    """Tokens that are no patches (CLS, registers): they come first and are always kept."""
 
     def lacks(self, view: int, shard: int) -> bool:
         """Whether this target set should have the rows of one shard and does not."""
@@ -46,24 +48,54 @@ class TargetSetJob:
 def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -> list[TargetSetJob]:
     """The target sets that `config` asks for, one for each --target."""
     targets = (config.target or default_target(teacher.outputs)).split(",")
-    specs = (config.codec or DEFAULT_CODEC).split(",")
-    if len(specs) not in (1, len(targets)):
-        raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")
-    jobs: list[TargetSetJob] = []
-    for target, spec in zip(targets, specs * (len(targets) // len(specs)), strict=True):
+    for target in targets:
         if target not in teacher.outputs:
             raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")
-        codec = make_codec(spec, teacher.outputs[target])
+    keep_tokens = _keep_tokens(config.keep_tokens, targets, teacher)
+    jobs: list[TargetSetJob] = []
+    for target, spec in zip(targets, _codec_specs(config, targets, teacher), strict=True):
+        row_shape, keep = teacher.outputs[target], keep_tokens.get(target)
+        codec = make_codec(spec, row_shape, keep)
         identity = target_identity(views, teacher, target, codec, config.precision)
-        name = targetset_name(teacher.name, target, codec.name, identity)
+        name = targetset_name(teacher.name, target, codec.name, identity, keep)
         folder = inside(views.folder, f"targets/{name}")
         _refuse_half_written(views.folder, folder, identity)
         whole = read_targetset_manifest(folder)["num_views"] if (folder / TARGETSET_MANIFEST).exists() else 0
         if any(job.folder == folder for job in jobs):
             raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
-        num_views = max(views.asked_views, whole)
-        jobs.append(TargetSetJob(folder, identity, target, codec, teacher.outputs[target], num_views))
+        num_views, extra = max(views.asked_views, whole), teacher.extra_tokens.get(target, 0)
+        jobs.append(TargetSetJob(folder, identity, target, codec, row_shape, num_views, keep, extra))
     return jobs
+
+
+def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") -> list[str]:
+    """A codec for each target: --codec's only one for all, one each, or each target's default."""
+    if config.codec is None:
+        return [default_codec(teacher.outputs[target]) for target in targets]
+    specs = config.codec.split(",")
+    if len(specs) not in (1, len(targets)):
+        raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")
+    return specs * (len(targets) // len(specs))
+
+
+def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher") -> dict[str, int]:
+    """How many tokens to keep of each target that has some; BadInput where that cannot be."""
+    if keep is None:
+        return {}
+    with_tokens = [target for target in targets if has_tokens(teacher.outputs[target])]
+    if not with_tokens:
+        dense = [target for target, row_shape in teacher.outputs.items() if has_tokens(row_shape)]
+        other = f"its targets with tokens are {', '.join(dense)}" if dense else f"{teacher.name} gives none with tokens"
+        raise BadInput(f"--keep_tokens {keep}: --target {','.join(targets)} has no tokens; {other}: else drop the flag")
+    for target in with_tokens:
+        num_tokens, num_extra = teacher.outputs[target][0], teacher.extra_tokens.get(target, 0)
+        if not num_extra <= keep <= num_tokens:
+            always = f", of which the first {num_extra} (CLS, registers) are always kept" if num_extra else ""
+            raise BadInput(
+                f"--keep_tokens {keep}: {target} of {teacher.name} has {num_tokens} tokens{always}; "
+                f"give {max(1, num_extra)} to {num_tokens}"
+            )
+    return dict.fromkeys(with_tokens, keep)
 
 
 def target_identity(

@@ -13,6 +13,7 @@ from torch import Tensor
 from extract.pipeline import forward
 from extract.teachers import load_teacher
 from shards import images
+from shards.codecs.kept import KeptTokens
 from shards.codecs.topk import TopKProbabilities
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput, IdentityMismatch
@@ -50,7 +51,8 @@ def recompute(
     viewset, targetset = ViewSet(viewset_folder), TargetSet(targetset_folder)
     check_pair(viewset, targetset)
     where = "--recompute: say where the teacher is now with --teacher (and --weights)"
-    teacher = load_teacher_of(targetset, spec, weights, where)
+    target = targetset.manifest["target"]
+    teacher = load_teacher_of(targetset, spec, weights, where).only([target])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher.network.to(device)
     codec, usable = codec_of(targetset), viewset.usable
@@ -60,10 +62,10 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             pixels = torch.from_numpy(_pixels(viewset, view, samples))
-            live = forward(teacher, pixels, device, targetset.identity["precision"])[targetset.manifest["target"]]
-            live = live.float().cpu()
-            stored = _compare(read_decoded(targetset, codec, view, samples), live)
-            best = _compare(codec.decode(codec.encode(live)), live)
+            said = forward(teacher, pixels, device, targetset.identity["precision"])[target].float().cpu()
+            decoded = read_decoded(targetset, codec, view, samples)
+            live = KeptTokens.of(said, decoded.positions) if isinstance(decoded, KeptTokens) else said
+            stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
             for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
@@ -94,9 +96,11 @@ def _pixels(viewset: ViewSet, view: int, samples: Int[np.ndarray, " batch"]) -> 
     return pixels
 
 
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."]) -> dict[str, Tensor]:
+def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | KeptTokens) -> dict[str, Tensor]:
     """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
     measures = {}
+    if isinstance(live, KeptTokens):
+        decoded, live = decoded.rows, live.rows
     if isinstance(decoded, TopKProbabilities):
         measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
         kept = live.double().softmax(-1).gather(-1, decoded.classes)
@@ -122,7 +126,8 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     flags = saved_flags(targetset.folder)
     spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        teacher = load_teacher(spec, weights or flags.get("weights"), held["preprocessing"]["image_size"])
+        size, key = held["preprocessing"]["image_size"], flags.get("weights_key")
+        teacher = load_teacher(spec, weights or flags.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
         raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None

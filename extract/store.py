@@ -84,8 +84,10 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
     return _finish(job.folder / VIEWSET_MANIFEST, document)
 
 
-def finish_targets(job: TargetSetJob, views: ViewSetJob, teacher: str) -> dict[str, Any]:
-    """The target set's manifest is on the disk."""
+def finish_targets(
+    job: TargetSetJob, views: ViewSetJob, teacher: str, teacher_settings: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student."""
     specs = array_specs(job, views)
     calibration = [CALIBRATION] if (job.folder / CALIBRATION).exists() else []
     files = _records(
@@ -108,6 +110,8 @@ def finish_targets(job: TargetSetJob, views: ViewSetJob, teacher: str) -> dict[s
         "shard_size": views.plan.shard_size,
         "files": files,
     }
+    optional = {"keep_tokens": job.keep_tokens, "teacher_settings": teacher_settings}
+    document |= {name: value for name, value in optional.items() if value is not None}
     return _finish(job.folder / TARGETSET_MANIFEST, document)
 
 

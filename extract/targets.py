@@ -1,12 +1,22 @@
 """Target: what is kept of a teacher's outputs, checked before anything of it is stored."""
 
-from collections.abc import Mapping
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from extract.augment import draw_tokens
+from shards.codecs.kept import Kept, KeptTokens
 from shards.errors import BadInput
+
+if TYPE_CHECKING:
+    from extract.teachers.base import Teacher
 
 
 def default_target(outputs: Mapping[str, tuple[int, ...]]) -> str:
@@ -14,12 +24,63 @@ def default_target(outputs: Mapping[str, tuple[int, ...]]) -> str:
     return next(name for name in ("logits", "layer_mean", "tokens", "pooled") if name in outputs)
 
 
-def check_finite(rows: Shaped[Tensor, "batch ..."], keys: list[str], target: str) -> None:
-    """Every row is finite; else BadInput names the first sample that is not, and nothing of its shard is committed."""
+def default_codec(row_shape: tuple[int, ...]) -> str:
+    """How rows are stored when --codec does not say: tokens in 8 bits a number, for they are many, vectors in 16."""
+    return "int8" if has_tokens(row_shape) else "float16"
+
+
+def has_tokens(row_shape: tuple[int, ...]) -> bool:
+    """Whether a sample's row is (tokens, dim)."""
+    return len(row_shape) == 2
+
+
+def keep_drawn(
+    tokens: Float[Tensor, "batch tokens dim"], codec: Kept, num_extra: int, seed: int, keys: Sequence[str], view: int
+) -> KeptTokens:
+    """The tokens that --keep_tokens draws of each sample's view; see `draw_tokens`."""
+    drawn = [draw_tokens(seed, key, view, codec.keep, codec.num_tokens, num_extra) for key in keys]
+    return KeptTokens.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device))
+
+
+def check_finite(
+    rows: Shaped[Tensor, "batch ..."], keys: Sequence[str], target: str, layer: Callable[[int], str]
+) -> None:
+    """Every row is finite; else BadInput names the first sample that is not, and `layer` of it says where it began."""
     finite = torch.isfinite(rows).flatten(1).all(1)
     if not finite.all():
-        key = keys[int((~finite).nonzero()[0, 0])]
+        row = int((~finite).nonzero()[0, 0])
         raise BadInput(
-            f"the teacher's {target} of {key} holds NaN or infinity; nothing of this shard was committed: "
-            "try --precision float32 or bfloat16, or check the weights"
+            f"the teacher's {target} of {keys[row]} holds NaN or infinity, first in {layer(row)}; nothing of this "
+            "shard was committed: try --precision float32 or bfloat16, or check the weights"
         )
+
+
+def first_layer_not_finite(teacher: "Teacher", say: Callable[["Teacher"], Any]) -> str:
+    """The dotted name of the first module that gives NaN or infinity when `say` runs the teacher again.
+
+    What is run is a copy that shares every tensor: the batches that other threads compute pass through no hook.
+    """
+    tensors = [*teacher.network.parameters(), *teacher.network.buffers()]
+    network = copy.deepcopy(teacher.network, {id(tensor): tensor for tensor in tensors})
+    found: list[str] = []
+
+    def note(name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(output)):
+            found.append(name or type(module).__name__)
+
+    for name, module in network.named_modules():
+        module.register_forward_hook(partial(note, name))
+    say(dataclasses.replace(teacher, network=network))
+    return found[0] if found else "no layer where the sample is alone in its batch"
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """Every tensor in what a module returned."""
+    if isinstance(output, Tensor):
+        yield output
+        return
+    if dataclasses.is_dataclass(output):
+        output = vars(output)
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
+    for part in parts:
+        yield from _tensors(part)

@@ -1,7 +1,6 @@
 """Views: source -> augment -> stored pixels, one shard at a time; or the stored pixels read back."""
 
 import json
-import os
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -114,8 +113,3 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         "skipped": [made.keys[row] for row in sorted(made.skipped)],
     }
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)
-
-
-def default_threads(num_workers: int | None) -> int:
-    """--num_workers, or as many threads as this process may use cores."""
-    return num_workers or len(os.sched_getaffinity(0))

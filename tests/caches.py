@@ -21,7 +21,7 @@ NUM_SHARDS = 3
 """The last one is short: 16 + 16 + 8 samples."""
 
 DIGITS = ("--data", "digits", "--limit", str(NUM_SAMPLES), "--shard_size", str(SHARD_SIZE))
-SMALL = (*DIGITS, "--image_size", str(IMAGE_SIZE), "--num_workers", "2", "--devices", "cpu")
+SMALL = (*DIGITS, "--image_size", str(IMAGE_SIZE), "--devices", "cpu")
 """The flags of a small view set, to which --teacher and --out are added."""
 
 

@@ -159,7 +159,7 @@ def job(folder: Path, teacher: Path, how: str, seed: int, *more: str) -> Job:
 
 
 def flags(teacher: Path, *more: str) -> list[str]:
-    return ["--teacher", f"run:{teacher}", *DIGITS, "--limit", "20", "--shard_size", "6", "--num_workers", "2", *more]
+    return ["--teacher", f"run:{teacher}", *DIGITS, "--limit", "20", "--shard_size", "6", *more]
 
 
 def fresh(folder: Path, teacher: Path, how: str, seed: int) -> Job:
