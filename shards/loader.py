@@ -61,7 +61,7 @@ class Batch:
 @dataclass
 class _Slot:
     images: UInt8[Tensor, "batch height width 3"]
-    targets: list[dict[str, UInt8[Tensor, "batch row_bytes"]]]
+    targets: list[dict[str, UInt8[Tensor, "batch _"]]]
     last: Batch | None = None
     pending: list[Future[None]] = field(default_factory=list)
 

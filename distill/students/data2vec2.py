@@ -107,7 +107,7 @@ def _teacher_settings(request: StudentRequest) -> ImageSettings:
 
 def _initialise(network: NamedOutputs) -> None:
     """As data2vec 2.0's own training starts (fairseq's init_bert_params): normal of deviation 0.02, no biases."""
-    for module in network.modules():
+    for module in network.network.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
