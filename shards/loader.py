@@ -51,12 +51,6 @@ class Batch:
         parts = [self.images, self.labels, *(rows for arrays in self.targets for rows in arrays.values())]
         return sum(part.nbytes for part in parts if part is not None)
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of pixels, encoded targets and labels: what is moved to a device."""
-        stored = [torch.as_tensor(rows) for arrays in self.targets for rows in arrays.values()]
-        return sum(part.nbytes for part in (self.images, self.labels, *stored) if part is not None)
-
 
 @dataclass
 class _Slot:
