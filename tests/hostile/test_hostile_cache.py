@@ -125,7 +125,7 @@ def test_a_swapped_shard_with_its_commit_is_refused(cache: Path, kind: str) -> N
 
 
 def test_a_stale_shard_of_another_seed_is_refused(cache: Path, tmp_path: Path) -> None:
-    extract("--teacher", "none", "--out", tmp_path / "other", *SMALL, "--views", "2", "--seed", "5")
+    extract("--teacher", "none", "--out", tmp_path / "other", *SMALL, "--views", "2", "--augment", "crop:seed=5")
     for name in (TAR, COMMIT):
         shutil.copy(the(tmp_path / "other", name), the(cache, name))
     with pytest.raises(Damaged, match=r"SHA-256|bytes, its manifest says"):
@@ -133,7 +133,7 @@ def test_a_stale_shard_of_another_seed_is_refused(cache: Path, tmp_path: Path) -
 
 
 def test_a_target_set_of_another_view_set_is_refused(cache: Path, teacher: Path, tmp_path: Path) -> None:
-    flags = ("--teacher", f"run:{teacher}", "--codec", "float32", *SMALL, "--views", "2", "--seed", "5")
+    flags = ("--teacher", f"run:{teacher}", "--codec", "float32", *SMALL, "--views", "2", "--augment", "crop:seed=5")
     extract(*flags, "--out", tmp_path / "other")
     shutil.rmtree(viewset_of(cache) / "targets")
     shutil.copytree(viewset_of(tmp_path / "other") / "targets", viewset_of(cache) / "targets")
@@ -143,7 +143,7 @@ def test_a_target_set_of_another_view_set_is_refused(cache: Path, teacher: Path,
 
 
 def test_a_plan_of_another_view_set_is_refused(cache: Path, tmp_path: Path) -> None:
-    extract("--teacher", "none", "--out", tmp_path / "other", *SMALL, "--views", "2", "--seed", "5")
+    extract("--teacher", "none", "--out", tmp_path / "other", *SMALL, "--views", "2", "--augment", "crop:seed=5")
     shutil.copy(the(tmp_path / "other", "plan.json"), the(cache, "plan.json"))
     reseal_records(viewset_of(cache), "viewset.json", "plan.json")
     with pytest.raises(Damaged, match=r"plan\.json belongs to another view set"):

@@ -30,7 +30,7 @@ from PIL import Image
         (("--target", "tokens"), ("--target tokens", "gives logits, pooled")),
         (("--view", "2", "--viewz", "2"), ("python -m extract --help",)),
         (("--viewz", "2"), ("did you mean --views", "python -m extract --help")),
-        (("--seed", "one"), ("seed", "python -m extract --help")),
+        (("--augment", "crop:seed=one"), ("--augment 'crop:seed=one'", "seed=N")),
         (("--limit", "1.5"), ("limit", "python -m extract --help")),
         (("--config", "/nowhere.yaml"), ("/nowhere.yaml", "python -m extract --help")),
     ],

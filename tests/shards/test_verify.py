@@ -151,7 +151,9 @@ def test_a_missing_plan_hides_nothing_else(cache: Path) -> None:
 
 def test_a_target_set_of_another_view_set(cache: Path, teacher: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    caches.extract("--teacher", f"run:{teacher}", "--out", other, *caches.SMALL, "--seed", "1", "--codec", "float32")
+    caches.extract(
+        "--teacher", f"run:{teacher}", "--out", other, *caches.SMALL, "--augment", "crop:seed=1", "--codec", "float32"
+    )
     shutil.copytree(caches.targetset_of(other), caches.viewset_of(cache) / "targets" / caches.targetset_of(other).name)
     found = verify(cache)
     assert found.status == 2 and "was made from another view set" in found.err
@@ -160,7 +162,7 @@ def test_a_target_set_of_another_view_set(cache: Path, teacher: Path, tmp_path: 
 def test_a_stale_shard_with_its_own_valid_commit(cache: Path, tmp_path: Path) -> None:
     """Shard and commit record of another seed, each whole in itself: only the manifest tells."""
     other = tmp_path / "other"
-    caches.extract("--teacher", "none", "--out", other, *caches.SMALL, "--seed", "1")
+    caches.extract("--teacher", "none", "--out", other, *caches.SMALL, "--augment", "crop:seed=1")
     for name in ("views/v00-00001.tar", "commits/v00-00001.json"):
         shutil.copy(caches.viewset_of(other) / name, caches.viewset_of(cache) / name)
     found = verify(cache)
