@@ -36,6 +36,7 @@ class Distillation(lightning.LightningModule):
         objective: Objective,
         label_objective: Objective | None,
         holding: Holding,
+        validation: Holding | None,
         total_steps: int,
     ) -> None:
         super().__init__()
@@ -43,21 +44,26 @@ class Distillation(lightning.LightningModule):
         self.recipe, self.total_steps = recipe, total_steps
         self.objective, self.label_objective = objective, label_objective
         self.codecs, self.weights = holding.codecs(), holding.weights
+        self.validation_codecs = validation.codecs() if validation else self.codecs
         self.target_names = [targetset.manifest["target"] for targetset in holding.targetsets]
         self.mean, self.std = normalisation(holding)
 
-    def targets(self, batch: Batch) -> list[Any]:
+    def targets(self, batch: Batch, codecs: list[Any]) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
-        return [codec.decode(stored) for codec, stored in zip(self.codecs, batch.targets, strict=True)]
+        return [codec.decode(stored) for codec, stored in zip(codecs, batch.targets, strict=True)]
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss."""
+    def loss(self, batch: Batch, codecs: list[Any] | None = None) -> Float[Tensor, ""]:
+        """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss.
+
+        `codecs` are those of the batch's target sets, if they are not the ones that are trained on.
+        """
         outputs = self.student(normalise(batch.images, self.mean, self.std))
         share = self.recipe.label_weight
         loss = torch.zeros((), device=batch.images.device)
         if self.weights:
             total = sum(self.weights)
-            for weight, name, target in zip(self.weights, self.target_names, self.targets(batch), strict=True):
+            targets = self.targets(batch, codecs or self.codecs)
+            for weight, name, target in zip(self.weights, self.target_names, targets, strict=True):
                 loss = loss + (1 - share) * weight / total * self.objective(outputs[name], target, batch.labels)
         if self.label_objective is not None:
             loss = loss + share * self.label_objective(outputs["logits"], None, batch.labels)
@@ -94,7 +100,9 @@ class Distillation(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """The same loss on held-out samples."""
         count = len(batch.samples)
-        self.validation_sums += torch.stack([self.loss(batch) * count, self.validation_sums.new_tensor(count)])
+        self.validation_sums += torch.stack(
+            [self.loss(batch, self.validation_codecs) * count, self.validation_sums.new_tensor(count)]
+        )
 
     def on_validation_epoch_end(self) -> None:
         """`val_loss` is the mean over all validation samples, whatever their split into batches and ranks.

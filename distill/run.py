@@ -94,7 +94,7 @@ def build_module(
     if recipe.compile:
         student.network.compile()
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
-    parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding}
+    parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding, "validation": data.validation}
     parts |= {"objective": objective, "label_objective": labels, "total_steps": steps}
     if teachers:
         from distill.live import LiveDistillation

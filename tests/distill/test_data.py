@@ -101,7 +101,15 @@ def test_the_validation_split_of_the_same_teacher_is_used(shards: Path) -> None:
     assert f"{VALIDATION} samples of digits-validation" in data.describe_validation()
 
 
-@pytest.mark.parametrize("targets", ["two", "topk3", "one-logits-float32,two"])
+def test_validation_in_another_codec_is_better_than_none(own_shards: Path, tmp_path: Path) -> None:
+    data = open_data(own_shards, "topk3")
+    assert data.validation is not None and data.validation.targetsets[0].manifest["codec"] == "float32"
+    recipe = write_recipe(tmp_path / "test.yaml")
+    distill(own_shards, tmp_path / "run", "--targets", "topk3", "--recipe", recipe).succeeds()
+    assert f"{VALIDATION} samples of digits-validation" in data.describe_validation()
+
+
+@pytest.mark.parametrize("targets", ["two", "one-logits-float32,two"])
 def test_else_a_fraction_is_held_out_by_key_and_never_trained_on(shards: Path, targets: str) -> None:
     data = open_data(shards, targets, validation_fraction=0.2)
     held, trained = data.validation_samples, data.train_samples
