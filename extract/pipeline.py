@@ -125,11 +125,9 @@ class Extraction:
 
         A kernel that shares one batch between threads adds up in an order that their number decides; a batch that one
         thread computes has the same bits on any number of cores. It is also faster: nobody waits at barriers.
+        On a GPU a second thread has the next batch computed while the rows of this one are copied to the host.
         """
-        if self.device.type != "cpu":
-            yield from map(function, batches)
-            return
-        with ThreadPoolExecutor(self.compute_threads) as pool:
+        with ThreadPoolExecutor(self.compute_threads if self.device.type == "cpu" else 2) as pool:
             yield from pool.map(function, batches)
 
     def _encode(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[dict[str, Tensor]]:
