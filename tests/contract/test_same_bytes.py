@@ -7,26 +7,43 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from caches import SMALL, contents, extract, targetset_of, viewset_of
+from caches import DIGITS, SMALL, contents, extract, targetset_of, viewset_of
 
 from shards.reader import TargetSet
+from tests.extract.test_data2vec2_writer import write_checkpoint
 
 FLAGS = (*SMALL, "--views", "2", "--codec", "float32")
 
 
+@pytest.fixture(scope="module", params=["logits", "kept tokens"])
+def made(
+    request: pytest.FixtureRequest, pristine: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Path]:
+    """Flags and the cache that they made: logits in float32, or 4 tokens a view of a layer mean in int8 beside CLS."""
+    if request.param == "logits":
+        return ["--teacher", f"run:{teacher}", *FLAGS], pristine
+    folder = tmp_path_factory.mktemp("kept")
+    flags = ["--teacher", "data2vec2", "--weights", str(write_checkpoint(folder / "tiny.pt")), *DIGITS, "--views", "2"]
+    flags += ["--devices", "cpu", "--target", "layer_mean,cls", "--keep_tokens", "4"]
+    extract(*flags, "--out", folder / "cache")
+    return flags, folder / "cache"
+
+
 @pytest.mark.parametrize("num_threads", [1, 5])
 def test_for_any_number_of_threads(
-    pristine: Path, teacher: Path, tmp_path: Path, num_threads: int, monkeypatch: pytest.MonkeyPatch
+    made: tuple[list[str], Path], tmp_path: Path, num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flags, reference = made
     monkeypatch.setattr(joblib, "cpu_count", lambda: num_threads)  # as on a machine of so many cores
-    extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *FLAGS)
-    assert contents(tmp_path / "cache") == contents(pristine)
+    extract(*flags, "--out", tmp_path / "cache")
+    assert contents(tmp_path / "cache") == contents(reference)
 
 
-def test_for_any_number_of_processes(pristine: Path, teacher: Path, tmp_path: Path) -> None:
-    done = extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *FLAGS, "--devices", "2")
+def test_for_any_number_of_processes(made: tuple[list[str], Path], tmp_path: Path) -> None:
+    flags, reference = made
+    done = extract(*flags, "--out", tmp_path / "cache", "--devices", "2")
     assert "80 views made, 80 teacher forwards" in done.out
-    assert contents(tmp_path / "cache") == contents(pristine)
+    assert contents(tmp_path / "cache") == contents(reference)
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)])

@@ -159,7 +159,9 @@ def job(folder: Path, teacher: Path, how: str, seed: int, *more: str) -> Job:
 
 
 def flags(teacher: Path, *more: str) -> list[str]:
-    return ["--teacher", f"run:{teacher}", *DIGITS, "--limit", "20", "--shard_size", "6", *more]
+    """Of an exported network's folder, or of a data2vec 2.0 checkpoint."""
+    spec = ["data2vec2", "--weights", str(teacher)] if teacher.suffix == ".pt" else [f"run:{teacher}"]
+    return ["--teacher", *spec, *DIGITS, "--limit", "20", "--shard_size", "6", *more]
 
 
 def fresh(folder: Path, teacher: Path, how: str, seed: int) -> Job:
@@ -174,6 +176,11 @@ def growing(folder: Path, teacher: Path, how: str, seed: int) -> Job:
     for out in (found.reference, found.cache):
         extract("--out", out, *flags(teacher, "--views", "1"))
     return found
+
+
+def kept(folder: Path, checkpoint: Path, how: str, seed: int) -> Job:
+    """Four tokens a view of a layer mean in int8, CLS whole beside them: a calibration and arrays of three kinds."""
+    return job(folder, checkpoint, how, seed, "--target", "layer_mean,cls", "--keep_tokens", "4")
 
 
 def limited_to(folder: Path, teacher: Path, size_bytes: int) -> Job:

@@ -22,7 +22,7 @@ def check(killed: Job, found: dict[str, Any]) -> None:
         assert found["leftovers"] > 0  # halfway through a write there was one, and at the end there is none
 
 
-@pytest.mark.parametrize("name", ["time", "step", "growing"])
+@pytest.mark.parametrize("name", ["time", "step", "growing", "kept"])
 def test_killed_until_done_gives_the_files_of_an_uninterrupted_run(interrupted: Interrupted, name: str) -> None:
     check(*interrupted[name])
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ import torch
 from caches import SMALL, command, contents, extract, targetset_of, viewset_of, write_teacher
 from PIL import Image
 
+from extract.calibrate import calibrated
+from extract.config import ExtractConfig
+from extract.pipeline import Extraction
+from extract.plan import held_viewset, plan_views
+from extract.plan_targets import plan_targets
+from extract.store import begin_targets, begin_views
+from extract.teachers.base import Preprocessing, Teacher
 from shards.reader import TargetSet, ViewSet
+from tests.extract.test_data2vec2_writer import make_checkpoint, write_checkpoint
 
 
 def photos(folder: Path, bad: str | None = None) -> Path:
@@ -47,11 +56,6 @@ def test_the_closing_line_counts_what_was_done(tmp_path: Path, teacher: Path) ->
 
 def test_one_process_leaves_nothing_undone_when_the_other_was_quicker(tmp_path: Path, teacher: Path) -> None:
     """Shares are cut by place: what the first process has committed must not shift the second one's share."""
-    from extract.config import ExtractConfig
-    from extract.pipeline import Extraction
-    from extract.plan import held_viewset, plan_views
-    from extract.store import begin_views
-
     config = ExtractConfig("none", str(tmp_path), data="digits", limit=23, shard_size=4, image_size=8, views=2)
     config, folder = held_viewset(config)
     views = plan_views(config, folder, None)
@@ -136,9 +140,80 @@ def test_a_teacher_that_says_nan_is_refused_by_the_first_sample(tmp_path: Path, 
 
     teacher = write_teacher(tmp_path / "teacher", change=spoil)
     refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
-    refused.refuses("logits of digit-0000 holds NaN or infinity", "nothing of this shard was committed", "--precision")
+    refused.refuses("logits of digit-0000 holds NaN or infinity, first in head; nothing of this shard", "--precision")
     assert not list((tmp_path / "cache").rglob("targets/*/commits/*"))
     assert not list((tmp_path / "cache").rglob("targets/*/values/c/*"))
+
+
+def test_the_one_sample_that_overflows_is_named_with_the_layer_and_no_other(tmp_path: Path) -> None:
+    """In float16 a white picture leaves its range in the second convolution; grey ones, in the same batch, do not."""
+
+    def widen(network: torch.nn.Module) -> None:
+        for parameter in network.blocks[0].parameters():  # type: ignore[index, union-attr]
+            parameter.data.fill_(1.0)
+        network.blocks[3].weight.data.fill_(400.0)  # type: ignore[index, union-attr]
+
+    teacher = write_teacher(tmp_path / "teacher", change=widen)
+    for index, name in enumerate("abcdef"):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        grey = 255 if name == "e" else 100 + index
+        Image.new("RGB", (16, 16), (grey, grey, grey)).save(tmp_path / "photos" / f"{name}.png")
+    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *of_photos(tmp_path / "photos"))
+    refused = command("extract", *flags, "--precision", "float16")
+    refused.refuses("the teacher's logits of e holds NaN or infinity, first in blocks.3;")
+    held = contents(tmp_path / "cache")
+    assert any("/c/0/0/" in name for name in held)  # of a to d
+    assert not any("v00-00001" in name or "/c/0/1/" in name for name in held)
+
+
+def test_a_poisoned_weight_of_a_transformer_is_found_before_anything_is_calibrated(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(depth=3)
+    checkpoint["model"]["blocks.1.mlp.fc1.weight"][5, 3] = float("nan")
+    write_checkpoint(tmp_path / "poisoned.pt", checkpoint)
+    flags = ("--teacher", "data2vec2", "--weights", tmp_path / "poisoned.pt", "--out", tmp_path / "cache")
+    refused = command("extract", *flags, "--data", "digits", "--limit", "20", "--target", "layer_mean,cls")
+    refused.refuses("layer_mean of digit-0000 holds NaN or infinity, first in network.blocks.1.mlp.fc1;")
+    held = contents(tmp_path / "cache")
+    assert not any("calibration" in name or "/c/0/" in name or "/commits/" in name for name in held)
+
+
+class ThreeOutputs(torch.nn.Module):
+    """Computes what it is asked for and notes it."""
+
+    def __init__(self, names: tuple[str, ...] = ("logits", "pooled", "tokens")) -> None:
+        super().__init__()
+        self.names, self.computed = names, set[str]()
+
+    def only(self, names: Collection[str]) -> "ThreeOutputs":
+        chosen = ThreeOutputs(tuple(names))
+        chosen.computed = self.computed
+        return chosen
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.computed.update(self.names)
+        rows = images.flatten(1)[:, :32]
+        outputs = {"logits": rows, "pooled": rows[:, :8], "tokens": rows.unflatten(1, (4, 8))}
+        return {name: outputs[name] for name in self.names}
+
+
+def test_nothing_is_computed_that_is_not_kept(tmp_path: Path) -> None:
+    """Neither for the calibration of a codec nor for the rows."""
+    network = ThreeOutputs()
+    preprocessing = Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    outputs = {"logits": (32,), "pooled": (8,), "tokens": (4, 8)}
+    teacher = Teacher("three", "three", "0" * 64, preprocessing, outputs, network, None)
+    for target, computed in (("pooled", {"pooled"}), ("tokens", {"tokens"}), ("logits,pooled", {"logits"})):
+        network.computed.clear()
+        flags = {"data": "digits", "limit": 10, "shard_size": 6, "target": target}
+        config, folder = held_viewset(ExtractConfig("three", str(tmp_path), **flags))  # type: ignore[arg-type]
+        views = plan_views(config, folder, 16)
+        targets = plan_targets(config, views, teacher)
+        begin_views(views, b"")
+        for job in targets:
+            begin_targets(job, views, b"")
+        extraction = Extraction(views, targets, teacher, torch.device("cpu"), "float32", 4, 1, False)
+        calibrated(extraction).run()
+        assert network.computed == computed  # of the last two the pooled rows were there already
 
 
 def test_a_teacher_that_leaves_float16_is_refused(tmp_path: Path) -> None:

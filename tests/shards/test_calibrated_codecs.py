@@ -1,4 +1,4 @@
-"""int8 and int4: what they cost, what they lose, and that their statistics decide it."""
+"""int8 and int4: what they cost, what they lose, that their statistics decide it; and any codec with kept tokens."""
 
 import math
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from shards.codecs import make_codec
-from shards.codecs.base import cosine_error
+from shards.codecs.base import Codec, cosine_error
+from shards.codecs.kept import KeptTokens
 from shards.errors import BadInput, Damaged
 
 TOKENS, WIDTH = 197, 768
@@ -23,8 +24,8 @@ def features(seed: int, count: int = 8) -> torch.Tensor:
     return (mean + std * torch.randn(count, TOKENS, WIDTH, generator=draws)) * length
 
 
-def stored_bytes(spec: str) -> int:
-    arrays = make_codec(spec, (TOKENS, WIDTH)).arrays().values()
+def stored_bytes(spec: str, keep: int | None = None) -> int:
+    arrays = make_codec(spec, (TOKENS, WIDTH), keep).arrays().values()
     return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in arrays)
 
 
@@ -76,3 +77,69 @@ def test_int4_packs_two_numbers_a_byte_in_groups_that_divide_the_width():
 def test_statistics_of_other_channels_are_refused():
     with pytest.raises(Damaged, match="64 channels"):
         make_codec("int8", (2, 64)).with_state({"mean": torch.zeros(32), "std": torch.ones(32)})
+
+
+KEEP = 49
+
+
+def drawn(count: int, tokens: int = TOKENS, keep: int = KEEP) -> torch.Tensor:
+    """Other positions for each sample, the first token always among them."""
+    generator = torch.Generator().manual_seed(5)
+    others = torch.rand(count, tokens - 1, generator=generator).argsort(1)[:, : keep - 1] + 1
+    return torch.cat([torch.zeros(count, 1, dtype=torch.int64), others.sort(1).values], 1)
+
+
+def calibrated(spec: str, keep: int | None = None):
+    codec = make_codec(spec, (TOKENS, WIDTH), keep)
+    return codec.calibrate(features(1)) if hasattr(codec, "calibrate") else codec
+
+
+def test_kept_tokens_cost_what_the_design_says():
+    assert stored_bytes("int8", KEEP) == 37_730 + 49
+    assert make_codec("int8", (256, 64), 9).arrays()["positions"] == ("uint8", (9,))
+    assert make_codec("int8", (257, 64), 9).arrays()["positions"] == ("uint16", (9,))
+
+
+@pytest.mark.parametrize("spec", ["float32", "float16", "int8", "int4"])
+def test_a_kept_row_is_stored_as_it_is_among_all_tokens(spec):
+    rows, positions = features(2), drawn(8)
+    whole, kept = calibrated(spec), calibrated(spec, KEEP)
+    assert isinstance(kept, Codec) and kept.name == spec
+    assert kept.describe() == whole.describe() | {"keep_tokens": KEEP}
+    stored, full = kept.encode(KeptTokens.of(rows, positions)), whole.encode(rows)
+    assert {name: (str(values.dtype)[6:], tuple(values.shape[1:])) for name, values in stored.items()} == kept.arrays()
+    for name, values in full.items():
+        chosen = positions[..., None].expand(-1, -1, values.shape[-1])
+        assert torch.equal(stored[name], values.gather(1, chosen)), name
+    decoded = kept.decode(stored)
+    assert torch.equal(decoded.positions, positions)
+    assert torch.equal(decoded.rows, decoded.take_from(whole.decode(full)))
+    assert kept.error(KeptTokens.of(rows, positions)) == cosine_error(decoded.take_from(rows), decoded.rows)
+
+
+def test_kept_tokens_have_a_calibration_just_where_their_codec_has_one():
+    for spec, has_one in (("float16", False), ("int8", True), ("int4", True)):
+        codec = make_codec(spec, (TOKENS, WIDTH), KEEP)
+        assert [hasattr(codec, name) for name in ("calibrate", "with_state", "state")] == [has_one] * 3
+    state = calibrated("int8", KEEP).state()
+    again = make_codec("int8", (TOKENS, WIDTH), KEEP).with_state(state)
+    rows = KeptTokens.of(features(3), drawn(8))
+    one, other = again.encode(rows), calibrated("int8", KEEP).encode(rows)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_a_position_outside_of_the_sequence_is_refused():
+    codec = calibrated("int8", KEEP)
+    stored = codec.encode(KeptTokens.of(features(2), drawn(8)))
+    stored["positions"][3, -1] = TOKENS
+    with pytest.raises(Damaged, match="position 197 was kept of 197 tokens"):
+        codec.decode(stored)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        KeptTokens(torch.zeros(1, 1, 4), torch.tensor([[5]])).take_from(torch.zeros(1, 5, 4))
+
+
+def test_a_position_beyond_a_byte_comes_back():
+    codec = make_codec("float16", (1025, 4), 2)
+    positions = torch.tensor([[0, 1024]])
+    decoded = codec.decode(codec.encode(KeptTokens.of(torch.randn(1, 1025, 4), positions)))
+    assert torch.equal(decoded.positions, positions)

@@ -91,6 +91,12 @@ def test_an_argument_that_a_codec_cannot_have_is_bad_input(spec: str, row_shape:
         make_codec(spec, row_shape)
 
 
+@pytest.mark.parametrize(("row_shape", "keep"), [((10,), 3), ((4, 6, 6), 2), ((9, 16), 0), ((9, 16), 10)])
+def test_tokens_that_are_not_there_cannot_be_kept(row_shape: tuple[int, ...], keep: int) -> None:
+    with pytest.raises(BadInput, match=rf"--keep_tokens {keep}: .*\(tokens, dim\)"):
+        make_codec("float16", row_shape, keep)
+
+
 def test_an_unknown_codec_names_the_near_ones() -> None:
     with pytest.raises(UnknownName, match="unknown codec 'flaot16': did you mean float16"):
         make_codec("flaot16", (3,))

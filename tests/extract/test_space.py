@@ -1,0 +1,75 @@
+"""Disk and cores: what a plan says before it begins, and what it takes of the machine."""
+
+import re
+import shutil
+from pathlib import Path
+
+import caches
+import joblib
+import pytest
+
+from extract.augment import parse_augment
+from extract.config import ExtractConfig
+from extract.disk import PROBE_FROM_BYTES, announce, write_rate
+from extract.launch import share_of_cores
+from extract.plan import ViewSetJob
+from extract.plan_targets import plan_targets
+from extract.teachers.base import Preprocessing, Teacher
+from shards.errors import BadInput
+from shards.layout import Plan
+
+
+def dense_job(folder: Path, num_samples: int, **flags: int) -> tuple[ViewSetJob, list]:
+    """A plan of so many samples whose tars are to be made, and of 197 x 768 numbers of each in int8."""
+    import torch
+
+    keys = [f"sample-{number}" for number in range(num_samples)]
+    identity = {"image_size": 224}
+    views = ViewSetJob(folder, Plan(keys, 512, identity, None, {}), 1, 1, None, parse_augment("resize"))
+    outputs = {"layer_mean": (197, 768)}
+    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("dense", "dense", "0" * 64, preprocessing, outputs, torch.nn.Identity(), None)
+    return views, plan_targets(ExtractConfig("dense", str(folder), **flags), views, teacher)  # type: ignore[arg-type]
+
+
+def test_a_large_plan_measures_the_disk_and_says_how_long_it_takes_at_least(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(*dense_job(tmp_path, 8000))
+    said = capsys.readouterr().out
+    assert "151,690 bytes a sample, 1.2 GB in all, 8,000 rows to make" in said
+    assert re.search(r"this disk writes [\d.]+ [kMG]B/s: 1.4 GB take at least \d+ (s|min|h)$", said, re.M)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # nothing of it is left
+
+
+def test_a_small_plan_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    announce(*dense_job(tmp_path, 5000))
+    assert PROBE_FROM_BYTES > 5000 * (151_690 + 24_000) and "this disk" not in capsys.readouterr().out
+    announce(*dense_job(tmp_path, 8000, keep_tokens=49))
+    said = capsys.readouterr().out
+    assert "37,779 bytes a sample" in said and "this disk" not in said
+
+
+def test_what_does_not_fit_is_refused_with_what_would_make_it_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    with pytest.raises(BadInput, match=r"1.4 GB are needed and 1.0 GB are free; .*\(int4\), fewer --keep_tokens"):
+        announce(*dense_job(tmp_path, 8000))
+
+
+def test_a_probe_that_the_disk_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space"):
+        write_rate(tmp_path)
+    assert caches.contents(tmp_path) == {}
+
+
+def test_cores_are_shared_out_and_the_environment_may_lower_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert share_of_cores(1) == joblib.cpu_count() and share_of_cores(1000) == 1
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert share_of_cores(1) == 1
