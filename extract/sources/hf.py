@@ -8,10 +8,11 @@ from typing import Any
 
 from extract.sources.base import Source, content_revision, folder_safe_name, numbered_classes
 from extract.sources.columns import find_columns, keys_from_paths, label_or_none
+from extract.sources.hub import hub_errors
 from extract.sources.local_copy import open_local_copy
 from extract.sources.parquet import read_footer
 from extract.sources.splits import canonical_split, choose_split
-from shards.errors import BadInput, SourceUnavailable
+from shards.errors import BadInput
 
 _HUB_TIMEOUT_S = 10
 
@@ -105,27 +106,15 @@ def _builder(identifier: str, config: str | None) -> Any:
 def _readable_errors(flag: str, identifier: str) -> Iterator[None]:
     """Turns what `datasets` and the hub raise into one line that says what helps."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import httpx
 
-    copy = "give a local copy (--data_dir FOLDER, or --data parquet:PATH)"
+    remedy = "give a local copy (--data_dir FOLDER, or --data parquet:PATH)"
     try:
-        yield
-    except (RepositoryNotFoundError, DatasetNotFoundError) as error:
-        raise SourceUnavailable(
-            f"{flag}: the hub has no {identifier} that you may read: if it is gated, accept its terms at "
-            f"https://huggingface.co/datasets/{identifier}, then run `hf auth login` (or set HF_TOKEN); or {copy}"
-        ) from error
-    except (httpx.TransportError, ConnectionError) as error:
-        raise SourceUnavailable(
-            f"{flag}: the Hugging Face hub is out of reach and its cache here lacks {identifier}: go online, or {copy}"
-        ) from error
-    except HfHubHTTPError as error:
-        raise SourceUnavailable(f"{flag}: the hub refuses ({error}): try again later, or {copy}") from error
+        with hub_errors(flag, f"datasets/{identifier}", remedy, not_found=(DatasetNotFoundError,)):
+            yield
     except (DatasetsError, ValueError, FileNotFoundError) as error:
         raise BadInput(
             f"{flag}: `datasets` cannot open it ({error.__cause__ or error}): "
-            f"give a hub's ORG/NAME[:CONFIG], or a folder that load_dataset reads; or {copy}"
+            f"give a hub's ORG/NAME[:CONFIG], or a folder that load_dataset reads; or {remedy}"
         ) from error
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load_teacher", "teacher_names"]
 
 _MODULES = {
+    "beitv2": "beitv2",
     "data2vec2": "data2vec2.teacher",
     "data2vec2-large": "data2vec2.teacher",
     "data2vec2-huge": "data2vec2.teacher",
@@ -26,6 +27,7 @@ _MODULES = {
     "resnet101": "torchvision_resnets",
     "resnet152": "torchvision_resnets",
     "efficientnet_lite0": "efficientnet_lite0",
+    "hf:ID|DIR": "hugging_face",
     "run:DIR": "run",
 }
 
@@ -45,7 +47,7 @@ def load_teacher(
     are not what the teacher needs.
     """
     name, colon, _ = spec.partition(":")
-    entry = f"{name}:DIR" if colon else name
+    entry = next((known for known in _MODULES if known.startswith(f"{name}:")), None) if colon else spec
     if entry not in _MODULES:
         raise UnknownName("teacher", spec, _MODULES)
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:

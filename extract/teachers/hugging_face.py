@@ -1,0 +1,149 @@
+"""Any vision encoder of the Hugging Face hub or of a local folder, through `transformers`: `hf:ID` or `hf:DIR`.
+
+ViT (arXiv:2010.11929), DINOv2 with and without registers (arXiv:2304.07193, arXiv:2309.16588), BEiT (arXiv:2106.08254),
+MAE's encoder (arXiv:2111.06377), the vision towers of CLIP (arXiv:2103.00020) and SigLIP (arXiv:2303.15343), and others
+that keep a row a patch. No code of a repository is ever run, and its pickles are read with weights_only.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from extract.networks import MAX_SIZE
+from extract.sources.base import folder_safe_name
+from extract.sources.hub import hub_errors
+from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
+from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
+from extract.teachers.named_tokens import NamedTokens, square
+from shards.errors import BadInput
+
+Colour = tuple[float, float, float]
+
+_SETTINGS, _PROCESSORS = "config.json", ("preprocessor_config.json", "processor_config.json")
+_SAFETENSORS = (SAFETENSORS, "model-*.safetensors", "model.safetensors.index.json")
+_PICKLES = (PICKLE, "pytorch_model-*.bin", "pytorch_model.bin.index.json")
+# of a config: what no output depends on
+_IRRELEVANT = re.compile(
+    r"architectures|transformers_version|_name_or_path|(torch_)?dtype|id2label|label2id|initializer_.*|.*dropout.*"
+)
+
+
+def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+    """The vision encoder behind `hf:`, a folder that save_pretrained wrote or a repository of the hub.
+
+    `image_size` may differ from its own where it interpolates its positions.
+    """
+    flag = f"--teacher {spec}"
+    if weights is not None:
+        raise BadInput(f"--weights {weights}: {spec} brings its own weights; drop --weights")
+    identifier = spec.partition(":")[2]
+    if not identifier:
+        raise BadInput("--teacher hf: names no model; give --teacher hf:ORG/NAME, or hf:DIR with its config.json")
+    folder = Path(identifier).expanduser()
+    title = folder.resolve().name if folder.is_dir() else identifier.replace("/", "--")
+    if not folder.is_dir():
+        folder = _download(flag, identifier)
+    config, described = _read_config(flag, folder)
+    network = load_encoder(flag, config, folder)
+    preprocessing = _preprocessing(flag, folder, config, image_size)
+    named = NamedTokens(network, preprocessing.image_size, flag)
+    relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
+    hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+    name, architecture = folder_safe_name(f"hf-{title}"), f"hf/{config.model_type}/{hashed}"
+    with torch.no_grad():
+        return freeze(name, architecture, named, preprocessing, None)
+
+
+def _download(flag: str, identifier: str) -> Path:
+    """The repository's folder in the hub's cache, safetensors before pickles, from the network unless it is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    files = f"{_SETTINGS}, {_PROCESSORS[0]} and {SAFETENSORS}"
+    remedy = f"download its {files} elsewhere and give --teacher hf:DIR"
+    try:
+        with hub_errors(flag, identifier, remedy):
+            wanted = [_SETTINGS, *_PROCESSORS]
+            folder = Path(snapshot_download(identifier, allow_patterns=[*wanted, *_SAFETENSORS]))
+            if not any(folder.glob("*.safetensors")):
+                snapshot_download(identifier, allow_patterns=[*wanted, *_PICKLES])
+    except HFValidationError as error:
+        raise BadInput(
+            f"{flag}: {identifier!r} is no folder here and no name on the hub; give hf:ORG/NAME or hf:DIR"
+        ) from error
+    return folder
+
+
+def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig, dict[str, Any]]:
+    """The config of the network or of its vision tower, for `transformers` and as the file has it."""
+    path = folder / _SETTINGS
+    if not path.is_file():
+        raise BadInput(
+            f"{flag}: {folder} holds no {_SETTINGS}; give a folder that save_pretrained wrote, or a hub's ID"
+        )
+    try:
+        described = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({error}); download it again") from error
+    if not isinstance(described, dict):
+        raise BadInput(f"{path}: expected a JSON object, found {described!r:.40}; download it again")
+    if described.get("quantization_config") is not None:
+        raise BadInput(f"{path}: its weights are quantised; give the model that they were made from")
+    with readable_errors(flag):
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    tower = described.get("vision_config")
+    return getattr(config, "vision_config", None) or config, tower if isinstance(tower, dict) else described
+
+
+def _preprocessing(
+    flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None
+) -> Preprocessing:
+    """The image processor's values; without its file the config's size and ImageNet's mean and std, said aloud."""
+    size = square(config, "image_size")
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    described = any((folder / name).is_file() for name in _PROCESSORS)
+    if described:
+        with readable_errors(flag):
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        values = processor.to_dict()
+        size = _size_of(values) or size
+        mean, std = _mean_and_std(flag, values)
+    size = image_size or size
+    if size is None or size > MAX_SIZE:
+        raise BadInput(f"{flag}: tells no square image size of at most {MAX_SIZE} pixels; give --image_size")
+    if not described:
+        found = f"images of {size} pixels, ImageNet's mean and std"
+        print(f"extract: {flag}: no {_PROCESSORS[0]}: taking {found}", file=sys.stderr)
+    return Preprocessing(size, mean, std)
+
+
+def _size_of(values: dict[str, Any]) -> int | None:
+    """The side of the square that an image processor's last step leaves; None where it leaves none."""
+    last = (values.get("crop_size") if values.get("do_center_crop") else None) or values.get("size") or {}
+    sides = {last[name] for name in ("height", "width", "shortest_edge") if last.get(name)}
+    return int(sides.pop()) if len(sides) == 1 else None
+
+
+def _mean_and_std(flag: str, values: dict[str, Any]) -> tuple[Colour, Colour]:
+    """For pixels in [0, 1], of a processor that first multiplies pixels in [0, 255] by its own factor."""
+    factor = round(255 * values["rescale_factor"], 6) if values.get("do_rescale", True) else 255.0
+    if not values.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1 / factor, 1 / factor, 1 / factor)
+    return _colour(flag, values["image_mean"], factor), _colour(flag, values["image_std"], factor)
+
+
+def _colour(flag: str, values: Any, factor: float) -> Colour:
+    try:
+        red, green, blue = (float(value) / factor for value in values)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{flag}: its image processor is not for 3 channels ({values!r:.60})") from error
+    return red, green, blue
