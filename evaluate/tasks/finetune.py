@@ -45,8 +45,9 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     (width,) = check_output(student, "pooled", f"--run {evaluation.run}")
     torch.manual_seed(seed_of(config.seed, "head"))
     classifier = Classifier(student.only("pooled").network, width, len(class_names)).to(student.device)
+    values = as_facts(settings) | {"preset": None}  # what it is called decides nothing
     identity = {
-        **{"weights": weights_of(evaluation.run), "settings": as_facts(settings), "precision": config.precision},
+        **{"weights": weights_of(evaluation.run), "settings": values, "precision": config.precision},
         **{"source": source.name, "revision": source.revision, "split": source.split, "keys": list(source.keys)},
         **{"seed": config.seed, "image_size": student.image_size, "class_names": class_names},
     }

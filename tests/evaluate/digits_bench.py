@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from extract.augment import resize_view
 from extract.networks import build_network, export_network
+from extract.networks.data2vec2 import NamedOutputs
 from extract.sources import open_source
+from extract.teachers.data2vec2 import load_data2vec2
+from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 16
 CLASSES = [str(digit) for digit in range(10)]
@@ -47,6 +50,16 @@ def write_student(
     export_network(folder, network, {**described, **preprocessing, "class_names": names})
 
 
+def write_dense_student(folder: Path, checkpoint: Path, depth: int) -> None:
+    """The first `depth` blocks of a data2vec 2.0 checkpoint, exported as `distill` does: features and no classes."""
+    teacher = load_data2vec2(checkpoint)
+    network = NamedOutputs(teacher.first_blocks(depth), teacher.settings.depth)
+    arguments = {"settings": asdict(network.settings), "teacher_depth": teacher.settings.depth, "projectors": {}}
+    described = {"architecture": "data2vec2", "arguments": arguments, "num_classes": None, "class_names": None}
+    preprocessing = {"image_size": network.settings.input_size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    export_network(folder, network, described | preprocessing)
+
+
 @dataclass(frozen=True)
 class Bench:
     """The folders a test starts from; `run()` gives a fresh run of the student."""
@@ -72,7 +85,7 @@ class Bench:
             "best_val_loss": None,
             "best_step": 22,
             "viewset": viewset.name,
-            "targetsets": [folder.name for folder in viewset.glob("targets/*logits*")],
+            "targetsets": [folder.name for folder in viewset.glob("targets/*")],
             "cache": str(self.cache),
             "git_revision": None,
         }

@@ -11,8 +11,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from evaluate.__main__ import main
+from evaluate.config import EvaluateConfig
+from evaluate.preset import OptimiserSettings, resolve
 from evaluate.tasks import knn
-from evaluate.tasks.linear import Probe, fit, share_correct
+from evaluate.tasks.linear import fit, make_head, share_correct
 from extract.networks import load_exported
 from shards.errors import BadInput
 
@@ -61,8 +63,8 @@ def test_nearest_is_brute_force_for_any_blocks(
 def test_near_neighbours_outvote_many_far_ones() -> None:
     cosines = torch.tensor([[0.9, 0.7, 0.7, 0.7]])
     # exp(0.9 / 0.07) is 17 times exp(0.7 / 0.07): one at 0.9 outvotes three at 0.7
-    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]), 4).tolist() == [2]
-    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]).roll(1), 4).tolist() == [1]
+    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]), 4, 0.07).tolist() == [2]
+    assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]).roll(1), 4, 0.07).tolist() == [1]
 
 
 def test_nearest_of_the_bank_itself_is_itself(bench: Bench) -> None:
@@ -76,19 +78,9 @@ def test_more_neighbours_than_samples_are_refused(bench: Bench) -> None:
         main(["--run", str(bench.run()), "--task", "knn", "--limit", "10"])
 
 
-def test_probe_standardises_as_scikit_learn_does() -> None:
-    features = torch.randn(300, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(5) + 3
-    probe = Probe(features, 2)
-    scaler = StandardScaler().fit(features.numpy())
-    torch.testing.assert_close(probe.mean, torch.from_numpy(scaler.mean_).float())
-    torch.testing.assert_close(1 / probe.scale[1:], torch.from_numpy(scaler.scale_[1:]).float())
-    standard = (features - probe.mean) * probe.scale
-    assert standard[:, 0].abs().max() < 1e-3  # constant: nothing is divided by zero
-
-
 def test_probe_is_as_good_as_logistic_regression(bench: Bench) -> None:
     run = bench.run()
-    main(["--run", str(run), "--task", "linear", "--epochs", "60", "--lr", "0.1"])
+    main(["--run", str(run), "--task", "linear", "--epochs", "60", "--lr", "0.03"])
     record = json.loads((run / "evaluation.json").read_text())["linear"]
     (train, labels), (test, truth) = pooled(bench, "train"), pooled(bench, "validation")
     scaler = StandardScaler().fit(train.numpy())
@@ -97,17 +89,20 @@ def test_probe_is_as_good_as_logistic_regression(bench: Bench) -> None:
     assert abs(record["train_top1"] - reference.score(scaler.transform(train.numpy()), labels.numpy())) < 0.03
 
 
-def test_probe_is_fixed_by_its_seed_and_free_of_scale() -> None:
+def test_probe_is_fixed_by_its_seed_and_free_of_each_samples_scale() -> None:
     generator = torch.Generator().manual_seed(0)
     features, labels = torch.randn(700, 8, generator=generator), torch.randint(0, 4, (700,), generator=generator)
+    settings = resolve("linear", OptimiserSettings, EvaluateConfig(epochs=3, lr=0.01), str)
 
-    def trained(features: torch.Tensor, seed: int) -> Probe:
-        probe = Probe(features, 4)
-        fit(probe, features, labels, epochs=3, lr=0.01, seed=seed)
+    def trained(features: torch.Tensor, seed: int) -> torch.nn.Sequential:
+        torch.manual_seed(0)
+        probe = make_head(8, 4)
+        fit(probe, features, labels, settings, seed)
         return probe
 
     probe = trained(features, 0)
-    assert torch.equal(probe.linear.weight, trained(features, 0).linear.weight)
-    assert not torch.equal(probe.linear.weight, trained(features, 1).linear.weight)
-    scaled = trained(features * 1000 + 5, 0)
-    assert abs(share_correct(probe, features, labels) - share_correct(scaled, features * 1000 + 5, labels)) < 0.01
+    assert torch.equal(probe[1].weight, trained(features, 0)[1].weight)
+    assert not torch.equal(probe[1].weight, trained(features, 1)[1].weight)
+    assert not torch.equal(probe[0].weight, torch.ones(8))  # the LayerNorm learns too
+    scaled = features * torch.rand(700, 1, generator=generator).add(0.5) * 1000 + 5
+    assert abs(share_correct(probe, features, labels) - share_correct(trained(scaled, 0), scaled, labels)) < 0.01
