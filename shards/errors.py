@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
+RESTORE = "restore it from a copy, or remove its set (python -m shards remove FOLDER) and extract again"
+"""What helps against damage: to extract again alone does not, for what has its commit record is not made anew."""
+
 
 class TeacherShardsError(Exception):
     """Something the user can mend; a command prints it as one line and exits with status 2."""

@@ -1,13 +1,14 @@
 """Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from shards.errors import BadInput, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import identity_hash, sha256_of_file
 from shards.layout import (
     PLAN,
@@ -27,42 +28,82 @@ from shards.zarrs_foreign import ZarrArray, read_array_metadata
 _VIEWS_MAPPED = 2
 """Views that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
-Check = Literal["hash", "size"]
-"""What opening a shard compares with the manifest: its SHA-256, or (after `shards verify`) its name and size alone."""
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-def check_file(folder: Path, relative: str, record: dict[str, Any], check: Check = "hash") -> Path:
+def check_file(folder: Path, relative: str, record: dict[str, Any]) -> Path:
     """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
     path = inside(folder, relative)
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise Damaged(f"{path}: missing; restore it, or remove its set and extract again") from None
+        raise Damaged(f"{path}: missing; {RESTORE}") from None
     if size != record["size"]:
-        raise Damaged(f"{path}: {size} bytes, its manifest says {record['size']}; restore it or extract again")
-    if check == "hash" and sha256_of_file(path) != record["sha256"]:
-        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; restore it or extract again")
+        raise Damaged(f"{path}: {size} bytes, its manifest says {record['size']}; {RESTORE}")
+    if sha256_of_file(path) != record["sha256"]:
+        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
     return path
 
 
-class ViewSet:
+class _StoredSet:
+    """A view set or target set: its manifest, and the files that it lists, each checked when it is first asked for."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.identity: dict[str, Any] = manifest["identity"]
+        self.num_views: int = manifest["num_views"]
+        self._checked: set[str] = set()
+        self._lock = threading.Lock()
+
+    def checked(self, relative: str) -> Path:
+        """The path of a file of this set, checked when this run first asks for it."""
+        if relative not in self._checked:
+            with self._lock:
+                if relative not in self._checked:
+                    if relative not in self.manifest["files"]:
+                        raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
+                    check_file(self.folder, relative, self.manifest["files"][relative])
+                    self._checked.add(relative)
+        return self.folder / relative
+
+
+class _OfLastViews(Generic[Key, Value]):
+    """What is mapped of the last few views that were read, so that many views do not pass the kernel's limit.
+
+    A thread that still reads from what is dropped keeps it mapped until it is done.
+    """
+
+    def __init__(self) -> None:
+        self._views: dict[int, dict[Key, Value]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
+        """What is held under `key` of one view, else made now, and the view that came first dropped for it."""
+        try:
+            return self._views[view][key]
+        except KeyError:
+            with self._lock:
+                if key not in self._views.get(view, {}):
+                    made = make(view, key)
+                    if view not in self._views and len(self._views) == _VIEWS_MAPPED:
+                        del self._views[next(iter(self._views))]
+                    self._views.setdefault(view, {})[key] = made
+                return self._views[view][key]
+
+
+class ViewSet(_StoredSet):
     """All views of one source, split, augmentation and seed; the pixels of (view, sample) by random access."""
 
-    def __init__(self, folder: Path, check: Check = "hash") -> None:
-        self.folder, self.check = folder, check
-        self.manifest = read_viewset_manifest(folder)
-        if PLAN not in self.manifest["files"]:
-            raise Damaged(f"{folder}: {PLAN} is in no manifest; restore it or extract again")
-        check_file(folder, PLAN, self.manifest["files"][PLAN])
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, read_viewset_manifest(folder))
+        self.checked(PLAN)
         self.plan = Plan.read(folder)
-        if self.plan.identity != self.manifest["identity"]:
-            raise Damaged(f"{folder}: plan.json belongs to another view set; restore it or extract again")
-        self.identity: dict[str, Any] = self.manifest["identity"]
-        self.num_views: int = self.manifest["num_views"]
+        if self.plan.identity != self.identity:
+            raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
         self.image_size: int = self.identity["image_size"]
         self.class_names = self.plan.class_names
-        self._tars: dict[tuple[int, int], MappedTar] = {}
-        self._lock = threading.Lock()
+        self._tars: _OfLastViews[int, MappedTar] = _OfLastViews()
 
     @property
     def usable(self) -> Int[np.ndarray, " count"]:
@@ -72,26 +113,19 @@ class ViewSet:
 
     def tar(self, view: int, shard: int) -> MappedTar:
         """One shard's tar, verified when this run first opens it."""
-        if (view, shard) not in self._tars:
-            with self._lock:
-                if (view, shard) not in self._tars:
-                    self._tars[view, shard] = self._open(view, shard)
-        return self._tars[view, shard]
+        return self._tars.get(view, shard, self._open)
 
     def _open(self, view: int, shard: int) -> MappedTar:
         if not 0 <= view < self.num_views:
             raise BadInput(
                 f"{self.folder}: has {self.num_views} views, asked for view {view}; extract more with --views"
             )
-        name, held = tar_path(view, shard), self.manifest["files"]
-        if name not in held or commit_path(view, shard) not in held:
-            raise Damaged(f"{self.folder}: {name} or its commit is in no manifest; restore it or extract again")
-        check_file(self.folder, commit_path(view, shard), held[commit_path(view, shard)])
-        record = read_commit(self.folder, view, shard)
-        num_rows = len(self.plan.rows(shard))
-        if record is None or any(len(places) != num_rows for places in record.get("members", {}).values()):
-            raise Damaged(f"{self.folder}: the commit of {name} is of another plan; restore it or extract again")
-        return MappedTar(check_file(self.folder, name, held[name], self.check), record.get("members", {}))
+        path = self.checked(tar_path(view, shard))
+        commit = self.checked(commit_path(view, shard))
+        members = (read_commit(self.folder, view, shard) or {}).get("members") or {}
+        if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
+            raise Damaged(f"{commit}: is of another plan; {RESTORE}")
+        return MappedTar(path, members)
 
     def content(self, view: int, sample: int, ending: str) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
@@ -112,21 +146,16 @@ class ViewSet:
         return self.class_names is not None
 
 
-class TargetSet:
+class TargetSet(_StoredSet):
     """One teacher's target over one view set; encoded rows of (view, sample) by random access."""
 
-    def __init__(self, folder: Path, check: Check = "hash") -> None:
-        self.folder, self.check = folder, check
-        self.manifest = read_targetset_manifest(folder)
-        self.identity: dict[str, Any] = self.manifest["identity"]
-        self.num_views: int = self.manifest["num_views"]
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, read_targetset_manifest(folder))
         self.row_shape = tuple(self.manifest["row_shape"])
         num_samples, self.shard_size = self.manifest["num_samples"], self.manifest["shard_size"]
         self.num_samples: int = num_samples
         if -(-num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
-            raise Damaged(f"{folder}: its manifest lists fewer files than shards; restore it or extract again")
-        self._checked: set[str] = set()
-        self._lock = threading.Lock()
+            raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
         self.arrays: dict[str, ArraySpec] = {}
         self._foreign: dict[str, ZarrArray] = {}
         for name, (dtype, row_shape) in self.manifest["arrays"].items():
@@ -136,7 +165,7 @@ class TargetSet:
             if metadata is not None:
                 self.checked(f"{name}/zarr.json")  # not what we would write, so it must be what the manifest lists
                 self._foreign[name] = ZarrArray(folder, spec, metadata)
-        self._arrays: dict[tuple[str, int], MappedArray] = {}
+        self._mapped: _OfLastViews[str, MappedArray] = _OfLastViews()
 
     @property
     def mapped(self) -> bool:
@@ -163,7 +192,7 @@ class TargetSet:
                     self.checked(spec.shard_path(view, shard))
                 self._foreign[name].gather(view, samples, buffer)
                 continue
-            array = self._array(name, view)
+            array = self._mapped.get(view, name, self._map)
             for shard in array.unopened(samples):
                 array.open(shard, self.checked(spec.shard_path(view, shard)))
             array.gather(samples, buffer)
@@ -174,28 +203,8 @@ class TargetSet:
         self.gather(view, samples, out)
         return {name: typed(out[name], spec) for name, spec in self.arrays.items()}
 
-    def _array(self, name: str, view: int) -> MappedArray:
-        found = self._arrays.get((name, view))
-        if found is None:
-            with self._lock:
-                if (name, view) not in self._arrays:
-                    others = dict.fromkeys(one for _, one in self._arrays if one != view)
-                    dropped = [*others][: 1 - _VIEWS_MAPPED]
-                    self._arrays = {key: array for key, array in self._arrays.items() if key[1] not in dropped}
-                    self._arrays[name, view] = MappedArray(self.arrays[name])
-                found = self._arrays[name, view]
-        return found
-
-    def checked(self, relative: str) -> Path:
-        """The path of a file of this set, checked when this run first asks for it."""
-        if relative not in self._checked:
-            with self._lock:
-                if relative not in self._checked:
-                    if relative not in self.manifest["files"]:
-                        raise Damaged(f"{self.folder}: {relative} is in no manifest; extract again")
-                    check_file(self.folder, relative, self.manifest["files"][relative], self.check)
-                    self._checked.add(relative)
-        return self.folder / relative
+    def _map(self, _view: int, name: str) -> MappedArray:
+        return MappedArray(self.arrays[name])
 
 
 def typed(buffer: UInt8[np.ndarray, "count row_bytes"], spec: ArraySpec) -> np.ndarray:
@@ -208,5 +217,6 @@ def check_pair(viewset: ViewSet, targetset: TargetSet) -> None:
     held, asked = targetset.identity["viewset"], identity_hash(viewset.identity)
     if held != asked:
         raise Damaged(
-            f"{targetset.folder}: was made from view set {held[:8]}, but lies in {asked[:8]}; extract it again"
+            f"{targetset.folder}: was made from view set {held[:8]}, but lies in {asked[:8]}; "
+            f"python -m shards remove {targetset.folder}, and extract it again"
         )
