@@ -48,7 +48,7 @@ class Evaluation:
         if config.shards is None:
             plan = trained_on(self.run).plan
         else:
-            plan = Plan.read(find_viewset(Path(config.shards), config.train_split, trained_on_if_here(self.run)))
+            plan = Plan.read(find_viewset(Path(config.shards), config.split, trained_on_if_here(self.run)))
         return plan.request["data"], config.data_dir or plan.request["data_dir"]
 
     def source(self, split: str) -> "Source":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from distill.optimiser import rate_factor
@@ -65,7 +65,9 @@ class Training:
                 self.save(folder)
         return self.loss
 
-    def step(self, step: int, images: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+    def step(
+        self, step: int, images: UInt8[Tensor, "batch height width 3"], labels: Int64[Tensor, " batch"]
+    ) -> Float[Tensor, ""]:
         """One optimiser step, whose loss is returned.
 
         What it draws depends on seed and step alone, so that a resumed run draws what the uninterrupted one would have.

@@ -101,8 +101,13 @@ def test_it_learns_and_leaves_the_student_alone(bench: Bench) -> None:
     assert {**alone["knn"], "seconds": 0} == {**together["knn"], "seconds": 0}
 
 
-def test_the_teacher_splits_and_seed_are_told(bench: Bench) -> None:
-    record = finetune(bench.run(), "--seed", "3", "--data", "digits")
+def test_what_it_learned_from_and_was_measured_on_is_told(bench: Bench) -> None:
+    run = bench.run()
+    record = finetune(run, "--shards", str(next(bench.cache.glob("digits-validation-*"))))
+    # stored views to measure on, and the source that they were made of to learn from
+    assert record["data"].startswith("digits-validation-") and record["folder"].startswith("finetune-digits-")
+    record = finetune(run, "--seed", "3", "--data", "digits")
+    assert record["data"] == "digits"
     assert (record["seed"], record["train_split"], record["split"]) == (3, "train", "validation")
     assert record["num_samples"] == 300 and record["preset"] == "finetune-imagenet" and record["train_loss"] > 0
 
