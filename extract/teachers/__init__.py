@@ -33,7 +33,7 @@ _MODULES = {
 
 
 def teacher_names() -> list[str]:
-    """The specs `load_teacher` knows, sorted; `run:DIR` stands for run: and a folder."""
+    """The specs `load_teacher` knows, sorted; behind a colon stands what the spec names there, as DIR for a folder."""
     return sorted(_MODULES)
 
 

@@ -14,9 +14,7 @@ from extract.networks import architecture_names, build_network, export_network
 from extract.teachers import load_teacher, teacher_names
 from extract.teachers.base import sha256_of_state
 from shards.errors import BadInput, SourceUnavailable, UnknownName
-
-# data2vec2 has its own tests: its weights are not a state dict of a registered network
-TEACHERS = [name for name in teacher_names() if not name.startswith("data2vec2")]
+from tests.extract import test_beitv2, test_data2vec2_writer, test_hugging_face_teachers
 
 
 def resnet(architecture="resnet18", num_classes=5, seed=1):
@@ -47,10 +45,17 @@ def loaded(name, folder):
         path = folder / "weights.pth"
         torch.save(resnet(name).state_dict(), path)
         return load_teacher(name, str(path), image_size=48)
+    if name.startswith("data2vec2"):
+        return load_teacher(name, str(test_data2vec2_writer.write_checkpoint(folder / "tiny.pt")))
+    if name == "beitv2":
+        return load_teacher(name, str(test_beitv2.write(folder / "tiny.pth", test_beitv2.official_tensors())))
+    if name == "hf:ID|DIR":
+        test_hugging_face_teachers.write_model(folder / "My Model")
+        return load_teacher(f"hf:{folder / 'My Model'}")
     return load_teacher(name)
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", teacher_names())
 def test_contract(tmp_path, name):
     teacher = loaded(name, tmp_path)
     assert not any(module.training for module in teacher.network.modules())
@@ -68,6 +73,11 @@ def test_contract(tmp_path, name):
         assert not rows.requires_grad
     if teacher.class_names is not None:
         assert len(teacher.class_names) == teacher.outputs["logits"][0]
+    with_tokens = {output for output, shape in teacher.outputs.items() if len(shape) == 2}
+    assert teacher.extra_tokens.keys() == with_tokens
+    assert all(0 <= extra < teacher.outputs[output][0] for output, extra in teacher.extra_tokens.items())
+    for output in teacher.outputs:
+        assert torch.equal(teacher.only([output]).forward(images)[output], together[output])
 
 
 def test_file_formats_and_wrappings_have_one_identity(tmp_path):
