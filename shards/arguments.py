@@ -1,13 +1,19 @@
 """Arguments: one frozen dataclass becomes a command's flags, its --help, --config file and saved configuration."""
 
 import dataclasses
+import re
 import sys
+import typing
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.errors import BadInput
+from shards.errors import BadInput, one_line
 
 Config = TypeVar("Config")
+
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def parse(
@@ -29,11 +35,15 @@ def parse(
     if positional:
         _add_positional(parser, config_class, positional)
     parser.add_class_arguments(config_class, as_group=False, skip={positional} - {""})
+    arguments = sys.argv[1:] if arguments is None else arguments
     switches = [f"--{field.name}" for field in _fields(config_class) if field.type in (bool, bool | None)]
     try:
-        values = parser.parse_args(_switched(sys.argv[1:] if arguments is None else arguments, switches))
-    except jsonargparse.ArgumentError as error:
-        raise BadInput(f"{_near_flag(str(error), config_class)}; python -m {program} --help lists the flags") from None
+        for path in _config_files(arguments):
+            _check_config_file(path, [field.name for field in _fields(config_class)])
+        values = parser.parse_args(_switched(arguments, switches))
+    except (BadInput, jsonargparse.ArgumentError) as error:
+        problem = _in_our_words(str(error), config_class)
+        raise BadInput(f"{problem}; python -m {program} --help lists the flags") from None
     return config_class(**{field.name: _plain(values[field.name]) for field in _fields(config_class)})
 
 
@@ -43,7 +53,7 @@ def _fields(config_class: type) -> tuple["dataclasses.Field[Any]", ...]:
 
 def _switched(arguments: list[str], switches: list[str]) -> list[str]:
     """`arguments` with --flag=true for each switch that stands alone; --flag true and --flag=false stay as they are."""
-    pairs = zip(arguments, [*arguments, ""][1:], strict=True)
+    pairs = pairwise([*arguments, ""])
     alone = [flag in switches and value not in ("true", "false", "null") for flag, value in pairs]
     return [f"{flag}=true" if bare else flag for flag, bare in zip(arguments, alone, strict=True)]
 
@@ -64,13 +74,48 @@ def _plain(value: Any) -> Any:
     return dict(vars(value)) if type(value).__name__ == "Namespace" else value
 
 
-def _near_flag(message: str, config_class: type) -> str:
+def _config_files(arguments: list[str]) -> Iterator[str]:
+    for flag, value in pairwise([*arguments, ""]):
+        if flag == "--config" and value:
+            yield value
+        elif flag.startswith("--config="):
+            yield flag.partition("=")[2]
+
+
+def _check_config_file(path: str, names: list[str]) -> None:
+    """The file at `path` holds some of the flags `names`; BadInput says what is wrong with it."""
+    import yaml
+
+    try:
+        held = yaml.safe_load(Path(path).read_bytes())
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}; give a YAML file, as --print_config prints it") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadInput(f"--config {path}: is not YAML ({one_line(error)})") from None
+    if not isinstance(held, dict):
+        raise BadInput(f"--config {path}: holds no flags; give a YAML file, as --print_config prints it")
+    for name in (name for name in held if name not in names):
+        raise BadInput(f"--config {path}: no such flag: {name}{_near(str(name), names)}")
+
+
+def _in_our_words(message: str, config_class: type) -> str:
+    """What jsonargparse says, naming the flag, what was expected of it and what was found."""
+    if ill_typed := re.match(r'Parser key "(\w+)":.*(?:Given|Got) value: (.*)', message, re.DOTALL):
+        kind = next(field.type for field in _fields(config_class) if field.name == ill_typed[1])
+        kinds = [one for one in typing.get_args(kind) or (kind,) if one is not type(None)]
+        expected = " or ".join(_EXPECTED.get(one, str(one)) for one in kinds)
+        return f"--{ill_typed[1]} {ill_typed[2].strip()}: expected {expected}"
+    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        word = unknown[1].partition("=")[0]
+        near = _near(word, [f"--{field.name}" for field in _fields(config_class)])
+        return f"{word}: no such flag{near}" if word.startswith("-") else f"{word!r} belongs to no flag"
+    return message.strip().rstrip(".")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
     import difflib
 
-    words = [word.lstrip("-").split("=")[0] for word in message.split() if word.startswith("--")]
-    names = [field.name for field in _fields(config_class)]
-    near = [match for word in words if word not in names for match in difflib.get_close_matches(word, names, 1)]
-    return message.strip().rstrip(".") + (f" (did you mean --{near[0]}?)" if near else "")
+    return "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, 1))
 
 
 def as_yaml(values: dict[str, Any]) -> bytes:

@@ -31,8 +31,8 @@ from PIL import Image
         (("--view", "2", "--viewz", "2"), ("python -m extract --help",)),
         (("--viewz", "2"), ("did you mean --views", "python -m extract --help")),
         (("--augment", "crop:seed=one"), ("--augment 'crop:seed=one'", "seed=N")),
-        (("--limit", "1.5"), ("limit", "python -m extract --help")),
-        (("--config", "/nowhere.yaml"), ("/nowhere.yaml", "python -m extract --help")),
+        (("--limit", "1.5"), ("--limit 1.5: expected a whole number", "python -m extract --help")),
+        (("--config", "/nowhere.yaml"), ("--config /nowhere.yaml: No such file", "python -m extract --help")),
     ],
     ids=str,
 )
@@ -42,6 +42,24 @@ def test_extract_refuses_it(teacher: Path, tmp_path: Path, flags: tuple[str, ...
     words = [word for flag in given.items() for word in flag]
     command("extract", *words, "--out", tmp_path / "cache").refuses(*says)
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("teachr: none", ("no such flag: teachr", "did you mean teacher?")),
+        ("views: three", ("--views three: expected a whole number",)),
+        ("views: [", ("is not YAML", "line 1")),
+        ("", ("holds no flags", "--print_config")),
+        ("- views", ("holds no flags", "--print_config")),
+    ],
+)
+def test_a_config_file_that_is_none(tmp_path: Path, content: str, says: tuple[str, ...]) -> None:
+    (tmp_path / "flags.yaml").write_text(content)
+    for words in (("--config", f"{tmp_path}/flags.yaml"), (f"--config={tmp_path}/flags.yaml",)):
+        found = command("extract", *words, "--teacher", "none", "--out", tmp_path / "cache")
+        found.refuses(*says, "python -m extract --help")
+        assert "Parser" not in found.err and "jsonargparse" not in found.err
 
 
 @pytest.mark.parametrize("missing", ["--teacher", "--out"])
@@ -82,7 +100,7 @@ def digits_of(cache: Path) -> Path:
         (("--targets", "resnet"), ("--targets resnet", "no target set fits", "run-teacher-logits")),
         (("--batch_size", "1000"), ("--batch_size 1000",)),
         (("--batch_size", "0"), ("--batch_size 0",)),
-        (("--temperature", "0"), ("--temperature 0",)),
+        (("--objective", "kl:temperature=0"), ("kl", "temperature")),
         (("--label_weight", "2"), ("--label_weight 2",)),
         (("--precision", "int8"), ("--precision int8",)),
         (("--epoch", "3", "--epohcs", "3"), ("python -m distill --help",)),
