@@ -1,6 +1,6 @@
 """Distilling: training steps from the cache against steps on one batch that stays in memory.
 
-Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars and float16 logits beside
+Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars and encoded targets beside
 them, against the same module and optimiser in a plain loop that has no data to wait for.
 Limit: the student's operations (three forwards' worth a step) over the rate at which the plain loop does them.
 """
@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from benchmarks.measure import (
     Figure,
     Report,
+    Sizes,
     alternate,
     num_cores,
     per_unit,
@@ -35,21 +36,31 @@ from distill.run import build_module
 from distill.trainer import make_trainer
 
 GOAL_ON_CPU = 0.95
-SIZES = {
-    "cpu": {"student": "resnet50", "image_size": 224, "steps": 6, "batch_size": 8, "precision": "float32"},
-    "cuda": {"student": "resnet50", "image_size": 224, "steps": 100, "batch_size": 256, "precision": "bfloat16"},
-    "quick": {"student": "resnet18", "image_size": 32, "steps": 2, "batch_size": 4, "precision": "float32"},
+QUICK = {"image_size": 32, "steps": 2, "batch_size": 4, "precision": "float32"}
+RESNET50 = {"recipe": "resnet50-from-resnet101", "student": "resnet50", "target": "logits", "codec": "float16"}
+DATA2VEC2 = {"recipe": "features", "student": "data2vec2:depth=6", "target": "layer_mean", "codec": "int8"}
+CASES: dict[str, Sizes] = {
+    "resnet50": {
+        "cpu": RESNET50 | {"image_size": 224, "steps": 6, "batch_size": 8, "precision": "float32"},
+        "cuda": RESNET50 | {"image_size": 224, "steps": 100, "batch_size": 256, "precision": "bfloat16"},
+        "quick": RESNET50 | {"student": "resnet18"} | QUICK,
+    },
+    "data2vec2": {
+        "cpu": DATA2VEC2 | {"image_size": 224, "steps": 4, "batch_size": 8, "precision": "float32"},
+        "cuda": DATA2VEC2 | {"image_size": 224, "steps": 100, "batch_size": 256, "precision": "bfloat16"},
+        "quick": DATA2VEC2 | {"student": "data2vec2:depth=1"} | QUICK | {"image_size": 56},
+    },
 }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
-    """A ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
-    settings, device = settings_here(SIZES, options), the_device()
+    """At 224 pixels, in float32 on a CPU and in bfloat16 on a GPU: from float16 logits, or from 197 x 768 in int8."""
+    settings, device = settings_here(CASES[options.case], options), the_device()
     steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
     data = write_photos(folder / "photos", min((steps + 1) * batch_size, 4096), 320, 256, options.images)
     views = views_of(folder / "cache", data, image_size)
-    write_targets(views, "logits", "float16")
-    changes = {name: settings[name] for name in ("student", "batch_size", "precision")}
+    write_targets(views, settings["target"], settings["codec"])
+    changes = {name: settings[name] for name in ("recipe", "student", "batch_size", "precision")}
     recipe, cache = open_cache(folder / "cache", max_steps=steps + 1, **changes)
     batch, take = held_batch(cache, device), stepper(build_module(cache, recipe), device)
     contenders = {
@@ -92,4 +103,4 @@ def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, devic
 
 
 if __name__ == "__main__":
-    run(measure, "distilling", with_images=True)
+    run(measure, "distilling", with_images=True, cases=list(CASES))

@@ -1,7 +1,8 @@
 """Extracting: the whole pipeline of `extract` against the bare forward of a warm teacher on tensors in memory.
 
-Compared: source -> views -> teacher -> float16 logits -> committed shards, for the first teacher of a cache (views are
-drawn from full-size JPEGs, encoded and stored) and for a further one (views are read back), with the same batch.
+Compared: source -> views -> teacher -> target -> encoded rows -> committed shards, for the first teacher of a cache
+(views are drawn from full-size JPEGs, encoded and stored) and for a further one (views are read back), with the same
+batch. A dense teacher's bare forward is its blocks alone, without the target.
 Limit: the teacher's operations over the rate at which the bare forward does them.
 """
 
@@ -12,8 +13,20 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Figure, Report, alternate, num_cores, per_unit, run, settings_here, share, the_device
+from benchmarks.measure import (
+    Figure,
+    Report,
+    Sizes,
+    alternate,
+    num_cores,
+    per_unit,
+    run,
+    settings_here,
+    share,
+    the_device,
+)
 from benchmarks.synthetic import operations, write_photos, write_weights
+from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.launch import device_of
 from extract.normalise import normalise
@@ -25,20 +38,31 @@ from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 
 GOAL_ON_CPU = 0.9
-RESNET101 = {"teacher": "resnet101", "image_size": 224}
-SIZES = {
-    "cpu": RESNET101 | {"samples": 128, "batch_size": 16, "shard_size": 128, "precision": "float32"},
-    "cuda": RESNET101 | {"samples": 16384, "batch_size": 256, "shard_size": 512, "precision": "bfloat16"},
-    "quick": {"teacher": "resnet18", "image_size": 32, "samples": 16, "batch_size": 4, "shard_size": 8},
+RESNET101 = {"teacher": "resnet101", "image_size": 224, "codec": "float16"}
+DATA2VEC2 = {"teacher": "data2vec2", "image_size": 224, "target": "layer_mean", "codec": "int8"}
+ON_GPU = {"samples": 16384, "batch_size": 256, "shard_size": 512, "precision": "bfloat16"}
+QUICK = {"image_size": 32, "samples": 16, "batch_size": 4, "shard_size": 8}
+CASES: dict[str, Sizes] = {
+    "resnet101": {
+        "cpu": RESNET101 | {"samples": 128, "batch_size": 16, "shard_size": 128, "precision": "float32"},
+        "cuda": RESNET101 | ON_GPU,
+        "quick": RESNET101 | QUICK | {"teacher": "resnet18"},
+    },
+    "data2vec2": {
+        "cpu": DATA2VEC2 | {"samples": 48, "batch_size": 8, "shard_size": 48, "precision": "float32"},
+        "cuda": DATA2VEC2 | ON_GPU,
+        "quick": DATA2VEC2 | QUICK,
+    },
 }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
-    """resnet101 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
-    settings = settings_here(SIZES, options)
+    """At 224 pixels, in float32 on a CPU and in bfloat16 on a GPU: logits in float16, or layer means in int8."""
+    settings = settings_here(CASES[options.case], options)
     device = device_of(the_device().type, 0)
     num_samples, name, image_size = settings["samples"], settings["teacher"], settings["image_size"]
-    teacher = load_teacher(name, str(write_weights(name, folder)), image_size)
+    weights = str(write_weights(name, folder, image_size))
+    teacher = load_teacher(name, weights, image_size)
     teacher.network.to(device)
     flags = {field: value for field, value in settings.items() if field not in ("samples", "threads", "images")}
     flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
@@ -62,7 +86,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 
 
 def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device) -> Extraction:
-    """The pipeline of `extract` for a teacher that is loaded already; its `run` commits every shard that is missing."""
+    """The pipeline of `extract` for a teacher that is loaded already; its `run` commits every shard that is missing.
+
+    Channel statistics are taken here: they cost 256 forwards at most, whatever the number of samples.
+    """
     config, folder = held_viewset(config)
     views = plan_views(config, folder, teacher.preprocessing.image_size)
     targets = plan_targets(config, views, teacher)
@@ -73,13 +100,15 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
     device_of(device.type, 0)  # sets what extract sets
     threads = num_cores()
     sizes = (config.batch_size, threads)
-    return Extraction(views, targets, teacher, device, config.precision, *sizes, False, compute_threads=threads)
+    extraction = Extraction(views, targets, teacher, device, config.precision, *sizes, False, compute_threads=threads)
+    return calibrated(extraction)
 
 
 def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: torch.device) -> Callable[[], None]:
     size = teacher.preprocessing.image_size
     pixels = torch.randint(0, 256, (config.batch_size, size, size, 3), dtype=torch.uint8)
     images = normalise(pixels, teacher.preprocessing.mean, teacher.preprocessing.std).to(device)
+    network = getattr(teacher.network, "network", teacher.network)  # of a dense teacher the blocks, and no target
 
     @torch.inference_mode()
     def work() -> None:
@@ -87,7 +116,7 @@ def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: tor
         enabled = config.precision != "float32"
         with torch.autocast(device.type, getattr(torch, config.precision), enabled=enabled):
             for _ in range(num_samples // config.batch_size):
-                teacher.forward(images)
+                network(images)
 
     return work
 
@@ -106,4 +135,4 @@ def extraction_contender(
 
 
 if __name__ == "__main__":
-    run(measure, "extracting", with_images=True)
+    run(measure, "extracting", with_images=True, cases=list(CASES))

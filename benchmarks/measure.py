@@ -12,7 +12,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,8 +129,12 @@ def the_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def settings_here(sizes: Mapping[str, Mapping[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """The sizes to measure with ("quick", "cpu" or "cuda"), to which what else was chosen is added."""
+Sizes = Mapping[str, Mapping[str, Any]]
+"""What to measure with on a "cpu", on "cuda" and when it is to be "quick"."""
+
+
+def settings_here(sizes: Sizes, options: argparse.Namespace) -> dict[str, Any]:
+    """The sizes to measure with here, to which what else was chosen is added."""
     chosen = sizes["quick" if options.quick else the_device().type]
     return dict(chosen) | {"threads": num_cores(), "images": getattr(options, "images", None)}
 
@@ -140,8 +144,16 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run(measure: Callable[[argparse.Namespace, Path], Report], name: str, with_images: bool = False) -> None:
-    """The command `python -m benchmarks.NAME`: parse, measure in a temporary folder, print, and write the JSON."""
+def run(
+    measure: Callable[[argparse.Namespace, Path], Report],
+    name: str,
+    with_images: bool = False,
+    cases: Sequence[str] = ("",),
+) -> None:
+    """The command `python -m benchmarks.NAME`: parse, measure in a temporary folder, print, and write the JSON.
+
+    Of several `cases` each is a report of its own, and --case picks one.
+    """
 
     def command(arguments: list[str] | None) -> None:
         parser = argparse.ArgumentParser(f"benchmarks.{name}")
@@ -150,18 +162,26 @@ def run(measure: Callable[[argparse.Namespace, Path], Report], name: str, with_i
         parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results; quick: none)")
         if with_images:
             parser.add_argument("--images", help="a pattern of JPEG files, '/photos/*.jpg' (default: synthetic ones)")
+        if len(cases) > 1:
+            parser.add_argument("--case", choices=cases, help="measure this pair alone (default: one after the other)")
         options = parser.parse_args(arguments)
         options.rounds = options.rounds or (1 if options.quick else 5)
-        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-            report = measure(options, Path(folder))
-        show(name, report, options.quick)
-        out = options.out or (None if options.quick else RESULTS)
-        if out is not None:
-            path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', device_name().lower()).strip('-')}.json"
-            write_atomically(path, (json.dumps(document(name, report, options), indent=1) + "\n").encode())
-            print(f"{name}: {path}")
+        for case in [options.case] if getattr(options, "case", None) else cases:
+            options.case = case
+            _run_case(measure, options, f"{name}-{case}".rstrip("-"))
 
     run_command(command, f"benchmarks.{name}")
+
+
+def _run_case(measure: Callable[[argparse.Namespace, Path], Report], options: argparse.Namespace, name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        report = measure(options, Path(folder))
+    show(name, report, options.quick)
+    out = options.out or (None if options.quick else RESULTS)
+    if out is not None:
+        path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', device_name().lower()).strip('-')}.json"
+        write_atomically(path, (json.dumps(document(name, report, options), indent=1) + "\n").encode())
+        print(f"{name}: {path}")
 
 
 def show(name: str, report: Report, quick: bool) -> None:

@@ -17,9 +17,9 @@ from shards.loader import Batch, BatchLoader
 
 
 def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
-    """The recipe resnet50-from-resnet101 with `changes`, and the cache as it reads it, without validation."""
+    """The recipe that `changes` name, with the rest of them, and the cache as it reads it, without validation."""
     config = DistillConfig(shards=str(cache), **changes)  # type: ignore[arg-type]
-    recipe = replace(resolve(load_recipe("resnet50-from-resnet101"), config), validation_fraction=0.0)
+    recipe = replace(resolve(load_recipe(str(config.recipe)), config), validation_fraction=0.0)
     holding = open_training(str(cache), None, False)
     for targetset in holding.targetsets:
         targetset.read(0, holding.viewset.usable)  # opens and verifies every shard

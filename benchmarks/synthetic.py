@@ -3,15 +3,19 @@
 import contextlib
 import glob
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.dense import settings_for, write_data2vec2
+from distill.specs import parse_spec
 from extract.augment import parse_augment
 from extract.config import ExtractConfig
 from extract.networks import build_network
@@ -19,11 +23,13 @@ from extract.plan import ViewSetJob, held_viewset, plan_views
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.store import array_specs, begin_targets, commit_targets, finish_targets
 from extract.teachers.base import Preprocessing, Teacher
+from extract.teachers.data2vec2 import build_image_network
+from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.layout import Plan
+from shards.layout import CALIBRATION, Plan
 
-ROWS = {"dense": (197, 768), "logits": (1000,)}
-"""One sample's shape of the two targets that the figures are about."""
+ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
+"""One sample's shape of the targets that the figures are about."""
 
 
 def write_photos(folder: Path, count: int, width: int, height: int, pattern: str | None = None) -> str:
@@ -85,6 +91,10 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
     job = _job(views, target, row_shape, codec)
     generator = np.random.default_rng(0)
     begin_targets(job, views, b"")
+    if hasattr(job.codec, "calibrate"):
+        calibrated = job.codec.calibrate(torch.from_numpy(generator.standard_normal((8, *row_shape), np.float32)))
+        write_atomically(job.folder / CALIBRATION, save(calibrated.state()))
+        job = replace(job, codec=calibrated)
     stored: dict[str, list[np.ndarray]] = {spec.name: [] for spec in array_specs(job, views)}
     for shard in range(views.plan.num_shards):
         rows = generator.standard_normal((len(views.plan.rows(shard)), *row_shape), np.float32)
@@ -103,10 +113,10 @@ def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str)
     return plan_targets(config, views, teacher)[0]
 
 
-def write_weights(architecture: str, folder: Path) -> Path:
-    """Seeded random weights of a torchvision network as safetensors: as fast as trained ones."""
-    from safetensors.torch import save_file
-
+def write_weights(architecture: str, folder: Path, image_size: int) -> Path:
+    """Seeded random weights of a torchvision network as safetensors, or of data2vec2: as fast as trained ones."""
+    if architecture == "data2vec2":
+        return write_data2vec2(folder / "data2vec2.pt", settings_for(image_size))
     torch.manual_seed(0)
     path = folder / f"{architecture}.safetensors"
     network = build_network(architecture, 1000)
@@ -117,10 +127,15 @@ def write_weights(architecture: str, folder: Path) -> Path:
     return path
 
 
-def operations(architecture: str, image_size: int) -> float:
-    """Floating-point operations of one forward of one image; nothing is computed."""
+def operations(spec: str, image_size: int) -> float:
+    """Floating-point operations of one forward of one image through a teacher or student; nothing is computed."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        build_network(architecture, 1000).eval()(torch.zeros(1, 3, image_size, image_size))
+        name, arguments = parse_spec("student", spec)
+        dense = name == "data2vec2"
+        network = (
+            build_image_network(replace(settings_for(image_size), **arguments)) if dense else build_network(name, 1000)
+        )
+        network.eval()(torch.zeros(1, 3, image_size, image_size))
     return counter.get_total_flops()

@@ -20,6 +20,7 @@ from benchmarks.extracting import extraction_contender, extraction_of
 from benchmarks.measure import (
     Figure,
     Report,
+    Sizes,
     Spread,
     alternate,
     num_cores,
@@ -44,25 +45,35 @@ from shards.loader import Batch
 
 AHEAD = 2
 """Batches that threads prepare while a step runs."""
-PAIR = {"teacher": "resnet101", "student": "resnet50", "image_size": 224}
-SIZES = {
-    "cpu": PAIR | {"steps": 4, "batch_size": 8, "precision": "float32"},
-    "cuda": PAIR | {"steps": 30, "batch_size": 256, "precision": "bfloat16"},
-    "quick": {"teacher": "resnet18", "student": "resnet18", "image_size": 64}
-    | {"steps": 2, "batch_size": 4, "precision": "float32"},
+RESNETS = {"teacher": "resnet101", "student": "resnet50", "recipe": "resnet50-from-resnet101", "codec": "float16"}
+DATA2VEC2 = {"teacher": "data2vec2", "student": "data2vec2:depth=6", "recipe": "distil-data2vec2", "codec": "int8"}
+ON_CPU = {"image_size": 224, "steps": 4, "batch_size": 8, "precision": "float32"}
+ON_GPU = {"image_size": 224, "steps": 30, "batch_size": 256, "precision": "bfloat16"}
+QUICK = {"image_size": 64, "steps": 2, "batch_size": 4, "precision": "float32"}
+CASES: dict[str, Sizes] = {
+    "resnet50": {
+        "cpu": RESNETS | ON_CPU,
+        "cuda": RESNETS | ON_GPU,
+        "quick": RESNETS | {"teacher": "resnet18", "student": "resnet18"} | QUICK,
+    },
+    "data2vec2": {
+        "cpu": DATA2VEC2 | ON_CPU,
+        "cuda": DATA2VEC2 | ON_GPU,
+        "quick": DATA2VEC2 | {"student": "data2vec2:depth=1"} | QUICK,
+    },
 }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
-    """A ResNet-101 teaches a ResNet-50 at 224 pixels, in float32 on a CPU and in bfloat16 on a GPU."""
-    settings, device = settings_here(SIZES, options), the_device()
+    """At 224 pixels, in float32 on a CPU and in bfloat16 on a GPU: ResNet-101 -> 50, or 12 blocks -> the first 6."""
+    settings, device = settings_here(CASES[options.case], options), the_device()
     steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
-    num_samples, weights = (steps + 1 + AHEAD) * batch_size, str(write_weights(settings["teacher"], folder))
-    flags = {name: settings[name] for name in ("teacher", "image_size", "batch_size", "precision")}
+    num_samples, weights = (steps + 1 + AHEAD) * batch_size, str(write_weights(settings["teacher"], folder, image_size))
+    flags = {name: settings[name] for name in ("teacher", "image_size", "batch_size", "precision", "codec")}
     flags |= {"weights": weights, "shard_size": 2 * batch_size}
     flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
     extract("--out", folder / "cache", *(word for name, value in flags.items() for word in (f"--{name}", value)))
-    changes = {name: settings[name] for name in ("student", "batch_size", "precision")}
+    changes = {name: settings[name] for name in ("recipe", "student", "batch_size", "precision")}
     recipe, cache = open_cache(folder / "cache", epochs=1, **changes)
     teacher = load_teacher(settings["teacher"], weights, image_size)
     teacher.network.to(device)
@@ -138,4 +149,4 @@ def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device)
 
 
 if __name__ == "__main__":
-    run(measure, "teacher_in_the_loop", with_images=True)
+    run(measure, "teacher_in_the_loop", with_images=True, cases=list(CASES))

@@ -36,7 +36,8 @@ class LiveDistillation(Distillation):
     def targets(self, batch: Batch, codecs: list[Any]) -> list[Any]:
         """What each teacher says of the batch's images, as extract would have stored it in float32."""
         found = []
-        stored_by_teacher = zip(self.teachers, self.outputs, codecs, batch.targets, strict=True)
+        held = batch.targets or [{} for _ in codecs]  # a benchmark's batches hold images alone
+        stored_by_teacher = zip(self.teachers, self.outputs, codecs, held, strict=True)
         for teacher, (output, precision), codec, stored in stored_by_teacher:
             rows = forward(teacher, batch.images, batch.images.device, precision)[output].float()
             rows = rows.clone()  # out of inference mode, so that autograd may keep it

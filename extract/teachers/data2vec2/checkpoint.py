@@ -5,6 +5,7 @@ Layout: fairseq 3d262bb, examples/data2vec/models: `state_dict` and `make_target
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,9 @@ def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
     if all(key[:1].isdigit() for key in ema):
         ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
     ema = _rename(ema)
-    without = sorted(key for key in student if key.startswith("blocks.") and key not in ema)
+    without = [key for key in student if key.startswith("blocks.") and key not in ema]
     if without:
-        raise BadInput(f"{file}: '_ema' lacks {_shown(without)} of the shared blocks; take weights='student'")
+        raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take weights='student'")
     return {**student, **ema}
 
 
@@ -150,10 +151,10 @@ def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
             f"positions {tuple(expected['encoder.positions'].shape)}, but the stored positions are "
             f"{tuple(positions.shape)}; give a file whose cfg and positions agree"
         )
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    missing, unexpected = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or unexpected:
         raise BadInput(
-            f"{file}: not the tensors its cfg asks for: missing {_shown(missing)}, unexpected {_shown(unexpected)}"
+            f"{file}: not the tensors its cfg asks for: missing {shown(missing)}, unexpected {shown(unexpected)}"
         )
     for key, tensor in tensors.items():
         if tensor.shape != expected[key].shape:
@@ -165,5 +166,7 @@ def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
     return network.requires_grad_(False).eval()
 
 
-def _shown(keys: list[str]) -> str:
+def shown(keys: Collection[str]) -> str:
+    """The first three keys by name and how many more there are, or none."""
+    keys = sorted(keys)
     return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"

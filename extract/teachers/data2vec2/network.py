@@ -7,10 +7,12 @@ modalities/base.py, as they extract features: nothing masked, the decoder left o
 import copy
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from extract.teachers.data2vec2.alibi import AttentionBias, alibi_bias, padding_bias, token_distances
 from extract.teachers.data2vec2.attention import Block, layer_norm
@@ -143,8 +145,16 @@ class Data2Vec2(nn.Module):
     def mean_of(
         self, layer_results: list[Float[Tensor, "batch tokens dim"]], project: nn.Module | None = None
     ) -> Float[Tensor, "batch tokens width"]:
-        """The target that these layer results alone would make, in float32."""
-        return average_layers(layer_results, self.settings, project)
+        """The target that these layer results alone would make, in float32.
+
+        In training it is computed once more in the backward pass: kept, its float32 intermediates would take an eighth
+        of a student's memory.
+        """
+        if not torch.is_grad_enabled():
+            return average_layers(layer_results, self.settings, project)
+        again = partial(average_layers, settings=self.settings, project=project)
+        mean: Tensor = checkpoint(again, layer_results, use_reentrant=False, preserve_rng_state=False)
+        return mean
 
     def first_blocks(self, depth: int) -> "Data2Vec2":
         """A trainable copy of the encoder and the first `depth` shared blocks, in train mode; it shares no memory.
