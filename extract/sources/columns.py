@@ -1,11 +1,11 @@
 """Which columns of a table hold the image and the label."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from extract.sources.base import tar_safe_key
+from extract.sources.base import numbered_classes, tar_safe_key
 from shards.errors import BadInput
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls")
@@ -23,6 +23,16 @@ class Columns:
     def names(self) -> list[str]:
         """The columns to read, no others."""
         return [self.image] if self.label is None else [self.image, self.label]
+
+    def classes(self, flag: str, values: Callable[[str], Iterable[int | None]]) -> tuple[str, ...] | None:
+        """The classes' names, or their numbers where the data names none; `values` reads a column of labels."""
+        if self.class_names or self.label is None:
+            return self.class_names
+        return numbered_classes(flag, values(self.label))
+
+    def split(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """A row's image, as the struct with its bytes or its path (empty where it is null), and its label."""
+        return row[self.image] or {}, None if self.label is None else label_or_none(row[self.label])
 
 
 def find_columns(flag: str, features: Mapping[str, Any], label_column: str | None = None) -> Columns:

@@ -29,7 +29,8 @@ def open_folder(flag: str, path: str, split: str) -> Source:
     images = sorted(_walk(flag, base, "", frozenset()))
     if not images:
         raise BadInput(f"{flag}: no image is found under {base} (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-    if base != root and not any("/" in name for name, _ in images):
+    names = [name for name, _ in images]
+    if base != root and not any("/" in name for name in names):
         # without labels, `train` might be a class among others, as it is one of COCO's
         others = [name for name in _folders(root) if name not in splits]
         if mixed := next((other for other in others if any(_walk(flag, root / other, "", frozenset()))), None):
@@ -37,18 +38,18 @@ def open_folder(flag: str, path: str, split: str) -> Source:
                 f"{flag}: {chosen} reads as a split, but {mixed} beside it holds images too: move one elsewhere"
             )
     train = next((splits[name] for name in SPLIT_NAMES["train"] if name in splits), base)
-    class_names = _class_names(flag, [name for name, _ in images], _folders(train))
+    class_names = _class_names(flag, names, _folders(train))
     labels = {name: label for label, name in enumerate(class_names)} if class_names else {}
 
     def fetch(index: int) -> tuple[bytes, int | None]:
-        name = images[index][0]
+        name = names[index]
         return (base / name).read_bytes(), labels.get(name.partition("/")[0])
 
     return Source(
         name=folder_safe_name(f"folder-{root.resolve().name}"),
         revision=content_revision([str(class_names), *(part for image in images for part in image)]),
         split=canonical_split(chosen),
-        keys=_keys(flag, [name for name, _ in images]),
+        keys=_keys(flag, names),
         class_names=class_names,
         fetch=fetch,
     )

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from extract.sources.base import Source, content_revision, folder_safe_name, numbered_classes
-from extract.sources.columns import find_columns, keys_from_paths, label_or_none
-from extract.sources.hub import hub_errors
+from extract.sources.base import Source, content_revision, folder_safe_name
+from extract.sources.columns import find_columns, keys_from_paths
+from extract.sources.hub import hub_errors, hub_title, local_folder
 from extract.sources.local_copy import open_local_copy
 from extract.sources.parquet import read_footer
 from extract.sources.splits import canonical_split, choose_split
@@ -20,15 +20,14 @@ _HUB_TIMEOUT_S = 10
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The dataset ID, in its configuration CONFIG where it has several (see `open_hub`)."""
     identifier, config = path, None
-    if ":" in path and not _is_folder(path):
+    if ":" in path and local_folder(path) is None:
         identifier, _, config = path.rpartition(":")
-    if "/" not in identifier and not _is_folder(identifier):
+    if "/" not in identifier and local_folder(identifier) is None:
         # `datasets` would take a bare `json` or `imagefolder` for whatever lies in the current folder
         raise BadInput(
             f"--data hf:{path}: {identifier!r} is no folder here; write a hub's dataset as ORG/NAME[:CONFIG]"
         )
-    title = Path(identifier).expanduser().resolve().name if _is_folder(identifier) else identifier.replace("/", "--")
-    name = folder_safe_name("-".join(part for part in ("hf", title, config) if part))
+    name = folder_safe_name(hub_title(identifier) + (f"-{config}" if config else ""))
     return open_hub(f"--data hf:{path}", identifier, split, data_dir, name=name, config=config)
 
 
@@ -59,26 +58,19 @@ def open_hub(
     columns = find_columns(flag, data.features, label_column)
     data = _undecoded(data.select_columns(columns.names), columns.image)
     keys = keys_from_paths(_paths(data.data.column(columns.image)))
-    class_names = columns.class_names
-    if columns.label and not class_names:
-        class_names = numbered_classes(flag, data.data.column(columns.label).to_pylist())
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
-        row = data[index]
-        return _image_bytes(row[columns.image] or {}), label_or_none(row[columns.label]) if columns.label else None
+        image, label = columns.split(data[index])
+        return _image_bytes(image), label
 
     return Source(
         name=name,
-        revision=_files_revision(identifier, files[chosen]) if _is_folder(identifier) else str(builder.hash),
+        revision=_files_revision(folder, files[chosen]) if (folder := local_folder(identifier)) else str(builder.hash),
         split=canonical_split(chosen),
         keys=keys or [f"{canonical_split(chosen)}-{row:06d}" for row in range(len(data))],
-        class_names=class_names,
+        class_names=columns.classes(flag, lambda label: data.data.column(label).to_pylist()),
         fetch=fetch,
     )
-
-
-def _is_folder(identifier: str) -> bool:
-    return Path(identifier).expanduser().is_dir()
 
 
 def _builder(identifier: str, config: str | None) -> Any:
@@ -88,8 +80,8 @@ def _builder(identifier: str, config: str | None) -> Any:
     from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
 
-    if _is_folder(identifier):
-        return load_dataset_builder(str(Path(identifier).expanduser()), config)
+    if folder := local_folder(identifier):
+        return load_dataset_builder(str(folder), config)
     try:
         # one quick question first: offline, `datasets` itself would retry for half a minute
         commit = HfApi(endpoint=settings.HF_ENDPOINT).dataset_info(identifier, timeout=_HUB_TIMEOUT_S).sha
@@ -139,9 +131,9 @@ def _image_bytes(image: dict[str, Any]) -> bytes | None:
         return stream.read()
 
 
-def _files_revision(root: str, files: Iterable[str]) -> str:
+def _files_revision(root: Path, files: Iterable[str]) -> str:
     parts: list[str | int | bytes] = []
     for file in sorted(map(Path, files)):
-        name = file.relative_to(Path(root).expanduser().resolve()).as_posix()
+        name = file.relative_to(root).as_posix()
         parts += [name, file.stat().st_size, read_footer(file) if file.suffix == ".parquet" else b""]
     return content_revision(parts)

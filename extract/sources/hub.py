@@ -1,12 +1,25 @@
-"""What the Hugging Face hub and its client raise, as one line that says what helps."""
+"""What `hf:` names, a folder here or a repository of the Hugging Face hub, and what the hub's client raises."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import httpx
 
 from shards.errors import SourceUnavailable
+
+
+def local_folder(identifier: str) -> Path | None:
+    """The folder here that `hf:` means, resolved; None where it means a repository of the hub."""
+    folder = Path(identifier).expanduser()
+    return folder.resolve() if folder.is_dir() else None
+
+
+def hub_title(identifier: str) -> str:
+    """hf- and the local folder's own name, or hf-ORG--NAME."""
+    folder = local_folder(identifier)
+    return f"hf-{folder.name if folder else identifier.replace('/', '--')}"
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from extract.sources.base import Source, content_revision, folder_safe_name, numbered_classes, tar_safe_key
-from extract.sources.columns import Columns, find_columns, keys_from_paths, label_or_none
+from extract.sources.base import Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.columns import Columns, find_columns, keys_from_paths
 from extract.sources.splits import find_files, pick_split
 from shards.errors import BadInput
 
@@ -36,10 +36,10 @@ def open_parquet(flag: str, path: str, split: str, label_column: str | None = No
     root, files = find_files(flag, path, ".parquet")
     chosen, files = pick_split(flag, root, files, split)
     opened = [(file, _metadata(file)) for file in files]
-    columns = [_columns(flag, file, metadata, label_column) for file, metadata in opened]
-    if odd := next((file for file, found in zip(files, columns, strict=True) if found != columns[0]), None):
+    of_files = [_columns(flag, file, metadata, label_column) for file, metadata in opened]
+    columns = of_files[0]
+    if odd := next((file for file, found in zip(files, of_files, strict=True) if found != columns), None):
         raise BadInput(f"{flag}: {odd.name} and {files[0].name} differ in image column, label column or classes")
-    image, label = columns[0].image, columns[0].label
     names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
     revision = content_revision(
         part for name, file in zip(names, files, strict=True) for part in (name, file.stat().st_size, read_footer(file))
@@ -49,21 +49,22 @@ def open_parquet(flag: str, path: str, split: str, label_column: str | None = No
         for name, (_, metadata) in zip(names, opened, strict=True)
         for row in range(metadata.num_rows)
     )
-    class_names = columns[0].class_names
-    if label and not class_names:
-        class_names = numbered_classes(flag, (value for each in opened for value in _column(*each, label).to_pylist()))
-    rows = RowGroups(opened, columns[0].names)
+    rows = RowGroups(opened, columns.names)
+
+    def values(column: str) -> Iterator[int | None]:
+        for each in opened:
+            yield from _column(*each, column).to_pylist()
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
-        row = rows.row(index)
-        return (row[image] or {}).get("bytes"), label_or_none(row[label]) if label else None
+        image, label = columns.split(rows.row(index))
+        return image.get("bytes"), label
 
     return Source(
         name=folder_safe_name(f"parquet-{root.resolve().name}"),
         revision=revision,
         split=chosen,
-        keys=_stem_keys(opened, image) or list(row_keys),
-        class_names=class_names,
+        keys=_stem_keys(opened, columns.image) or list(row_keys),
+        class_names=columns.classes(flag, values),
         fetch=fetch,
     )
 

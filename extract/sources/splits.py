@@ -48,9 +48,10 @@ def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:
     files: set[Path] = set()
     for each in patterns:
         names = glob.glob(each, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        files.update(Path(name) for name in names if name.endswith(suffix))
-        if not any(name.endswith(suffix) for name in names):
+        found = [Path(name) for name in names if name.endswith(suffix)]
+        if not found:
             raise BadInput(f"{flag}: no {suffix} file is found at {each}: give a file, a folder or a quoted pattern")
+        files.update(found)
     return root, sorted(files)
 
 

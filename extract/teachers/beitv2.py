@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import BeitConfig
 
 from extract.networks.state_dict import read_state_dict
 from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.data2vec2.checkpoint import shown
 from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
 from extract.teachers.download import download
 from extract.teachers.encoder import load_encoder
@@ -95,7 +95,7 @@ def _names(path: Path, state: Tensors) -> dict[str, str]:
     missing, unexpected = names.keys() - state.keys(), state.keys() - names.keys()
     if missing or unexpected:
         raise BadInput(
-            f"{path}: not a BEiT v2 checkpoint of unilm: missing {_shown(missing)}, unexpected {_shown(unexpected)}; "
+            f"{path}: not a BEiT v2 checkpoint of unilm: missing {shown(missing)}, unexpected {shown(unexpected)}; "
             "give for example beitv2_base_patch16_224_pt1k.pth"
         )
     return names
@@ -142,8 +142,3 @@ def _renamed(state: Tensors, names: dict[str, str]) -> Tensors:
         else:
             renamed[names[name]] = tensor
     return renamed
-
-
-def _shown(names: Collection[str]) -> str:
-    shown = sorted(names)
-    return (", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")) or "none"

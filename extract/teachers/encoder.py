@@ -10,11 +10,11 @@ import torch
 import transformers
 from torch import Tensor
 
+from extract.teachers.data2vec2.checkpoint import shown
 from shards.errors import BadInput
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 MAX_DEPTH = 1024
-_NUM_SHOWN = 3
 
 
 def load_encoder(
@@ -52,14 +52,12 @@ def load_encoder(
             output_loading_info=True,
             **options,
         )
-    found = {"missing": report["missing_keys"], "mis-shaped": {name for name, *_ in report["mismatched_keys"]}}
-    phrases = [
-        f"{len(names)} {fault} ({', '.join(sorted(names)[:_NUM_SHOWN])}{', ...' if len(names) > _NUM_SHOWN else ''})"
-        for fault, names in found.items()
-        if names
-    ]
-    if phrases:
-        raise BadInput(f"{where}: not all the weights its config asks for: {', '.join(phrases)}; download it again")
+    missing, mis_shaped = report["missing_keys"], [name for name, *_ in report["mismatched_keys"]]
+    if missing or mis_shaped:
+        raise BadInput(
+            f"{where}: not the weights its config asks for: missing {shown(missing)}, mis-shaped {shown(mis_shaped)}; "
+            "download it again"
+        )
     return network
 
 

@@ -17,7 +17,7 @@ import transformers
 
 from extract.networks import MAX_SIZE
 from extract.sources.base import folder_safe_name
-from extract.sources.hub import hub_errors
+from extract.sources.hub import hub_errors, hub_title, local_folder
 from extract.teachers.base import Preprocessing, Teacher, freeze
 from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
 from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
@@ -46,19 +46,16 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     identifier = spec.partition(":")[2]
     if not identifier:
         raise BadInput("--teacher hf: names no model; give --teacher hf:ORG/NAME, or hf:DIR with its config.json")
-    folder = Path(identifier).expanduser()
-    title = folder.resolve().name if folder.is_dir() else identifier.replace("/", "--")
-    if not folder.is_dir():
-        folder = _download(flag, identifier)
+    folder = local_folder(identifier) or _download(flag, identifier)
     config, described = _read_config(flag, folder)
     network = load_encoder(flag, config, folder)
     preprocessing = _preprocessing(flag, folder, config, image_size)
     named = NamedTokens(network, preprocessing.image_size, flag)
     relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
-    name, architecture = folder_safe_name(f"hf-{title}"), f"hf/{config.model_type}/{hashed}"
+    name = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
-        return freeze(name, architecture, named, preprocessing, None)
+        return freeze(name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None)
 
 
 def _download(flag: str, identifier: str) -> Path:

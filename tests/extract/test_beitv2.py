@@ -160,7 +160,7 @@ BAD = {
     "a scalar": (lambda tensors: tensors.update(cls_token=torch.zeros(())), r"tensor cls_token has the shape \(\)"),
     "mixed sizes": (
         lambda tensors: tensors.update({"blocks.2.gamma_1": torch.zeros(7)}),
-        r"1 mis-shaped \(\S*2.lambda_1\); download it again",
+        r"missing none, mis-shaped \S*2.lambda_1; download it again",
     ),
     "all of another": (lambda tensors: (tensors.clear(), tensors.update(a=torch.zeros(1))), r"missing .* and \d+ more"),
 }

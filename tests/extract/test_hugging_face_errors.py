@@ -67,9 +67,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (without_weights, r"holds no model.safetensors and no pytorch_model.bin; download it again"),
     "truncated": (lambda folder: cut(folder, 90_000), r"cannot load it \(SafetensorError: .*\); download it again"),
     "almost nothing": (lambda folder: cut(folder, 99), r"asks for [\d,]+ parameters, its weights have 99 bytes"),
-    "a tensor less": (without_final_norm, r"1 missing \(layernorm.weight\); download it again"),
-    "deeper": (lambda folder: configure(folder, num_hidden_layers=4), r"16 missing \(\S*3.attention\S+, .*, \.\.\.\)"),
-    "wider": (lambda folder: configure(folder, intermediate_size=50), r"9 mis-shaped \(layers.0.mlp.fc1.bias"),
+    "a tensor less": (without_final_norm, r"missing layernorm.weight, mis-shaped none; download it again"),
+    "deeper": (
+        lambda folder: configure(folder, num_hidden_layers=4),
+        r"missing layers.3.attention\S+, .* and 13 more, mis-shaped none",
+    ),
+    "wider": (
+        lambda folder: configure(folder, intermediate_size=50),
+        r"missing none, mis-shaped layers.0.mlp.fc1.bias, .* and 6 more",
+    ),
     "too deep": (lambda folder: configure(folder, num_hidden_layers=10**9), r"1000000000 layers, expected 1 to 1024"),
     "no depth": (lambda folder: configure(folder, num_hidden_layers=0), r"0 layers, expected 1 to 1024"),
     "too large": (lambda folder: configure(folder, hidden_size=2**20), r"asks for [\d,]+ parameters"),
@@ -78,7 +84,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "quantised": (lambda folder: configure(folder, quantization_config={"quant_method": "x"}), "weights are quantised"),
     "own code": (own_code, r"contains custom code .*; download it again, or give another model"),
     "hostile pickle": (hostile_pickle, r"pickle is damaged or names code, none of which was run; give .* safetensors"),
-    "grey": (lambda folder: configure(folder, num_channels=1), r"mis-shaped \(\S*patch_embeddings.projection.weight"),
+    "grey": (
+        lambda folder: configure(folder, num_channels=1),
+        r"mis-shaped embeddings.patch_embeddings.projection.weight;",
+    ),
     "processor": (lambda folder: (folder / "preprocessor_config.json").write_text("{"), "not a valid JSON file"),
     "two channels": (
         lambda folder: transformers.ViTImageProcessor(size=SIZE, image_mean=[0.5, 0.5]).save_pretrained(folder),
