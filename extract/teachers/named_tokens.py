@@ -40,10 +40,11 @@ def layer_mean(layers: Sequence[Float[Tensor, "batch tokens dim"]]) -> Float[Ten
 class NamedTokens(nn.Module):
     """A vision encoder whose forward gives the targets that a data2vec 2.0 network gives, by the same names.
 
-    tokens: (extra + patches, dim), the last block's output, after the encoder's final norm where it has one; the extra
-    tokens (CLS, then a distillation token or registers) come first. cls: (dim,), the first token, where it is a CLS;
-    pooled: (dim,), the mean of the patches. layer_mean, layer_mean_no_cls and layer_N: the normalised mean of all
-    blocks' outputs, with and without all extra tokens, and of block N alone.
+    tokens: (extra + patches, dim), the last block's output, after the final norm where the encoder puts all tokens
+    through one (CLIP's is for its pooled CLS alone); the extra tokens (CLS, then a distillation token or registers)
+    come first. cls: (dim,), the first token, where it is a CLS; pooled: (dim,), the mean of the patches. layer_mean,
+    layer_mean_no_cls and layer_N: the normalised mean of all blocks' outputs, with and without all extra tokens, and of
+    block N alone.
     """
 
     noise: Tensor | None
