@@ -8,6 +8,7 @@ from pathlib import Path
 from shards import config as flags
 from shards.arguments import parse
 from shards.errors import BadInput, Damaged, Incomplete, UnknownName, run_command
+from shards.progress import counted, human_bytes
 
 
 def list_command(arguments: list[str]) -> None:
@@ -47,7 +48,6 @@ def verify_command(arguments: list[str]) -> None:
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
-    from shards.progress import human_bytes
     from shards.selection import select
     from shards.verify import verify
 
@@ -59,8 +59,8 @@ def verify_command(arguments: list[str]) -> None:
     for line in (*findings.damage.values(), *findings.unfinished):
         print(line, file=sys.stderr)
     seconds = time.monotonic() - start
-    sets = f"{findings.num_sets} set{'s' * (findings.num_sets != 1)}"
-    counts = f"{findings.num_files:,} files of {sets}, {human_bytes(findings.num_bytes)}"
+    counts = f"{counted(findings.num_files, 'file')} of {counted(findings.num_sets, 'set')}"
+    counts += f", {human_bytes(findings.num_bytes)}"
     read = f"{counts}, {human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s: {' '.join(config.paths)}"
     if findings.damage:
         raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
@@ -82,7 +82,7 @@ def _recompute(config: flags.VerifyConfig, pairs: list[tuple[Path, Path]]) -> No
     for viewset, targetset in pairs:
         result = recompute(viewset, targetset, config.recompute, config.teacher, config.weights)
         measures = ", ".join(f"{name} {value:.6f}" for name, value in result.measures.items())
-        print(f"shards verify: {targetset.name}: {result.num_samples:,} views recomputed: {measures}")
+        print(f"shards verify: {targetset.name}: {counted(result.num_samples, 'view')} recomputed: {measures}")
         wrong += result.wrong
     for line in wrong:
         print(line, file=sys.stderr)
@@ -112,7 +112,6 @@ def export_command(arguments: list[str]) -> None:
     config = parse(flags.ExportConfig, "shards export", arguments, export_command.__doc__ or "", "path")
 
     from shards.export import export
-    from shards.progress import human_bytes
     from shards.reader import TargetSet, ViewSet
     from shards.selection import select_one
 
@@ -124,14 +123,13 @@ def export_command(arguments: list[str]) -> None:
     count, size = export(ViewSet(selection.viewset), targetset, Path(config.output))
     seconds = time.monotonic() - start
     rate = f"{count / seconds:,.0f} samples/s over {seconds:,.1f} s"
-    print(f"shards export: done: {count:,} samples, {human_bytes(size)}, {rate}: {config.output}")
+    print(f"shards export: done: {counted(count, 'sample')}, {human_bytes(size)}, {rate}: {config.output}")
 
 
 def remove_command(arguments: list[str]) -> None:
     """Remove view sets or target sets; asks first on a terminal."""
     config = parse(flags.RemoveConfig, "shards remove", arguments, remove_command.__doc__ or "", "paths")
 
-    from shards.progress import human_bytes
     from shards.remove import remove
 
     size = remove(config.paths, config.yes)

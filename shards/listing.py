@@ -16,8 +16,9 @@ from shards.layout import (
     read_targetset_manifest,
     read_viewset_manifest,
 )
-from shards.progress import human_bytes
+from shards.progress import counted, human_bytes
 from shards.selection import Selection
+from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
 MAX_FLAGS_BYTES = 1 << 20
@@ -45,9 +46,9 @@ class Held:
         if self.damage:
             return "damaged: python -m shards verify says where"
         if self.manifest is None:
-            return f"half written, {self.num_committed} of {self.num_shards} shards"
+            return f"half written, {self.num_committed} of {counted(self.num_shards, 'shard')}"
         further = self.num_committed - self.num_shards
-        return f"whole, and {further} shards of further views" if further > 0 else "whole"
+        return f"whole, and {counted(further, 'shard')} of further views" if further > 0 else "whole"
 
     def row(self, indent: str = "") -> tuple[str, ...]:
         """The cells of its line in a list, as COLUMNS names them."""
@@ -136,7 +137,7 @@ def viewset_facts(held: Held) -> Iterator[tuple[str, str]]:
         return
     plan = Plan.read(held.folder)
     yield "classes", "none: the samples have no labels" if plan.class_names is None else f"{len(plan.class_names):,}"
-    yield "shards", f"{plan.num_shards:,} a view, of {plan.shard_size:,} samples"
+    yield "shards", f"{plan.num_shards:,} a view, of {counted(plan.shard_size, 'sample')}"
     if held.manifest is not None:
         yield "bytes a view", f"{held.num_bytes / (len(plan.keys) * held.num_views):,.0f} of each sample"
     yield from _flat(plan.identity, "identity")
@@ -153,14 +154,16 @@ def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
     if held.manifest is None:
         return
     manifest = held.manifest
+    specs = specs_of(manifest).values()
     rows = manifest["num_samples"] * manifest["num_views"]
-    size = sum(record["size"] for name, record in manifest["files"].items() if "/c/" in name)
+    stored = sum(record["size"] for name, record in manifest["files"].items() if "/c/" in name)
+    kept = f", {manifest['keep_tokens']} of {manifest['row_shape'][0]} tokens kept" if "keep_tokens" in manifest else ""
     yield "teacher", manifest["teacher"]
-    yield "target", f"{manifest['target']} {tuple(manifest['row_shape'])}"
-    yield "codec", f"{manifest['codec']}, {size / rows:,.0f} bytes a sample"
+    yield "target", f"{manifest['target']} {tuple(manifest['row_shape'])}{kept}"
+    yield "codec", f"{manifest['codec']}, {counted(sum(spec.row_bytes for spec in specs), 'byte')} a sample"
+    yield "stored", f"{stored / rows:,.1f} bytes a sample, with checksums, indices and the padding of last chunks"
     yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
-    arrays = (f"{name} {dtype}{tuple(shape)}" for name, (dtype, shape) in manifest["arrays"].items())
-    yield "arrays", ", ".join(arrays)
+    yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
     yield from _flat(manifest["identity"], "identity")
     viewset = held.folder.parent.parent
     yield "distil from it", f"python -m distill --shards {viewset} --targets {held.folder.name}"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from shards.errors import BadInput
+from shards.progress import counted
 
 
 def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " count"]:
@@ -43,9 +44,8 @@ class BatchOrder:
             parts = f"{self.num_parts} equal parts (devices x accumulate)"
             raise BadInput(f"--batch_size {self.batch_size}: cannot be cut into {parts}")
         if len(self.samples) < self.batch_size:
-            raise BadInput(
-                f"--batch_size {self.batch_size}: there are {len(self.samples)} samples; give at most that many"
-            )
+            there_are = counted(len(self.samples), "sample")
+            raise BadInput(f"--batch_size {self.batch_size}: more than the {there_are} here; give at most that many")
 
     @property
     def num_batches(self) -> int:

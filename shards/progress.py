@@ -50,6 +50,11 @@ class Progress:
             self._bar.stop()
 
 
+def counted(count: int, noun: str) -> str:
+    """1 -> '1 sample', 1797 -> '1,797 samples'."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def human_bytes(count: int | float) -> str:
     """1,437 -> '1.4 kB': decimal units, as disks are sold."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -21,8 +21,9 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
+from shards.progress import counted
 from shards.tar import MappedTar
-from shards.zarrs import ArraySpec
+from shards.zarrs import ArraySpec, specs_of
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
 _VIEWS_MAPPED = 2
@@ -117,9 +118,8 @@ class ViewSet(_StoredSet):
 
     def _open(self, view: int, shard: int) -> MappedTar:
         if not 0 <= view < self.num_views:
-            raise BadInput(
-                f"{self.folder}: has {self.num_views} views, asked for view {view}; extract more with --views"
-            )
+            has = counted(self.num_views, "view")
+            raise BadInput(f"{self.folder}: has {has}, asked for view {view}; extract more with --views")
         path = self.checked(tar_path(view, shard))
         commit = self.checked(commit_path(view, shard))
         members = (read_commit(self.folder, view, shard) or {}).get("members") or {}
@@ -152,15 +152,13 @@ class TargetSet(_StoredSet):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, read_targetset_manifest(folder))
         self.row_shape = tuple(self.manifest["row_shape"])
-        num_samples, self.shard_size = self.manifest["num_samples"], self.manifest["shard_size"]
-        self.num_samples: int = num_samples
-        if -(-num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
+        self.num_samples: int = self.manifest["num_samples"]
+        self.shard_size: int = self.manifest["shard_size"]
+        if -(-self.num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
-        self.arrays: dict[str, ArraySpec] = {}
+        self.arrays = specs_of(self.manifest)
         self._foreign: dict[str, ZarrArray] = {}
-        for name, (dtype, row_shape) in self.manifest["arrays"].items():
-            spec = ArraySpec(name, dtype, tuple(row_shape), num_samples, self.shard_size)
-            self.arrays[name] = spec
+        for name, spec in self.arrays.items():
             metadata = read_array_metadata(folder, spec, self.num_views)
             if metadata is not None:
                 self.checked(f"{name}/zarr.json")  # not what we would write, so it must be what the manifest lists

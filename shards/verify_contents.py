@@ -27,7 +27,7 @@ def check_tar(path: Path, commit: dict[str, Any], keys: list[str]) -> None:
     if wrong:
         first = f"{wrong[0]} is at {held.get(wrong[0])}, expected {wanted.get(wrong[0])}"
         raise Damaged(
-            f"{path}: {len(wrong)} members are not those of the plan and the commit record: {first} "
+            f"{path}: its members are not those of the plan and the commit record ({len(wrong)} differ): {first} "
             "(offset, size); restore it or extract again"
         )
     if len(found) != len(held) or any(len(places) != len(keys) for places in members.values()):

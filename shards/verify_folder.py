@@ -11,6 +11,7 @@ from shards.commit import TEMPORARY_PREFIX
 from shards.errors import Damaged, one_line
 from shards.identity import unsealed
 from shards.layout import PLAN, Plan, commit_path, inside, read_commit
+from shards.progress import counted
 
 Place = tuple[int, int]
 """View and shard."""
@@ -134,12 +135,14 @@ def check_files(held: SetFolder, known: set[str], findings: Findings) -> None:
         else:
             findings.found(path, f"{path}: is in no manifest: a foreign file; move it away")
     if uncommitted:
-        findings.notes.append(f"{held.folder}: {uncommitted} files of uncommitted shards; extract makes them again")
+        findings.notes.append(
+            f"{held.folder}: {counted(uncommitted, 'file')} of uncommitted shards; extract makes them again"
+        )
     further = sum(place[0] >= held.num_views for place in held.commits)
     if held.manifest and further:
+        beyond = f"{counted(further, 'shard')} beyond its {counted(held.num_views, 'view')}"
         findings.notes.append(
-            f"{held.folder}: {further} shards beyond its {held.num_views} views, left by a growth that was cut off; "
-            "the same extract command finishes it"
+            f"{held.folder}: {beyond}, left by a growth that was cut off; the same extract command finishes it"
         )
 
 

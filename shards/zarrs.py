@@ -105,6 +105,15 @@ def metadata_bytes(metadata: dict[str, Any]) -> bytes:
     return (json.dumps(metadata, indent=1) + "\n").encode()
 
 
+def specs_of(manifest: dict[str, Any]) -> dict[str, ArraySpec]:
+    """The arrays that a target set's manifest lists, by name; Damaged where one makes no sense."""
+    counts = manifest["num_samples"], manifest["shard_size"]
+    return {
+        name: ArraySpec(name, dtype, tuple(row_shape), *counts)
+        for name, (dtype, row_shape) in manifest["arrays"].items()
+    }
+
+
 def group_bytes(attributes: dict[str, Any]) -> bytes:
     """The zarr.json of a target set's group."""
     return metadata_bytes({"zarr_format": 3, "node_type": "group", "attributes": attributes})

@@ -229,7 +229,7 @@ def test_half_written_says_what_finishes_it_and_that_does(cache: Path, pristine:
     found = verify(cache)
     assert found.status == 2 and found.out == ""
     assert "half written, 4 of 6 shards" in found.err and "what is committed is whole" in found.err
-    assert "left by a killed extract" in found.err and "1 files of uncommitted shards" in found.err
+    assert "left by a killed extract" in found.err and "1 file of uncommitted shards" in found.err
     (line,) = (line for line in found.err.splitlines() if "half written, 4" in line)
     command = shlex.split(line.partition("; python -m extract ")[2].removesuffix(" finishes it"))
     caches.extract(*command)
@@ -256,7 +256,7 @@ def test_a_growth_that_was_cut_off_is_no_damage(cache: Path, teacher: Path) -> N
     (targetset / "commits/v02-00002.json").unlink()
     found = verify(cache).succeeds()
     assert "note: " in found.err and "3 shards beyond its 2 views" in found.err and "2 shards beyond" in found.err
-    assert "growth by views was cut off" in found.err and "1 files of uncommitted shards" in found.err
+    assert "growth by views was cut off" in found.err and "1 file of uncommitted shards" in found.err
     caches.extract(*grow)
     assert caches.contents(cache) == grown
     assert verify(cache).succeeds().err == ""
