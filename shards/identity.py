@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ MAX_DOCUMENT_BYTES = 2 << 30
 """A manifest, plan or commit record larger than this is refused before it is parsed."""
 
 _READ_BYTES = 8 << 20
+_ABSENT = "no such field"
 
 
 def canonical_json(document: Any) -> bytes:
@@ -72,16 +74,30 @@ def unsealed(path: Path, kind: str) -> dict[str, Any]:
     return document
 
 
-def differences(held: Any, asked: Any, prefix: str = "") -> Iterator[str]:
-    """One phrase for each field in which two identities differ, its value in the cache and the value asked for."""
+def differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
+    """One phrase for each field in which two identities differ, its value in the cache and the value asked for.
+
+    Hashes come last, cut to 8 digits where these differ: what changed them is what a person can act on.
+    """
+    found = sorted(_differing(held, asked, prefix), key=lambda one: any(map(_is_hash, one[1:])))
+    return [f"{name}: the cache has {_shown(one, other)}, asked for {_shown(other, one)}" for name, one, other in found]
+
+
+def _differing(held: Any, asked: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(held, dict) and isinstance(asked, dict):
         for field in sorted(held.keys() | asked.keys()):
-            name = f"{prefix}.{field}" if prefix else field
-            yield from differences(held.get(field, "no such field"), asked.get(field, "no such field"), name)
+            inner = f"{name}.{field}" if name else field
+            yield from _differing(held.get(field, _ABSENT), asked.get(field, _ABSENT), inner)
     elif held != asked:
-        yield f"{prefix}: the cache has {_shown(held)}, asked for {_shown(asked)}"
+        yield name, held, asked
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _shown(value: Any, other: Any) -> str:
+    if _is_hash(value) and value[:8] != str(other)[:8]:
+        return f"{value[:8]}..."
+    text = _ABSENT if value is _ABSENT else json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -99,16 +99,28 @@ def test_nan_has_no_identity() -> None:
 @given(documents, documents)
 def test_two_identities_differ_just_when_a_field_is_named(held: dict[str, Any], asked: dict[str, Any]) -> None:
     same = json.loads(canonical_json(held)) == json.loads(canonical_json(asked))
-    assert (list(differences(held, asked)) == []) == same
+    assert (differences(held, asked) == []) == same
 
 
 def test_a_difference_names_the_field_and_both_values() -> None:
     held = {"seed": 0, "augment": {"kind": "crop", "flip": 0.5}, "keys": "k"}
     asked = {"seed": 1, "augment": {"kind": "crop", "flip": 0.0}, "keys": "k", "new": 3}
-    found = list(differences(held, asked))
+    found = differences(held, asked)
     assert found[0] == "augment.flip: the cache has 0.5, asked for 0.0"
     assert found[1].startswith("new: ") and found[1].endswith("asked for 3")
     assert found[2:] == ["seed: the cache has 0, asked for 1"]
+
+
+def test_hashes_come_last_and_short() -> None:
+    """Two weights files that begin alike are told whole: their first digits would say that they are equal."""
+    held = {"keys": "a" * 64, "size": 224, "weights": "c" * 64}
+    asked = {"keys": "b" * 64, "size": 12, "weights": "c" * 63 + "d"}
+    size, keys, weights = differences(held, asked)
+    assert size == "size: the cache has 224, asked for 12"
+    assert keys == "keys: the cache has aaaaaaaa..., asked for bbbbbbbb..."
+    assert weights == f'weights: the cache has "{held["weights"]}", asked for "{asked["weights"]}"'
+    (gone,) = differences({"keys": "a" * 64}, {})
+    assert gone == "keys: the cache has aaaaaaaa..., asked for no such field"
 
 
 def test_a_long_value_is_shortened_in_a_difference() -> None:
