@@ -94,16 +94,16 @@ def view_command(arguments: list[str]) -> None:
     """Draw a contact sheet of stored views, with what is known of each and what the teacher says of it."""
     config = parse(flags.ViewConfig, "shards view", arguments, view_command.__doc__ or "", "path")
 
-    from shards.contact_sheet import contact_sheet, save
+    from shards.contact_sheet import contact_sheet, image_form, save
     from shards.reader import TargetSet, ViewSet
     from shards.selection import select_one
 
-    selection = select_one(config.path)
+    form, selection = image_form(config.output), select_one(config.path)
     targetset = TargetSet(selection.targetsets[0]) if len(selection.targetsets) == 1 else None
+    sheet = contact_sheet(ViewSet(selection.viewset), targetset, config.num)
+    save(sheet, Path(config.output), form)
     if len(selection.targetsets) > 1:
         print(f"shards view: views alone; to see what a teacher says name one of {_names(selection.targetsets)}")
-    sheet = contact_sheet(ViewSet(selection.viewset), targetset, config.num)
-    save(sheet, Path(config.output))
     print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
 
 

@@ -1,5 +1,6 @@
 """Contact sheet: stored views as one picture, with what is known of each beneath it."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shards import images
+from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput
 from shards.reader import TargetSet, ViewSet, check_pair
@@ -109,15 +111,16 @@ def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> st
     return shown
 
 
-def save(sheet: Image.Image, output: Path) -> None:
-    """`sheet` is written to `output`, as its ending says."""
-    import io
-
-    from shards.commit import write_atomically
-
-    form = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(output.suffix.lower())
+def image_form(output: str) -> str:
+    """What Pillow calls the kind of image that the file's ending stands for; BadInput for other endings."""
+    form = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(Path(output).suffix.lower())
     if form is None:
         raise BadInput(f"--output {output}: expected a file ending in .png or .jpg")
+    return form
+
+
+def save(sheet: Image.Image, output: Path, form: str) -> None:
+    """`output` holds the whole of `sheet`, as `image_form` says."""
     buffer = io.BytesIO()
     sheet.save(buffer, form)
     write_atomically(output, buffer.getvalue())

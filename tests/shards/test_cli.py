@@ -122,8 +122,11 @@ def test_view_draws_the_stored_pixels(full: Path, tmp_path: Path) -> None:
     found = shards("view", full, "--output", tmp_path / "views.jpg", "--num", "3").succeeds()
     assert "to see what a teacher says name one of" in found.out
     shards("view", caches.targetset_of(full, "pooled"), "--output", tmp_path / "pooled.png").succeeds()
-    shards("view", full, "--output", tmp_path / "sheet.bmp").refuses(".png or .jpg")
-    shards("view", full, "--output", output, "--num", "0").refuses("--num")
+    for flags, says in ((("sheet.bmp",), ".png or .jpg"), (("sheet.png", "--num", "0"), "--num")):
+        refused = shards("view", full, "--output", tmp_path / flags[0], *flags[1:])
+        refused.refuses(says)
+        assert refused.out == ""  # no hint before the error
+    shards("view", tmp_path / "nowhere", "--output", tmp_path / "sheet.txt").refuses(".png or .jpg")
 
 
 def test_remove_a_target_set_and_then_its_view_set(full: Path) -> None:
