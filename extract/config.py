@@ -50,7 +50,8 @@ class ExtractConfig:
     precision: str = "float32"
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None
-    """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors)."""
+    """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors); hf: and run:
+    bring their own."""
     weights_key: str | None = None
     """Which weights of a data2vec2 file: student or ema (default: student)."""
     on_error: str = "fail"

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -56,13 +58,21 @@ class Teacher:
 
 
 def freeze(
-    name: str, architecture: str, network: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...] | None
+    name: str,
+    architecture: str,
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    class_names: tuple[str, ...] | None,
+    weights_sha256: str | None = None,
 ) -> Teacher:
-    """`network` as a teacher: frozen, hashed, and its outputs' shapes read off one black image."""
+    """`network` as a teacher: frozen, hashed, and its outputs' shapes read off one black image.
+
+    `weights_sha256` is given where a library names the tensors, for it may rename them and the hash must stay.
+    """
     network.eval().requires_grad_(False)
     size = preprocessing.image_size
     outputs = {output: tuple(rows.shape[1:]) for output, rows in network(torch.zeros(1, 3, size, size)).items()}
-    weights_sha256 = sha256_of_state(network.state_dict())
+    weights_sha256 = weights_sha256 or sha256_of_state(network.state_dict())
     extra_tokens = getattr(network, "extra_tokens", {})
     return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names, extra_tokens)
 

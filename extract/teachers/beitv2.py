@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from torch import Tensor
 from transformers import BeitConfig
 
 from extract.networks.state_dict import read_state_dict
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
 from extract.teachers.data2vec2.checkpoint import shown
-from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
-from extract.teachers.download import download
+from extract.teachers.download import located
 from extract.teachers.encoder import load_encoder
 from extract.teachers.named_tokens import NamedTokens
 from shards.errors import BadInput
@@ -69,7 +69,7 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     `tokens` are after the final norm of a pre-trained file; fine-tuned ones have none. At another `image_size` the
     relative positions are interpolated as transformers does it, bilinearly.
     """
-    path = Path(weights).expanduser() if weights and "://" not in weights else download(weights or OFFICIAL_URL)
+    path = located(weights or OFFICIAL_URL)
     with torch.serialization.safe_globals([argparse.Namespace]):  # the trainer's arguments, which hold plain values
         state = read_state_dict(path)
     state = {name: tensor for name, tensor in state.items() if not _IGNORED.fullmatch(name)}
@@ -80,7 +80,9 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     hashed = hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()[:16]
     preprocessing = Preprocessing(size, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        return freeze(spec, f"beitv2/{hashed}", NamedTokens(network, size, str(path)), preprocessing, None)
+        named = NamedTokens(network, size, str(path))
+        teacher = freeze(spec, f"beitv2/{hashed}", named, preprocessing, None, sha256_of_state(state))
+    return replace(teacher, settings={"depth": named.depth})
 
 
 def _names(path: Path, state: Tensors) -> dict[str, str]:

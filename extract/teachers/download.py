@@ -26,6 +26,11 @@ _FAILURES = (
 )
 
 
+def located(weights: str) -> Path:
+    """The file that --weights means: a path, or what `download` makes of a URL."""
+    return download(weights) if "://" in weights else Path(weights).expanduser()
+
+
 def download(url: str) -> Path:
     """The file behind `url` in torch's hub cache ($TORCH_HOME), downloaded unless it is there.
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import torch
 import transformers
 
 from extract.networks import MAX_SIZE
+from extract.networks.state_dict import read_state_dict
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
-from extract.teachers.base import Preprocessing, Teacher, freeze
-from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
+from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
 from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.teachers.named_tokens import NamedTokens, square
 from shards.errors import BadInput
@@ -55,7 +56,16 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
     name = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
-        return freeze(name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None)
+        teacher = freeze(
+            name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None, _sha256_of_weights(folder)
+        )
+    return replace(teacher, settings={"depth": named.depth})
+
+
+def _sha256_of_weights(folder: Path) -> str:
+    """Of the tensors by the files' own names, as a network's change from one `transformers` to the next."""
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    return sha256_of_state({name: tensor for file in files for name, tensor in read_state_dict(file).items()})
 
 
 def _download(flag: str, identifier: str) -> Path:

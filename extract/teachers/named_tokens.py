@@ -80,6 +80,7 @@ class NamedTokens(nn.Module):
                 f"{kind}: expected {self._num_extra} extra tokens and {num_patches} patches in every block, found "
                 f"{wrong}; give an encoder that keeps one row a patch (ViT, DINOv2, BEiT, CLIP, SigLIP)"
             )
+        self.depth = len(layers)
         without = {"layer_mean_no_cls": not self._num_extra, "cls": not _num_tokens(network, _CLS, width)}
         outputs = (name for name in _OUTPUTS if not without.get(name))
         self.names = (*outputs, *(f"layer_{block}" for block in range(1, len(layers) + 1)))

@@ -11,7 +11,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 from extract.networks import build_network
 from extract.networks.state_dict import load_weights, read_state_dict
 from extract.teachers.base import Preprocessing, Teacher, freeze
-from extract.teachers.download import download
+from extract.teachers.download import download, located
 from shards.errors import BadInput
 
 
@@ -39,9 +39,7 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
 
 
 def _located(weights: str, named: type[WeightsEnum]) -> Path:
-    if "://" in weights:
-        return download(weights)
-    path = Path(weights).expanduser()
+    path = located(weights)
     if not path.is_file():
         names = ", ".join(named.__members__)
         raise BadInput(f"--weights {weights}: no such file; give a .pth or .safetensors file, a URL, or one of {names}")

@@ -49,7 +49,7 @@ def test_from_digits_to_a_table_in_four_commands(tmp_path: Path) -> None:
     assert summary["recipe"] == "digits" and summary["cache"] == "shards"
 
     line = last_line(typed(tmp_path, "evaluate", "--run", run, "--task", "accuracy,fidelity"))
-    assert "accuracy, fidelity" in line and str(run) in line
+    assert "accuracy on" in line and "fidelity on" in line and str(run) in line
 
 
 def test_a_training_that_is_typed_again_says_that_it_is_finished(shards: Path, tmp_path: Path) -> None:

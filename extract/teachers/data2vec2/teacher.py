@@ -3,18 +3,15 @@
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 
 import torch
 
 from extract.networks.data2vec2 import NamedOutputs
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze
 from extract.teachers.data2vec2 import OFFICIAL_URLS
 from extract.teachers.data2vec2.checkpoint import load_data2vec2
-from extract.teachers.download import download
+from extract.teachers.download import located
 from shards.errors import BadInput
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load(spec: str, weights: str | None, image_size: int | None, weights_key: str = "student") -> Teacher:
@@ -24,7 +21,7 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     all official feature extraction, and the default) or `ema`.
     """
     size = spec.partition("-")[2] or "base"
-    path = Path(weights).expanduser() if weights and "://" not in weights else download(weights or OFFICIAL_URLS[size])
+    path = located(weights or OFFICIAL_URLS[size])
     network = load_data2vec2(path, weights_key)
     settings = network.settings
     if settings.batch_norm_target_layer:
