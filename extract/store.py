@@ -8,7 +8,7 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.errors import BadInput
+from shards.errors import BadInput, Damaged
 from shards.identity import sha256_of_file
 from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, read_commit
 from shards.listing import SAVED_FLAGS
@@ -57,7 +57,13 @@ def commit_targets(
         relative = spec.shard_path(view, shard)
         files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
     document = {"kind": "commit", "format": 1, "view": view, "shard": shard, "files": files, "codec_error": errors}
-    write_sealed(inside(job.folder, commit_path(view, shard)), document)
+    write_sealed(inside(job.folder, commit_path(view, shard)), document | _calibration(job.folder))
+
+
+def _calibration(folder: Path) -> dict[str, str]:
+    """The hash of the statistics that rows are encoded with; nothing for a codec without any."""
+    path = inside(folder, CALIBRATION)
+    return {"calibration": sha256_of_file(path)} if path.exists() else {}
 
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:
@@ -89,12 +95,17 @@ def finish_targets(
 ) -> dict[str, Any]:
     """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student."""
     specs = array_specs(job, views)
-    calibration = [CALIBRATION] if (job.folder / CALIBRATION).exists() else []
-    files = _records(
-        job.folder, [SAVED_FLAGS, "zarr.json", *calibration, *(f"{spec.name}/zarr.json" for spec in specs)]
-    )
+    calibration = _calibration(job.folder)
+    held = [CALIBRATION] if calibration else []
+    files = _records(job.folder, [SAVED_FLAGS, "zarr.json", *held, *(f"{spec.name}/zarr.json" for spec in specs)])
     for place in views.places(job.num_views):
-        files |= _committed(job.folder, *place)["files"] | _records(job.folder, [commit_path(*place)])
+        record = _committed(job.folder, *place)
+        if record.get("calibration") != calibration.get("calibration"):
+            raise Damaged(
+                f"{job.folder}: {commit_path(*place)} was encoded with other channel statistics than {CALIBRATION} "
+                f"holds now; python -m shards remove {job.folder}, then extract again"
+            )
+        files |= record["files"] | _records(job.folder, [commit_path(*place)])
     document = {
         "kind": "targetset",
         "format": 1,

@@ -3,6 +3,7 @@
 import caches
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from extract.teachers import load_teacher
 from shards.codecs.channels import CALIBRATION_SAMPLES, ChannelStatistics
@@ -48,6 +49,16 @@ def test_statistics_are_made_once_and_every_interruption_ends_in_the_same_bytes(
     caches.extract(*arguments, "--codec", "int8")
     assert (resumed / CALIBRATION).stat().st_mtime_ns == kept
     assert caches.contents(tmp_path / "resumed") == caches.contents(tmp_path / "whole")
+
+
+def test_statistics_that_changed_between_two_attempts_are_noticed(checkpoint, tmp_path):
+    _, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "int8")
+    folder = caches.targetset_of(tmp_path / "cache")
+    state = load_file(folder / CALIBRATION)
+    save_file({name: value + 1 for name, value in state.items()}, folder / CALIBRATION)
+    (folder / "targetset.json").unlink()  # half written: no manifest holds the statistics' hash yet
+    caches.command("extract", *arguments, "--codec", "int8").refuses("other channel statistics", "shards remove")
 
 
 def test_a_damaged_calibration_is_refused(checkpoint, tmp_path):
