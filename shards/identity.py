@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 from shards.fields import check_fields
 
 FORMAT_VERSION = 1
@@ -63,9 +63,9 @@ def unsealed(path: Path, kind: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise Damaged(f"{path}: missing; run the extract command again to write it") from None
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: not JSON ({error}); restore it from a copy or remove and extract again") from None
+        raise Damaged(f"{path}: not JSON ({error}); {RESTORE}") from None
     if held is None or held != found:
-        raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: restore it or remove and extract again")
+        raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: {RESTORE}")
     if document.get("kind") != kind:
         raise Damaged(f"{path}: expected a {kind}, found {document.get('kind')!r}")
     if document.get("format") != FORMAT_VERSION:

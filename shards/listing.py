@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 from shards.layout import (
     PLAN,
     TARGETSET_MANIFEST,
@@ -64,9 +64,9 @@ def saved_flags(folder: Path) -> dict[str, Any]:
     try:
         flags = yaml.safe_load(path.read_bytes()) if path.stat().st_size <= MAX_FLAGS_BYTES else None
     except (OSError, yaml.YAMLError) as error:
-        raise Damaged(f"{path}: cannot be read ({error}); restore it or extract again") from None
+        raise Damaged(f"{path}: cannot be read ({error}); {RESTORE}") from None
     if not isinstance(flags, dict):
-        raise Damaged(f"{path}: holds no flags; restore it or extract again")
+        raise Damaged(f"{path}: holds no flags; {RESTORE}")
     return flags
 
 

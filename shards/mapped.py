@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from shards.errors import BadInput, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.zarrs import ArraySpec, MappedShard
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
@@ -84,7 +84,7 @@ class MappedArray:
         address = self._memory.ctypes.data + shard * self._slot_bytes
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > self._slot_bytes:
-                raise Damaged(f"{path}: larger than a shard of this array is; restore it or extract again")
+                raise Damaged(f"{path}: larger than a shard of this array is; {RESTORE}")
             # the whole slot, though the file ends before it: a hole would count as a mapping of its own
             flags = mmap.MAP_SHARED | _MAP_FIXED
             found = libc.mmap(address, self._slot_bytes, mmap.PROT_READ, flags, file.fileno(), 0)

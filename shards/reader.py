@@ -98,8 +98,8 @@ class ViewSet(_StoredSet):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, read_viewset_manifest(folder))
-        self.checked(PLAN)
         self.plan = Plan.read(folder)
+        self.checked(PLAN)
         if self.plan.identity != self.identity:
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
         self.image_size: int = self.identity["image_size"]

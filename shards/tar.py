@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 
 MAX_MEMBER_BYTES = 64 << 20
 _BLOCK = tarfile.BLOCKSIZE
@@ -60,7 +60,7 @@ class MappedTar:
         self.path = path
         self.members = members
         if path.stat().st_size == 0:
-            raise Damaged(f"{path}: is empty; restore it or extract again")
+            raise Damaged(f"{path}: is empty; {RESTORE}")
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         for ending, places in members.items():

@@ -6,7 +6,7 @@ leaves a list of files, each with what must be true of it (shards/verify_content
 
 from concurrent.futures import ThreadPoolExecutor
 
-from shards.errors import Damaged, one_line
+from shards.errors import RESTORE, Damaged, one_line
 from shards.progress import Progress
 from shards.reader import check_file
 from shards.selection import Selection
@@ -36,5 +36,5 @@ def _damage(record: FileRecord) -> str | None:
     except Damaged as error:
         return one_line(error)
     except OSError as error:  # a bad sector is damage too, and the other files still want reading
-        return f"{record.path}: cannot be read ({error.strerror}); restore it or extract again"
+        return f"{record.path}: cannot be read ({error.strerror}); {RESTORE}"
     return None

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 from shards.identity import identity_hash, sha256_of
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, tar_path
 from shards.listing import SAVED_FLAGS, Held, describe_targetset, describe_viewset, finishing_command
@@ -52,7 +52,7 @@ def _read_plan(viewset: Path, findings: Findings) -> Plan | None:
         return None
     held = {"keys": sha256_of("\n".join(plan.keys).encode()), "num_samples": len(plan.keys)}
     if any(plan.identity[name] != value for name, value in held.items()):
-        findings.found(viewset / PLAN, f"{viewset / PLAN}: its keys are not those of its identity; extract again")
+        findings.found(viewset / PLAN, f"{viewset / PLAN}: its keys are not those of its identity; {RESTORE}")
     return plan
 
 
@@ -63,7 +63,7 @@ def _viewset_records(folder: Path, plan: Plan | None, findings: Findings) -> Ite
     elif held.manifest and plan is not None:
         told = tuple(held.manifest[name] for name in ("identity", "num_samples", "num_shards", "shard_size"))
         if told != (plan.identity, len(plan.keys), plan.num_shards, plan.shard_size):
-            findings.found(folder, f"{folder}: {VIEWSET_MANIFEST} and {PLAN} are of different view sets; extract again")
+            findings.found(folder, f"{folder}: {VIEWSET_MANIFEST} and {PLAN} are of different view sets; {RESTORE}")
     if plan is not None:
         _check_name(folder, plan.identity, findings)
     for stray in (path for path in folder.glob("targets/*") if path.is_symlink() or not path.is_dir()):
@@ -89,7 +89,9 @@ def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> I
         _check_name(folder, manifest["identity"], findings)
         told = (manifest["identity"]["viewset"], manifest["num_samples"], manifest["shard_size"])
         if plan is not None and told != (identity_hash(plan.identity), len(plan.keys), plan.shard_size):
-            findings.found(folder, f"{folder}: was made from another view set than the one around it; extract it again")
+            findings.found(
+                folder, f"{folder}: was made from another view set than the one around it; python -m shards remove it"
+            )
     arrays = _read_arrays(held, plan, findings)
     known = {SAVED_FLAGS, TARGETSET_MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
     records = merged_records(held, plan, arrays.shard_files, findings)
@@ -157,8 +159,8 @@ def _announced(path: Path) -> tuple[str, list[int]]:
         if isinstance(dtype, str) and all(isinstance(size, int) for size in shape) and len(shape) > 2:
             return dtype, shape
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path}: cannot be read ({error}); restore it or extract again") from None
-    raise Damaged(f"{path}: is not the metadata of an array (views, samples, ...); restore it or extract again")
+        raise Damaged(f"{path}: cannot be read ({error}); {RESTORE}") from None
+    raise Damaged(f"{path}: is not the metadata of an array (views, samples, ...); {RESTORE}")
 
 
 def _check_name(folder: Path, identity: dict[str, Any], findings: Findings) -> None:

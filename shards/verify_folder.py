@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.commit import TEMPORARY_PREFIX
-from shards.errors import Damaged, one_line
+from shards.errors import RESTORE, Damaged, one_line
 from shards.identity import unsealed
 from shards.layout import PLAN, Plan, commit_path, inside, read_commit
 from shards.progress import counted
@@ -107,17 +107,17 @@ def merged_records(
             findings.found(path, f"{path}: is of no shard of the plan: a foreign file; move it away")
             continue
         if shard_files(place) and set(commit["files"]) != set(shard_files(place)):
-            findings.found(path, f"{path}: names other files than those of its shard; restore it or extract again")
+            findings.found(path, f"{path}: names other files than those of its shard; {RESTORE}")
         for relative, record in commit["files"].items():
             if place[0] >= held.num_views:
                 records.setdefault(relative, record)
             elif told.get(relative) != record:
                 stale = held.folder / relative
-                findings.found(stale, f"{stale}: is stale: its commit record and the manifest differ; extract again")
+                findings.found(stale, f"{stale}: is stale: its commit record and the manifest differ; {RESTORE}")
     for place in ((view, shard) for view in range(held.num_views) for shard in range(num_shards)):
         for relative in {commit_path(*place), *shard_files(place)} - told.keys():
             path = held.folder / relative
-            findings.found(path, f"{path}: is in no manifest, and should be; extract again")
+            findings.found(path, f"{path}: is in no manifest, and should be; {RESTORE}")
     return records
 
 

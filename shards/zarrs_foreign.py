@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 from shards.layout import inside
 from shards.zarrs import ArraySpec
 
@@ -24,17 +24,17 @@ def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[s
     """
     path = inside(folder, f"{spec.name}/zarr.json")
     if (folder / spec.name / ".zarray").exists():
-        raise Damaged(f"{folder / spec.name}: zarr version 2; version 3 is read: extract again")
+        raise Damaged(f"{folder / spec.name}: zarr version 2; version 3 is read: {RESTORE}")
     try:
         if path.stat().st_size > MAX_METADATA_BYTES:
             raise Damaged(f"{path}: larger than {MAX_METADATA_BYTES} bytes, which no zarr.json is")
         metadata = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise Damaged(f"{path}: missing; extract again") from None
+        raise Damaged(f"{path}: missing; run the extract command again to write it") from None
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: not JSON ({error}); extract again") from None
+        raise Damaged(f"{path}: not JSON ({error}); {RESTORE}") from None
     if not isinstance(metadata, dict) or metadata.get("zarr_format") != 3:
-        raise Damaged(f"{path}: zarr version {_get(metadata, 'zarr_format')}; version 3 is read: extract again")
+        raise Damaged(f"{path}: zarr version {_get(metadata, 'zarr_format')}; version 3 is read: {RESTORE}")
     shape = metadata.get("shape")
     # a killed growth may have announced more views than the manifest commits
     views = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], int) else 0
@@ -44,7 +44,7 @@ def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[s
     for field in ("shape", "data_type", "chunk_key_encoding", "node_type", "fill_value"):
         if metadata.get(field) != expected[field]:
             held, wanted = str(metadata.get(field))[:80], expected[field]
-            raise Damaged(f"{path}: {field} is {held}, its manifest says {wanted}; restore it or extract again")
+            raise Damaged(f"{path}: {field} is {held}, its manifest says {wanted}; {RESTORE}")
     unknown = sorted(set(_codec_names(metadata.get("codecs"))) - KNOWN_CODECS)
     if unknown or metadata.get("storage_transformers"):
         raise Damaged(
@@ -83,12 +83,12 @@ class ZarrArray:
         try:
             self._array = zarr.open_array(str(self._path), mode="r", zarr_format=3)
         except _ZARR_ERRORS as error:
-            raise Damaged(f"{self._path}: zarr cannot open it ({error}); restore it or extract again") from error
+            raise Damaged(f"{self._path}: zarr cannot open it ({error}); {RESTORE}") from error
 
     def gather(self, view: int, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the rows of `samples` into `out`."""
         try:
             rows = np.asarray(self._array.oindex[view, samples])
         except _ZARR_ERRORS as error:
-            raise Damaged(f"{self._path}: zarr cannot read it ({error}); restore it or extract again") from error
+            raise Damaged(f"{self._path}: zarr cannot read it ({error}); {RESTORE}") from error
         out[:] = np.ascontiguousarray(rows).reshape(len(samples), -1).view(np.uint8)
