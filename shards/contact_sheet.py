@@ -80,6 +80,7 @@ def _teacher_lines(
     """The teacher's most likely classes for each (view, sample), or, for targets without classes, the row's norm."""
     import torch
 
+    from shards.codecs.kept import KeptTokens
     from shards.codecs.topk import TopKProbabilities
 
     codec = codec_of(targetset)
@@ -92,7 +93,8 @@ def _teacher_lines(
             probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
             count = decoded.shape[-1]
         else:
-            norms = decoded.flatten(1).norm(dim=1).tolist()
+            rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
+            norms = rows.flatten(1).norm(dim=1).tolist()
             lines = [[f"{targetset.manifest['target']}: norm {norm:.3g}"] for norm in norms]
             said |= {(view, int(sample)): line for sample, line in zip(samples, lines, strict=True)}
             continue
