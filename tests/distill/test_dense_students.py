@@ -9,6 +9,7 @@ from typing import Any
 import caches
 import pytest
 import torch
+from test_ranks import two_ranks
 from test_resume import Recorder
 from training import distill, same, weights, write_recipe
 
@@ -198,6 +199,17 @@ def test_a_run_resumes_without_the_teachers_file(tmp_path: Path) -> None:
     assert "resumes at step" in distill(tmp_path / "cache", resumed, "--recipe", recipe).succeeds().out
     assert same(tmp_path / "whole", resumed)
     distill(tmp_path / "cache", tmp_path / "another", "--recipe", recipe).refuses("weights.pt", "--init")
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_student_that_one_rank_accumulates(dense: Path, tmp_path: Path) -> None:
+    """No rank waits for the gradient of a parameter that no target depends on, nor for a norm that is recomputed."""
+    recipe, layers = write_recipe(tmp_path / "dense.yaml", **RECIPE, eps=1e-3), ("--targets", "layer_2-float32")
+    done = two_ranks(dense, tmp_path / "two", recipe, targets=layers)
+    assert done.returncode == 0, done.stderr
+    distill(dense, tmp_path / "one", *layers, "--recipe", recipe, "--accumulate", "2").succeeds()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-5) for name in one)
 
 
 def test_a_student_teaches_the_next(dense: Path, tmp_path: Path) -> None:

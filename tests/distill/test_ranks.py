@@ -13,11 +13,13 @@ from training import distill, last, write_recipe
 ONE = ("--targets", "one-logits-float32")
 
 
-def two_ranks(shards: Path, run_dir: Path, recipe: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def two_ranks(
+    shards: Path, run_dir: Path, recipe: Path, *flags: str, targets: tuple[str, ...] = ONE
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "distill", "--shards", shards, "--run_dir", run_dir, "--recipe", recipe]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [*map(str, command), *ONE, "--devices", "2", *flags],
+        [*map(str, command), *targets, "--devices", "2", *flags],
         capture_output=True,
         text=True,
         env=environment,
