@@ -13,25 +13,24 @@ from shards.progress import counted, human_bytes
 
 def list_command(arguments: list[str]) -> None:
     """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
-    config = parse(flags.ListConfig, "shards list", arguments, list_command.__doc__ or "", "paths")
+    config = parse(flags.PathsConfig, "shards list", arguments, list_command.__doc__ or "", "paths")
 
     from shards.listing import COLUMNS, list_rows
-    from shards.selection import select
+    from shards.selection import select_all
     from shards.tables import print_table
 
-    selections = [selection for path in config.paths for selection in select(path)]
-    print_table(COLUMNS, list_rows(selections), right=COLUMNS[1:4])
+    print_table(COLUMNS, list_rows(select_all(config.paths)), right=COLUMNS[1:4])
 
 
 def info_command(arguments: list[str]) -> None:
     """Print all that is known of view sets and target sets: identity, counts, codec and its error, what reads them."""
-    config = parse(flags.InfoConfig, "shards info", arguments, info_command.__doc__ or "", "paths")
+    config = parse(flags.PathsConfig, "shards info", arguments, info_command.__doc__ or "", "paths")
 
     from shards.listing import describe_targetset, describe_viewset, targetset_facts, viewset_facts
-    from shards.selection import select
+    from shards.selection import select_all
     from shards.tables import print_table
 
-    for selection in (selection for path in config.paths for selection in select(path)):
+    for selection in select_all(config.paths):
         viewset = describe_viewset(selection.viewset)
         if selection.named is None:
             print_table(("", ""), viewset_facts(viewset))
@@ -48,11 +47,11 @@ def verify_command(arguments: list[str]) -> None:
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
-    from shards.selection import select
+    from shards.selection import select_all
     from shards.verify import verify
 
     start = time.monotonic()
-    selections = [selection for path in config.paths for selection in select(path)]
+    selections = select_all(config.paths)
     findings = verify(selections, config.num_workers or len(os.sched_getaffinity(0)))
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -19,12 +19,12 @@ def evaluate_clash() -> str | None:
         return None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     found = Path(spec.origin) if spec.origin else next(iter(folders), Path("evaluate"))
-    text = found.read_text(errors="replace")[:4096] if found.is_file() else ""
+    text = _beginning(found)
     if MARK in text:
         return None
     if any((folder / "__main__.py").is_file() and (folder / "tasks").is_dir() for folder in folders):
         remedy = f"pip uninstall evaluate, then install {MARK} again, which it was mixed with"
-    elif _is_ours(root := Path(__file__).parent.parent):
+    elif MARK in _beginning((root := Path(__file__).parent.parent) / "evaluate" / "__init__.py"):
         remedy = f"pip uninstall evaluate, or run python -m evaluate from {root}"
     else:
         remedy = f"pip uninstall evaluate, then install {MARK} again"
@@ -32,6 +32,5 @@ def evaluate_clash() -> str | None:
     return f"python -m evaluate finds {whose} ({found}): {remedy}"
 
 
-def _is_ours(root: Path) -> bool:
-    path = root / "evaluate" / "__init__.py"
-    return path.is_file() and MARK in path.read_text(errors="replace")[:4096]
+def _beginning(path: Path) -> str:
+    return path.read_text(errors="replace")[:4096] if path.is_file() else ""

@@ -4,16 +4,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class ListConfig:
-    """Which caches to list."""
-
-    paths: tuple[str, ...]
-    """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
-
-
-@dataclass(frozen=True)
-class InfoConfig:
-    """What to describe."""
+class PathsConfig:
+    """What to list or to describe."""
 
     paths: tuple[str, ...]
     """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""

@@ -64,8 +64,7 @@ class MappedArray:
     def open(self, shard: int, path: Path) -> None:
         """The shard object at `path` can be read; Damaged when its index is not one that this array can have."""
         spec = self.spec
-        num_rows = min(spec.shard_size, spec.num_samples - shard * spec.shard_size)
-        starts = MappedShard(path, spec, num_rows).starts
+        starts = MappedShard(path, spec, spec.num_rows(shard)).starts
         with self._lock:
             if shard in self._opened:
                 return

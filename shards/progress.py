@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 LINE_EVERY_S = 60.0
@@ -43,9 +42,7 @@ class Progress:
             counts = f"{self.done:,} of {self.total:,} {self.unit}"
             print(f"{self.label}: {counts}, {rate:,.1f}/s, {left / 60:,.0f} min left", file=sys.stderr, flush=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -112,10 +112,6 @@ class ViewSet(_StoredSet):
         skipped = set(self.manifest["skipped"])
         return np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
 
-    def tar(self, view: int, shard: int) -> MappedTar:
-        """One shard's tar, verified when this run first opens it."""
-        return self._tars.get(view, shard, self._open)
-
     def _open(self, view: int, shard: int) -> MappedTar:
         if not 0 <= view < self.num_views:
             has = counted(self.num_views, "view")
@@ -129,7 +125,7 @@ class ViewSet(_StoredSet):
 
     def content(self, view: int, sample: int, ending: str) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
-        tar = self.tar(view, sample // self.plan.shard_size)
+        tar = self._tars.get(view, sample // self.plan.shard_size, self._open)
         if ending not in tar.members:
             raise BadInput(
                 f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(tar.members)}"

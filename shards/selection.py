@@ -1,5 +1,6 @@
 """Selection: which view sets and target sets a path on the command line means."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def select(path: str) -> list[Selection]:
     if not folders:
         raise BadInput(f"{path}: holds no view set; python -m extract --teacher NAME --out {path} writes one there")
     return [Selection(folder, _targetsets(folder), None) for folder in folders]
+
+
+def select_all(paths: Iterable[str]) -> list[Selection]:
+    """All that lies at `paths`, in their order."""
+    return [selection for path in paths for selection in select(path)]
 
 
 def select_one(path: str) -> Selection:

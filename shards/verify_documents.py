@@ -1,6 +1,5 @@
 """What must be true of a view set and of a target set: by their manifests, commit records, plan and array metadata."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from shards.selection import Selection
 from shards.verify_contents import check_object, check_tar
 from shards.verify_folder import Findings, Place, SetFolder, check_files, merged_records, place_of, read_folder
 from shards.zarrs import ArraySpec
-from shards.zarrs_foreign import MAX_METADATA_BYTES, read_array_metadata
+from shards.zarrs_foreign import load_metadata, read_array_metadata
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,11 @@ def _viewset_records(folder: Path, plan: Plan | None, findings: Findings) -> Ite
     records = merged_records(held, plan, lambda place: [tar_path(*place)], findings)
     check_files(held, records.keys() | known, findings)
     for relative, record in records.items():
-        place = place_of(relative)
+        place, content = place_of(relative), None
         if plan is not None and place in held.commits and relative.endswith(".tar"):
             keys = [plan.keys[row] for row in plan.rows(place[1])]
-            yield FileRecord(folder, relative, record, partial(check_tar, commit=held.commits[place], keys=keys))
-        else:
-            yield FileRecord(folder, relative, record)
+            content = partial(check_tar, commit=held.commits[place], keys=keys)
+        yield FileRecord(folder, relative, record, content)
 
 
 def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> Iterator[FileRecord]:
@@ -98,14 +96,12 @@ def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> I
     check_files(held, records.keys() | known, findings)
     for relative, record in records.items():
         name, place = relative.partition("/")[0], place_of(relative)
-        spec = arrays.specs.get(name)
+        spec, content = arrays.specs.get(name), None
         if relative == f"{name}/zarr.json" and name in arrays.grown:
             continue
         if spec is not None and name not in arrays.rewritten and place is not None:
-            num_rows = min(spec.shard_size, spec.num_samples - place[1] * spec.shard_size)
-            yield FileRecord(folder, relative, record, partial(check_object, spec=spec, num_rows=num_rows))
-        else:
-            yield FileRecord(folder, relative, record)
+            content = partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
+        yield FileRecord(folder, relative, record, content)
 
 
 @dataclass
@@ -131,7 +127,7 @@ def _read_arrays(held: SetFolder, plan: Plan | None, findings: Findings) -> _Arr
         assert plan is not None
         path = held.folder / name / "zarr.json"
         try:
-            dtype, shape = _announced(path)
+            dtype, shape = _announced(held.folder, name)
             dtype, row_shape = told.get(name, (dtype, shape[2:]))
             spec = ArraySpec(name, dtype, tuple(row_shape), len(plan.keys), plan.shard_size)
             rewritten = read_array_metadata(held.folder, spec, held.num_views or 1) is not None
@@ -150,17 +146,14 @@ def _read_arrays(held: SetFolder, plan: Plan | None, findings: Findings) -> _Arr
     return arrays
 
 
-def _announced(path: Path) -> tuple[str, list[int]]:
-    """The data type and shape that a zarr.json announces; Damaged when it announces none."""
-    try:
-        with path.open("rb") as file:
-            metadata = json.loads(file.read(MAX_METADATA_BYTES))
-        dtype, shape = metadata["data_type"], metadata["shape"]
-        if isinstance(dtype, str) and all(isinstance(size, int) for size in shape) and len(shape) > 2:
-            return dtype, shape
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path}: cannot be read ({error}); {RESTORE}") from None
-    raise Damaged(f"{path}: is not the metadata of an array (views, samples, ...); {RESTORE}")
+def _announced(folder: Path, name: str) -> tuple[str, list[int]]:
+    """The data type and shape that an array's zarr.json announces; Damaged when it announces none."""
+    metadata = load_metadata(folder, name)
+    dtype, shape = metadata.get("data_type"), metadata.get("shape")
+    sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
+    if isinstance(dtype, str) and len(sizes) > 2:
+        return dtype, sizes
+    raise Damaged(f"{folder / name}: its zarr.json announces no array (views, samples, ...); {RESTORE}")
 
 
 def _check_name(folder: Path, identity: dict[str, Any], findings: Findings) -> None:

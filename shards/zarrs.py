@@ -69,6 +69,10 @@ class ArraySpec:
         """Bytes of a whole shard's object: its chunks with their checksums, then the index with its own."""
         return self.num_chunks * (self.chunk_rows * self.row_bytes + _CRC_BYTES + _INDEX_ENTRY_BYTES) + _CRC_BYTES
 
+    def num_rows(self, shard: int) -> int:
+        """Rows of one shard: the last one may be short."""
+        return min(self.shard_size, self.num_samples - shard * self.shard_size)
+
     def shard_path(self, view: int, shard: int) -> str:
         """The shard object's path relative to the target set."""
         return f"{self.name}/c/{view}/{shard}" + "/0" * len(self.row_shape)

@@ -17,24 +17,31 @@ _ZARR_ERRORS = (ValueError, TypeError, LookupError, RuntimeError, ArithmeticErro
 """What zarr and its codecs raise on metadata and chunks that are not in order: they have no error of their own."""
 
 
-def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[str, Any] | None:
-    """None where the array's zarr.json is the one we write (mapped reading), else a foreign one's checked metadata.
-
-    Damaged for zarr version 2, a shape or type that is not the manifest's, and codecs outside KNOWN_CODECS.
-    """
-    path = inside(folder, f"{spec.name}/zarr.json")
-    if (folder / spec.name / ".zarray").exists():
-        raise Damaged(f"{folder / spec.name}: zarr version 2; version 3 is read: {RESTORE}")
+def load_metadata(folder: Path, name: str) -> dict[str, Any]:
+    """What the zarr.json of the array `name` holds; Damaged where that is nothing of zarr version 3."""
+    path = inside(folder, f"{name}/zarr.json")
+    if (path.parent / ".zarray").exists():
+        raise Damaged(f"{path.parent}: zarr version 2; version 3 is read: {RESTORE}")
     try:
         if path.stat().st_size > MAX_METADATA_BYTES:
             raise Damaged(f"{path}: larger than {MAX_METADATA_BYTES} bytes, which no zarr.json is")
         metadata = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise Damaged(f"{path}: missing; run the extract command again to write it") from None
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: not JSON ({error}); {RESTORE}") from None
-    if not isinstance(metadata, dict) or metadata.get("zarr_format") != 3:
-        raise Damaged(f"{path}: zarr version {_get(metadata, 'zarr_format')}; version 3 is read: {RESTORE}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: cannot be read as JSON ({error}); {RESTORE}") from None
+    version = metadata.get("zarr_format") if isinstance(metadata, dict) else None
+    if version != 3:
+        raise Damaged(f"{path}: zarr version {version}; version 3 is read: {RESTORE}")
+    return metadata
+
+
+def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[str, Any] | None:
+    """None where the array's zarr.json is the one we write (mapped reading), else a foreign one's checked metadata.
+
+    Damaged for zarr version 2, a shape or type that is not the manifest's, and codecs outside KNOWN_CODECS.
+    """
+    path, metadata = inside(folder, f"{spec.name}/zarr.json"), load_metadata(folder, spec.name)
     shape = metadata.get("shape")
     # a killed growth may have announced more views than the manifest commits
     views = shape[0] if isinstance(shape, list) and shape and isinstance(shape[0], int) else 0
@@ -51,10 +58,6 @@ def read_array_metadata(folder: Path, spec: ArraySpec, num_views: int) -> dict[s
             f"{path}: unknown codecs {', '.join(unknown) or 'in storage_transformers'}; rewrite it with known ones"
         )
     return metadata
-
-
-def _get(metadata: Any, field: str) -> Any:
-    return metadata.get(field) if isinstance(metadata, dict) else None
 
 
 def _codec_names(codecs: Any) -> list[str]:

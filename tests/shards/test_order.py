@@ -66,7 +66,8 @@ def test_what_an_epoch_drops_another_one_sees() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "num_parts", "says"), [(6, 4, "cannot be cut into 4 equal parts"), (11, 1, "10 samples here; give at")]
+    ("batch_size", "num_parts", "says"),
+    [(6, 4, "cannot be cut into 4 equal parts"), (11, 1, "10 samples here; give at")],
 )
 def test_a_batch_that_does_not_fit_is_bad_input(batch_size: int, num_parts: int, says: str) -> None:
     with pytest.raises(BadInput, match=f"--batch_size {batch_size}.*{says}"):

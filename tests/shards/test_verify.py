@@ -67,7 +67,11 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str, str]] = {
     "manifest no JSON": (lambda v, t: (t / "targetset.json").write_text("{"), "targetset.json", "not JSON"),
     "flags altered": (lambda v, t: flip(t / "extract.yaml", 3), "extract.yaml", "altered or swapped"),
     "zarr.json altered": (lambda v, t: _edit(t / "values/zarr.json", "float32", "float16"), "zarr.json", "data_type"),
-    "zarr.json missing": (lambda v, t: (t / "values/zarr.json").unlink(), "values/zarr.json", "cannot be read"),
+    "zarr.json missing": (
+        lambda v, t: (t / "values/zarr.json").unlink(),
+        "values/zarr.json",
+        "missing; run the extract command",
+    ),
     "zarr.json codecs": (lambda v, t: _edit(t / "values/zarr.json", "crc32c", "pickle"), "zarr.json", "unknown codecs"),
     "group altered": (lambda v, t: flip(t / "zarr.json", 4), "zarr.json", "altered or swapped"),
     "link to a tar": (lambda v, t: link(v / "views/v00-00000.tar", v.parents[1] / "tar"), "v00-00000.tar", "is a link"),

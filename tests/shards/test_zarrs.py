@@ -35,8 +35,7 @@ class Written:
     rows: np.ndarray
 
     def shard(self, view: int, shard: int) -> MappedShard:
-        num_rows = min(self.spec.shard_size, self.spec.num_samples - shard * self.spec.shard_size)
-        return MappedShard(self.folder / self.spec.shard_path(view, shard), self.spec, num_rows)
+        return MappedShard(self.folder / self.spec.shard_path(view, shard), self.spec, self.spec.num_rows(shard))
 
     def gather(self, view: int, samples: np.ndarray) -> np.ndarray:
         """The rows of `samples` by our own reader."""

@@ -150,9 +150,9 @@ def inner(path: Path, **fields: Any) -> None:
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no JSON": (lambda path: nonsense(path, b"{"), "not JSON"),
+    "no JSON": (lambda path: nonsense(path, b"{"), "cannot be read as JSON"),
     "no object": (lambda path: nonsense(path, b"[3]"), "zarr version None"),
-    "too deep": (lambda path: nonsense(path, b"[" * 100_000), "not JSON"),
+    "too deep": (lambda path: nonsense(path, b"[" * 100_000), "cannot be read as JSON"),
     "too large": (lambda path: nonsense(path, b" " * (2 << 20)), "larger than"),
     "version 2": (lambda path: change(path, zarr_format=2), "zarr version 2"),
     "a group": (lambda path: change(path, node_type="group"), "node_type"),
