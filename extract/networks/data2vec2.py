@@ -13,13 +13,18 @@ from extract.teachers.data2vec2.settings import ImageSettings, image_settings
 from shards.errors import BadInput
 
 MAX_PROJECTED = 1 << 16
-OUTPUTS: dict[str, Callable[[Data2Vec2, Data2Vec2Output, nn.Module], Tensor]] = {
+Project = Callable[[Tensor], Tensor]
+OUTPUTS: dict[str, Callable[[Data2Vec2, Data2Vec2Output, Project], Tensor]] = {
     "layer_mean": lambda network, output, project: network.layer_mean(output, project=project),
     "layer_mean_no_cls": lambda network, output, project: network.layer_mean(output, False, project=project),
     "tokens": lambda network, output, project: project(output.tokens),
     "cls": lambda network, output, project: project(output.tokens[:, 0]),
     "pooled": lambda network, output, project: project(output.tokens[:, network.settings.num_extra_tokens :].mean(1)),
 }
+
+
+def _as_it_is(rows: Tensor) -> Tensor:
+    return rows
 
 
 def build(
@@ -93,7 +98,7 @@ class NamedOutputs(nn.Module):
         return {name: self._output(name, output) for name in self.names}
 
     def _output(self, name: str, output: Data2Vec2Output) -> Float[Tensor, "batch ..."]:
-        project = self.projectors[name] if name in self.projectors else nn.Identity()
+        project = self.projectors[name] if name in self.projectors else _as_it_is  # noqa: SIM401 (it has no get)
         if name in self.layers:
             return self.network.mean_of([output.layer_results[self.layers[name] - 1]], project)
         return OUTPUTS[name](self.network, output, project)

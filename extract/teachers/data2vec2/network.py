@@ -6,6 +6,7 @@ modalities/base.py, as they extract features: nothing masked, the decoder left o
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -125,7 +126,7 @@ class Data2Vec2(nn.Module):
         output: Data2Vec2Output,
         keep_extra: bool = True,
         num_layers: int | None = None,
-        project: nn.Module | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "batch kept_tokens width"]:
         """The float32 target made of an output's layer results, normalised as the checkpoint's cfg says.
 
@@ -143,7 +144,7 @@ class Data2Vec2(nn.Module):
         return self.mean_of([result[:, first:] for result in output.layer_results[-num_layers:]], project)
 
     def mean_of(
-        self, layer_results: list[Float[Tensor, "batch tokens dim"]], project: nn.Module | None = None
+        self, layer_results: list[Float[Tensor, "batch tokens dim"]], project: Callable[[Tensor], Tensor] | None = None
     ) -> Float[Tensor, "batch tokens width"]:
         """The target that these layer results alone would make, in float32.
 

@@ -4,11 +4,11 @@
 (arXiv:2202.03555), section 3.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from extract.teachers.data2vec2.settings import Data2Vec2Settings
 
@@ -25,7 +25,7 @@ def standardise(x: Float[Tensor, "batch tokens dim"], dims: tuple[int, ...]) -> 
 def average_layers(
     layer_results: Sequence[Float[Tensor, "batch tokens dim"]],
     settings: Data2Vec2Settings,
-    project: nn.Module | None = None,
+    project: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "batch tokens width"]:
     """The float32 mean of the given layers, each normalised, then normalised itself, as the settings' five flags say.
 
