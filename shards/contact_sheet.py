@@ -77,31 +77,33 @@ def _class_name(viewset: ViewSet, label: int, num_classes: int | None) -> str:
 def _teacher_lines(
     viewset: ViewSet, targetset: TargetSet, samples: np.ndarray, num_views: int
 ) -> dict[tuple[int, int], list[str]]:
-    """The teacher's most likely classes for each (view, sample), or, for targets without classes, the row's norm."""
-    import torch
+    """What the teacher says of each (view, sample)."""
+    codec, target = codec_of(targetset), targetset.manifest["target"]
+    said: dict[tuple[int, int], list[str]] = {}
+    for view in range(num_views):
+        lines = _said(viewset, target, read_decoded(targetset, codec, view, samples))
+        said |= {(view, sample): line for sample, line in zip(samples.tolist(), lines, strict=True)}
+    return said
 
+
+def _said(viewset: ViewSet, target: str, decoded: Any) -> list[list[str]]:
+    """For each row the teacher's most likely classes, or, of targets without classes, the norm."""
     from shards.codecs.kept import KeptTokens
     from shards.codecs.topk import TopKProbabilities
 
-    codec = codec_of(targetset)
-    said: dict[tuple[int, int], list[str]] = {}
-    for view in range(num_views):
-        decoded: Any = read_decoded(targetset, codec, view, samples)
-        if isinstance(decoded, TopKProbabilities):
-            probabilities, classes, count = decoded.log_probabilities.exp(), decoded.classes, decoded.num_classes
-        elif isinstance(decoded, torch.Tensor) and targetset.manifest["target"] == "logits":
-            probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
-            count = decoded.shape[-1]
-        else:
-            rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
-            norms = rows.flatten(1).norm(dim=1).tolist()
-            lines = [[f"{targetset.manifest['target']}: norm {norm:.3g}"] for norm in norms]
-            said |= {(view, int(sample)): line for sample, line in zip(samples, lines, strict=True)}
-            continue
-        for row, sample in enumerate(samples.tolist()):
-            best = zip(probabilities[row, :_NUM_CLASSES].tolist(), classes[row].tolist(), strict=False)
-            said[view, sample] = [f"teacher: {_class_name(viewset, label, count)} {share:.1%}" for share, label in best]
-    return said
+    if isinstance(decoded, TopKProbabilities):
+        probabilities, classes, count = decoded.log_probabilities.exp(), decoded.classes, decoded.num_classes
+    elif target == "logits":
+        probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
+        count = decoded.shape[-1]
+    else:
+        rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
+        return [[f"{target}: norm {norm:.3g}"] for norm in rows.flatten(1).norm(dim=1).tolist()]
+    likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
+    return [
+        [f"teacher: {_class_name(viewset, label, count)} {share:.1%}" for share, label in zip(*best, strict=True)]
+        for best in likely
+    ]
 
 
 def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
