@@ -121,10 +121,11 @@ class _Arrays:
 
 
 def _read_arrays(held: SetFolder, plan: Plan | None, findings: Findings) -> _Arrays:
-    arrays, told = _Arrays(complete=plan is not None), held.manifest["arrays"] if held.manifest else {}
+    if plan is None:
+        return _Arrays(complete=False)
+    arrays, told = _Arrays(), held.manifest["arrays"] if held.manifest else {}
     found = sorted(path.parent.name for path in map(Path, held.files) if path.name == "zarr.json" and path.parent.name)
-    for name in (told or found) if plan is not None else ():
-        assert plan is not None
+    for name in told or found:
         path = held.folder / name / "zarr.json"
         try:
             dtype, shape = _announced(held.folder, name)
