@@ -91,7 +91,7 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
     fitting: dict[str, int] = {}
     for name in recipe_names():
         patterns = load_recipe(name).fits
-        if patterns and all(fnmatchcase(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
+        if patterns and all(_all_match(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
             fitting[name] = sum(len(pattern.strip("*")) > 0 for pattern in patterns.values())
     best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]
     if len(best) != 1:
@@ -99,6 +99,11 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
         which = f"recipes {', '.join(best)} fit" if best else "no recipe fits"
         raise BadInput(f"--recipe: {which} a cache with {held}; name one of {', '.join(best or recipe_names())}")
     return load_recipe(best[0])
+
+
+def _all_match(fact: str, pattern: str) -> bool:
+    """Whether each of the names in a fact (several target sets' are joined by +) matches."""
+    return all(fnmatchcase(name, pattern) for name in fact.split("+"))
 
 
 def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:

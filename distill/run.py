@@ -129,10 +129,10 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labe
         outputs = student.network.eval()(torch.zeros(1, 3, size, size))
     student.network.train()
     given = {name: tuple(rows.shape[1:]) for name, rows in outputs.items()}
-    wanted = {targetset.manifest["target"]: targetset.row_shape for targetset in holding.targetsets}
+    wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
-    for name, shape in wanted.items():
+    for name, shape in sorted(wanted):
         if given.get(name) != shape:
             has = ", ".join(f"{output} {found}" for output, found in given.items())
             raise BadInput(

@@ -7,11 +7,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from extract.pipeline import Extraction
+from extract.pipeline import Extraction, kept_rows
 from extract.plan_targets import TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
-from shards.errors import Damaged
+from shards.errors import BadInput, Damaged
 from shards.layout import CALIBRATION, TARGETSET_MANIFEST, inside
 from shards.reader import TargetSet
 
@@ -51,7 +51,7 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
     count = 0
     for shard in extraction.shards(list(extraction.views.places(1))):
-        kept = [row for row in range(len(shard.keys)) if row not in shard.skipped][: CALIBRATION_SAMPLES - count]
+        kept = kept_rows(shard)[: CALIBRATION_SAMPLES - count]
         batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
         for found in extraction.each(partial(extraction.rows_of, shard, jobs), batches):
             for job, part in zip(jobs, found, strict=True):
@@ -59,4 +59,6 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break
+    if not count:
+        raise BadInput("--on_error skip: no image of view 0 could be decoded; check --data")
     return {target: torch.cat(found) for target, found in rows.items()}

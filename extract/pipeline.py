@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 Place = tuple[int, int]
 Result = TypeVar("Result")
 
-CODEC_ERROR_SAMPLES = 32
-"""The first samples of the plan, on which a codec's error is stated."""
-
 
 @dataclass
 class Counts:
@@ -107,17 +104,16 @@ class Extraction:
         self, shard: ViewShard, jobs: list[TargetSetJob], counts: Counts, progress: Progress
     ) -> list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]:
         """The encoded rows of one shard for each target set; a batch never crosses the shard."""
-        kept = [row for row in range(len(shard.keys)) if row not in shard.skipped]
+        kept = kept_rows(shard)
         batches = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         encoded: list[list[dict[str, Tensor]]] = [[] for _ in jobs]
-        for batch, arrays in zip(batches, self.each(partial(self._encode, shard, jobs), batches), strict=True):
-            for position, stored in enumerate(arrays):
+        errors: list[dict[str, float]] = [{} for _ in jobs]
+        for batch, found in zip(batches, self.each(partial(self._encode, shard, jobs), batches), strict=True):
+            for position, (stored, error) in enumerate(found):
                 encoded[position].append(stored)
+                errors[position] |= error
             counts.teacher_forwards += len(batch) if jobs else 0
             progress.advance(len(batch))
-        errors: list[dict[str, float]] = [{} for _ in jobs]
-        if kept and (shard.view, shard.shard) == (0, 0):
-            errors = self._errors(shard, jobs, kept[:CODEC_ERROR_SAMPLES])
         return [(job, _scatter(encoded[i], job, kept, len(shard.keys)), errors[i]) for i, job in enumerate(jobs)]
 
     def each(self, function: Callable[[list[int]], Result], batches: list[list[int]]) -> Iterator[Result]:
@@ -125,15 +121,21 @@ class Extraction:
 
         A kernel that shares one batch between threads adds up in an order that their number decides; a batch that one
         thread computes has the same bits on any number of cores. It is also faster: nobody waits at barriers.
-        On a GPU a second thread has the next batch computed while the rows of this one are copied to the host.
+        On a GPU a second thread queues the next batch while the first waits for its rows, so that the GPU does not.
         """
         with ThreadPoolExecutor(self.compute_threads if self.device.type == "cpu" else 2) as pool:
             yield from pool.map(function, batches)
 
-    def _encode(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[dict[str, Tensor]]:
-        """The encoded rows of one batch for each target set, on the CPU."""
-        encoded = [job.codec.encode(kept) for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True)]
-        return [{name: values.cpu() for name, values in stored.items()} for stored in encoded]
+    def _encode(
+        self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]
+    ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
+        """For each target set the encoded rows of one batch, on the CPU, and of the plan's first batch the error."""
+        is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
+        found = []
+        for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True):
+            stored = {name: values.cpu() for name, values in job.codec.encode(kept).items()}
+            found.append((stored, job.codec.error(kept) if is_first else {}))
+        return found
 
     def _kept(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor | KeptTokens]:
         """For each target set what is encoded of some rows of a shard: all of them, or of each the tokens drawn."""
@@ -166,10 +168,6 @@ class Extraction:
             check_finite(outputs[target], keys, target, layer)
         return [outputs[job.target].float() for job in jobs]
 
-    def _errors(self, shard: ViewShard, jobs: list[TargetSetJob], rows: list[int]) -> list[dict[str, float]]:
-        """Each codec's error on the first samples of the plan."""
-        return [job.codec.error(kept) for job, kept in zip(jobs, self._kept(shard, jobs, rows), strict=True)]
-
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
     ) -> None:
@@ -187,6 +185,11 @@ def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision:
     inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)
     with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
         return teacher.forward(inputs)
+
+
+def kept_rows(shard: ViewShard) -> list[int]:
+    """The rows of a shard that have an image."""
+    return [row for row in range(len(shard.keys)) if row not in shard.skipped]
 
 
 def _scatter(

@@ -79,13 +79,11 @@ def _teacher_settings(request: StudentRequest) -> ImageSettings:
     held = manifest.get("teacher_settings") or {}
     if "embed_dim" in held:
         return image_settings(held)
-    shape = request.targetsets[0].row_shape
-    if len(shape) == 1 or manifest["target"].endswith("_no_cls"):
-        side, extra = request.image_size // 16, 1
-    else:
-        side = math.isqrt(shape[0])
-        extra = shape[0] - side**2
-    dim = shape[-1]
+    *tokens, dim = request.targetsets[0].row_shape
+    side = math.isqrt(tokens[0]) if tokens else request.image_size // 16
+    extra = tokens[0] - side**2 if tokens else 1
+    if manifest["target"].endswith("_no_cls"):
+        extra = 1  # the teacher's were dropped; a student without CLS would have no such target
     heads = max((heads for heads in range(1, dim // 32 + 1) if dim % heads == 0 and dim // heads >= 64), default=1)
     depth = int(held.get("depth", 12))
     return ImageSettings(

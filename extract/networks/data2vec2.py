@@ -92,6 +92,12 @@ class NamedOutputs(nn.Module):
         chosen.names = tuple(name for name in self.names if name in names)
         return chosen
 
+    def by_own_blocks(self) -> "NamedOutputs":
+        """The same network, sharing all parameters, whose layer_N count its own blocks: a student become a teacher."""
+        own = NamedOutputs(self.network)
+        own.projectors = self.projectors
+        return own
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch ..."]]:
         """Every output of `names`."""
         output = self.network(images)

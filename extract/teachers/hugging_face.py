@@ -64,8 +64,13 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
 
 def _sha256_of_weights(folder: Path) -> str:
     """Of the tensors by the files' own names, as a network's change from one `transformers` to the next."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    files = _weight_files(folder, _SAFETENSORS) or _weight_files(folder, _PICKLES)
     return sha256_of_state({name: tensor for file in files for name, tensor in read_state_dict(file).items()})
+
+
+def _weight_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    found = {file for pattern in patterns for file in folder.glob(pattern)}
+    return sorted(file for file in found if file.suffix != ".json")
 
 
 def _download(flag: str, identifier: str) -> Path:

@@ -3,10 +3,15 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from extract.networks import load_exported
 from extract.teachers.base import Preprocessing, Teacher, freeze
 from shards.errors import BadInput
+from shards.identity import canonical_json, sha256_of
+
+if TYPE_CHECKING:
+    from extract.networks.data2vec2 import NamedOutputs
 
 
 def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
@@ -22,5 +27,8 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (config["mean"], config["std"]))
     class_names = None if config["class_names"] is None else tuple(config["class_names"])
     name = re.sub(r"[^a-z0-9_.-]+", "-", f"run-{run_dir.name.lower()}").strip("-.")
-    teacher = freeze(name, config["architecture"], network, Preprocessing(size, mean, std), class_names)
-    return replace(teacher, settings=config["arguments"].get("settings"))
+    architecture, settings = config["architecture"], config["arguments"].get("settings")
+    if settings is not None:  # what its tensors' shapes do not tell: heads, norms, targets
+        architecture += f"/{sha256_of(canonical_json(config['arguments']))[:16]}"
+        network = cast("NamedOutputs", network).by_own_blocks()
+    return replace(freeze(name, architecture, network, Preprocessing(size, mean, std), class_names), settings=settings)

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import NAMES
+from benchmarks.codec_study import table
 from benchmarks.measure import Spread, alternate, share
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +24,14 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_quick_run_writes_its_figures(name: str, tmp_path: Path) -> None:
     done = run(name, "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.iterdir()
-    found = json.loads(path.read_text())
-    assert path.name.startswith(f"{name}-") and found["benchmark"] == name and found["quick"]
+    paths = sorted(tmp_path.iterdir())
+    assert paths
+    for path in paths:
+        _check(json.loads(path.read_text()), path.name, name, done.stdout.replace("\n", " "))
+
+
+def _check(found: dict[str, Any], file: str, name: str, printed: str) -> None:
+    assert file.startswith(f"{name}-") and found["benchmark"].startswith(name) and found["quick"]
     assert {"device", "cpu", "date", "revision", "num_cores", "num_threads", "settings", "unit"} <= found.keys()
     assert found["versions"]["python"] and found["versions"]["torch"]
     for spread in [*found["rates"].values(), *(figure["ratio"] for figure in found["figures"])]:
@@ -32,8 +39,13 @@ def test_quick_run_writes_its_figures(name: str, tmp_path: Path) -> None:
     assert all(rate["least"] > 0 for rate in found["rates"].values())
     for figure in found["figures"]:
         assert figure["compared"] and figure["limit"] and figure["reached"] is None
-        assert figure["compared"] in done.stdout.replace("\n", " ")
+        assert figure["compared"] in printed
     assert any(figure["goal"] for figure in found["figures"])
+
+
+def test_the_codec_studys_page_shows_its_figures() -> None:
+    study = json.loads((ROOT / "docs/codec_study.json").read_text())
+    assert table(study) in (ROOT / "docs/codec_study.md").read_text()
 
 
 def test_unknown_name_is_one_line() -> None:
