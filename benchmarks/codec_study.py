@@ -139,9 +139,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "teacher-shards"
+    matplotlib.rcParams |= {"svg.hashsalt": "teacher-shards", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
+    sizes = sorted({row["bytes_a_sample"] for row in rows})
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, field, label in zip(
         axes, ("loss", "knn"), ("validation loss (float32 targets)", "kNN accuracy"), strict=True
@@ -150,6 +151,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             found = [row for row in rows if row["codec"] == name]
             axis.plot([row["bytes_a_sample"] for row in found], [row[field] for row in found], "o", label=name)
         axis.set(xscale="log", xlabel="bytes a sample", ylabel=label)
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})

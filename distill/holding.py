@@ -166,8 +166,11 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
 
 
 def _flags(training: Holding, identity: dict[str, Any]) -> str:
-    codecs = dict.fromkeys(targetset.manifest["codec"] for targetset in training.targetsets)
-    return f"--split {identity['split']} --codec {','.join(codecs)}"
+    held = [targetset.manifest for targetset in training.targetsets]
+    targets, codecs = (",".join(manifest[name] for manifest in held) for name in ("target", "codec"))
+    precisions = {targetset.identity["precision"] for targetset in training.targetsets} - {"float32"}
+    precision = "".join(f" --precision {name}" for name in precisions)
+    return f"--split {identity['split']} --target {targets} --codec {codecs}{precision} with the teacher's own flags"
 
 
 def _same_targets(viewset: Path, training: Holding) -> list[TargetSet] | None:

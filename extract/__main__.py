@@ -134,7 +134,7 @@ def _finish(
     views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: "Teacher | None", counts: "Counts", start: float
 ) -> None:
     from extract.store import finish_targets, finish_views
-    from shards.progress import human_bytes
+    from shards.progress import counted, human_bytes
 
     manifests = [finish_views(views)]
     for job in targets:
@@ -145,7 +145,8 @@ def _finish(
         print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
     skipped = manifests[0]["skipped"]
     if skipped:
-        print(f"extract: {len(skipped)} samples skipped: {', '.join(skipped[:5])}{' ...' if len(skipped) > 5 else ''}")
+        shown = ", ".join(skipped[:5]) + (" ..." if len(skipped) > 5 else "")
+        print(f"extract: {counted(len(skipped), 'sample')} skipped: {shown}")
     size = sum(file["size"] for manifest in manifests for file in manifest["files"].values())
     seconds = time.monotonic() - start
     done = max(counts.views, counts.teacher_forwards)

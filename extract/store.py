@@ -8,8 +8,8 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.errors import BadInput, Damaged
-from shards.identity import sha256_of_file
+from shards.errors import RESTORE, BadInput, Damaged
+from shards.identity import sealed, sha256_of_file, unsealed
 from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, read_commit
 from shards.listing import SAVED_FLAGS
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
@@ -127,8 +127,14 @@ def finish_targets(
 
 
 def _finish(path: Path, document: dict[str, Any]) -> dict[str, Any]:
-    from shards.identity import sealed
+    """The manifest at `path` says `document`; Damaged where a file is no longer what the manifest there says of it.
 
+    A growth adds files and rewrites the arrays' own zarr.json; all else stays as it was hashed when it was written.
+    """
+    held = unsealed(path, document["kind"])["files"] if path.exists() else {}
+    for name, record in held.items():
+        if not name.endswith("/zarr.json") and document["files"].get(name) != record:
+            raise Damaged(f"{path.parent / name}: is not what {path.name} says it was; {RESTORE}")
     if not path.exists() or path.read_bytes() != sealed(document):
         write_sealed(path, document)
     return document
@@ -141,4 +147,6 @@ def _committed(folder: Path, view: int, shard: int) -> dict[str, Any]:
 
 
 def _records(folder: Path, names: list[str]) -> dict[str, Any]:
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise Damaged(f"{folder / missing[0]}: missing; {RESTORE}")
     return {name: {"size": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)} for name in names}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from shards.errors import BadInput, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.layout import CALIBRATION
 from shards.reader import TargetSet
 
@@ -22,10 +22,10 @@ def codec_of(targetset: TargetSet) -> "Codec":
     try:
         codec = make_codec(manifest["codec"], targetset.row_shape, manifest.get("keep_tokens"))
     except BadInput as error:
-        raise Damaged(f"{targetset.folder}: names no codec of its rows ({error}); extract it again") from None
+        raise Damaged(f"{targetset.folder}: names no codec of its rows ({error}); {RESTORE}") from None
     arrays = {name: (spec.dtype, spec.row_shape) for name, spec in targetset.arrays.items()}
     if codec.arrays() != arrays or codec.describe() != targetset.identity["codec"]:
-        raise Damaged(f"{targetset.folder}: its arrays are not those of its codec {codec.name}; extract it again")
+        raise Damaged(f"{targetset.folder}: its arrays are not those of its codec {codec.name}; {RESTORE}")
     if not hasattr(codec, "with_state"):
         return codec
     from safetensors.torch import load

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 
 MAX_COUNT = 1 << 40
 MAX_IMAGE_SIZE = 1 << 14
@@ -25,7 +25,7 @@ def _check(path: Path, prefix: str, document: dict[str, Any], checks: dict[str, 
     for name, fits in checks.items():
         if not fits(document.get(name)):
             found = repr(document.get(name))[:60]
-            raise Damaged(f"{path}: {prefix}{name} cannot be {found}; restore it or remove and extract again")
+            raise Damaged(f"{path}: {prefix}{name} cannot be {found}; {RESTORE}")
 
 
 def _is_count(value: Any) -> bool:

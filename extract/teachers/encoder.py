@@ -86,6 +86,8 @@ def readable_errors(where: str) -> Iterator[None]:
         raise BadInput(
             f"{where}: its pickle is damaged or names code, none of which was run; give weights in safetensors"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # nearly any type, for a folder that it does not understand
         reason = str(error).strip().partition("\n")[0]
         raise BadInput(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 
 CALIBRATION_SAMPLES = 256
 """The first samples of the plan, view 0."""
@@ -43,7 +43,7 @@ class ChannelStatistics:
         """The statistics that `state` holds; Damaged where they are not of so many channels."""
         if any(state.get(name) is None or state[name].shape != (channels,) for name in ("mean", "std")):
             found = {name: tuple(value.shape) for name, value in state.items()}
-            raise Damaged(f"the calibration holds {found}, expected mean and std of {channels} channels; extract again")
+            raise Damaged(f"the calibration holds {found}, expected mean and std of {channels} channels; {RESTORE}")
         return cls(state["mean"], state["std"])
 
 

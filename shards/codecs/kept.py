@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shards.codecs.base import Codec, Encoded
-from shards.errors import Damaged
+from shards.errors import RESTORE, Damaged
 
 POSITIONS = "positions"
 """The name of the array of positions, beside those of the inner codec."""
@@ -70,7 +70,7 @@ class Kept:
         positions = stored[POSITIONS].to(torch.int64)
         if positions.device.type == "cpu" and positions.numel() and int(positions.max()) >= self.num_tokens:
             found = f"a token at position {int(positions.max())} was kept of {self.num_tokens} tokens"
-            raise Damaged(f"{found}: the target set is foreign; remove it and extract again")
+            raise Damaged(f"{found}; {RESTORE}")
         return KeptTokens(self.inner.decode(stored), positions)
 
     def error(self, rows: KeptTokens) -> dict[str, float]:

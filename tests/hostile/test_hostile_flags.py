@@ -194,7 +194,7 @@ def test_an_undecodable_image_is_named_or_skipped(tmp_path: Path, kind: str, on_
     if on_error == "fail":
         outcome.refuses("sample b", "repair or remove it")
     else:
-        assert "1 samples skipped: b" in outcome.succeeds().out
+        assert "1 sample skipped: b" in outcome.succeeds().out
 
 
 def test_names_of_files_that_are_no_plain_words_are_kept_apart(tmp_path: Path) -> None:
