@@ -83,6 +83,8 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         _begin(config, views, targets)
         announce(views, targets)
         extraction = calibrated(extraction)
+        if teacher is not None and num_processes > 1:
+            teacher.network.cpu()  # the children have their own; this one was for the calibration
         counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
         _finish(views, targets, teacher, counts, start)
 
