@@ -32,7 +32,7 @@ lint: .venv
 	$(RUN) -m mypy
 
 test: lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto
 
 clean:
 	rm -rf .venv demo

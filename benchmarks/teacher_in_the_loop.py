@@ -100,10 +100,11 @@ def _contenders(
     from_cache = stepper(build_module(cache, recipe), device)
     in_the_loop = stepper(build_module(cache, recipe, [teacher]), device)
     batch, views = held_batch(cache, device), extraction_of(again, teacher, device).views
+    asked = teacher.only([targetset.manifest["target"] for targetset in cache.training.targetsets])
 
     def teach() -> None:
         for _ in range(steps):
-            forward(teacher, batch.images, device, recipe.precision)
+            forward(asked, batch.images, device, recipe.precision)
 
     def fed(take: Callable[[Iterable[Batch]], None], feed: Callable[[], Iterator[Batch]]) -> Callable[[], float]:
         def timed() -> float:

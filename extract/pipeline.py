@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Place = tuple[int, int]
 Result = TypeVar("Result")
 
+CODEC_ERROR_SAMPLES = 32
+"""At most so many of the plan's first batch tell a codec's error."""
+
 
 @dataclass
 class Counts:
@@ -129,12 +132,12 @@ class Extraction:
     def _encode(
         self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]
     ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
-        """For each target set the encoded rows of one batch, on the CPU, and of the plan's first batch the error."""
+        """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         found = []
         for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True):
             stored = {name: values.cpu() for name, values in job.codec.encode(kept).items()}
-            found.append((stored, job.codec.error(kept) if is_first else {}))
+            found.append((stored, job.codec.error(kept[:CODEC_ERROR_SAMPLES]) if is_first else {}))
         return found
 
     def _kept(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor | KeptTokens]:

@@ -29,6 +29,10 @@ class KeptTokens:
         """The rows of `tokens` at `positions`; torch refuses (on a GPU: asserts) a position outside of the sequence."""
         return cls(tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1])), positions)
 
+    def __getitem__(self, samples: slice) -> "KeptTokens":
+        """Some samples of the batch."""
+        return KeptTokens(self.rows[samples], self.positions[samples])
+
     def take_from(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch kept dim"]:
         """The rows at the same positions of another sequence, a student's."""
         return self.of(tokens, self.positions).rows
