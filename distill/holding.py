@@ -11,6 +11,7 @@ from shards.errors import BadInput
 from shards.identity import identity_hash
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, targetset_folders, viewset_folders
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.selection import named
 
 VALIDATION_SPLITS = ("validation", "val", "test")
 
@@ -121,7 +122,7 @@ def _choose(viewset: Path, targets: str | None, recipe: Recipe | None) -> tuple[
     weights: list[float] = []
     for part in targets.split(","):
         name, equals, number = part.partition("=")
-        fitting = [folder for folder in folders if name and name in folder.name]
+        fitting = named(folders, name) if name else []
         if len(fitting) != 1:
             found = "several target sets fit" if fitting else "no target set fits"
             raise BadInput(f"--targets {part}: {found}; {viewset} holds {names}")

@@ -50,6 +50,10 @@ def train(
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
             print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
+            if device_kind == "cpu" and recipe.precision != "float32":
+                print(
+                    f"distill: {recipe.precision} is slow on most CPUs; --precision float32 may be several times faster"
+                )
         if (held := folder.held_summary(run_dir)) is not None:
             return {**held, "already_finished": True}
         loggers = _extra_loggers(config, recipe, data, run_dir)
@@ -132,6 +136,9 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labe
     wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
+    if len(wanted) > len({name for name, _ in wanted}):
+        found = ", ".join(f"{name} {shape}" for name, shape in sorted(wanted))
+        raise BadInput(f"--targets: {found}: one student has one shape for each; distil from teachers of one shape")
     for name, shape in sorted(wanted):
         if given.get(name) != shape:
             has = ", ".join(f"{output} {found}" for output, found in given.items())

@@ -8,6 +8,7 @@ from evaluate.runs import read_summary
 from extract.sources.splits import canonical_split, choose_split
 from shards.errors import BadInput
 from shards.layout import PLAN, TARGETSET_MANIFEST, Plan, read_targetset_manifest, targetset_folders, viewset_folders
+from shards.selection import named
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def find_viewset(place: Path, split: str, beside: TrainedOn | None) -> Path:
 
 
 def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) -> Path:
-    """The target set of `viewset` whose name holds `wanted`.
+    """The target set of `viewset` that `wanted`, a part of its name, means.
 
     Of several the whole ones are preferred, then what the run learned from (or the same target in another codec, or
     another of its teachers' targets), then logits; BadInput with the choice when that leaves more than one.
@@ -75,7 +76,7 @@ def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) 
     folders = list(targetset_folders(viewset))
     if not folders:
         raise BadInput(f"{viewset}: holds no target set; python -m extract --teacher ... adds one")
-    found = [folder for folder in folders if wanted is None or wanted in folder.name]
+    found = folders if wanted is None else named(folders, wanted)
     if not found:
         raise BadInput(f"--targetset {wanted}: {viewset} holds {', '.join(folder.name for folder in folders)}")
     if len(found) > 1:
@@ -90,7 +91,10 @@ def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) 
         found = [folder for folder in found if identities[folder]["target"] == "logits"] or found
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
-        raise BadInput(f"--targetset: {viewset} holds several that fit ({names}); give a part of one name")
+        lacks = ""
+        if wanted is None and beside and beside.targetsets:
+            lacks = f"lacks what the run learned from ({', '.join(one.name for one in beside.targetsets)}) and "
+        raise BadInput(f"--targetset: {viewset} {lacks}holds several that fit ({names}); give a part of one name")
     return found[0]
 
 

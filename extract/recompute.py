@@ -124,10 +124,11 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
     """
     flags = saved_flags(targetset.folder)
+    saved = {} if spec else flags  # another teacher has weights of its own
     spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = held["preprocessing"]["image_size"], flags.get("weights_key")
-        teacher = load_teacher(spec, weights or flags.get("weights"), size, key)
+        size, key = held["preprocessing"]["image_size"], saved.get("weights_key")
+        teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
         raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None

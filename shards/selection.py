@@ -1,6 +1,6 @@
 """Selection: which view sets and target sets a path on the command line means."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,3 +62,17 @@ def select_one(path: str) -> Selection:
     if len(found) > 1:
         raise BadInput(f"{path}: holds several view sets; name one: {', '.join(str(one.viewset) for one in found)}")
     return found[0]
+
+
+def named(folders: Iterable[Path], wanted: str) -> list[Path]:
+    """The target sets that `wanted` means: by the whole name, else the name without its hash ending in it, else holding
+    it as whole words between dashes, else as a part of a word; the first of these that fits any."""
+    words = f"-{wanted}-"
+    rules: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == wanted,
+        lambda name: f"-{name.rpartition('-')[0]}-".endswith(words),
+        lambda name: words in f"-{name}-",
+        lambda name: wanted in name,
+    )
+    held = list(folders)
+    return next((found for rule in rules if (found := [folder for folder in held if rule(folder.name)])), [])

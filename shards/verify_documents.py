@@ -8,7 +8,7 @@ from typing import Any
 
 from shards.errors import RESTORE, Damaged
 from shards.identity import identity_hash, sha256_of
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, tar_path
+from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, tar_path
 from shards.listing import SAVED_FLAGS, Held, describe_targetset, describe_viewset, finishing_command
 from shards.selection import Selection
 from shards.verify_contents import check_object, check_tar
@@ -91,7 +91,7 @@ def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> I
                 folder, f"{folder}: was made from another view set than the one around it; python -m shards remove it"
             )
     arrays = _read_arrays(held, plan, findings)
-    known = {SAVED_FLAGS, TARGETSET_MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
+    known = {SAVED_FLAGS, TARGETSET_MANIFEST, CALIBRATION, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
     records = merged_records(held, plan, arrays.shard_files, findings)
     check_files(held, records.keys() | known, findings)
     for relative, record in records.items():

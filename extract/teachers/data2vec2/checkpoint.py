@@ -111,13 +111,15 @@ def _rename(tensors: Tensors) -> Tensors:
 def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
     """The student's tensors, overlaid with the averaged ones: of all parts or (`ema_encoder_only`) of the blocks."""
     if not ema:
-        raise BadInput(f"{file}: weights='ema' was asked for, but the file holds no '_ema'; take weights='student'")
+        raise BadInput(
+            f"{file}: --weights_key ema: the file holds no averaged weights ('_ema'); take --weights_key student"
+        )
     if all(key[:1].isdigit() for key in ema):
         ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
     ema = _rename(ema)
     without = [key for key in student if key.startswith("blocks.") and key not in ema]
     if without:
-        raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take weights='student'")
+        raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take --weights_key student")
     return {**student, **ema}
 
 
