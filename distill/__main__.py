@@ -1,5 +1,6 @@
 """`python -m distill`: train a student from a cache."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from distill.config import DESCRIPTION, DistillConfig
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     labels_only = (config.objective or (recipe and recipe.objective)) == "supervised"
     holding = open_training(config.shards, config.targets, labels_only, recipe)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
+    holding = replace(holding, view_limit=recipe.views)
     data = CacheData(holding, recipe, num_devices=parse_devices(config.devices, recipe.precision)[1])
     run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
     summary = train(config, recipe, data, run_dir)

@@ -37,7 +37,7 @@ def only_run(run_dir: Path) -> Iterator[None]:
 def run_identity(recipe: Recipe, data: CacheData) -> dict[str, Any]:
     """All that decides what the run ends with; devices, threads and logging do not."""
     return {
-        "recipe": as_values(recipe),
+        "recipe": {name: value for name, value in as_values(recipe).items() if name != "views"},
         "cache": data.training.identity(),
         "weights": data.training.weights,
         "validation": data.validation.identity() if data.validation else None,
@@ -56,7 +56,7 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     # an attempt that was killed in here leaves these; run.json is written last
     if any(path.name not in (LOCK, CONFIG, RECIPE) for path in run_dir.iterdir()):
         raise BadInput(f"--run_dir {run_dir}: is not empty and holds no run; give another folder")
-    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe)))
+    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": data.training.num_views}))
     given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
     write_atomically(run_dir / CONFIG, as_yaml(given))
     write_atomically(run_dir / RUN, json.dumps(asked, indent=1).encode())

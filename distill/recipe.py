@@ -29,6 +29,8 @@ class Recipe:
     label_weight: float = 0.0
     epochs: int = 10
     max_steps: int | None = None
+    views: int | None = None
+    """The first so many views of the cache; all by default. A run saves how many it had, for a cache grows."""
     batch_size: int = 256
     accumulate: int = 1
     lr: float = 5e-4
@@ -114,7 +116,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     positive = ("epochs", "batch_size", "accumulate", "lr", "eps", "checkpoint_every")
     _check(resolved, positive, lambda value: 0 < value < math.inf, "expected more than 0")
-    optional = ("max_steps", "clip_norm")
+    optional = ("max_steps", "views", "clip_norm")
     _check(resolved, optional, lambda value: value is None or 0 < value < math.inf, "expected more than 0")
     _check(resolved, ("weight_decay",), lambda value: 0 <= value < math.inf, "expected 0 or more")
     _check(resolved, ("label_weight", "warmup"), lambda value: 0 <= value <= 1, "expected 0 to 1")

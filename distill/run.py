@@ -44,7 +44,8 @@ def train(
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
         # a cache may have grown since the run began: it goes on with the views it had
-        data.training = replace(data.training, view_limit=folder.held_views(run_dir))
+        if (held_views := folder.held_views(run_dir)) is not None:
+            data.training = replace(data.training, view_limit=held_views)
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"

@@ -124,7 +124,7 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
     """
     flags = saved_flags(targetset.folder)
-    saved = {} if spec else flags  # another teacher has weights of its own
+    saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
     spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
         size, key = held["preprocessing"]["image_size"], saved.get("weights_key")

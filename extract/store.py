@@ -57,13 +57,12 @@ def commit_targets(
         relative = spec.shard_path(view, shard)
         files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
     document = {"kind": "commit", "format": 1, "view": view, "shard": shard, "files": files, "codec_error": errors}
-    write_sealed(inside(job.folder, commit_path(view, shard)), document | _calibration(job.folder))
+    write_sealed(inside(job.folder, commit_path(view, shard)), document | _calibration(job))
 
 
-def _calibration(folder: Path) -> dict[str, str]:
+def _calibration(job: TargetSetJob) -> dict[str, str]:
     """The hash of the statistics that rows are encoded with; nothing for a codec without any."""
-    path = inside(folder, CALIBRATION)
-    return {"calibration": sha256_of_file(path)} if path.exists() else {}
+    return {"calibration": sha256_of_file(inside(job.folder, CALIBRATION))} if hasattr(job.codec, "with_state") else {}
 
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:
@@ -95,7 +94,7 @@ def finish_targets(
 ) -> dict[str, Any]:
     """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student."""
     specs = array_specs(job, views)
-    calibration = _calibration(job.folder)
+    calibration = _calibration(job)
     held = [CALIBRATION] if calibration else []
     files = _records(job.folder, [SAVED_FLAGS, "zarr.json", *held, *(f"{spec.name}/zarr.json" for spec in specs)])
     for place in views.places(job.num_views):

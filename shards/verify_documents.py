@@ -91,7 +91,9 @@ def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> I
                 folder, f"{folder}: was made from another view set than the one around it; python -m shards remove it"
             )
     arrays = _read_arrays(held, plan, findings)
-    known = {SAVED_FLAGS, TARGETSET_MANIFEST, CALIBRATION, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
+    known = {SAVED_FLAGS, TARGETSET_MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
+    if manifest is None:
+        known.add(CALIBRATION)  # no document has its hash yet
     records = merged_records(held, plan, arrays.shard_files, findings)
     check_files(held, records.keys() | known, findings)
     for relative, record in records.items():

@@ -60,7 +60,8 @@ def build(request: StudentRequest) -> Student:
 def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> ImageSettings:
     depth = given.get("depth", min(DEFAULT_DEPTH, teacher.depth))
     if depth > teacher.depth:
-        raise BadInput(f"--student {spec}: is deeper than the teacher, which has {teacher.depth} blocks; give fewer")
+        fewer = f"give --student data2vec2:depth={max(1, teacher.depth // 2)}, or any of at most that many"
+        raise BadInput(f"--student {spec}: is deeper than the teacher, which has {teacher.depth} blocks; {fewer}")
     width = given.get("width", teacher.embed_dim)
     head_dim = teacher.embed_dim // teacher.num_heads
     heads = given.get("heads", max(1, width // head_dim))

@@ -94,8 +94,9 @@ class NamedOutputs(nn.Module):
 
     def by_own_blocks(self) -> "NamedOutputs":
         """The same network, sharing all parameters, whose layer_N count its own blocks: a student become a teacher."""
-        own = NamedOutputs(self.network)
-        own.projectors = self.projectors
+        own, names = NamedOutputs(self.network), {name: f"layer_{block}" for name, block in self.layers.items()}
+        for name, projector in self.projectors.items():
+            own.projectors[names.get(name, name)] = projector
         return own
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch ..."]]:

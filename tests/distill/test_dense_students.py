@@ -223,6 +223,15 @@ def test_a_student_teaches_the_next(dense: Path, tmp_path: Path) -> None:
     assert load_exported(tmp_path / "second")[1]["arguments"]["teacher_depth"] == 2
 
 
+def test_a_narrow_student_that_teaches_keeps_each_blocks_projector(dense: Path) -> None:
+    narrow = {"student": "data2vec2:depth=2,width=8,heads=2", "init": "random"}
+    student = student_of(dense, "layer_2-float32,layer_4-float32", **narrow)
+    images = torch.rand(2, 3, 12, 12)
+    own = student.by_own_blocks().only(["layer_1", "layer_2"])(images)
+    said = student(images)
+    assert torch.equal(own["layer_1"], said["layer_2"]) and torch.equal(own["layer_2"], said["layer_4"])
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -158,6 +158,8 @@ def test_a_run_goes_on_with_the_views_it_began_with(
     assert same(run, whole)
     distill(own_shards, tmp_path / "new", *ONE, "--recipe", recipe).succeeds()
     assert not same(tmp_path / "new", whole)  # epoch 3 saw view 3 there
+    caches.command("distill", "--config", whole / "config.yaml", "--run_dir", tmp_path / "fed back").succeeds()
+    assert same(tmp_path / "fed back", whole)
 
 
 def test_weights_that_are_no_numbers_end_the_run(shards: Path, tmp_path: Path) -> None:

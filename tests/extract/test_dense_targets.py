@@ -61,6 +61,19 @@ def test_statistics_that_changed_between_two_attempts_are_noticed(checkpoint, tm
     caches.command("extract", *arguments, "--codec", "int8").refuses("other channel statistics", "shards remove")
 
 
+def test_statistics_belong_to_a_half_written_set_and_not_to_one_without_any(checkpoint, tmp_path):
+    _, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "int8")
+    int8 = caches.targetset_of(tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "float16")
+    float16 = caches.targetset_of(tmp_path / "cache", "float16")
+    (float16 / CALIBRATION).write_bytes((int8 / CALIBRATION).read_bytes())
+    (int8 / "targetset.json").unlink()
+    outcome = caches.command("shards", "verify", tmp_path / "cache")
+    told = [line for line in (outcome.out + outcome.err).splitlines() if CALIBRATION in line]
+    assert told and all(str(float16) in line for line in told)
+
+
 def test_a_damaged_calibration_is_refused(checkpoint, tmp_path):
     _, arguments = flags(checkpoint, tmp_path / "cache")
     caches.extract(*arguments, "--codec", "int4")
