@@ -7,6 +7,7 @@ the thesis does for images. Of another width, or random, it meets the teacher's 
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -119,6 +120,10 @@ def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: 
         found = f"{manifest['teacher']} is no data2vec2 network of width {settings.embed_dim}"
         raise BadInput(f"--init {request.init}: {found} and {settings.num_heads} heads; give --init random")
     weights = None if request.init == "teacher" else request.init
+    if weights is not None and "://" not in weights and not Path(weights).expanduser().is_file():
+        raise BadInput(
+            f"--init {weights}: no such file; expected teacher, random, or the file of the teacher's weights"
+        )
     where = "--init: give the file of its weights, or random"
     held = load_teacher_of(request.targetsets[0], None, weights, where).network
     assert isinstance(held, NamedOutputs)
