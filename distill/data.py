@@ -1,10 +1,10 @@
 """Data: a cache as Lightning's data module: its batches in order, for any number of ranks and from any step."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import lightning
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class CacheData(lightning.LightningDataModule):
         return ValidationBatches(loader, -(-len(samples) // size))
 
     def _loader(self, holding: Holding, selection: Any, batch_size: int, world_size: int) -> BatchLoader:
-        threads = self.num_threads or max(1, len(os.sched_getaffinity(0)) // world_size)
+        threads = self.num_threads or max(1, joblib.cpu_count() // world_size)
         labels = holding.viewset.labelled and self.recipe.label_weight > 0
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(

@@ -1,6 +1,5 @@
 """Views: the labelled images a task measures on, read from the source with a plain resize, or from a cache."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -43,7 +43,7 @@ class Views:
 
 def threads(num_workers: int | None) -> int:
     """--num_workers, or as many threads as this process has cores."""
-    return num_workers or len(os.sched_getaffinity(0))
+    return num_workers or joblib.cpu_count()
 
 
 def check_labelled(source: "Source") -> tuple[str, ...]:
