@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.objectives.base import matched
 from shards.codecs.kept import KeptTokens
 
 
@@ -22,8 +23,7 @@ class FeatureSimilarity:
 
     def update(self, teacher: Float[Tensor, "batch *rows"] | KeptTokens, student: Float[Tensor, "batch *rows"]) -> None:
         """One batch more; of a teacher that kept some tokens, those alone."""
-        pair = (teacher.rows, teacher.take_from(student)) if isinstance(teacher, KeptTokens) else (teacher, student)
-        x, y = (rows.reshape(-1, rows.shape[-1]).double() for rows in pair)
+        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in matched(student, teacher))
         self.cosines.append(F.cosine_similarity(x, y, dim=1).float().cpu().numpy())
         if self.count == 0:  # sums about the first batch's means: no digits are lost where the means are large
             self.origins = x.mean(0), y.mean(0)

@@ -1,6 +1,8 @@
-"""What every objective does, and how a student's features meet those of a target that kept some tokens only."""
+"""What every objective does, and what all objectives on features share."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -22,10 +24,26 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FeatureObjective:
+    """`loss` of (student, target), a mean over batch, stored tokens and channels."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    target: ClassVar[str | None] = None
+
+    def __call__(
+        self,
+        student: Float[Tensor, "batch *rows"],
+        target: Float[Tensor, "batch *rows"] | KeptTokens,
+        labels: Int64[Tensor, " batch"] | None,
+    ) -> Float[Tensor, ""]:
+        """The mean over the batch."""
+        compared, wanted = matched(student, target)
+        return self.loss(compared.float(), wanted.float())
+
+
 def matched(
     student: Float[Tensor, "batch *rows"], target: Float[Tensor, "batch *rows"] | KeptTokens
 ) -> tuple[Float[Tensor, "batch *compared"], Float[Tensor, "batch *compared"]]:
-    """Both sides in float32, at the positions that the target kept; the student saw the whole image all the same."""
-    if isinstance(target, KeptTokens):
-        return target.take_from(student).float(), target.rows.float()
-    return student.float(), target
+    """Both sides at the positions that the target kept; the student saw the whole image all the same."""
+    return (target.take_from(student), target.rows) if isinstance(target, KeptTokens) else (student, target)

@@ -8,20 +8,10 @@ import threading
 import pytest
 import torch
 
-from extract.networks import build_network
 from extract.teachers import load_teacher
 from extract.teachers.base import sha256_of_state
 from shards.errors import BadInput, SourceUnavailable
-
-
-def resnet(architecture="resnet18", num_classes=5, seed=1):
-    torch.manual_seed(seed)
-    network = build_network(architecture, num_classes)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # as after training, so that no residual branch dominates
-            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
-    return network.eval()
+from tests.extract.test_teachers import resnet
 
 
 @pytest.fixture
