@@ -9,7 +9,8 @@ from typing import Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
-from shards.errors import BadInput, UnknownName
+from shards.arguments import read_named_yaml
+from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "recipes"
 FACTS = ("source", "target", "teacher")
@@ -60,20 +61,9 @@ def recipe_names() -> list[str]:
 
 def load_recipe(name: str) -> Recipe:
     """The recipe of that name, or in that YAML file; unknown and ill-typed fields are refused."""
-    import yaml
     from jsonargparse import ArgumentError, ArgumentParser
 
-    path = FOLDER / f"{name}.yaml"
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise BadInput(f"--recipe {name}: no such file; known recipes are {', '.join(recipe_names())}")
-    elif not path.exists():
-        raise UnknownName("recipe", name, recipe_names())
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--recipe {path}: not YAML ({error}); mend it") from None
+    values, path = read_named_yaml("recipe", name, FOLDER)
     if not isinstance(values, dict):
         raise BadInput(f"--recipe {path}: expected fields such as student, objective and lr")
     parser = ArgumentParser(exit_on_error=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluate.config import EvaluateConfig
-from shards.errors import BadInput, UnknownName
+from shards.arguments import read_named_yaml
+from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -65,20 +66,11 @@ def preset_names() -> list[str]:
 
 def read_preset(preset: str | dict[str, Any]) -> dict[str, Any]:
     """The fields of a preset: of that name, in that YAML file, or (from a saved configuration) themselves."""
-    import yaml
-
     if isinstance(preset, dict):
         values, name = preset, "of the configuration"
     else:
-        path = Path(preset) if preset.endswith((".yaml", ".yml")) else FOLDER / f"{preset}.yaml"
-        if not path.is_file():
-            if path.parent == FOLDER:
-                raise UnknownName("preset", preset, preset_names())
-            raise BadInput(f"--preset {preset}: no such file; known presets are {', '.join(preset_names())}")
-        try:
-            values, name = yaml.safe_load(path.read_text()), path.stem
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise BadInput(f"--preset {path}: not YAML ({error}); mend it") from None
+        values, path = read_named_yaml("preset", preset, FOLDER)
+        name = path.stem
     if not isinstance(values, dict) or not isinstance(values.get("task"), str):
         raise BadInput(f"--preset {preset}: expected fields such as task and epochs; see {FOLDER}/linear.yaml")
     return {"preset": name} | values

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.errors import BadInput, one_line
+from shards.errors import BadInput, UnknownName, one_line
 
 Config = TypeVar("Config")
 
@@ -124,3 +124,19 @@ def as_yaml(values: dict[str, Any]) -> bytes:
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return yaml.safe_dump(plain, sort_keys=False).encode()
+
+
+def read_named_yaml(flag: str, name: str, folder: Path) -> tuple[Any, Path]:
+    """What the YAML file called `name` in `folder` holds, or, where `name` ends in .yaml, that file; and its path."""
+    import yaml
+
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        if path.parent == folder:
+            raise UnknownName(flag, name, known)
+        raise BadInput(f"--{flag} {name}: no such file; known {flag}s are {', '.join(known)}")
+    try:
+        return yaml.safe_load(path.read_text()), path
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"--{flag} {path}: not YAML ({error}); mend it") from None
