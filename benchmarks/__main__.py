@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 from benchmarks import NAMES
-from shards.errors import UnknownName, run_command
+from shards.command.run import run_command
+from shards.errors import UnknownName
 
 
 def main(arguments: list[str] | None = None) -> None:

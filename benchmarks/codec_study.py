@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.dense import BASE, write_data2vec2
+from shards.command.run import run_command
 from shards.commit import write_atomically
-from shards.errors import run_command
 
 TEACHER = dataclasses.replace(
     BASE,

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from distill.folder import git_revision
+from shards.command.run import run_command
 from shards.commit import write_atomically
-from shards.errors import run_command
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "zarr", "webdataset", "datasets", "simplejpeg", "pillow")

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.config import DESCRIPTION, DistillConfig
-from shards.arguments import parse
-from shards.errors import run_command
+from shards.command.arguments import parse
+from shards.command.run import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     from distill.recipe import load_recipe, pick_recipe, resolve
     from distill.run import train
     from distill.trainer import is_first_process, parse_devices
-    from shards.progress import human_bytes
+    from shards.command.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = (config.objective or (recipe and recipe.objective)) == "supervised"

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from shards.progress import Progress
+from shards.command.progress import Progress
 
 
 class ProgressLines(Callback):

@@ -12,7 +12,7 @@ from typing import Any
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.recipe import Recipe, as_values
-from shards.arguments import as_yaml
+from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
-from shards.arguments import read_named_yaml
+from shards.command.arguments import read_named_yaml
 from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "recipes"

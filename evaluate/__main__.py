@@ -3,8 +3,9 @@
 import sys
 from dataclasses import replace
 
-from shards.clash import evaluate_clash
-from shards.errors import BadInput, run_command
+from shards.command.clash import evaluate_clash
+from shards.command.run import run_command
+from shards.errors import BadInput
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -13,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise BadInput(clash)
     # after the check: where the two packages are mixed, evaluate/config.py is the other's
     from evaluate.config import DESCRIPTION, EvaluateConfig, check_config
-    from shards.arguments import parse
+    from shards.command.arguments import parse
 
     config = parse(EvaluateConfig, "evaluate", arguments, DESCRIPTION)
     check_config(config)

@@ -14,8 +14,8 @@ from evaluate.config import EvaluateConfig
 from evaluate.student import Student, check_output
 from evaluate.views import Views, check_image_size, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
+from shards.command.progress import Progress
 from shards.layout import Plan
-from shards.progress import Progress
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from evaluate.report import print_results
 from evaluate.runs import EVALUATION, check_run, merge_evaluation
 from evaluate.student import load_student
 from evaluate.tasks import load_task, task_names
-from shards.arguments import as_yaml
+from shards.command.arguments import as_yaml
 from shards.commit import write_atomically
 
 

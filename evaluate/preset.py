@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluate.config import EvaluateConfig
-from shards.arguments import read_named_yaml
+from shards.command.arguments import read_named_yaml
 from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "presets"

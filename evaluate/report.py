@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.runs import EVALUATION, SUMMARY, find_runs, missing_files, read_document, read_evaluation
+from shards.command.progress import human_bytes
 from shards.errors import BadInput, one_line
-from shards.progress import human_bytes
 
 COLUMNS = {
     "top-1": ("accuracy", "top1"),

@@ -15,9 +15,9 @@ from evaluate.preset import FinetuneSettings
 from evaluate.student import Student
 from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
 from extract.normalise import normalise
+from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, Damaged
-from shards.progress import Progress
 
 CHECKPOINT = "checkpoint.pt"
 

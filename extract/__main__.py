@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.config import DESCRIPTION, ExtractConfig
-from shards.arguments import as_yaml, parse
-from shards.errors import BadInput, TeacherShardsError, one_line, run_command
+from shards.command.arguments import as_yaml, parse
+from shards.command.run import run_command
+from shards.errors import BadInput, TeacherShardsError, one_line
 
 if TYPE_CHECKING:
     from extract.pipeline import Counts
@@ -136,7 +137,7 @@ def _finish(
     views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: "Teacher | None", counts: "Counts", start: float
 ) -> None:
     from extract.store import finish_targets, finish_views
-    from shards.progress import counted, human_bytes
+    from shards.command.progress import counted, human_bytes
 
     manifests = [finish_views(views)]
     for job in targets:

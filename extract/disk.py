@@ -9,9 +9,9 @@ from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from extract.store import array_specs
 from extract.targets import has_tokens
+from shards.command.progress import human_bytes
 from shards.commit import TEMPORARY_PREFIX
 from shards.errors import BadInput
-from shards.progress import human_bytes
 
 PROBE_FROM_BYTES = 10**9
 """Less than this is written before a measurement would have told anything."""

@@ -21,7 +21,7 @@ from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.codecs.kept import Kept, KeptTokens
-from shards.progress import Progress
+from shards.command.progress import Progress
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher

@@ -15,11 +15,11 @@ from extract.teachers import load_teacher
 from shards import images
 from shards.codecs.kept import KeptTokens
 from shards.codecs.topk import TopKProbabilities
+from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.listing import SAVED_FLAGS, saved_flags
-from shards.progress import Progress
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:

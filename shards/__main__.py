@@ -5,19 +5,20 @@ import sys
 import time
 from pathlib import Path
 
-from shards import config as flags
-from shards.arguments import parse
-from shards.errors import BadInput, Damaged, Incomplete, UnknownName, run_command
-from shards.progress import counted, human_bytes
+from shards.command import flags
+from shards.command.arguments import parse
+from shards.command.progress import counted, human_bytes
+from shards.command.run import run_command
+from shards.errors import BadInput, Damaged, Incomplete, UnknownName
 
 
 def list_command(arguments: list[str]) -> None:
     """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
     config = parse(flags.PathsConfig, "shards list", arguments, list_command.__doc__ or "", "paths")
 
+    from shards.command.tables import print_table
     from shards.listing import COLUMNS, list_rows
     from shards.selection import select_all
-    from shards.tables import print_table
 
     print_table(COLUMNS, list_rows(select_all(config.paths)), right=COLUMNS[1:4])
 
@@ -26,9 +27,9 @@ def info_command(arguments: list[str]) -> None:
     """Print all that is known of view sets and target sets: identity, counts, codec and its error, what reads them."""
     config = parse(flags.PathsConfig, "shards info", arguments, info_command.__doc__ or "", "paths")
 
+    from shards.command.tables import print_table
     from shards.listing import describe_targetset, describe_viewset, targetset_facts, viewset_facts
     from shards.selection import select_all
-    from shards.tables import print_table
 
     for selection in select_all(config.paths):
         viewset = describe_viewset(selection.viewset)

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Int
 
 from shards import images
+from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
 from shards.decode import as_arrays, codec_of, read_decoded
 from shards.errors import BadInput
 from shards.layout import shard_name
-from shards.progress import Progress
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.tar import pack
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.command.progress import counted, human_bytes
 from shards.errors import RESTORE, Damaged
 from shards.layout import (
     PLAN,
@@ -16,7 +17,6 @@ from shards.layout import (
     read_targetset_manifest,
     read_viewset_manifest,
 )
-from shards.progress import counted, human_bytes
 from shards.selection import Selection
 from shards.zarrs import specs_of
 

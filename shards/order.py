@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from shards.command.progress import counted
 from shards.errors import BadInput
-from shards.progress import counted
 
 
 def permutation(count: int, seed: int, epoch: int) -> Int[np.ndarray, " count"]:

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from shards.command.progress import counted
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import identity_hash, sha256_of_file
 from shards.layout import (
@@ -21,7 +22,6 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
-from shards.progress import counted
 from shards.tar import MappedTar
 from shards.zarrs import ArraySpec, specs_of
 from shards.zarrs_foreign import ZarrArray, read_array_metadata

@@ -6,8 +6,8 @@ leaves a list of files, each with what must be true of it (shards/verify_content
 
 from concurrent.futures import ThreadPoolExecutor
 
+from shards.command.progress import Progress
 from shards.errors import RESTORE, Damaged, one_line
-from shards.progress import Progress
 from shards.reader import check_file
 from shards.selection import Selection
 from shards.verify_documents import FileRecord, records_of

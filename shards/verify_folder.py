@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
 from shards.errors import RESTORE, Damaged, one_line
 from shards.identity import unsealed
 from shards.layout import PLAN, Plan, commit_path, inside, read_commit
-from shards.progress import counted
 
 Place = tuple[int, int]
 """View and shard."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from extract.networks import build_network, export_network
-from shards.errors import run_command
+from shards.command.run import run_command
 from shards.identity import sealed, sha256_of
 
 NUM_SAMPLES, SHARD_SIZE, IMAGE_SIZE = 40, 16, 16

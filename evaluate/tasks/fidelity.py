@@ -16,10 +16,10 @@ from evaluate.similarity import FeatureSimilarity
 from evaluate.student import check_output
 from evaluate.views import threads
 from shards.codecs.topk import TopKProbabilities
+from shards.command.progress import Progress
 from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
-from shards.progress import Progress
 
 Metrics = dict[str, Float[Tensor, " batch"]]
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from distill.optimiser import parameter_groups, rate_factor
 from evaluate.evaluation import Evaluation
 from evaluate.preset import OptimiserSettings, as_facts
+from shards.command.progress import Progress
 from shards.order import permutation
-from shards.progress import Progress
 
 Settings = OptimiserSettings
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import evaluate
 import shards
-from shards.clash import evaluate_clash
+from shards.command.clash import evaluate_clash
 
 ROOT = Path(__file__).parents[2]
 THEIRS = (
     '# Copyright 2020 The HuggingFace Evaluate Authors and the TensorFlow Datasets Authors.\n__version__ = "0.4.6"\n'
 )
-ASK = "from shards.clash import evaluate_clash; print(evaluate_clash())"
+ASK = "from shards.command.clash import evaluate_clash; print(evaluate_clash())"
 
 
 def python(*arguments: str, path: list[Path], cwd: Path) -> subprocess.CompletedProcess[str]:

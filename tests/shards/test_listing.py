@@ -7,9 +7,9 @@ import caches
 import numpy as np
 import pytest
 
+from shards.command.progress import counted
 from shards.decode import codec_of
 from shards.listing import describe_targetset, describe_viewset, targetset_facts
-from shards.progress import counted
 from shards.reader import TargetSet
 
 

@@ -24,7 +24,7 @@ def evaluate_clash() -> str | None:
         return None
     if any((folder / "__main__.py").is_file() and (folder / "tasks").is_dir() for folder in folders):
         remedy = f"pip uninstall evaluate, then install {MARK} again, which it was mixed with"
-    elif MARK in _beginning((root := Path(__file__).parent.parent) / "evaluate" / "__init__.py"):
+    elif MARK in _beginning((root := Path(__file__).parent.parent.parent) / "evaluate" / "__init__.py"):
         remedy = f"pip uninstall evaluate, or run python -m evaluate from {root}"
     else:
         remedy = f"pip uninstall evaluate, then install {MARK} again"
