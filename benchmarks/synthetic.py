@@ -16,13 +16,15 @@ from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
 from distill.specs import parse_spec
-from extract.augment import parse_augment
 from extract.config import ExtractConfig
+from extract.modalities import view_maker
+from extract.modalities.base import ViewRequest
+from extract.modalities.image import ImageInput
 from extract.networks import build_network
-from extract.plan import ViewSetJob, held_viewset, plan_views
+from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.store import array_specs, begin_targets, commit_targets, finish_targets
-from extract.teachers.base import Preprocessing, Teacher
+from extract.teachers.base import Teacher
 from extract.teachers.data2vec2 import build_image_network
 from shards.commit import write_atomically
 from shards.errors import BadInput
@@ -73,16 +75,16 @@ def extract(*flags: object) -> None:
 
 def views_of(cache: Path, data: str, image_size: int) -> ViewSetJob:
     """The views of `data` in `cache`, made if they are not there."""
-    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "image_size": image_size}
+    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": f"size={image_size}"}
     extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
-    return plan_views(*held_viewset(ExtractConfig(**flags)), None)
+    return plan_views(stored_views(ExtractConfig(**flags)), None)
 
 
 def bare_views(folder: Path, num_samples: int) -> ViewSetJob:
     """A view set that has no tars, for benchmarks that read targets alone."""
-    identity = {"image_size": 224}
-    plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, identity, None, {})
-    return ViewSetJob(folder, plan, 1, 1, None, parse_augment("resize"))
+    maker = view_maker(ViewRequest("resize", None, None, False, None, None))
+    plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, maker.describe(), None, {})
+    return ViewSetJob(folder, plan, 1, 1, None, maker)
 
 
 def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dict[str, np.ndarray]]:
@@ -107,8 +109,8 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
 
 
 def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
-    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    teacher = Teacher("random", "random", "0" * 64, preprocessing, {target: row_shape}, nn.Identity(), None)
+    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
     return plan_targets(config, views, teacher)[0]
 

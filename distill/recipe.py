@@ -11,9 +11,10 @@ from distill.config import DistillConfig
 from distill.objectives import make_objective
 from shards.command.arguments import read_named_yaml
 from shards.errors import BadInput
+from shards.views import DEFAULT_MODALITY
 
 FOLDER = Path(__file__).parent / "recipes"
-FACTS = ("source", "target", "teacher")
+FACTS = ("source", "modality", "target", "teacher")
 """What a cache is known by; a recipe's `fits` has a pattern for some of them."""
 
 
@@ -79,10 +80,14 @@ def load_recipe(name: str) -> Recipe:
 
 
 def pick_recipe(facts: dict[str, str]) -> Recipe:
-    """The recipe that fits a cache's facts (source, target, teacher); of several, the one with the closest patterns."""
+    """The recipe that fits a cache's facts (FACTS); of several, the one with the closest patterns."""
+    facts = {"modality": DEFAULT_MODALITY} | facts
+    facts = {name: facts[name] for name in FACTS if name in facts}
     fitting: dict[str, int] = {}
     for name in recipe_names():
         patterns = load_recipe(name).fits
+        # no recipe of images is for a cache of another modality because it does not say so
+        patterns = {"modality": DEFAULT_MODALITY} | patterns if patterns else {}
         if patterns and all(_all_match(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
             fitting[name] = sum(len(pattern.strip("*")) > 0 for pattern in patterns.values())
     best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]

@@ -20,7 +20,9 @@ from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
-from extract.networks import export_network
+from extract.modalities import default_input, input_of
+from extract.modalities.base import InputSpec, feed, mismatch, shapes
+from extract.networks import export_network, input_document
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def build_module(
     lightning.seed_everything(recipe.seed, verbose=False)
     student = build_student(
         StudentRequest(
-            recipe.student, recipe.init, holding.targetsets, num_classes, holding.viewset.image_size, not resumes
+            recipe.student, recipe.init, holding.targetsets, num_classes, student_inputs(holding), not resumes
         )
     )
     _check_outputs(student, recipe, holding, labels is not None)
@@ -127,13 +129,24 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
     return num_classes
 
 
+def student_inputs(holding: Holding) -> InputSpec:
+    """What a student of these target sets is fed: what the first teacher was; without any, the modality's default."""
+    viewset = holding.viewset
+    if not holding.targetsets:
+        return default_input(viewset.codec)
+    described = holding.targetsets[0].identity["teacher"]["preprocessing"]
+    return input_of(str(holding.targetsets[0].folder), viewset.codec.modality, described)
+
+
 def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:
     """The student answers for every target, in its shape."""
-    size = holding.viewset.image_size
+    if found := mismatch(student.inputs, holding.viewset.codec):
+        raise BadInput(
+            f"--shards {holding.viewset.folder}: {found}; extract views that the student {recipe.student} takes"
+        )
     with torch.no_grad():
-        outputs = student.network.eval()(torch.zeros(1, 3, size, size))
+        given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    given = {name: tuple(rows.shape[1:]) for name, rows in outputs.items()}
     wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
@@ -187,9 +200,7 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "architecture": student.architecture,
         "arguments": student.arguments,
         "num_classes": student.num_classes,
-        "image_size": viewset.image_size,
-        "mean": module.mean,
-        "std": module.std,
+        **input_document(student.inputs),
         "class_names": names,
         "cache": data.training.identity(),
     }

@@ -26,8 +26,7 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     samples = len(views.plan.keys)
     left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
-    # a q95 JPEG of a photo is about 0.4 bytes a pixel; headers and the json add 3 kB a sample
-    needed = left * (views.plan.identity["image_size"] ** 2 * 0.4 + 3072)
+    needed = left * views.maker.bytes_a_view
     for job in targets:
         a_sample = sum(spec.row_bytes for spec in array_specs(job, views))
         rows = sum(len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard))

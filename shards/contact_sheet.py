@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from shards import images
 from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput
@@ -46,21 +45,18 @@ def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Im
 
 
 def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
-    size = viewset.image_size
-    pixels = np.empty((size, size, 3), np.uint8)
-    images.decode(viewset.content(view, sample, images.ending(viewset.identity["image_format"])), pixels)
-    larger = size * max(1, CELL // size)
-    picture = Image.fromarray(pixels).resize((larger, larger), Image.Resampling.NEAREST)
+    picture = viewset.codec.picture({name: rows[0] for name, rows in viewset.rows(view, [sample]).items()})
+    times = max(1, CELL // max(picture.size))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return picture
 
 
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
-    """Key; view, size of the original and flip; crop; label."""
+    """Key; view, and what its facts say; label."""
     facts = json.loads(viewset.content(view, sample, "json"))
-    lines = [viewset.plan.keys[sample], "view {}, source {}x{}".format(view, *facts["size"])]
-    lines[-1] += ", flipped" if facts["flip"] else ""
-    lines.append("crop {2}x{3} at {0}, {1}".format(*facts["crop"]))
+    first, *further = viewset.codec.caption(facts)
+    lines = [viewset.plan.keys[sample], f"view {view}, {first}", *further]
     if "label" in facts:
         lines.append(f"label: {_class_name(viewset, facts['label'], None)}")
     return lines

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import RESTORE, Damaged
+from shards.views import check_identity
 
 MAX_COUNT = 1 << 40
-MAX_IMAGE_SIZE = 1 << 14
 MAX_ROW_NUMBERS = 1 << 28
 
 Check = Callable[[Any], bool]
@@ -19,6 +19,7 @@ def check_fields(path: Path, kind: str, document: dict[str, Any]) -> None:
     _check(path, "", document, _FIELDS.get(kind, {}))
     if kind in ("plan", "viewset"):
         _check(path, "identity.", document["identity"], _VIEWSET_IDENTITY)
+        check_identity(str(path), document["identity"])
 
 
 def _check(path: Path, prefix: str, document: dict[str, Any], checks: dict[str, Check]) -> None:
@@ -124,7 +125,4 @@ _VIEWSET_IDENTITY: dict[str, Check] = {
     "split": _is_text,
     "keys": _is_text,
     "num_samples": _is_count,
-    "augment": _is_object,
-    "image_size": lambda value: _is_count(value) and value <= MAX_IMAGE_SIZE,
-    "image_format": lambda value: isinstance(value, dict) and _is_text(value.get("format")),
 }

@@ -1,12 +1,12 @@
 """Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, UInt8
 
 from shards.command.progress import counted
 from shards.errors import RESTORE, BadInput, Damaged
@@ -22,7 +22,10 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
+from shards.order import draw_choice
 from shards.tar import MappedTar
+from shards.views import view_codec
+from shards.views.base import Row
 from shards.zarrs import ArraySpec, specs_of
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
@@ -94,7 +97,7 @@ class _OfLastViews(Generic[Key, Value]):
 
 
 class ViewSet(_StoredSet):
-    """All views of one source, split, augmentation and seed; the pixels of (view, sample) by random access."""
+    """All views of one source, split, augmentation and seed; the fields of (view, sample) by random access."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, read_viewset_manifest(folder))
@@ -102,7 +105,7 @@ class ViewSet(_StoredSet):
         self.checked(PLAN)
         if self.plan.identity != self.identity:
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
-        self.image_size: int = self.identity["image_size"]
+        self.codec = view_codec(self.identity)
         self.class_names = self.plan.class_names
         self._tars: _OfLastViews[int, MappedTar] = _OfLastViews()
 
@@ -135,6 +138,26 @@ class ViewSet(_StoredSet):
             what = "was skipped by extract, or its source has none"
             raise BadInput(f"{self.folder}: {self.plan.keys[sample]} has no .{ending}: it {what}")
         return content
+
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+        """Decode the fields of `samples` into the first rows of `out`, an array a field; any thread may.
+
+        In another `epoch` a view that stores alternatives may show another one of them.
+        """
+        for position, sample in enumerate(samples):
+            members = {ending: self.content(view, sample, ending) for ending in self.codec.endings}
+            choice = draw_choice(self.plan.keys[sample], epoch) if self.codec.has_alternatives else 0
+            self.codec.decode(members, {name: rows[position, ...] for name, rows in out.items()}, choice)
+
+    def rows(self, view: int, samples: Sequence[int], epoch: int = 0) -> Row:
+        """The fields of `samples`, a new array (samples, ...) a field."""
+        out = {name: np.empty((len(samples), *shape), dtype) for name, (dtype, shape) in self.codec.fields.items()}
+        self.read(view, samples, out, epoch)
+        return out
+
+    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+        """The class labels of `samples`, as stored beside their views."""
+        return np.array([int(self.content(view, sample, "cls")) for sample in samples], np.int64)
 
     @property
     def labelled(self) -> bool:

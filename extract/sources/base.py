@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from PIL import Image
@@ -26,11 +27,23 @@ _DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One raw sample: the image is decoded, in whatever mode it was stored; label None means it has none."""
+    """One raw sample: a photo, a document, an image and its captions, or a pair of sentences."""
 
     key: str
-    image: Image.Image
+    image: Image.Image | None = None
+    """Decoded, in whatever mode it was stored."""
+    texts: tuple[str, ...] = ()
+    label: int | None = None
+    """None: it has none."""
+
+
+class Content(NamedTuple):
+    """What a source holds at one index."""
+
+    image: bytes | Image.Image | None
+    """Encoded, or decoded where nothing was encoded; None where it is missing."""
     label: int | None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +55,9 @@ class Source:
     split: str  # the data's own split, so `validation` of a dataset that only has `test` says `test`
     keys: Sequence[str]  # unique and tar-safe
     class_names: tuple[str, ...] | None  # None: no labels
-    # the label and the image at one index: encoded, or decoded where nothing was encoded, or None where it is missing
-    fetch: Callable[[int], tuple[bytes | Image.Image | None, int | None]] = field(repr=False)
+    fetch: Callable[[int], tuple[Any, ...]] = field(repr=False)  # the fields of a Content, those at the end left out
     default_augment: str | None = None
+    has: frozenset[str] = frozenset({"image"})  # which parts of a sample it gives: image, texts
 
     def read(self, index: int) -> Sample:
         """The sample at `index`, its pixels exactly as PIL decodes them: no mode conversion, and no EXIF rotation.
@@ -56,8 +69,8 @@ class Source:
             raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
         key = self.keys[index]
         where = f"source {self.name}: sample {key}"
-        image, label = self.fetch(index)
-        if image is None:
+        image, label, texts = Content(*self.fetch(index))
+        if image is None and "image" in self.has:
             raise BadInput(f"{where} holds no image: remove it")
         if isinstance(image, bytes):
             try:
@@ -68,7 +81,7 @@ class Source:
                 raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error
         if label is not None and self.class_names is not None and label >= len(self.class_names):
             raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
-        return Sample(key, image, label)
+        return Sample(key, image, texts, label)
 
 
 def tar_safe_key(text: str) -> str:

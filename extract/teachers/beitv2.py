@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from transformers import BeitConfig
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks.state_dict import read_state_dict
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
+from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.data2vec2.checkpoint import shown
 from extract.teachers.download import located
 from extract.teachers.encoder import load_encoder
@@ -78,10 +79,10 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     network = load_encoder(str(path), BeitConfig(**structure), None, _renamed(state, names))
     size = image_size or structure["image_size"]
     hashed = hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()[:16]
-    preprocessing = Preprocessing(size, IMAGENET_MEAN, IMAGENET_STD)
+    inputs = ImageInput(size, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         named = NamedTokens(network, size, str(path))
-        teacher = freeze(spec, f"beitv2/{hashed}", named, preprocessing, None, sha256_of_state(state))
+        teacher = freeze(spec, f"beitv2/{hashed}", named, inputs, None, sha256_of_state(state))
     return replace(teacher, settings={"depth": named.depth})
 
 

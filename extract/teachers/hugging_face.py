@@ -16,11 +16,12 @@ from typing import Any
 import torch
 import transformers
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks import MAX_SIZE
 from extract.networks.state_dict import read_state_dict
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
+from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.teachers.named_tokens import NamedTokens, square
 from shards.errors import BadInput
@@ -50,15 +51,13 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     folder = local_folder(identifier) or _download(flag, identifier)
     config, described = _read_config(flag, folder)
     network = load_encoder(flag, config, folder)
-    preprocessing = _preprocessing(flag, folder, config, image_size)
-    named = NamedTokens(network, preprocessing.image_size, flag)
+    inputs = _input(flag, folder, config, image_size)
+    named = NamedTokens(network, inputs.image_size, flag)
     relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
     name = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
-        teacher = freeze(
-            name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None, _sha256_of_weights(folder)
-        )
+        teacher = freeze(name, f"hf/{config.model_type}/{hashed}", named, inputs, None, _sha256_of_weights(folder))
     return replace(teacher, settings={"depth": named.depth})
 
 
@@ -114,9 +113,7 @@ def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig
     return getattr(config, "vision_config", None) or config, tower if isinstance(tower, dict) else described
 
 
-def _preprocessing(
-    flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None
-) -> Preprocessing:
+def _input(flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None) -> ImageInput:
     """The image processor's values; without its file the config's size and ImageNet's mean and std, said aloud."""
     size = square(config, "image_size")
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -135,7 +132,7 @@ def _preprocessing(
     if not described:
         found = f"images of {size} pixels, ImageNet's mean and std"
         print(f"extract: {flag}: no {_PROCESSORS[0]}: taking {found}", file=sys.stderr)
-    return Preprocessing(size, mean, std)
+    return ImageInput(size, mean, std)
 
 
 def _size_of(values: dict[str, Any]) -> int | None:

@@ -19,8 +19,9 @@ from distill.run import build_module
 from distill.specs import parse_spec
 from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, make_trainer
+from extract.modalities.base import feed
+from extract.modalities.image import ImageInput
 from extract.networks import architecture_names, build_network, load_exported
-from extract.normalise import normalise
 from shards.errors import BadInput, UnknownName
 from shards.loader import Batch, BatchLoader, in_order
 
@@ -32,9 +33,9 @@ def first(shards: Path, targets: str, **values: object) -> tuple[Distillation, B
 
 def parts(module: Distillation, batch: Batch, temperature: float = 2.0) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The divergence from each target set and the cross-entropy, from torch's own functions."""
-    student = module.student(normalise(batch.images, module.mean, module.std))["logits"]
+    student = feed(module.student, module.inputs, batch.fields)["logits"]
     log_q = (student / temperature).log_softmax(-1)
-    teachers = [torch.as_tensor(stored["values"]) for stored in batch.targets]
+    teachers = [torch.as_tensor(stored["values"]) for stored in batch.targets.values()]
     divergences = [
         F.kl_div(log_q, (teacher / temperature).softmax(-1), reduction="batchmean") * temperature**2
         for teacher in teachers
@@ -169,7 +170,7 @@ def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Pa
 
 
 def student(spec: str, init: str = "random") -> Student:
-    return build_student(StudentRequest(spec, init, [], 7, 16))
+    return build_student(StudentRequest(spec, init, [], 7, ImageInput(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))))
 
 
 def test_students_by_their_spec() -> None:

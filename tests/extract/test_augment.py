@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from extract.augment import Augment, Uniform, draw, draw_tokens, parse_augment, render, resize_view
+from extract.modalities.crop import Augment, draw, parse_augment, render
+from extract.modalities.draws import Uniform, draw_tokens
 from shards.errors import BadInput
 
 GOLDEN_TOKENS = [0, 20, 24, 25, 92, 106, 107, 139]
@@ -154,6 +155,10 @@ def test_a_view_is_torchvisions_resized_crop(width: int, height: int, flip: bool
     np.testing.assert_array_equal(render(image, box, flip, 16), np.asarray(hflip(theirs) if flip else theirs))
 
 
+def resize_view(image: Image.Image, size: int) -> np.ndarray:
+    return render(image, (0, 0, *image.size), False, size)
+
+
 def test_a_validation_view_is_the_whole_image() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
     np.testing.assert_array_equal(resize_view(image, 16), np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)))
@@ -244,5 +249,5 @@ def test_an_augmentation_reads_back_from_an_identity_and_from_its_text(augment: 
     ],
 )
 def test_what_is_no_augmentation_is_bad_input(text: str) -> None:
-    with pytest.raises(BadInput, match="--augment"):
+    with pytest.raises(BadInput, match="--view"):
         parse_augment(text)

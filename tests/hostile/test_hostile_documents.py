@@ -180,7 +180,7 @@ def test_an_image_that_is_a_bomb_is_refused_by_its_header() -> None:
     import struct
     import zlib
 
-    from shards import images
+    from shards.views import image as images
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import Damaged
-from shards.loader import BatchLoader
+from shards.loader import BatchLoader, Reading
 from shards.reader import TargetSet, ViewSet
 
 COMPRESSORS: dict[str, list[Any]] = {
@@ -93,9 +93,11 @@ def test_a_training_step_is_given_the_same_batches(of_three_arrays: Path, tmp_pa
     rewrite(targetset_of(cache), COMPRESSORS["zstd"], 4)
 
     def batches(root: Path) -> list[dict[str, np.ndarray]]:
-        selection = [(view, np.arange(start, NUM_SAMPLES, 5)) for view in range(2) for start in range(5)]
-        loader = BatchLoader(ViewSet(viewset_of(root)), [TargetSet(targetset_of(root))], lambda: iter(selection), 8)
-        return [{name: array.numpy().copy() for name, array in batch.targets[0].items()} for batch in loader]
+        readings = [Reading(np.arange(start, NUM_SAMPLES, 5), view) for view in range(2) for start in range(5)]
+        targets = TargetSet(targetset_of(root))
+        loader = BatchLoader(ViewSet(viewset_of(root)), [targets], lambda: iter(readings), 8)
+        stored = (batch.targets[targets.folder.name] for batch in loader)
+        return [{name: array.numpy().copy() for name, array in arrays.items()} for arrays in stored]
 
     for ours, theirs in zip(batches(of_three_arrays), batches(cache), strict=True):
         for name in ours:
