@@ -84,11 +84,12 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     record = read_commit(job.folder, view, shard)
     assert record is not None
     name = tar_path(view, shard)
-    stored = tar.MappedTar(check_file(job.folder, name, record["files"][name]), record["members"])
+    stored = tar.StoredTar(check_file(job.folder, name, record["files"][name]), record["members"])
     plan = job.plan
     size, member = plan.identity["image_size"], images.ending(plan.identity["image_format"])
     keys = [plan.keys[row] for row in plan.rows(shard)]
-    skipped = {row for row, key in enumerate(keys) if key in set(record["skipped"])}
+    skipped_keys = set(record["skipped"])
+    skipped = {row for row, key in enumerate(keys) if key in skipped_keys}
     read = ViewShard(view, shard, keys, np.zeros((len(keys), size, size, 3), np.uint8), skipped)
 
     def decode(row: int) -> None:

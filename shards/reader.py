@@ -22,7 +22,7 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
-from shards.tar import MappedTar
+from shards.tar import StoredTar
 from shards.zarrs import ArraySpec, specs_of
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
@@ -104,7 +104,7 @@ class ViewSet(_StoredSet):
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
         self.image_size: int = self.identity["image_size"]
         self.class_names = self.plan.class_names
-        self._tars: _OfLastViews[int, MappedTar] = _OfLastViews()
+        self._tars: _OfLastViews[int, StoredTar] = _OfLastViews()
 
     @property
     def usable(self) -> Int[np.ndarray, " count"]:
@@ -112,7 +112,7 @@ class ViewSet(_StoredSet):
         skipped = set(self.manifest["skipped"])
         return np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
 
-    def _open(self, view: int, shard: int) -> MappedTar:
+    def _open(self, view: int, shard: int) -> StoredTar:
         if not 0 <= view < self.num_views:
             has = counted(self.num_views, "view")
             raise BadInput(f"{self.folder}: has {has}, asked for view {view}; extract more with --views")
@@ -121,14 +121,14 @@ class ViewSet(_StoredSet):
         members = (read_commit(self.folder, view, shard) or {}).get("members") or {}
         if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
             raise Damaged(f"{commit}: is of another plan; {RESTORE}")
-        return MappedTar(path, members)
+        return StoredTar(path, members)
 
     def content(self, view: int, sample: int, ending: str) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
         tar = self._tars.get(view, sample // self.plan.shard_size, self._open)
-        if ending not in tar.members:
+        if ending not in tar.endings:
             raise BadInput(
-                f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(tar.members)}"
+                f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(tar.endings)}"
             )
         content = tar.read(sample % self.plan.shard_size, ending)
         if not content:
