@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -106,11 +107,19 @@ class ViewSet(_StoredSet):
         self.class_names = self.plan.class_names
         self._tars: _OfLastViews[int, StoredTar] = _OfLastViews()
 
-    @property
+    @cached_property
     def usable(self) -> Int[np.ndarray, " count"]:
-        """The samples that were not skipped, as indices into the plan."""
+        """The samples that were not skipped, as ascending indices into the plan; read-only."""
         skipped = set(self.manifest["skipped"])
-        return np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
+        usable = np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
+        usable.flags.writeable = False
+        return usable
+
+    def usable_in(self, shard: int) -> Int[np.ndarray, " count"]:
+        """Those of one shard."""
+        rows = self.plan.rows(shard)
+        first, end = np.searchsorted(self.usable, [rows.start, rows.stop])
+        return self.usable[first:end]
 
     def _open(self, view: int, shard: int) -> StoredTar:
         if not 0 <= view < self.num_views:
