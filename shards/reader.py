@@ -27,8 +27,8 @@ from shards.tar import StoredTar
 from shards.zarrs import ArraySpec, specs_of
 from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
-_VIEWS_MAPPED = 2
-"""Views that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
+_VIEWS_KEPT = 2
+"""Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -56,12 +56,12 @@ class _StoredSet:
         self.identity: dict[str, Any] = manifest["identity"]
         self.num_views: int = manifest["num_views"]
         self._checked: set[str] = set()
-        self._lock = threading.Lock()
+        self._checking: dict[str, threading.Lock] = {}
 
     def checked(self, relative: str) -> Path:
         """The path of a file of this set, checked when this run first asks for it."""
         if relative not in self._checked:
-            with self._lock:
+            with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
                 if relative not in self._checked:
                     if relative not in self.manifest["files"]:
                         raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
@@ -71,9 +71,9 @@ class _StoredSet:
 
 
 class _OfLastViews(Generic[Key, Value]):
-    """What is mapped of the last few views that were read, so that many views do not pass the kernel's limit.
+    """The tars or mapped arrays of the last few views that were read: all views would pass the kernel's limit.
 
-    A thread that still reads from what is dropped keeps it mapped until it is done.
+    A thread that still reads from a dropped value keeps it open until it is done.
     """
 
     def __init__(self) -> None:
@@ -81,17 +81,15 @@ class _OfLastViews(Generic[Key, Value]):
         self._lock = threading.Lock()
 
     def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
-        """What is held under `key` of one view, else made now, and the view that came first dropped for it."""
+        """The value under `key` of one view, else made now, and the view that came first dropped for it."""
         try:
             return self._views[view][key]
         except KeyError:
+            made = make(view, key)  # without the lock: another thread makes another value meanwhile
             with self._lock:
-                if key not in self._views.get(view, {}):
-                    made = make(view, key)
-                    if view not in self._views and len(self._views) == _VIEWS_MAPPED:
-                        del self._views[next(iter(self._views))]
-                    self._views.setdefault(view, {})[key] = made
-                return self._views[view][key]
+                if view not in self._views and len(self._views) == _VIEWS_KEPT:
+                    del self._views[next(iter(self._views))]
+                return self._views.setdefault(view, {}).setdefault(key, made)
 
 
 class ViewSet(_StoredSet):
