@@ -24,8 +24,8 @@ from shards.layout import (
 )
 from shards.mapped import MappedArray
 from shards.tar import StoredTar
+from shards.zarr_json import check_array
 from shards.zarrs import ArraySpec, specs_of
-from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
 _VIEWS_KEPT = 2
 """Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
@@ -160,18 +160,9 @@ class TargetSet(_StoredSet):
         if -(-self.num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
         self.arrays = specs_of(self.manifest)
-        self._foreign: dict[str, ZarrArray] = {}
-        for name, spec in self.arrays.items():
-            metadata = read_array_metadata(folder, spec, self.num_views)
-            if metadata is not None:
-                self.checked(f"{name}/zarr.json")  # not what we would write, so it must be what the manifest lists
-                self._foreign[name] = ZarrArray(folder, spec, metadata)
+        for spec in self.arrays.values():
+            check_array(folder, spec, self.num_views)
         self._mapped: _OfLastViews[str, MappedArray] = _OfLastViews()
-
-    @property
-    def mapped(self) -> bool:
-        """Whether every array is read by mapping (uncompressed and local), not by the zarr library."""
-        return not self._foreign
 
     @property
     def bytes_per_sample(self) -> int:
@@ -188,11 +179,6 @@ class TargetSet(_StoredSet):
             raise BadInput(f"{self.folder}: view {view} of samples {samples[0]} to {samples[-1]} is not in it")
         for name, buffer in out.items():
             spec = self.arrays[name]
-            if name in self._foreign:
-                for shard in np.unique(samples // self.shard_size).tolist():
-                    self.checked(spec.shard_path(view, shard))
-                self._foreign[name].gather(view, samples, buffer)
-                continue
             array = self._mapped.get(view, name, self._map)
             for shard in array.unopened(samples):
                 array.open(shard, self.checked(spec.shard_path(view, shard)))

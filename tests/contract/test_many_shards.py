@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NUM_SHARDS, OPEN_FILES = 1100, 256
+NUM_SHARDS, OPEN_FILES = 500, 256
 
 COMMANDS = """
 import os, resource, sys
