@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
-from extract.store import array_specs, begin_targets, commit_targets, finish_targets
+from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
 from extract.teachers.base import Teacher
 from extract.teachers.data2vec2 import build_image_network
+from extract.views import ViewShard, commit_shard
+from shards import tar
 from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.layout import CALIBRATION, Plan
+from shards.identity import sha256_of
+from shards.layout import CALIBRATION, Plan, viewset_name
 
 ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
 """One sample's shape of the targets that the figures are about."""
@@ -85,6 +89,29 @@ def bare_views(folder: Path, num_samples: int) -> ViewSetJob:
     maker = view_maker(ViewRequest("resize", None, None, False, None, None))
     plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, maker.describe(), None, {})
     return ViewSetJob(folder, plan, 1, 1, None, maker)
+
+
+def write_many_views(cache: Path, num_samples: int, shard_size: int, image_size: int) -> ViewSetJob:
+    """A whole view set of one photo under many keys, for benchmarks of what grows with the number of samples."""
+    keys = [f"n{number // 1300:08d}/photo-{number:08d}" for number in range(num_samples)]
+    maker = view_maker(ViewRequest(f"resize:size={image_size}", None, None, False, None, None))
+    identity = {"format": 1, "source": "synthetic", "revision": "1", "split": "train", **maker.describe()}
+    identity |= {"keys": sha256_of("\n".join(keys).encode()), "num_samples": num_samples}
+    request = {"data": "synthetic", "data_dir": None, "limit": None, "split": "train"}
+    plan = Plan(keys, shard_size, identity, [f"class {number}" for number in range(1000)], request)
+    job = ViewSetJob(cache / viewset_name("synthetic", "train", identity), plan, 1, 1, None, maker)
+    begin_views(job, b"teacher: none\n")
+    photo = np.ascontiguousarray(_photo(image_size, image_size, torch.Generator().manual_seed(0)))
+    content = maker.codec.encode({"pixels": photo})
+    for shard in range(plan.num_shards):
+        shard_keys = [keys[row] for row in plan.rows(shard)]
+        made = ViewShard(0, shard, shard_keys, {})
+        facts = [{"key": key, "view": 0, "crop": [0, 0, 500, 375], "size": [500, 375]} for key in shard_keys]
+        described = [content | {"cls": b"3", "json": json.dumps(fact).encode()} for fact in facts]
+        made.packed, made.members = tar.pack(zip(shard_keys, described, strict=True))
+        commit_shard(job, made)
+    finish_views(job)
+    return job
 
 
 def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dict[str, np.ndarray]]:

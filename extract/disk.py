@@ -28,10 +28,12 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
     needed = left * views.maker.bytes_a_view
     for job in targets:
-        a_sample = sum(spec.row_bytes for spec in array_specs(job, views))
-        rows = sum(len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard))
-        needed += rows * a_sample
-        whole = human_bytes(a_sample * samples * job.num_views)
+        specs = array_specs(job, views)
+        a_sample = sum(spec.row_bytes for spec in specs)
+        lacking = [len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
+        rows = sum(lacking)
+        needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
+        whole = human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)
         print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
     free = shutil.disk_usage(views.folder).free
     if needed > free:

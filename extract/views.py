@@ -80,10 +80,11 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     record = read_commit(job.folder, view, shard)
     assert record is not None
     name = tar_path(view, shard)
-    stored = tar.MappedTar(check_file(job.folder, name, record["files"][name]), record["members"])
+    stored = tar.StoredTar(check_file(job.folder, name, record["files"][name]), record["members"])
     plan, codec = job.plan, job.maker.codec
     keys = [plan.keys[row] for row in plan.rows(shard)]
-    skipped = {row for row, key in enumerate(keys) if key in set(record["skipped"])}
+    skipped_keys = set(record["skipped"])
+    skipped = {row for row, key in enumerate(keys) if key in skipped_keys}
     read = ViewShard(view, shard, keys, _empty(codec, len(keys)), skipped)
 
     def decode(row: int) -> None:

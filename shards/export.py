@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
@@ -14,6 +14,9 @@ from shards.errors import BadInput
 from shards.layout import shard_name
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.tar import pack
+
+if TYPE_CHECKING:
+    from shards.codecs.base import Codec
 
 DESCRIPTION_FILE = "export.json"
 
@@ -30,14 +33,14 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     if targetset is not None:
         check_pair(viewset, targetset)
         num_views = min(num_views, targetset.num_views)
+    codec = codec_of(targetset) if targetset is not None else None
     files, count = {}, 0
     with Progress("export", len(viewset.usable) * num_views) as progress:
         for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
-            rows = viewset.plan.rows(shard)
-            samples = viewset.usable[(viewset.usable >= rows.start) & (viewset.usable < rows.stop)]
+            samples = viewset.usable_in(shard)
             contents = _views(viewset, view, samples)
-            if targetset is not None and len(samples) > 0:
-                _add_targets(contents, targetset, view, samples)
+            if targetset is not None and codec is not None and len(samples) > 0:
+                _add_targets(contents, targetset, codec, view, samples)
             packed, _ = pack((viewset.plan.keys[sample], contents[sample]) for sample in samples.tolist())
             name = f"{shard_name(view, shard)}.tar"
             files[name] = write_atomically(output / name, packed)
@@ -56,9 +59,13 @@ def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> d
 
 
 def _add_targets(
-    contents: dict[int, dict[str, bytes]], targetset: TargetSet, view: int, samples: Int[np.ndarray, " count"]
+    contents: dict[int, dict[str, bytes]],
+    targetset: TargetSet,
+    codec: "Codec",
+    view: int,
+    samples: Int[np.ndarray, " count"],
 ) -> None:
-    decoded = read_decoded(targetset, codec_of(targetset), view, samples)
+    decoded = read_decoded(targetset, codec, view, samples)
     for name, rows in as_arrays(decoded, targetset.manifest["target"]).items():
         for sample, row in zip(samples.tolist(), rows, strict=True):
             buffer = io.BytesIO()

@@ -79,6 +79,10 @@ def _are_arrays(value: Any) -> bool:
     )
 
 
+def _are_layouts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_are(_is_count)(rows) and len(rows) == 2 for rows in value.values())
+
+
 _FIELDS: dict[str, dict[str, Check]] = {
     "plan": {
         "keys": lambda value: _are(_is_text)(value) and len(value) > 0,
@@ -105,6 +109,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "keep_tokens": lambda value: value is None or _is_count(value),
         "teacher_settings": lambda value: value is None or _is_object(value),
         "arrays": _are_arrays,
+        "layouts": lambda value: value is None or _are_layouts(value),
         "num_samples": _is_count,
         "num_views": _is_count,
         "shard_size": _is_count,

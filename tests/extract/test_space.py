@@ -17,6 +17,7 @@ from extract.modalities.image import ImageInput
 from extract.plan import ViewSetJob
 from extract.plan_targets import plan_targets
 from extract.teachers.base import Teacher
+from shards.command.progress import human_bytes
 from shards.errors import BadInput
 from shards.layout import Plan
 
@@ -50,6 +51,15 @@ def test_a_small_plan_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str
     announce(*dense_job(tmp_path, 8000, keep_tokens=49))
     said = capsys.readouterr().out
     assert "37,779 bytes a sample" in said and "this disk" not in said
+
+
+@pytest.mark.parametrize("num_samples", [3, 21, 40])
+def test_the_size_that_is_announced_is_the_size_on_disk(teacher: Path, tmp_path: Path, num_samples: int) -> None:
+    flags = ("--data", "digits", "--limit", str(num_samples), "--shard_size", "16", "--views", "2")
+    done = caches.extract("--teacher", f"run:{teacher}", "--out", tmp_path, *flags, "--codec", "float32")
+    stored = sum(len(data) for name, data in caches.contents(tmp_path).items() if "/values/c/" in name)
+    assert f"40 bytes a sample, {human_bytes(stored)} in all, {2 * num_samples} rows to make" in done.out
+    assert 40 * 2 * num_samples < stored <= 1.2 * 40 * 2 * num_samples + 24 * 2 * -(-num_samples // 16)
 
 
 def test_what_does_not_fit_is_refused_with_what_would_make_it_fit(
