@@ -25,7 +25,7 @@ def number_labels(
     if len(kinds) > 1:
         number = next(value for value in values if isinstance(value, int))
         raise BadInput(
-            f"{flag}: {counted(kinds[int], 'label')} are numbers, as {number}, and {kinds[str]:,} are text, "
+            f"{flag}: of {counted(kinds.total(), 'label')} {kinds[int]:,} are numbers, as {number}, and others text, "
             f"as {texts[0]!r}: write one kind"
         )
     notes = []

@@ -46,12 +46,12 @@ class LeftOut:
 
     def notes(self, flag: str) -> tuple[str, ...]:
         """One clause that counts everything; none where nothing is left out."""
-        endings = [f"{ending} {number:,}" for ending, number in self.endings.most_common()]
+        endings = [f"{ending} {number:,}" for ending, number in _by_count(self.endings)]
         kinds = (
             (len(self.beside), "name", " beside the split", self.beside),
             (len(self.empty), "folder", " without an image", self.empty),
             (self.endings.total(), "file", " without an image's ending", endings),
-            (self.system.total(), "hidden or system name", "", [name for name, _ in self.system.most_common()]),
+            (self.system.total(), "hidden or system name", "", [name for name, _ in _by_count(self.system)]),
         )
         parts = [f"{counted(count, noun)}{what} ({shown(names)})" for count, noun, what, names in kinds if count]
         return (f"{flag}: left out {', '.join(parts)}",) if parts else ()
@@ -60,3 +60,8 @@ class LeftOut:
 def shown(names: list[str]) -> str:
     """The first few of `names`."""
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def _by_count(counts: Counter[str]) -> list[tuple[str, int]]:
+    """The most frequent first, and alike ones by name: a folder lists its files in any order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

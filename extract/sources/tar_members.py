@@ -90,11 +90,10 @@ def _headers(flag: str, tar: Path) -> Iterator[tarfile.TarInfo]:
                     yield from archive
                     end = archive.offset
             except tarfile.TarError as error:
-                raise BadInput(f"{flag}: {_refusal(tar, start, error)}") from error
+                raise BadInput(f"{flag}: {_refusal(tar, error)}") from error
             if read(tar, end, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise BadInput(
-                    f"{flag}: {tar.name} is cut or damaged at byte {end} (no end-of-archive mark): fetch it again"
-                )
+                where = f"{tar.name} is cut or damaged at byte {end}"
+                raise BadInput(f"{flag}: {where} (no member, no end-of-archive mark): fetch it again")
             start = _next_archive(tar, end)
 
 
@@ -108,9 +107,7 @@ def _next_archive(tar: Path, end: int) -> int | None:
     return None
 
 
-def _refusal(tar: Path, start: int, error: tarfile.TarError) -> str:
-    if start:
-        return f"{tar.name} ends at byte {start}, but no tar follows there ({error}): fetch it again"
+def _refusal(tar: Path, error: tarfile.TarError) -> str:
     magic = read(tar, 0, 8)
     if any(magic.startswith(each) for each in _UNPACK):
         return _compressed_line(tar)
