@@ -9,7 +9,7 @@ from pathlib import Path
 
 from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
 from extract.sources.labels import Label, number_labels
-from extract.sources.left_out import LeftOut, is_system_folder, shown
+from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
 from extract.sources.splits import pick_split
 from extract.sources.tar_members import Member, find_tars, members, read
 from shards.command.progress import counted
@@ -87,8 +87,8 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
 
 def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
     if samples.faults:
-        key = next(islice(samples.owners, min(samples.faults), None))
-        yield f"{len(samples.faults):,} of {counted(len(samples.images), 'sample')} cannot be read, the first is {key}"
+        first = next(islice(samples.owners, min(samples.faults), None))
+        yield unreadable_note(len(samples.faults), len(samples.images), first)
     if samples.no_classes:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in samples.no_classes.most_common())
         yield f"{counted(samples.no_classes.total(), 'label')} of types that are no class ({kinds}) count as none"
