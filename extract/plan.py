@@ -10,6 +10,7 @@ from extract.config import ExtractConfig
 from extract.modalities import input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
+from extract.sources.splits import canonical_split
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
 from shards.layout import (
@@ -70,13 +71,12 @@ class Stored:
 
     def request(self, source: "Source | None" = None, inputs: "InputSpec | None" = None) -> ViewRequest:
         """What is known of the views that are asked for."""
-        config = self.config
         return ViewRequest(
-            config.view,
+            self.config.view,
             self.plan.identity if self.plan else None,
             self.sibling.identity if self.sibling else None,
-            config.split == "train",
-            source.default_augment if source else None,
+            (source.split if source else canonical_split(self.config.split)) == "train",
+            source,
             inputs,
         )
 
@@ -99,7 +99,8 @@ def stored_views(config: ExtractConfig) -> Stored:
     if config.data_dir is None:
         config = replace(config, data_dir=next((p.request["data_dir"] for p in plans.values()), None))
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    fitting = [folder for folder, plan in plans.items() if config.split in (plan.request["split"], _split(plan))]
+    asked = {config.split, canonical_split(config.split)}
+    fitting = [folder for folder, plan in plans.items() if asked & {plan.request["split"], _split(plan)}]
     if len(fitting) > 1:
         raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
     if not fitting:
@@ -130,8 +131,10 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     if folder is None:
-        folder = Path(config.out) / viewset_name(identity["source"], identity["split"], identity)
+        identity, folder = _place(Path(config.out), identity)
         plan = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
+    if source is not None:
+        source = replace(source, upright="orientation" in identity)
     if plan is None:
         assert source is not None
         plan = _new_plan(config, source, identity)
@@ -144,6 +147,13 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
         )
     return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker)
+
+
+def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The identity and folder of a view set that the flags do not name: of the one in the cache, else of a new one."""
+    as_stored = {name: value for name, value in identity.items() if name != "orientation"}  # written before there was
+    folders = [(each, cache / viewset_name(each["source"], each["split"], each)) for each in (identity, as_stored)]
+    return next(((each, folder) for each, folder in folders if (folder / PLAN).exists()), folders[0])
 
 
 def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") -> dict[str, Any]:

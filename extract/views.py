@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from extract.plan import ViewSetJob
+from extract.same_source import check_sample, digest, recorded_digests, records_digests
 from shards import tar
 from shards.commit import write_atomically, write_sealed
 from shards.errors import BadInput
@@ -28,6 +29,8 @@ class ViewShard:
     """Rows without a view; their fields mean nothing."""
     packed: bytes | None = None
     members: tar.Members = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+    """What each row's sample was; empty where the view set records none."""
 
     def row(self, number: int) -> Row:
         """The fields of one row."""
@@ -40,6 +43,8 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     assert source is not None
     rows = plan.rows(shard)
     made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)))
+    made.digests = [""] * len(rows) if records_digests(job) else []
+    recorded = recorded_digests(job, shard) if view else []
 
     def make(index: int) -> dict[str, bytes] | None:
         try:
@@ -49,6 +54,10 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
             if skip_errors:
                 return None
             raise
+        if made.digests:
+            made.digests[index - rows.start] = digest(sample)
+        if recorded:
+            check_sample(job, sample, recorded[index - rows.start])
         members = codec.encode(row)
         codec.decode(members, made.row(index - rows.start))
         facts = {"key": sample.key, "view": view, **facts}
@@ -107,5 +116,5 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         "files": {name: write_atomically(inside(job.folder, name), made.packed)},
         "members": made.members,
         "skipped": [made.keys[row] for row in sorted(made.skipped)],
-    }
+    } | ({"digests": made.digests} if made.digests else {})
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)

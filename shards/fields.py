@@ -123,6 +123,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
             value is None or (isinstance(value, dict) and all(_are(_is_place)(places) for places in value.values()))
         ),
         "skipped": lambda value: value is None or _are(_is_text)(value),
+        "digests": lambda value: value is None or _are(_is_text)(value),
     },
 }
 _VIEWSET_IDENTITY: dict[str, Check] = {

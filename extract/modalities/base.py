@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from extract.sources.base import Sample
+from extract.sources.base import Sample, Source
 from shards.views.base import Row, ViewCodec
 
 
@@ -80,8 +80,8 @@ class ViewRequest:
     """The identity of another split's view set: both are to be stored alike."""
     training: bool
     """Whether the split is one to learn from."""
-    source_default: str | None
-    """The kind of view that the source suggests for training."""
+    source: Source | None
+    """Where the samples come from; None where every view asked for is stored and it cannot be opened."""
     inputs: InputSpec | None
     """The teacher's."""
 

@@ -89,6 +89,8 @@ class ImageViews:
 
     augment: Augment
     codec: PixelCodec
+    upright: bool = False
+    """Whether photos with an EXIF orientation are turned; the source turns them."""
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
 
     @property
@@ -102,8 +104,9 @@ class ImageViews:
         return self.codec.image_size**2 * 0.4 + 3072
 
     def describe(self) -> dict[str, Any]:
-        """The augmentation, its seed (None: nothing is drawn), the image size and the image codec."""
-        return {
+        """The augmentation, its seed (None: nothing is drawn), image size and codec; the orientation of photos."""
+        orientation = {"orientation": "upright"} if self.upright else {}
+        return orientation | {
             "augment": self.augment.describe(),
             "seed": self.augment.seed,
             "image_size": self.codec.image_size,
@@ -134,14 +137,17 @@ def maker_of(request: ViewRequest) -> ImageViews:
     if asked.augment is None and "augment" in stored:
         augment = Augment.from_description(stored["augment"])
     else:
-        default = (request.source_default or "crop") if request.training else "resize"
+        suggested = request.source.default_augment if request.source else None
+        default = (suggested or "crop") if request.training else "resize"
         spec = asked.augment or default
         augment = parse_augment(f"{default.partition(':')[0]}{spec}" if spec.startswith(":") else spec)
     seed = augment.seed if augment.seed is not None else stored.get("seed") or 0
     augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
     size = asked.size or alike.get("image_size") or _size_of(request.inputs) or DEFAULT_SIZE
     image_format = asked.image_format or alike.get("image_format") or parse_image_format("jpeg")
-    return ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"))
+    encoded = request.source is not None and request.source.encoded
+    upright = "orientation" in stored if request.stored else encoded
+    return ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)
 
 
 def input_size(request: ViewRequest) -> int | None:

@@ -24,6 +24,7 @@ _DECODE_ERRORS = (
 Pixels = UInt8[np.ndarray, "height width 3"]
 MAX_IMAGE_SIZE = 1 << 14
 CHECKS = {
+    "orientation": lambda value: value in (None, "upright"),
     "augment": lambda value: isinstance(value, dict),
     "image_size": lambda value: type(value) is int and 1 <= value <= MAX_IMAGE_SIZE,
     "image_format": lambda value: isinstance(value, dict) and isinstance(value.get("format"), str),
