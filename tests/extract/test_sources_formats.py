@@ -16,6 +16,7 @@ from PIL import Image
 from extract.sources import open_source
 from extract.sources.base import tar_safe_key
 from extract.sources.parquet import RowGroups
+from extract.sources.splits import choose_split
 from shards.errors import BadInput
 
 
@@ -207,6 +208,10 @@ def test_row_groups_forget_the_oldest(tmp_path: Path, monkeypatch: pytest.Monkey
         (["train-0", "test-0"], "test", ("test", ["test-0"])),
         (["part-0", "part-1", "test"], "train", ("train", ["part-0", "part-1"])),
         (["data/train/0", "data/test/0"], "train", ("train", ["data/train/0"])),
+        (["Training_0", "TEST_0"], "train", ("train", ["Training_0"])),
+        (["Training_0", "TEST_0"], "Validation", ("test", ["TEST_0"])),
+        (["TrainImages", "TestImages"], "train", ("train", ["TrainImages"])),
+        (["part-0", "eval", "testset", "ValImages"], "train", ("train", ["part-0"])),
         (["train-0", "val-0"], "test", "no split 'test', only train, validation"),
         (["train-0", "other"], "train", "train-0.parquet says train and other.parquet tells no split"),
         (["train-val-0"], "train", "names two splits, train and validation"),
@@ -221,3 +226,25 @@ def test_files_of_a_split(tmp_path: Path, names: list[str], asked: str, found: A
     else:
         source = open_source(f"parquet:{tmp_path}", asked)
         assert (source.split, list(source.keys)) == (found[0], [f"{name}-000000" for name in found[1]])
+
+
+@pytest.mark.parametrize(
+    ("available", "asked", "chosen"),
+    [
+        (("Training", "Testing"), "train", "Training"),
+        (("Training", "Testing"), "val", "Testing"),
+        (("TRAIN", "Val", "test"), "validation", "Val"),
+        (("TRAIN", "Val", "test"), "TEST", "test"),
+        (("train", "Train"), "train", "train"),
+        (("train", "Train"), "Train", "Train"),
+        (("Train", "TRAIN"), "train", "may be TRAIN or Train"),
+        (("Testing", "extra"), "train", "no split 'train', only Testing, extra"),
+        (("Extra", "train"), "extra", "Extra"),
+    ],
+)
+def test_split_names_in_any_case(available: tuple[str, ...], asked: str, chosen: str) -> None:
+    if chosen in available:
+        assert choose_split("--data x", asked, available) == chosen
+    else:
+        with pytest.raises(BadInput, match=f"--data x: .*{chosen}"):
+            choose_split("--data x", asked, available)
