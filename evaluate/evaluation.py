@@ -54,7 +54,10 @@ class Evaluation:
     def source(self, split: str) -> "Source":
         """The samples of `split` of that data, the first `--limit` of them."""
         data, data_dir = self.data()
-        return open_source(data, split, data_dir, self.config.limit)
+        source = open_source(data, split, data_dir, self.config.limit)
+        for note in source.notes:
+            print(f"evaluate: note: {note}")
+        return source
 
     @property
     def batch_size(self) -> int:

@@ -21,8 +21,11 @@ _PROBE_BYTES = 64 << 20
 def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     """Say what will be written and for how long at least; BadInput when the disk cannot hold it.
 
-    To be called before the first teacher forward: a GPU can be faster than the disk that it writes to by far.
+    To be called before the first teacher forward: a GPU can be faster than the disk that it writes to by far, and a
+    user who reads what the source leaves out can still stop.
     """
+    for note in views.source.notes if views.source else ():
+        print(f"extract: note: {note}")
     samples = len(views.plan.keys)
     left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")

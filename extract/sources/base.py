@@ -45,6 +45,8 @@ class Source:
     # the label and the image at one index: encoded, or decoded where nothing was encoded, or None where it is missing
     fetch: Callable[[int], tuple[bytes | Image.Image | None, int | None]] = field(repr=False)
     default_augment: str | None = None
+    notes: tuple[str, ...] = ()
+    """What was left out, guessed or ambiguous, a clause each that begins with the flag; said before work starts."""
 
     def read(self, index: int) -> Sample:
         """The sample at `index`, its pixels exactly as PIL decodes them: no mode conversion, and no EXIF rotation.
