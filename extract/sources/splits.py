@@ -63,11 +63,17 @@ def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:
     return root, sorted(files)
 
 
-def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
-    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
+def files_by_split(flag: str, root: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """The files by the canonical split that each file's name tells; '' for those whose name tells none."""
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(flag, file.relative_to(root)), []).append(file)
+    return by_split
+
+
+def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
+    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
+    by_split = files_by_split(flag, root, files)
     chosen = choose_split(flag, asked, {split or "train" for split in by_split})
     named, unnamed = by_split.get(chosen, []), by_split.get("", []) if chosen == "train" else []
     if named and unnamed:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from extract.sources import open_source
 from extract.sources.base import tar_safe_key
-from extract.sources.parquet import RowGroups
+from extract.sources.row_groups import RowGroups
 from extract.sources.splits import choose_split
 from shards.errors import BadInput
 
@@ -192,9 +192,9 @@ def test_parquet_damaged_anywhere_is_refused_or_read_but_never_breaks(tmp_path: 
 def test_row_groups_forget_the_oldest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = table(tmp_path / "0.parquet", rows(20))
     metadata = pq.read_metadata(path)
-    monkeypatch.setattr("extract.sources.parquet._KEPT_BYTES", 3 * metadata.row_group(0).total_byte_size)
+    monkeypatch.setattr("extract.sources.row_groups._KEPT_BYTES", 3 * metadata.row_group(0).total_byte_size)
     groups = RowGroups([(path, metadata)], ["label"])
-    assert [groups.row(row)["label"] for row in (*range(20), *range(19, -1, -1))] == [*range(20), *range(19, -1, -1)]
+    assert [groups.row(row)[1]["label"] for row in (*range(20), *range(19, -1, -1))] == [*range(20), *range(19, -1, -1)]
     assert 1 <= len(groups._kept) <= 4
     assert groups._kept_bytes == sum(metadata.row_group(group).total_byte_size for group in groups._kept)
 
