@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from extract.sources.splits import split_words
+from shards.command.progress import counted
 from shards.errors import BadInput
 
 
@@ -32,7 +33,8 @@ def left_aside(flag: str, split: SavedSplit) -> tuple[str, ...]:
     others = sorted({path.name for path in split.folder.glob("*.arrow")} - {path.name for path in split.files})
     if not others:
         return ()
-    return (f"{flag}: {len(others):,} Arrow file(s) that state.json does not name are left aside ({others[0]})",)
+    count = counted(len(others), "Arrow file")
+    return (f"{flag}: left aside {count} that state.json does not name ({others[0]})",)
 
 
 def _split(flag: str, folder: Path) -> str:
@@ -45,7 +47,8 @@ def _split(flag: str, folder: Path) -> str:
 
 def _files(flag: str, folder: Path) -> list[Path]:
     listed = _read(flag, folder / "state.json").get("_data_files")
-    names = [each.get("filename") if isinstance(each, dict) else None for each in listed or []]
+    listed = listed if isinstance(listed, list) else []
+    names = [each.get("filename") if isinstance(each, dict) else None for each in listed]
     if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
         raise BadInput(f"{flag}: {folder / 'state.json'} names no files of its folder: save the dataset again")
     files = [folder / str(name) for name in names]

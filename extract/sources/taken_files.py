@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from extract.sources.base import IMAGE_SUFFIXES
 from extract.sources.splits import SPLIT_NAMES, canonical_split, split_words
+from shards.command.progress import counted
 from shards.errors import BadInput
 
 _THUMBNAILS = "@eaDir"  # a Synology disk keeps a thumbnail of every image there
@@ -29,7 +30,10 @@ def check_taken(
     left_out = sorted(name for name in there if name not in files and _suffix(name) in alike and not _hidden(name))
     if not left_out:
         return ()
-    said = f"{flag}: `datasets` takes {len(files):,} files and leaves out {len(left_out):,} alike ({left_out[0]})"
+    said = (
+        f"{flag}: `datasets` takes {counted(len(files), 'file')} and leaves out {counted(len(left_out), 'file')} alike "
+        f"({left_out[0]})"
+    )
     if may_be_renamed and not all(map(_splits_of_folders, files)):
         raise BadInput(f"{said}, since it finds splits in the names of the others: {remedy}")
     return (said,)
