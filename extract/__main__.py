@@ -48,6 +48,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
     from extract.plan_targets import plan_targets
+    from extract.same_source import check_source
     from shards.commit import writing
 
     start = time.monotonic()
@@ -81,6 +82,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         if process is not None:
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
+        check_source(views, config.on_error == "skip")
         _begin(config, views, targets)
         announce(views, targets)
         extraction = calibrated(extraction)

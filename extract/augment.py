@@ -168,8 +168,11 @@ def resize_view(image: Image.Image, image_size: int, interpolation: str = "bicub
 
 def _rgb(image: Image.Image) -> Image.Image:
     """`image` as RGB; transparent pixels on white, for a palette or alpha channel says nothing of what is behind."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")  # Pillow's would cut at 255
+    # Pillow's own conversion of 16 bits would cut at 255; it spreads a PGM of 9 to 16 bits over 0..65535 in mode I
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        values = np.asarray(image)
+        grey = np.where(values == image.info.get("transparency"), 255, values >> 8)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise BadInput(f"its pixels are of mode {image.mode}, whose black and white are unknown: store 8 or 16 bits")
     if image.mode == "P" or "transparency" in image.info:

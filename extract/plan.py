@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from extract.augment import Augment, parse_augment
 from extract.config import ExtractConfig
 from extract.sources import open_source
+from extract.sources.splits import canonical_split
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
 from shards.images import format_text, parse_image_format
@@ -72,7 +73,8 @@ def held_viewset(config: ExtractConfig) -> tuple[ExtractConfig, Path | None]:
             image_format=config.image_format or format_text(plan.identity["image_format"]),
         )
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    found = [folder for folder, plan in same_data.items() if config.split in (plan.request["split"], _split(plan))]
+    names = {config.split, canonical_split(config.split)}
+    found = [folder for folder, plan in same_data.items() if names & {plan.request["split"], _split(plan)}]
     if len(found) > 1:
         raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
     if not found:
@@ -94,8 +96,10 @@ def plan_views(config: ExtractConfig, folder: Path | None, teacher_image_size: i
     if asked_views > 1 and augment.kind == "resize":
         raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --augment crop, or 1 view")
     if folder is None:
-        folder = Path(config.out) / viewset_name(identity["source"], identity["split"], identity)
+        identity, folder = _place(Path(config.out), identity)
         held = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
+    if source is not None:
+        source = replace(source, upright="orientation" in identity)
     if held is None:
         assert source is not None
         held = _new_plan(config, source, identity)
@@ -110,16 +114,26 @@ def plan_views(config: ExtractConfig, folder: Path | None, teacher_image_size: i
     return ViewSetJob(folder, held, max(asked_views, whole_views), asked_views, source, augment)
 
 
+def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The identity and folder of a view set that the flags do not name: of the one in the cache, else of a new one."""
+    as_stored = {name: value for name, value in identity.items() if name != "orientation"}  # written before there was
+    folders = [(each, cache / viewset_name(each["source"], each["split"], each)) for each in (identity, as_stored)]
+    return next(((each, folder) for each, folder in folders if (folder / PLAN).exists()), folders[0])
+
+
 def _identity(
     config: ExtractConfig, held: Plan | None, source: "Source | None", teacher_image_size: int | None
 ) -> tuple[dict[str, Any], Augment]:
     """What is asked for: flags first, then what the cache holds, then the source's and the teacher's defaults."""
     identity = dict(held.identity) if held else {}
-    default = "crop" if config.split == "train" else "resize"
+    split = source.split if source is not None else canonical_split(config.split)
+    default = "crop" if split == "train" else "resize"
     if source is not None:
-        default = (source.default_augment or default) if config.split == "train" else default
+        default = (source.default_augment or default) if split == "train" else default
         identity |= {"source": source.name, "revision": source.revision, "split": source.split}
         identity |= {"keys": sha256_of("\n".join(source.keys).encode()), "num_samples": len(source.keys)}
+        if source.encoded and held is None:
+            identity["orientation"] = "upright"
     if held and not config.augment:
         augment = Augment.from_description(held.identity["augment"])
     else:

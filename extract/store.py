@@ -73,6 +73,11 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
         record = _committed(job.folder, *place)
         files |= record["files"] | _records(job.folder, [commit_path(*place)])
         skipped |= set(record["skipped"])
+    if len(skipped) == len(job.plan.keys):
+        raise BadInput(
+            f"{job.folder}: every one of {len(skipped):,} samples was skipped, so there is nothing to learn from: "
+            f"mend --data {job.plan.request['data']}, then python -m shards remove {job.folder}"
+        )
     document = {
         "kind": "viewset",
         "format": 1,

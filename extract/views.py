@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from extract.augment import Box, Pixels, Uniform, draw, render
 from extract.plan import ViewSetJob
+from extract.same_source import check_sample, digest, recorded_digests, records_digests
 from extract.sources.base import Sample
 from shards import images, tar
 from shards.commit import write_atomically, write_sealed
@@ -29,6 +30,8 @@ class ViewShard:
     """Rows without an image; their pixels mean nothing."""
     packed: bytes | None = None
     members: tar.Members = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+    """What each row's sample was; empty where the view set records none."""
 
 
 def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_errors: bool) -> ViewShard:
@@ -39,6 +42,8 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     member, size = images.ending(image_format), plan.identity["image_size"]
     rows = plan.rows(shard)
     made = ViewShard(view, shard, [plan.keys[row] for row in rows], np.zeros((len(rows), size, size, 3), np.uint8))
+    made.digests = [""] * len(rows) if records_digests(job) else []
+    recorded = recorded_digests(job, shard) if view else []
 
     def make(index: int) -> dict[str, bytes] | None:
         try:
@@ -49,6 +54,10 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
             if skip_errors:
                 return None
             raise
+        if made.digests:
+            made.digests[index - rows.start] = digest(sample)
+        if recorded:
+            check_sample(job, sample, recorded[index - rows.start])
         content = images.encode(pixels, image_format)
         images.decode(content, made.pixels[index - rows.start])
         facts = {"key": sample.key, "view": view, "crop": list(box), "flip": flip, "size": list(sample.image.size)}
@@ -111,5 +120,5 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         "files": {name: write_atomically(inside(job.folder, name), made.packed)},
         "members": made.members,
         "skipped": [made.keys[row] for row in sorted(made.skipped)],
-    }
+    } | ({"digests": made.digests} if made.digests else {})
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)

@@ -117,6 +117,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
             value is None or (isinstance(value, dict) and all(_are(_is_place)(places) for places in value.values()))
         ),
         "skipped": lambda value: value is None or _are(_is_text)(value),
+        "digests": lambda value: value is None or _are(_is_text)(value),
     },
 }
 _VIEWSET_IDENTITY: dict[str, Check] = {
@@ -127,4 +128,5 @@ _VIEWSET_IDENTITY: dict[str, Check] = {
     "augment": _is_object,
     "image_size": lambda value: _is_count(value) and value <= MAX_IMAGE_SIZE,
     "image_format": lambda value: isinstance(value, dict) and _is_text(value.get("format")),
+    "orientation": lambda value: value in (None, "upright"),
 }

@@ -56,13 +56,16 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
     source: Source = opened(path or scheme, split, data_dir)
     if not source.keys:
         raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
-    return source if limit is None else replace(source, keys=source.keys[:limit])
+    if limit is None:
+        return source
+    return replace(source, keys=source.keys[:limit], unreadable=tuple(i for i in source.unreadable if i < limit))
 
 
 def _scheme_of(path: Path) -> str:
     """The scheme that most likely reads what is at `path`."""
     names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
-    for scheme, suffix in (("parquet", ".parquet"), ("wds", ".tar")):
+    # tars first: img2dataset writes a table without images beside each
+    for scheme, suffix in (("wds", ".tar"), ("parquet", ".parquet")):
         if any(name.endswith(suffix) for name in names):
             return scheme
     return "folder"

@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from urllib.parse import quote
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from shards.errors import BadInput
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
+    }
+)
 
 _MOST_CLASSES = 1_000_000
 
@@ -23,6 +28,17 @@ _DECODE_ERRORS = (
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a stored image upright, by its EXIF orientation (Exif 3.0, section 4.6.6.1); 1 is upright."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -31,6 +47,8 @@ class Sample:
     key: str
     image: Image.Image
     label: int | None
+    encoded: bytes | None = None
+    """The image's file, where the source has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +65,15 @@ class Source:
     default_augment: str | None = None
     notes: tuple[str, ...] = ()
     """What was left out, guessed or ambiguous, a clause each that begins with the flag; said before work starts."""
+    unreadable: tuple[int, ...] = ()
+    """The indices at which opening tells that nothing can be read: `read` says why."""
+    encoded: bool = True
+    """Images are files, which may carry an EXIF orientation and change under the same revision."""
+    upright: bool = True
+    """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
 
     def read(self, index: int) -> Sample:
-        """The sample at `index`, its pixels exactly as PIL decodes them: no mode conversion, and no EXIF rotation.
+        """The sample at `index`, upright, its pixels otherwise as PIL decodes them: no mode conversion.
 
         Raises BadInput with the key and the reason when the image cannot be decoded (PIL's limit against
         decompression bombs included) or its label is not one of the classes.
@@ -61,16 +85,24 @@ class Source:
         image, label = self.fetch(index)
         if image is None:
             raise BadInput(f"{where} holds no image: remove it")
+        encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
             try:
                 image = Image.open(BytesIO(image))
                 image.load()
+                image = _upright(image) if self.upright else image
             except _DECODE_ERRORS as error:
                 reason = "not an image that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else error
                 raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error
         if label is not None and self.class_names is not None and label >= len(self.class_names):
             raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
-        return Sample(key, image, label)
+        return Sample(key, image, label, encoded)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` as its EXIF orientation shows it, as browsers and `datasets` do."""
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def tar_safe_key(text: str) -> str:

@@ -1,5 +1,6 @@
 """Augment: a view is fixed by (seed, key, view) alone, and every crop lies inside its image."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -171,6 +172,21 @@ def test_sixteen_bits_of_grey_are_scaled_and_not_cut(grey: int) -> None:
     image = Image.fromarray(np.full((7, 9), grey, np.uint16))
     assert image.mode == "I;16"
     assert (resize_view(image, 8) == grey // 256).all()
+
+
+@pytest.mark.parametrize(("white", "grey"), [(255, 200), (1023, 512), (4095, 4000), (65535, 40_000)])
+def test_a_pgm_of_any_depth_is_scaled_and_not_cut(white: int, grey: int) -> None:
+    kind = ">u2" if white > 255 else "u1"
+    image = Image.open(io.BytesIO(b"P5 9 7 %d " % white + np.full(63, grey, kind).tobytes()))
+    assert np.abs(resize_view(image, 8).astype(float) - 255 * grey / white).max() <= 1
+
+
+def test_sixteen_bits_of_grey_may_be_transparent() -> None:
+    image = Image.fromarray(np.full((8, 8), 1000, np.uint16))
+    image.info["transparency"] = 1000
+    assert (resize_view(image, 8) == 255).all()
+    image.info["transparency"] = 1001
+    assert (resize_view(image, 8) == 3).all()
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
