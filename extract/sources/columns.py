@@ -48,11 +48,6 @@ class Columns:
     label_kind: str | None
     class_names: tuple[str, ...] | None
 
-    @property
-    def names(self) -> list[str]:
-        """The columns to read, no others."""
-        return [self.image] if self.label is None else [self.image, self.label]
-
     def image_of(self, row: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
         """A row's encoded image and the path of its file, each None where the row has none."""
         value = row[self.image]
@@ -117,11 +112,6 @@ def unlabelled_note(flag: str, features: Mapping[str, Any], columns: Columns, ch
     if columns.label is not None or choice.label == _NO_LABEL or not others:
         return ()
     return (f"{flag}: no labels: none of {', '.join(others)} is known as one ({choice.remedy('label')} chooses it)",)
-
-
-def label_or_none(value: int | None) -> int | None:
-    """The label, or None where there is none or a negative number hides it (ImageNet's test split)."""
-    return value if value is not None and value >= 0 else None
 
 
 def keys_from_paths(paths: Iterable[str | None]) -> list[str] | None:

@@ -5,13 +5,14 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from extract.sources.base import Source, content_revision, folder_safe_name
-from extract.sources.columns import ColumnChoice, find_columns, keys_from_paths, parse_columns, unlabelled_note
+from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.hub import DATASETS, hub_title, local_folder
-from extract.sources.label_classes import Classes, read_classes
 from extract.sources.local_copy import open_local_copy
 from extract.sources.outside_images import is_text
 from extract.sources.splits import canonical_split
+from extract.sources.table_labels import TableLabels, read_table_labels
 from extract.sources.through_datasets import Opened, open_dataset
+from shards.command.progress import counted
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -62,66 +63,70 @@ def open_hub(
     data = opened.read(opened.split)
     columns = find_columns(flag, data.features, choice, lambda column: ())
     notes = (*opened.notes, *unlabelled_note(flag, data.features, columns, choice))
-    data = _undecoded(flag, data.select_columns(columns.names), columns.image)
-    classes = _classes(flag, opened, data, columns.label, columns.class_names)
-    revision = content_revision([opened.revision, *classes.parts]) if classes.parts else opened.revision
-    keys = keys_from_paths(_field(data.data.column(columns.image), "path"))
+    labels = _labels(flag, opened, data, columns)
+    revision = content_revision([opened.revision, *labels.parts]) if labels.parts else opened.revision
+    images = _undecoded(data.select_columns([columns.image]), columns.image)
+    paths = _paths(images.data.column(columns.image))
+    unreadable = _check_images(flag, columns.image, images.data.column(columns.image), paths)
+    keys = keys_from_paths(paths)
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
-        row = data[index]
-        label = classes.number(row[columns.label]) if columns.label else None
-        return _image_bytes(*columns.image_of(row)), label
+        return _image_bytes(*columns.image_of(images[index])), labels.of(index)
 
     return Source(
         name=name,
         revision=choice.revised(revision),
         split=canonical_split(opened.split),
-        keys=keys or [f"{canonical_split(opened.split)}-{row:06d}" for row in range(len(data))],
-        class_names=classes.names,
+        keys=keys or [f"{canonical_split(opened.split)}-{row:06d}" for row in range(len(images))],
+        class_names=labels.names,
         fetch=fetch,
-        notes=(*notes, *classes.notes),
+        notes=(*notes, *labels.notes),
+        unreadable=unreadable,
     )
 
 
-def _classes(
-    flag: str, opened: Opened, data: "Dataset", label: str | None, declared: tuple[str, ...] | None
-) -> Classes:
-    """The classes of the label column, of which text is numbered by the train split."""
-    if label is None:
-        return Classes()
+def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> TableLabels:
+    """The labels of the rows, of which text is numbered by the train split."""
+    train = next((name for name in opened.splits if canonical_split(name) == "train"), opened.split)
 
-    def train_labels() -> list[Any]:
-        train = next((name for name in opened.splits if canonical_split(name) == "train"), opened.split)
-        return list((data if train == opened.split else opened.read(train)).data.column(label).to_pylist())
+    def values(of: "Dataset") -> list[Any]:
+        return list(of.data.column(columns.label).to_pylist())
 
-    return read_classes(flag, label, declared, data.data.column(label).to_pylist(), train_labels)
+    return read_table_labels(
+        flag, columns, lambda: values(data), lambda: values(data if train == opened.split else opened.read(train))
+    )
 
 
-def _undecoded(flag: str, data: "Dataset", image: str) -> "Dataset":
-    """`data` with its images as they are stored; BadInput where they are named by paths that lead nowhere from here."""
+def _undecoded(data: "Dataset", image: str) -> "Dataset":
     from datasets import Image
 
-    if isinstance(data.features[image], Image):
-        data = data.cast_column(image, Image(decode=False))
-    remedy = "only --data parquet:PATH reads images by their paths"
-    column = data.data.column(image)
-    if is_text(column.type):
-        raise BadInput(f"{flag}: column {image} holds text: {remedy}")
-    paths = _field(column, "path")
-    if any(map(_is_relative, paths)):
-        without_bytes = [path for path, data in zip(paths, _field(column, "bytes"), strict=True) if data is None]
-        if relative := list(filter(_is_relative, without_bytes)):
-            raise BadInput(f"{flag}: {len(relative):,} images are paths alone, such as {relative[0]}: {remedy}")
-    return data
+    return data.cast_column(image, Image(decode=False)) if isinstance(data.features[image], Image) else data
 
 
-def _field(column: "ChunkedArray", name: str) -> list[Any]:
-    """A field of a struct column, and None alone where it has none."""
+def _paths(images: "ChunkedArray") -> list[str | None]:
+    """Each image's own path; None alone where images have none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    there = pa.types.is_struct(column.type) and column.type.get_field_index(name) >= 0
-    return list(pc.struct_field(column, name).to_pylist()) if there else [None]
+    there = pa.types.is_struct(images.type) and images.type.get_field_index("path") >= 0
+    return list(pc.struct_field(images, "path").to_pylist()) if there else [None]
+
+
+def _check_images(flag: str, column: str, images: "ChunkedArray", paths: list[str | None]) -> tuple[int, ...]:
+    """The rows that hold no image; BadInput where a row holds nothing but a path that leads nowhere from here."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    remedy = "only --data parquet:PATH reads images by their paths"
+    if is_text(images.type):
+        raise BadInput(f"{flag}: column {column} holds text: {remedy}")
+    # which rows are null is told without a look at the bytes
+    stored = pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+    empty = [row for row, is_null in enumerate(pc.is_null(stored).to_pylist()) if is_null]
+    names = {row: paths[row] if len(paths) == len(images) else None for row in empty}
+    if relative := [name for name in names.values() if _is_relative(name)]:
+        raise BadInput(f"{flag}: {counted(len(relative), 'image')} are paths alone, such as {relative[0]}: {remedy}")
+    return tuple(row for row, name in names.items() if not name)
 
 
 def _is_relative(path: str | None) -> bool:

@@ -20,12 +20,15 @@ class OutsideImages:
     notes: tuple[str, ...]
 
 
-def read_outside_image(table: Path, name: str) -> bytes | None:
-    """The file that `table` names; None where it is not there."""
+def read_outside_image(flag: str, table: Path, name: str) -> bytes:
+    """The file that `table` names; BadInput where it is not there."""
     try:
         return (table.parent / name).read_bytes()
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{flag}: {table.name} names {table.parent / name}, which is not there: "
+            "put it there, or leave such samples out with --on_error skip"
+        ) from error
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -17,10 +17,10 @@ from extract.sources.columns import (
     parse_columns,
     unlabelled_note,
 )
-from extract.sources.label_classes import Classes, read_classes
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
 from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer
 from extract.sources.splits import files_by_split, find_files, pick_split
+from extract.sources.table_labels import TableLabels, read_table_labels
 from shards.errors import BadInput
 
 
@@ -49,25 +49,26 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
     )
     by_split = files_by_split(flag, root, every_file)
     train = files if chosen == "train" else by_split.get("train") or by_split.get("") or []
-    classes = _classes(flag, columns, opened, train)
+    labels = _labels(flag, columns, opened, train)
     outside = find_outside_images(flag, columns.image, opened)
-    rows = RowGroups(opened, columns.names)
+    rows = RowGroups(opened, [columns.image])
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
         file, row = rows.row(index)
         data, name = columns.image_of(row)
         if data is None and name:
-            data = read_outside_image(file, name)
-        return data, classes.number(row[columns.label]) if columns.label else None
+            data = read_outside_image(flag, file, name)
+        return data, labels.of(index)
 
     return Source(
         name=folder_safe_name(f"parquet-{root.resolve().name}"),
-        revision=choice.revised(_revision(names, files, (*outside.parts, *classes.parts))),
+        revision=choice.revised(_revision(names, files, (*outside.parts, *labels.parts))),
         split=chosen,
         keys=_stem_keys(opened, columns.image) or list(row_keys),
-        class_names=classes.names,
+        class_names=labels.names,
         fetch=fetch,
-        notes=(*notes, *classes.notes, *outside.notes),
+        notes=(*notes, *labels.notes, *outside.notes),
+        unreadable=outside.missing,
     )
 
 
@@ -104,11 +105,9 @@ def _first_texts(file: ParquetFile, column: str) -> list[str | None]:
     return read_column(file, column, 0).to_pylist() if file[1].num_row_groups else []
 
 
-def _classes(flag: str, columns: Columns, files: list[ParquetFile], train: list[Path]) -> Classes:
-    """The classes of the label column, of which text is numbered by the files of the train split."""
-    label = columns.label
-    if label is None:
-        return Classes()
+def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[Path]) -> TableLabels:
+    """The labels of the rows, of which text is numbered by the files of the train split."""
+    label = columns.label or ""
 
     def values(of: Iterable[ParquetFile]) -> Iterator[Any]:
         for file in of:
@@ -116,7 +115,7 @@ def _classes(flag: str, columns: Columns, files: list[ParquetFile], train: list[
                 raise BadInput(f"{flag}: {file[0].name} has no column {label}, which numbers the classes: add it")
             yield from read_column(file, label).to_pylist()
 
-    return read_classes(flag, label, columns.class_names, values(files), lambda: values(map(open_file, train)))
+    return read_table_labels(flag, columns, lambda: values(files), lambda: values(map(open_file, train)))
 
 
 def _stem_keys(files: list[ParquetFile], image: str) -> list[str] | None:

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from extract.sources.base import IMAGE_SUFFIXES
+from extract.sources.left_out import is_system, is_system_folder
 from extract.sources.splits import SPLIT_NAMES, canonical_split, split_words
 from shards.command.progress import counted
 from shards.errors import BadInput
-
-_THUMBNAILS = "@eaDir"  # a Synology disk keeps a thumbnail of every image there
 
 
 def check_taken(
@@ -50,8 +49,8 @@ def _check_names(flag: str, names: list[str], chosen: str, remedy: str) -> None:
     # where every top folder tells a split, none is a class such as `test tube`
     tops_tell = all(map(split_words, top_folders))
     for name in names:
-        if _THUMBNAILS in name:
-            raise BadInput(f"{flag}: `datasets` takes thumbnails for images ({name}): {remedy}")
+        if any(map(is_system_folder, PurePosixPath(name).parts[:-1])):
+            raise BadInput(f"{flag}: `datasets` takes a system's own files, such as thumbnails ({name}): {remedy}")
         told = _splits_of_folders(name) | (split_words(name.partition("/")[0]) if tops_tell else set())
         if not told and _suffix(name) not in IMAGE_SUFFIXES:
             told = split_words(PurePosixPath(name).name)
@@ -69,4 +68,4 @@ def _suffix(name: str) -> str:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__")) or part == _THUMBNAILS for part in PurePosixPath(name).parts)
+    return any(part.startswith("__") or is_system(part) for part in PurePosixPath(name).parts)

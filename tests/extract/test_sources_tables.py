@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from caches import contents, extract
 from PIL import Image
 
 from extract.sources import Source, open_source
 from extract.sources.columns import parse_columns
 from shards.errors import BadInput
+from shards.layout import Plan
 
 
 def png(seed: int) -> bytes:
@@ -50,7 +52,7 @@ def test_images_of_plain_bytes(name: str, kind: pa.DataType, tmp_path: Path) -> 
     source = open_source(f"parquet:{path}", "train")
     assert (seeds(source), labels(source), source.class_names) == ([0, 1, 2], [2, 0, None], ("0", "1", "2"))
     assert list(source.keys) == ["train-000000", "train-000001", "train-000002"]
-    assert source.notes == (f"--data parquet:{path}: 1 of 3 samples have no label in column cls",)
+    assert source.notes == (f"--data parquet:{path}: column cls: 1 of 3 samples have no label",)
 
 
 def test_images_by_paths_relative_to_the_table(tmp_path: Path) -> None:
@@ -72,7 +74,8 @@ def test_rows_without_bytes_are_read_beside_the_table_or_counted(tmp_path: Path)
         (tmp_path / f"{seed}.png").write_bytes(png(seed))
     source = open_source(f"parquet:{path}", "train")
     assert [source.read(index).label for index in (0, 1, 2, 4)] == [0, 1, 2, 4]
-    with pytest.raises(BadInput, match="sample 3 holds no image: remove it"):
+    assert source.unreadable == (3,)
+    with pytest.raises(BadInput, match=r"train.parquet names \S+/3.png, which is not there: put it there, or .* skip"):
         source.read(3)
     assert source.notes == (
         f"--data parquet:{path}: column image gives no image for 1 of 5 rows (there is no {tmp_path / '3.png'})",
@@ -120,6 +123,22 @@ def test_chosen_columns_are_those_that_are_there(tmp_path: Path) -> None:
             open_source(f"{data}:{spec}", "train")
 
 
+def test_a_cache_keeps_what_each_choice_of_columns_gave(tmp_path: Path) -> None:
+    image, mask = structs(3), [{"bytes": png(seed)} for seed in range(3, 6)]
+    table = write(tmp_path / "train.parquet", image=image, mask=mask, label=["b", "a", "b"])
+    flags = ("--teacher", "none", "--out", tmp_path / "cache", "--image_size", "8", "--augment", "resize")
+    for column in ("image", "mask"):
+        extract("--data", f"parquet:{table}:image={column}", *flags)
+    folders = sorted((tmp_path / "cache").glob("parquet-*-train-*"))
+    plans = {Plan.read(folder).request["data"]: Plan.read(folder) for folder in folders}
+    assert set(plans) == {f"parquet:{table}:image={column}" for column in ("image", "mask")}
+    assert {tuple(plan.class_names or ()) for plan in plans.values()} == {("a", "b")}
+    before = contents(tmp_path / "cache")
+    again = extract("--data", f"parquet:{table}:image=mask", *flags)
+    assert "0 views made" in again.out and contents(tmp_path / "cache") == before
+    assert f"note: --data parquet:{table}:image=mask: column label: labels are text: 2 classes" in again.out
+
+
 def test_columns_are_parsed_from_the_end() -> None:
     for text in ("a/b.parquet", "org/name:config", "s3://x/y", "C:/x", "day=1/a.parquet"):
         assert (parse_columns("parquet", text)[0], parse_columns("parquet", text)[1].image) == (text, None)
@@ -133,19 +152,24 @@ TYPES: dict[str, tuple[Any, list[int | None], tuple[str, ...], str]] = {
         ["dog", "cat", None, "dog"],
         [1, 0, None, 1],
         ("cat", "dog"),
-        "are text: 2 classes in sorted order (0 cat",
+        "column label: labels are text: 2 classes in the order of their names (cat, dog)",
     ),
     "category": (
         pa.array(["dog", "cat", "", "dog"]).dictionary_encode(),
         [1, 0, None, 1],
         ("cat", "dog"),
-        "are text: 2 classes",
+        "labels are text: 2 classes",
     ),
     "numbers as text": (["10", "9", "0", "-1"], [10, 9, 0, None], tuple(map(str, range(11))), "written as text"),
     "float": ([2.0, 0.0, math.nan, -1.0], [2, 0, None, None], ("0", "1", "2"), "2 of 4 samples have no label"),
-    "bool": ([True, False, None, True], [1, 0, None, 1], ("false", "true"), "classes (0 false, 1 true)"),
-    "test split": ([-1, -1, -1, -1], [None] * 4, (), "4 of 4 samples have no label in column label"),
-    "nothing": (pa.nulls(4), [None] * 4, (), "4 of 4 samples have no label in column label"),
+    "bool": (
+        [True, False, None, True],
+        [1, 0, None, 1],
+        ("false", "true"),
+        "2 classes in the order of their names (false, true)",
+    ),
+    "test split": ([-1, -1, -1, -1], [None] * 4, (), "column label: no sample has a label"),
+    "nothing": (pa.nulls(4), [None] * 4, (), "column label: no sample has a label"),
 }
 
 
@@ -193,7 +217,7 @@ def test_text_labels_are_numbered_by_the_train_split(
     assert train.class_names == test.class_names == ("ant", "cat", "dog")
     assert (labels(train), labels(test)) == ([2, 0, 1], [2, 1])
     write(tmp_path / "pets" / "test.parquet", image=structs(2), label=["dog", "eel"])
-    with pytest.raises(BadInput, match="class 'eel' is in no row of the train split"):
+    with pytest.raises(BadInput, match="class 'eel' is in no sample of the train split"):
         open_source(data, "test")
 
 

@@ -117,7 +117,7 @@ def test_a_card_decides_and_words_in_class_names_do_not(tmp_path: Path) -> None:
 
 def test_thumbnails_are_no_samples(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", "a/0.png", "a/@eaDir/0.png/SYNOPHOTO_THUMB_M.png", "b/0.png")
-    with pytest.raises(BadInput, match=r"takes thumbnails for images \(a/@eaDir/.*folder:"):
+    with pytest.raises(BadInput, match=r"takes a system's own files, such as thumbnails \(a/@eaDir/.*folder:"):
         open_source(f"hf:{tmp_path / 'pets'}", "train")
 
 
