@@ -65,7 +65,7 @@ def _scheme_of(path: Path) -> str:
     """The scheme that most likely reads what is at `path`."""
     names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
     # tars first: img2dataset writes a table without images beside each
-    for scheme, suffix in (("wds", ".tar"), ("parquet", ".parquet")):
+    for scheme, suffix in (("wds", ".tar"), ("parquet", ".parquet"), ("hf", ".arrow")):
         if any(name.endswith(suffix) for name in names):
             return scheme
     return "folder"

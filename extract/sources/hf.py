@@ -80,7 +80,7 @@ def open_hub(
         keys=keys or [f"{canonical_split(opened.split)}-{row:06d}" for row in range(len(images))],
         class_names=labels.names,
         fetch=fetch,
-        notes=(*notes, *labels.notes),
+        notes=(*notes, *labels.notes, *_unlabelled_folders_note(flag, columns, choice, paths)),
         unreadable=unreadable,
     )
 
@@ -95,6 +95,16 @@ def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> Tab
     return read_table_labels(
         flag, columns, lambda: values(data), lambda: values(data if train == opened.split else opened.read(train))
     )
+
+
+def _unlabelled_folders_note(
+    flag: str, columns: Columns, choice: ColumnChoice, paths: list[str | None]
+) -> tuple[str, ...]:
+    """A line for the user where images lie in several folders, of which `datasets` makes no classes."""
+    folders = {PurePath(path).parent for path in paths if path}
+    if columns.label is not None or choice.label is not None or len(folders) < 2:
+        return ()
+    return (f"{flag}: no labels: `datasets` makes no classes of the {len(folders):,} folders; --data folder:PATH does",)
 
 
 def _undecoded(data: "Dataset", image: str) -> "Dataset":

@@ -115,6 +115,16 @@ def test_a_card_decides_and_words_in_class_names_do_not(tmp_path: Path) -> None:
     assert (len(source.keys), source.notes) == (1, ())
 
 
+def test_folders_of_which_no_classes_are_made_are_said(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", "train/cat/0.png", "train/dog/1.png", "train/2.png")
+    source = open_source(f"hf:{tmp_path / 'pets'}", "train")
+    assert source.class_names is None
+    assert source.notes == (
+        f"--data hf:{tmp_path / 'pets'}: no labels: `datasets` makes no classes of the 3 folders; "
+        "--data folder:PATH does",
+    )
+
+
 def test_thumbnails_are_no_samples(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", "a/0.png", "a/@eaDir/0.png/SYNOPHOTO_THUMB_M.png", "b/0.png")
     with pytest.raises(BadInput, match=r"takes a system's own files, such as thumbnails \(a/@eaDir/.*folder:"):
