@@ -56,7 +56,7 @@ class ExtractConfig:
     weights_key: str | None = None
     """Which weights of a data2vec2 file: student or ema (default: student)."""
     on_error: str = "fail"
-    """fail, or skip: leave out images that cannot be decoded and list their keys in the manifest."""
+    """fail, or skip: leave out samples that cannot be read and list their keys in the manifest."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, or N processes that share the shards. They share the cores that this
     machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""

@@ -73,8 +73,8 @@ def held_viewset(config: ExtractConfig) -> tuple[ExtractConfig, Path | None]:
             image_format=config.image_format or format_text(plan.identity["image_format"]),
         )
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    names = {config.split, canonical_split(config.split)}
-    found = [folder for folder, plan in same_data.items() if names & {plan.request["split"], _split(plan)}]
+    asked = {config.split, canonical_split(config.split)}
+    found = [folder for folder, plan in same_data.items() if asked & {plan.request["split"], _split(plan)}]
     if len(found) > 1:
         raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
     if not found:

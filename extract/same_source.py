@@ -6,8 +6,8 @@ commit record keeps what the samples were, and whoever makes another view of the
 
 from extract.plan import ViewSetJob
 from extract.sources.base import Sample, content_revision
-from shards.errors import IdentityMismatch
-from shards.layout import read_commit
+from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch
+from shards.layout import commit_path, read_commit
 
 SPOT_CHECKS = 8
 _NOT_READ = ""
@@ -29,7 +29,10 @@ def digest(sample: Sample | None) -> str:
 def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:
     """What view 0 recorded of each row of `shard`; nothing where it is not committed or recorded none."""
     record = read_commit(job.folder, 0, shard) or {}
-    return list(record.get("digests", []))
+    digests = list(record.get("digests", []))
+    if digests and len(digests) != len(job.plan.rows(shard)):
+        raise Damaged(f"{job.folder / commit_path(0, shard)}: its digests are not those of its rows; {RESTORE}")
+    return digests
 
 
 def check_sample(job: ViewSetJob, sample: Sample, recorded: str) -> None:
@@ -47,7 +50,11 @@ def check_source(job: ViewSetJob, skip_errors: bool) -> None:
     if source is None or not job.missing():
         return
     if source.unreadable and not (skip_errors and len(source.unreadable) < len(source.keys)):
-        source.read(source.unreadable[0])  # raises what is wrong with it
+        try:
+            source.read(source.unreadable[0])
+        except BadInput as error:
+            remedy = "or leave such samples out with --on_error skip"
+            raise BadInput(f"{error}, {remedy}" if not skip_errors else f"{error}; every sample is so") from None
     committed = [shard for shard in range(job.plan.num_shards) if recorded_digests(job, shard)]
     for spot in range(SPOT_CHECKS if committed else 0):
         shard = committed[spot * len(committed) // SPOT_CHECKS]

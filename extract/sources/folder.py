@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
-from extract.sources.left_out import LeftOut, is_system, shown
+from extract.sources.left_out import LeftOut, is_system, shown, unreadable_note
 from extract.sources.splits import SPLIT_NAMES, canonical_split, choose_split
 from shards.command.progress import counted
 from shards.errors import BadInput
+
+_DANGLING = -1
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
@@ -42,9 +44,12 @@ def open_folder(flag: str, path: str, split: str) -> Source:
         left_out.empty = sorted(set(_folders(base)) - {name.partition("/")[0] for name in names})
     labels = {name: label for label, name in enumerate(class_names)} if class_names else {}
     keys, clashes = _keys(names)
+    dangling = tuple(index for index, (_, size) in enumerate(images) if size == _DANGLING)
 
     def fetch(index: int) -> tuple[bytes, int | None]:
         name = names[index]
+        if images[index][1] == _DANGLING:
+            raise BadInput(f"{flag}: the link {base / name} leads nowhere: restore its target or remove it")
         return (base / name).read_bytes(), labels.get(name.partition("/")[0])
 
     return Source(
@@ -54,7 +59,13 @@ def open_folder(flag: str, path: str, split: str) -> Source:
         keys=keys,
         class_names=class_names,
         fetch=fetch,
-        notes=(*left_out.notes(flag), *(f"{flag}: {clash}" for clash in clashes)),
+        notes=(
+            *left_out.notes(flag),
+            *(f"{flag}: {clash}" for clash in clashes),
+            *_order_note(flag, class_names or ()),
+            *((f"{flag}: {unreadable_note(len(dangling), len(keys), keys[dangling[0]])}",) if dangling else ()),
+        ),
+        unreadable=dangling,
     )
 
 
@@ -98,7 +109,10 @@ def _holds_image(flag: str, folder: Path) -> bool:
 def _walk(
     flag: str, folder: Path, left_out: LeftOut, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, int]]:
-    """The images below `folder` as (name relative to the split, size in bytes); the rest is counted in `left_out`."""
+    """The images below `folder` as (name relative to the split, size in bytes); the rest is counted in `left_out`.
+
+    A link that leads nowhere has the size _DANGLING: one lost photo is for --on_error to decide on.
+    """
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -110,10 +124,8 @@ def _walk(
                 left_out.hide(entry.name)
             elif entry.is_dir():
                 yield from _walk(flag, folder / entry.name, left_out, name + "/", above | {here})
-            elif entry.is_symlink() and not entry.is_file():
-                raise BadInput(f"{flag}: the link {entry.path} leads nowhere: restore its target or remove it")
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million Path objects)
-                yield name, entry.stat().st_size
+                yield name, _DANGLING if entry.is_symlink() and not entry.is_file() else entry.stat().st_size
             else:
                 left_out.file(entry.name)
 
@@ -133,6 +145,15 @@ def _class_names(flag: str, names: list[str], train: Path | None) -> tuple[str, 
     if unknown := sorted(set(own) - set(classes)):
         raise BadInput(f"{flag}: class {unknown[0]!r} has no image in the train split: add one, or remove the class")
     return tuple(classes)
+
+
+def _order_note(flag: str, class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Folders called by numbers are easily taken for the numbers of the classes, which the order of names decides."""
+    numbered = all(name.isdecimal() for name in class_names)
+    odd = next((i for i, name in enumerate(class_names) if numbered and int(name) != i), None)
+    if odd is None:
+        return ()
+    return (f"{flag}: classes are numbered in the order of their folders' names: {class_names[odd]} is class {odd}",)
 
 
 def _keys(names: list[str]) -> tuple[list[str], tuple[str, ...]]:

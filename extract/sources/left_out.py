@@ -1,4 +1,4 @@
-"""What a source leaves out: hidden and system files by their names, and all that is no image, counted."""
+"""What a source leaves out: hidden and system files by their names, what is no image or cannot be read, counted."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -55,6 +55,11 @@ class LeftOut:
         )
         parts = [f"{counted(count, noun)}{what} ({shown(names)})" for count, noun, what, names in kinds if count]
         return (f"{flag}: left out {', '.join(parts)}",) if parts else ()
+
+
+def unreadable_note(count: int, total: int, first: str) -> str:
+    """That opening tells of `count` samples that they cannot be read."""
+    return f"{count:,} of {counted(total, 'sample')} cannot be read, the first is {first}"
 
 
 def shown(names: list[str]) -> str:

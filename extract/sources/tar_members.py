@@ -4,8 +4,8 @@ import os
 import posixpath
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from extract.sources.splits import find_files
 from shards.errors import BadInput
@@ -16,8 +16,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _SCAN_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One plain file of a tar: its name and where its content lies."""
 
     name: str
@@ -61,7 +60,8 @@ def members(flag: str, tar: Path) -> Iterator[Member]:
     Raises BadInput for a tar that is cut, damaged or compressed, and for a link that leads out of it.
     """
     headers = list(_headers(flag, tar))
-    plain = {posixpath.normpath(header.name): header for header in headers if header.isreg()}
+    linked = any(header.islnk() or header.issym() for header in headers)
+    plain = {posixpath.normpath(header.name): header for header in headers if header.isreg()} if linked else {}
     for header in headers:
         found = header if header.isreg() else _linked(header, plain)
         if found is not None:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
 from extract.sources.labels import Label, number_labels
-from extract.sources.left_out import LeftOut, is_system_folder, shown
+from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
 from extract.sources.splits import pick_split
 from extract.sources.tar_members import Member, find_tars, members, read
 from shards.command.progress import counted
 from shards.errors import BadInput
 
 _MOST_LABEL_BYTES = 1 << 20
-_OR_SKIP = ", or leave such samples out with --on_error skip"
 
 
 @dataclass
@@ -88,8 +87,8 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
 
 def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
     if samples.faults:
-        key = next(islice(samples.owners, min(samples.faults), None))
-        yield f"{len(samples.faults):,} of {counted(len(samples.images), 'sample')} cannot be read, the first is {key}"
+        first = next(islice(samples.owners, min(samples.faults), None))
+        yield unreadable_note(len(samples.faults), len(samples.images), first)
     if samples.no_classes:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in samples.no_classes.most_common())
         yield f"{counted(samples.no_classes.total(), 'label')} of types that are no class ({kinds}) count as none"
@@ -152,10 +151,10 @@ def _image(flag: str, group: _Group) -> tuple[Path, int, int]:
     endings = [ending for ending in group.members if f".{ending}" in IMAGE_SUFFIXES]
     where = f"{flag}: sample {group.key!r} of {group.tar.name}"
     if len(endings) != 1:
-        raise BadInput(f"{where} must have one image, but has {', '.join(group.members)}: mend the tar{_OR_SKIP}")
+        raise BadInput(f"{where} must have one image, but has {', '.join(group.members)}: mend the tar")
     member = group.members[endings[0]]
     if member.sparse:
-        raise BadInput(f"{where} is stored sparse: write the tar without --sparse{_OR_SKIP}")
+        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
     return group.tar, member.offset, member.size
 
 
@@ -167,15 +166,14 @@ def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
     member = group.members[ending]
     where = f"{flag}: {group.key}.{ending} of {group.tar.name}"
     if member.size > _MOST_LABEL_BYTES:
-        most = f"at most {_MOST_LABEL_BYTES}"
-        raise BadInput(f"{where} has {member.size} bytes, which is no label ({most}): mend the tar{_OR_SKIP}")
+        raise BadInput(f"{where} has {member.size} bytes, at most {_MOST_LABEL_BYTES} are a label: mend the tar")
     if member.sparse:
-        raise BadInput(f"{where} is stored sparse: write the tar without --sparse{_OR_SKIP}")
+        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
     text = read(group.tar, member.offset, member.size)
     try:
         value = json.loads(text) if ending == "json" else _number_or_text(text.decode().strip())
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where} cannot be read ({error}): mend the tar{_OR_SKIP}") from error
+        raise BadInput(f"{where} cannot be read ({error}): mend the tar") from error
     if isinstance(value, dict):
         value = value.get("label")
     if isinstance(value, bool):

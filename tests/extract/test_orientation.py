@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from caches import command, contents, extract, viewset_of
+from caches import command, contents, extract, reseal, viewset_of
 from PIL import ExifTags, Image, ImageOps
 
 from extract.augment import Augment, Uniform, draw, render
@@ -148,6 +148,14 @@ def test_a_single_replaced_sample_is_refused_before_its_shard_is_committed(tmp_p
     assert not (viewset_of(cache) / "commits/v01-00001.json").exists()
     negative(source / "39.bmp")
     extract(*words, "--views", "2")
+
+
+def test_digests_of_other_rows_are_damage(tmp_path: Path) -> None:
+    source, cache = bitmaps(tmp_path / "photos"), tmp_path / "cache"
+    extract(*flags(source, cache))
+    reseal(viewset_of(cache) / "commits/v00-00001.json", lambda record: record["digests"].pop())
+    refused = command("extract", *flags(source, cache), "--views", "2")
+    refused.refuses("v00-00001.json: its digests are not those of its rows")
 
 
 def test_digests_do_not_change_what_verify_says(tmp_path: Path) -> None:

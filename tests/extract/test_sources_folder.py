@@ -107,6 +107,14 @@ def test_a_split_in_capitals_is_augmented_as_train_is(tmp_path: Path) -> None:
     assert viewset_of(tmp_path / "cache") == folder
 
 
+def test_folders_called_by_numbers_are_not_taken_for_the_numbers_of_classes(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number}/x.png" for number in range(11)))
+    source = open_source(f"folder:{tmp_path}", "train")
+    assert source.class_names == ("0", "1", "10", *map(str, range(2, 10)))
+    order = "classes are numbered in the order of their folders' names: 10 is class 2"
+    assert source.notes == (f"--data folder:{tmp_path}: {order}",)
+
+
 @pytest.mark.parametrize(("name", "scheme"), [("0.tar", "wds"), ("0.parquet", "parquet")])
 def test_a_folder_of_something_else_is_told_its_scheme(tmp_path: Path, name: str, scheme: str) -> None:
     touch(tmp_path, name, "stats.json")

@@ -95,8 +95,11 @@ def test_folder_follows_links_but_not_broken_or_circular_ones(tmp_path: Path) ->
     source = open_source(f"folder:{tmp_path}/pets", "train")
     assert list(source.keys) == ["a/0", "a/link", "b/1"] and source.read(2).label == 1
     (tmp_path / "pets/a/gone.jpg").symlink_to(tmp_path / "nothing.jpg")
-    with pytest.raises(BadInput, match="leads nowhere"):
-        open_source(f"folder:{tmp_path}/pets", "train")
+    source = open_source(f"folder:{tmp_path}/pets", "train")
+    assert (source.keys[1], source.unreadable) == ("a/gone", (1,))
+    assert source.notes == (f"--data folder:{tmp_path}/pets: 1 of 4 samples cannot be read, the first is a/gone",)
+    with pytest.raises(BadInput, match=r"gone\.jpg leads nowhere"):
+        source.read(1)
     (tmp_path / "pets/a/gone.jpg").unlink()
     (tmp_path / "pets/a/up").symlink_to(tmp_path / "pets")
     with pytest.raises(BadInput, match="leads back"):
