@@ -1,5 +1,7 @@
-"""The registry of sources: what `--data` may name, and how it is opened. A new source is one file and one line
-here; a new dataset of the hub is a row of the table in hub.py."""
+"""The registry of sources: what `--data` may name, and how it is opened.
+
+A new source is one file and one line here; a new dataset of the hub is a row of the table in hub.py.
+"""
 
 from dataclasses import replace
 from importlib import import_module

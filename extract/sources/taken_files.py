@@ -38,6 +38,14 @@ def check_taken(
     return (said,)
 
 
+def unlisted_note(flag: str, names: list[str], num_rows: int) -> tuple[str, ...]:
+    """A line for the user where a split of these files has fewer rows, as `metadata.csv` need not list them all."""
+    num_images = sum(_suffix(name) in IMAGE_SUFFIXES for name in names)
+    if num_rows >= num_images:
+        return ()
+    return (f"{flag}: `datasets` makes {counted(num_rows, 'sample')} of {counted(num_images, 'image file')}",)
+
+
 def files_below(root: Path) -> list[str]:
     """Every file below `root`, by its name relative to it."""
     return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]

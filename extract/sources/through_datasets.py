@@ -10,7 +10,7 @@ from extract.sources.hub import hub_errors, local_folder
 from extract.sources.row_groups import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits
 from extract.sources.splits import choose_split
-from extract.sources.taken_files import check_taken, files_below
+from extract.sources.taken_files import check_taken, files_below, unlisted_note
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -60,16 +60,17 @@ def _open_with_builder(flag: str, identifier: str, config: str | None, asked: st
     files = builder.config.data_files
     splits = [str(each) for each in files or builder.info.splits or ()]
     split = choose_split(flag, asked, splits)
+    taken = {str(name): [_relative(file, folder) for file in listed] for name, listed in (files or {}).items()}
     notes: tuple[str, ...] = ()
-    if files and not declared:
+    if taken and not declared:
         remedy = (
             f"write --data folder:{identifier} for images, --data parquet:{identifier} for tables"
             if folder
             else f"hf download {identifier} --repo-type dataset --local-dir FOLDER, then write --data folder:FOLDER"
         )
-        taken = {str(name): [_relative(file, folder) for file in listed] for name, listed in files.items()}
         notes = check_taken(flag, taken, split, there, remedy, may_be_renamed=folder is not None)
     builder.download_and_prepare()
+    notes += unlisted_note(flag, taken.get(split, []), builder.info.splits[split].num_examples)
     revision = _files_revision(folder, map(Path, files[split])) if folder else str(builder.hash)
     return Opened(split, splits, lambda name: builder.as_dataset(split=name), revision, notes)
 

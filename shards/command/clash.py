@@ -1,5 +1,6 @@
-"""Clash: two modules of one name, of which Python takes the wrong one: a file of the user's that is called as a library
-is, or the package `evaluate` that Hugging Face publishes too.
+"""Clash: two modules of one name, of which Python takes the wrong one.
+
+Either a file in the user's folder is called as a library is, or `evaluate` is the package that Hugging Face publishes.
 """
 
 import importlib.util

@@ -115,6 +115,14 @@ def test_a_card_decides_and_words_in_class_names_do_not(tmp_path: Path) -> None:
     assert (len(source.keys), source.notes) == (1, ())
 
 
+def test_images_that_a_metadata_file_does_not_list_are_counted(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", *(f"train/{row}.png" for row in range(6)))
+    (tmp_path / "pets/train/metadata.csv").write_text("file_name,label\n0.png,dog\n3.png,cat\n")
+    source = open_source(f"hf:{tmp_path / 'pets'}", "train")
+    assert ([source.read(index).label for index in range(2)], source.class_names) == ([1, 0], ("cat", "dog"))
+    assert f"--data hf:{tmp_path / 'pets'}: `datasets` makes 2 samples of 6 image files" in source.notes
+
+
 def test_folders_of_which_no_classes_are_made_are_said(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", "train/cat/0.png", "train/dog/1.png", "train/2.png")
     source = open_source(f"hf:{tmp_path / 'pets'}", "train")
