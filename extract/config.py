@@ -20,7 +20,8 @@ class ExtractConfig:
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
-    (default: the cache's only source, else imagenet)."""
+    (default: the cache's only source, else imagenet). Of several columns, parquet:PATH:image=COLUMN,label=COLUMN takes
+    those named; hf:ID too."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout."""
     split: str = "train"
