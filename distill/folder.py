@@ -1,7 +1,6 @@
 """Folder: what a run's folder holds besides checkpoints and logs: configuration, recipe, identity, summary."""
 
 import contextlib
-import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -16,20 +15,16 @@ from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
+from shards.lock import LOCK, locked
 
-RUN, SUMMARY, LOCK = "run.json", "summary.json", ".lock"
+RUN, SUMMARY = "run.json", "summary.json"
 CONFIG, RECIPE = "config.yaml", "recipe.yaml"
 
 
 @contextlib.contextmanager
 def only_run(run_dir: Path) -> Iterator[None]:
     """This process (and the ranks it starts) is the only one that trains in `run_dir` while the block runs."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"--run_dir {run_dir}: another distill trains here; wait, or give another folder") from None
+    with locked(run_dir, f"--run_dir {run_dir}: another distill trains here; wait, or give another folder"):
         remove_leftovers(run_dir)
         yield
 

@@ -1,5 +1,6 @@
 """`python -m extract`: run a frozen teacher once over augmented data into a cache."""
 
+import contextlib
 import json
 import sys
 import time
@@ -48,11 +49,12 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
     from extract.plan_targets import plan_targets
-    from shards.commit import writing
+    from shards.lock import writing
 
     start = time.monotonic()
     kind, num_processes = launch.parse_devices(config.devices)
-    with writing(Path(config.out), alone=process is None):
+    # a child works within the lock of the command that started it
+    with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
         config, folder = held_viewset(config)  # and what the flags leave out, as far as the cache says it
         teacher = None
         if config.teacher != "none":
@@ -81,12 +83,12 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         if process is not None:
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
+        announce(views, targets)  # refuses a full disk before anything is written
         _begin(config, views, targets)
-        announce(views, targets)
         extraction = calibrated(extraction)
         if teacher is not None and num_processes > 1:
             teacher.network.cpu()  # the children have their own; this one was for the calibration
-        counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
+        counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
         _finish(views, targets, teacher, counts, start)
 
 
