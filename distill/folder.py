@@ -32,7 +32,7 @@ def only_run(run_dir: Path) -> Iterator[None]:
 def run_identity(recipe: Recipe, data: CacheData) -> dict[str, Any]:
     """All that decides what the run ends with; devices, threads and logging do not."""
     return {
-        "recipe": {name: value for name, value in as_values(recipe).items() if name != "views"},
+        "recipe": {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")},
         "cache": data.training.identity(),
         "weights": data.training.weights,
         "validation": data.validation.identity() if data.validation else None,
