@@ -9,7 +9,7 @@ import lightning
 import torch
 
 from distill.holding import Holding, open_validation
-from distill.recipe import Recipe
+from distill.recipe import Recipe, long_enough
 from shards.errors import BadInput
 from shards.loader import Batch, BatchLoader, Order, Reading, in_order
 from shards.order import BatchOrder, held_out
@@ -29,7 +29,8 @@ class CacheData(lightning.LightningDataModule):
         elif recipe.validation_fraction > 0:
             held = held_out([training.viewset.plan.keys[index] for index in usable], recipe.validation_fraction)
             self.train_samples, self.validation_samples = usable[~held], usable[held]
-        self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
+        order = self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
+        self.recipe = long_enough(recipe, order.num_batches)
         if 0 < len(self.validation_samples) < num_devices:
             found = f"{len(self.validation_samples)} validation samples cannot be shared by {num_devices} devices"
             raise BadInput(f"--devices: {found}; take fewer devices, or a larger validation_fraction in the recipe")

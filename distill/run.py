@@ -51,7 +51,9 @@ def train(
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
-            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
+            length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
+            how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
+            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
                 print(

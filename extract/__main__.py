@@ -1,5 +1,6 @@
 """`python -m extract`: run a frozen teacher once over augmented data into a cache."""
 
+import contextlib
 import json
 import sys
 import time
@@ -49,11 +50,12 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.plan import plan_views, stored_views
     from extract.plan_targets import plan_targets
     from extract.same_source import check_source
-    from shards.commit import writing
+    from shards.lock import writing
 
     start = time.monotonic()
     kind, num_processes = launch.parse_devices(config.devices)
-    with writing(Path(config.out), alone=process is None):
+    # a child works within the lock of the command that started it
+    with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
         stored = stored_views(config)
         config = stored.config
         teacher = None
@@ -84,12 +86,12 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
         check_source(views, config.on_error == "skip")
+        announce(views, targets)  # refuses a full disk before anything is written
         _begin(config, views, targets)
-        announce(views, targets)
         extraction = calibrated(extraction)
         if teacher is not None and num_processes > 1:
             teacher.network.cpu()  # the children have their own; this one was for the calibration
-        counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
+        counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
         _finish(views, targets, teacher, counts, start)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from extract.plan_targets import TargetSetJob
 from extract.store import array_specs
 from extract.targets import has_tokens
 from shards.command.progress import human_bytes
-from shards.commit import TEMPORARY_PREFIX
 from shards.errors import BadInput
 
 PROBE_FROM_BYTES = 10**9
@@ -38,7 +38,8 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
         whole = human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)
         print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
-    free = shutil.disk_usage(views.folder).free
+    cache = views.folder.parent
+    free = shutil.disk_usage(cache).free
     if needed > free:
         dense = any(has_tokens(job.row_shape) for job in targets)
         smaller = "a smaller --codec (int4), fewer --keep_tokens" if dense else "a smaller --codec (topk:16)"
@@ -47,23 +48,19 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
             f"free some, take another --out, {smaller}, fewer --views or a --limit"
         )
     if needed > PROBE_FROM_BYTES:
-        rate = write_rate(views.folder)
+        rate = write_rate(cache)
         lasting = _duration(needed / rate)
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
 
 
 def write_rate(folder: Path) -> float:
     """Bytes a second at which 64 MB reach the disk of `folder`, in one write and an fsync; nothing of them is left."""
-    path = folder / f"{TEMPORARY_PREFIX}probe"
     data = os.urandom(1 << 20) * (_PROBE_BYTES >> 20)  # no zeros: a file system may compress
-    try:
-        with path.open("wb", buffering=0) as file:
-            start = time.perf_counter()
-            file.write(data)
-            os.fsync(file.fileno())
-            return _PROBE_BYTES / (time.perf_counter() - start)
-    finally:
-        path.unlink(missing_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        start = time.perf_counter()
+        file.write(data)
+        os.fsync(file.fileno())
+        return _PROBE_BYTES / (time.perf_counter() - start)
 
 
 def _duration(seconds: float) -> str:

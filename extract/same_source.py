@@ -23,8 +23,9 @@ def records_digests(job: ViewSetJob) -> bool:
 
 def digest(sample: Sample | None) -> str:
     """16 hex digits of the SHA-256 of a sample's file, label and texts; empty for a sample that was skipped."""
-    parts = [sample.encoded or b"", str(sample.label), *sample.texts] if sample else []
-    return content_revision(parts)[:16] if sample else _NOT_READ
+    if sample is None:
+        return _NOT_READ
+    return content_revision([sample.encoded or b"", str(sample.label), *sample.texts])[:16]
 
 
 def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:

@@ -52,7 +52,6 @@ def test_extract_writes_through_no_link(cache: Path, teacher: Path, tmp_path: Pa
 def test_extract_empties_no_file_behind_a_link(cache: Path, teacher: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keys")
-    (cache / ".lock").unlink()
     (cache / ".lock").symlink_to(precious)
     command("extract", "--teacher", f"run:{teacher}", "--out", cache, "--codec", "float32").refuses(
         str(cache / ".lock")
