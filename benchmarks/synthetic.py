@@ -15,15 +15,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
-from distill.specs import parse_spec
 from extract.augment import parse_augment
 from extract.config import ExtractConfig
 from extract.networks import build_network
+from extract.networks.data2vec2 import build_image_network
 from extract.plan import ViewSetJob, held_viewset, plan_views
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.store import array_specs, begin_targets, commit_targets, finish_targets
 from extract.teachers.base import Preprocessing, Teacher
-from extract.teachers.data2vec2 import build_image_network
+from shards.command.specs import parse_spec
 from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, Plan

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.specs import parse_spec
 from distill.students.base import Student, StudentRequest
 from extract.networks import build_network
 from extract.networks.data2vec2 import OUTPUTS, NamedOutputs
+from extract.networks.data2vec2.settings import ImageSettings, image_settings
 from extract.recompute import load_teacher_of
-from extract.teachers.data2vec2.settings import ImageSettings, image_settings
+from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 DEFAULT_DEPTH = 6

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -110,3 +110,9 @@ def fitting_architectures(state: Mapping[str, Tensor]) -> list[str]:
         return []
     with torch.device("meta"):
         return [name for name in architecture_names() if not mismatches(build_network(name, heads[-1]), state)]
+
+
+def shown(keys: Collection[str]) -> str:
+    """The first three keys by name and how many more there are, or none."""
+    keys = sorted(keys)
+    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 from transformers import BeitConfig
 
-from extract.networks.state_dict import read_state_dict
+from extract.networks.state_dict import read_state_dict, shown
 from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
-from extract.teachers.data2vec2.checkpoint import shown
 from extract.teachers.download import located
 from extract.teachers.encoder import load_encoder
 from extract.teachers.named_tokens import NamedTokens

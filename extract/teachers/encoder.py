@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from extract.teachers.data2vec2.checkpoint import shown
+from extract.networks.state_dict import shown
 from shards.errors import BadInput
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"

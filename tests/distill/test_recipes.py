@@ -12,9 +12,9 @@ from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
 from distill.recipe import FOLDER, Recipe, as_values, load_recipe, pick_recipe, recipe_names, resolve
-from distill.specs import parse_spec
 from distill.students import student_names
 from shards.command.arguments import as_yaml, parse
+from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName, one_line
 
 ONE = ("--targets", "one-logits-float32")

@@ -5,17 +5,17 @@ Layout: fairseq 3d262bb, examples/data2vec/models: `state_dict` and `make_target
 """
 
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extract.teachers.data2vec2.image import build_image_network
-from extract.teachers.data2vec2.network import Data2Vec2
-from extract.teachers.data2vec2.settings import ImageSettings, read_image_settings
-from extract.teachers.data2vec2.unpickle import read_checkpoint
+from extract.networks.data2vec2.image import build_image_network
+from extract.networks.data2vec2.network import Data2Vec2
+from extract.networks.data2vec2.settings import ImageSettings, read_image_settings
+from extract.networks.data2vec2.unpickle import read_checkpoint
+from extract.networks.state_dict import shown
 from shards.errors import BadInput, UnknownName
 
 Tensors = dict[str, Tensor]
@@ -166,9 +166,3 @@ def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
     copies = {key: tensor.to(torch.float32, copy=True).contiguous() for key, tensor in tensors.items()}
     network.load_state_dict(copies, strict=True, assign=True)
     return network.requires_grad_(False).eval()
-
-
-def shown(keys: Collection[str]) -> str:
-    """The first three keys by name and how many more there are, or none."""
-    keys = sorted(keys)
-    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"
