@@ -22,6 +22,7 @@ from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
 from extract.networks import export_network
 from shards.errors import BadInput
+from shards.reader import logit_names
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -179,10 +180,16 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
     }
 
 
+def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
+    """Of the student's logits: those of the first teacher with logits, else those of the labels."""
+    learnt = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
+    return names if names is not None and len(names) == num_classes else None
+
+
 def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
     """The student as safetensors + JSON, loadable without Lightning."""
     student, viewset = module.exported, data.training.viewset
-    names = viewset.class_names if viewset.class_names and len(viewset.class_names) == student.num_classes else None
     document = {
         "architecture": student.architecture,
         "arguments": student.arguments,
@@ -190,7 +197,7 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "image_size": viewset.image_size,
         "mean": module.mean,
         "std": module.std,
-        "class_names": names,
+        "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }
     export_network(run_dir, module.student, document)

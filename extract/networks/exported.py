@@ -102,9 +102,10 @@ def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
         "image_size": type(config.get("image_size")) is int and 1 <= config["image_size"] <= MAX_SIZE,
         "mean": _is_three_numbers(config.get("mean")),
         "std": _is_three_numbers(config.get("std")) and min(config["std"]) > 0,
-        "class_names": names is None
-        or (isinstance(names, list) and len(names) == num_classes and all(isinstance(name, str) for name in names)),
+        "class_names": names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)),
     }
+    if isinstance(names, list) and len(names) != num_classes:
+        raise BadInput(f"{where}: {len(names)} class_names, but num_classes is {num_classes}; export the run again")
     for field, fit in fits.items():
         if not fit or field not in config:
             raise BadInput(f"{where}: {field} is missing or cannot be {str(config.get(field))[:80]}")

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from shards.errors import BadInput
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -72,6 +74,9 @@ def freeze(
     network.eval().requires_grad_(False)
     size = preprocessing.image_size
     outputs = {output: tuple(rows.shape[1:]) for output, rows in network(torch.zeros(1, 3, size, size)).items()}
+    if class_names is not None and [len(class_names)] != list(outputs.get("logits", ())):
+        found = f"its logits have the shape {outputs['logits']}" if "logits" in outputs else "it gives no logits"
+        raise BadInput(f"teacher {name}: {len(class_names)} class names, but {found}; give as many names as classes")
     weights_sha256 = weights_sha256 or sha256_of_state(network.state_dict())
     extra_tokens = getattr(network, "extra_tokens", {})
     return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names, extra_tokens)
