@@ -16,19 +16,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
-from distill.specs import parse_spec
 from extract.config import ExtractConfig
 from extract.modalities import view_maker
 from extract.modalities.base import ViewRequest
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
+from extract.networks.data2vec2 import build_image_network
 from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
 from extract.teachers.base import Teacher
-from extract.teachers.data2vec2 import build_image_network
 from extract.views import ViewShard, commit_shard
 from shards import tar
+from shards.command.specs import parse_spec
 from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.identity import sha256_of

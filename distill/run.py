@@ -24,6 +24,7 @@ from extract.modalities import default_input, input_of
 from extract.modalities.base import InputSpec, feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.errors import BadInput
+from shards.reader import logit_names
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -194,10 +195,16 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
     }
 
 
+def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
+    """Of the student's logits: those of the first teacher with logits, else those of the labels."""
+    learnt = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
+    return names if names is not None and len(names) == num_classes else None
+
+
 def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
     """The student as safetensors + JSON, loadable without Lightning."""
-    student, viewset = module.exported, data.training.viewset
-    names = viewset.class_names if viewset.class_names and len(viewset.class_names) == student.num_classes else None
+    student = module.exported
     document = {
         "architecture": student.architecture,
         "arguments": student.arguments,

@@ -147,7 +147,7 @@ def _finish(
     manifests = [finish_views(views)]
     for job in targets:
         assert teacher is not None
-        manifest = finish_targets(job, views, teacher.name, teacher.settings)
+        manifest = finish_targets(job, views, teacher.name, teacher.settings, teacher.class_names)
         manifests.append(manifest)
         error = ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
         print(f"extract: {job.folder.name}: codec error on the first samples: {error}")

@@ -53,7 +53,8 @@ class ExtractConfig:
     """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors); hf: and run:
     bring their own."""
     weights_key: str | None = None
-    """Which weights of a data2vec2 file: student or ema (default: student)."""
+    """Which weights of a file that holds several: their key in it, a prefix of their names, or ema
+    (default: the usual ones, student of data2vec2; extract says which)."""
     on_error: str = "fail"
     """fail, or skip: leave out samples that cannot be read and list their keys in the manifest."""
     devices: str = "auto"

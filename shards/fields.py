@@ -20,6 +20,9 @@ def check_fields(path: Path, kind: str, document: dict[str, Any]) -> None:
     if kind in ("plan", "viewset"):
         _check(path, "identity.", document["identity"], _VIEWSET_IDENTITY)
         check_identity(str(path), document["identity"])
+    names = document.get("class_names") if kind == "targetset" else None
+    if names is not None and [len(names)] != document["row_shape"]:
+        raise Damaged(f"{path}: {len(names)} class_names cannot name a row of shape {document['row_shape']}; {RESTORE}")
 
 
 def _check(path: Path, prefix: str, document: dict[str, Any], checks: dict[str, Check]) -> None:
@@ -108,6 +111,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "row_shape": _is_row_shape,
         "keep_tokens": lambda value: value is None or _is_count(value),
         "teacher_settings": lambda value: value is None or _is_object(value),
+        "class_names": lambda value: value is None or _are(_is_text)(value),
         "arrays": _are_arrays,
         "layouts": lambda value: value is None or _are_layouts(value),
         "num_samples": _is_count,

@@ -1,8 +1,8 @@
 """Any classifier of extract.networks as a student: it answers for logits, and for pooled features of its own width."""
 
-from distill.specs import parse_spec
 from distill.students.base import Student, StudentRequest
 from extract.networks import build_network
+from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from distill.specs import parse_spec
 from distill.students.base import Student, StudentRequest
 from extract.modalities.base import InputSpec, feed
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import OUTPUTS, NamedOutputs
+from extract.networks.data2vec2.settings import ImageSettings, image_settings
 from extract.recompute import load_teacher_of
-from extract.teachers.data2vec2.settings import ImageSettings, image_settings
+from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 DEFAULT_DEPTH = 6

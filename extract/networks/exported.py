@@ -102,9 +102,10 @@ def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
         "architecture": isinstance(config.get("architecture"), str),
         "arguments": isinstance(arguments, dict) and not arguments.keys() & {"architecture", "num_classes"},
         "num_classes": num_classes is None or (type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES),
-        "class_names": names is None
-        or (isinstance(names, list) and len(names) == num_classes and all(isinstance(name, str) for name in names)),
+        "class_names": names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)),
     }
+    if isinstance(names, list) and len(names) != num_classes:
+        raise BadInput(f"{where}: {len(names)} class_names, but num_classes is {num_classes}; export the run again")
     for field, fit in fits.items():
         if not fit or field not in config:
             raise BadInput(f"{where}: {field} is missing or cannot be {str(config.get(field))[:80]}")

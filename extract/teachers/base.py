@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from extract.modalities.base import InputSpec, feed, shapes
+from shards.errors import BadInput
 
 
 @dataclass
@@ -53,6 +54,9 @@ def freeze(
     """
     network.eval().requires_grad_(False)
     outputs = shapes(feed(network, inputs, inputs.example()))
+    if class_names is not None and [len(class_names)] != list(outputs.get("logits", ())):
+        found = f"its logits have the shape {outputs['logits']}" if "logits" in outputs else "it gives no logits"
+        raise BadInput(f"teacher {name}: {len(class_names)} class names, but {found}; give as many names as classes")
     weights_sha256 = weights_sha256 or sha256_of_state(network.state_dict())
     extra_tokens = getattr(network, "extra_tokens", {})
     return Teacher(name, architecture, weights_sha256, inputs, outputs, network, class_names, extra_tokens)

@@ -16,7 +16,7 @@ from extract.teachers.download import download, located
 from shards.errors import BadInput
 
 
-def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+def load(spec: str, weights: str | None, image_size: int | None, weights_key: str | None = None) -> Teacher:
     """The ResNet `spec` with torchvision's default weights, its weights of that name, or those of a file or URL.
 
     The head is as wide as the file's; a head of 1000 classes is taken for ImageNet's, any other has no class names.
@@ -26,7 +26,7 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         named["DEFAULT" if weights is None else weights] if weights is None or weights in named.__members__ else None
     )
     path = download(entry.url) if entry else _located(str(weights), named)
-    state = read_state_dict(path)
+    state = read_state_dict(path, weights_key)
     head = state.get("fc.weight")
     published = entry or named["DEFAULT"]
     categories = tuple(published.meta["categories"])

@@ -17,12 +17,12 @@ from distill.checkpoints import Checkpoints
 from distill.module import Distillation
 from distill.optimiser import make_optimiser, parameter_groups, rate_factor
 from distill.run import build_module
-from distill.specs import parse_spec
 from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, make_trainer
 from extract.modalities.base import feed
 from extract.modalities.image import ImageInput
 from extract.networks import architecture_names, build_network, load_exported
+from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
 from shards.loader import Batch, BatchLoader, in_order
 

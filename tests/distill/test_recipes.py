@@ -15,10 +15,10 @@ from distill.objectives import make_objective
 from distill.objectives.base import Objective
 from distill.rates import peak_rate
 from distill.recipe import FOLDER, Recipe, as_values, load_recipe, long_enough, pick_recipe, recipe_names, resolve
-from distill.specs import parse_spec
 from distill.students import student_names
 from extract.networks import architecture_names
 from shards.command.arguments import as_yaml, parse
+from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName, one_line
 
 ONE = ("--targets", "one-logits-float32")

@@ -14,8 +14,8 @@ from extract.modalities.crop import render
 from extract.networks import build_network, export_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.sources import open_source
+from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 from extract.teachers.data2vec2 import load_data2vec2
-from extract.teachers.data2vec2.teacher import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 16
 CLASSES = [str(digit) for digit in range(10)]

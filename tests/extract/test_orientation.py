@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from caches import command, contents, extract, reseal, viewset_of
-from extract.augment import Augment, Uniform, draw, render
 from PIL import ExifTags, Image, ImageOps
 
+from extract.modalities.crop import Augment, draw, render
+from extract.modalities.draws import Uniform
 from extract.sources import open_source
 from shards.commit import write_sealed
 from shards.layout import Plan, viewset_name

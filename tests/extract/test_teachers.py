@@ -134,7 +134,7 @@ BAD_FILES = {
     "foreign class": (lambda state: {"model": state, "extra": Foreign()}, r"a pickle with \S+\.Foreign, which may run"),
     "whole model": (lambda _: resnet(), r"found a pickle with torchvision.models.resnet.ResNet"),
     "a list": (lambda _: [1, 2], r"expected a state dict, found a list"),
-    "not tensors": (lambda state: {"epoch": 3, "w": state}, r"expected tensors by name, found 'epoch' of type int"),
+    "not tensors": (lambda state: {"epoch": 3, "w": {"a": 1}}, r"expected tensors by name, found 'epoch' of type int"),
     "deeper": (
         lambda _: resnet("resnet34").state_dict(),
         r"\d+ unexpected \(layer1.2.conv1.weight.*; it fits resnet34$",
