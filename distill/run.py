@@ -210,7 +210,7 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "arguments": student.arguments,
         "num_classes": student.num_classes,
         **input_document(student.inputs),
-        "class_names": names,
+        "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }
     export_network(run_dir, module.student, document)
