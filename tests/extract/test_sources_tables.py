@@ -221,6 +221,13 @@ def test_text_labels_are_numbered_by_the_train_split(
         open_source(data, "test")
 
 
+def test_numbers_written_as_text_need_no_train_split(tmp_path: Path) -> None:
+    write(tmp_path / "pets" / "train.parquet", image=structs(3), label=["0", "1", "10"])
+    write(tmp_path / "pets" / "test.parquet", image=structs(3), label=["-1", "2", "10"])
+    test = open_source(f"parquet:{tmp_path / 'pets'}", "test")
+    assert (labels(test), test.class_names) == ([None, 2, 10], tuple(map(str, range(11))))
+
+
 def test_a_table_without_labels_says_which_column_may_be_one(tmp_path: Path) -> None:
     path = write(tmp_path / "train.parquet", image=structs(2), caption=["a", "b"], breed=["x", "y"])
     source = open_source(f"parquet:{path}", "train")
