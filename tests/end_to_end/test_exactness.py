@@ -1,6 +1,7 @@
 """A student trained from the cache is, bit for bit, the student trained with the live teacher."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.live import LiveDistillation
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
+from distill.module import Distillation
 from distill.recipe import Recipe, resolve
 from distill.run import train
 from extract.pipeline import forward
@@ -35,7 +38,8 @@ def run(shards: Path, run_dir: Path, targets: str, teachers: list[Teacher], **va
     config = DistillConfig(shards=str(shards), run_dir=str(run_dir), devices="cpu")
     recipe = resolve(Recipe(**{"name": "exact", "epochs": 4, **PLAIN, **values}), config)
     data = CacheData(open_training(str(shards), targets, False), recipe, 1)
-    return train(config, recipe, data, run_dir, teachers)
+    make = partial(LiveDistillation, teachers=teachers) if teachers else Distillation
+    return train(config, recipe, data, run_dir, make)
 
 
 @pytest.mark.parametrize("size", [8, 16])
