@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.reader import ViewSet
@@ -43,7 +43,7 @@ class Views:
 
 def threads(num_workers: int | None) -> int:
     """--num_workers, or as many threads as this process has cores."""
-    return num_workers or joblib.cpu_count()
+    return num_workers or share_of_cores()
 
 
 def check_labelled(source: "Source") -> tuple[str, ...]:

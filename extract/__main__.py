@@ -48,6 +48,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.pipeline import Extraction
     from extract.plan import held_viewset, plan_views
     from extract.plan_targets import plan_targets
+    from shards.command.devices import share_of_cores
     from shards.commit import writing
 
     start = time.monotonic()
@@ -62,7 +63,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
-        device, num_threads = launch.device_of(kind, rank), launch.share_of_cores(num_processes)
+        device, num_threads = launch.device_of(kind, rank), share_of_cores(num_processes)
         if teacher is not None:
             teacher.network.to(device)
         extraction = Extraction(

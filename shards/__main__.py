@@ -1,12 +1,12 @@
 """`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
 
-import os
 import sys
 import time
 from pathlib import Path
 
 from shards.command import flags
 from shards.command.arguments import parse
+from shards.command.devices import share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.command.run import run_command
 from shards.errors import BadInput, Damaged, Incomplete, UnknownName
@@ -53,7 +53,7 @@ def verify_command(arguments: list[str]) -> None:
 
     start = time.monotonic()
     selections = select_all(config.paths)
-    findings = verify(selections, config.num_workers or len(os.sched_getaffinity(0)))
+    findings = verify(selections, config.num_workers or share_of_cores())
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)
     for line in (*findings.damage.values(), *findings.unfinished):
