@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from extract.teachers.data2vec2 import ImageSettings, build_image_network
+from extract.networks.data2vec2 import ImageSettings, build_image_network
 
 BASE = ImageSettings(
     depth=12,

@@ -20,8 +20,11 @@ from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
-from extract.networks import export_network
+from extract.modalities import default_input, input_of
+from extract.modalities.base import InputSpec, feed, mismatch, shapes
+from extract.networks import export_network, input_document
 from shards.errors import BadInput
+from shards.reader import logit_names
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -49,7 +52,9 @@ def train(
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
-            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
+            length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
+            how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
+            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
                 print(
@@ -92,7 +97,7 @@ def build_module(
     lightning.seed_everything(recipe.seed, verbose=False)
     student = build_student(
         StudentRequest(
-            recipe.student, recipe.init, holding.targetsets, num_classes, holding.viewset.image_size, not resumes
+            recipe.student, recipe.init, holding.targetsets, num_classes, student_inputs(holding), not resumes
         )
     )
     _check_outputs(student, recipe, holding, labels is not None)
@@ -127,13 +132,24 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
     return num_classes
 
 
+def student_inputs(holding: Holding) -> InputSpec:
+    """What a student of these target sets is fed: what the first teacher was; without any, the modality's default."""
+    viewset = holding.viewset
+    if not holding.targetsets:
+        return default_input(viewset.codec)
+    described = holding.targetsets[0].identity["teacher"]["preprocessing"]
+    return input_of(str(holding.targetsets[0].folder), viewset.codec.modality, described)
+
+
 def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:
     """The student answers for every target, in its shape."""
-    size = holding.viewset.image_size
+    if found := mismatch(student.inputs, holding.viewset.codec):
+        raise BadInput(
+            f"--shards {holding.viewset.folder}: {found}; extract views that the student {recipe.student} takes"
+        )
     with torch.no_grad():
-        outputs = student.network.eval()(torch.zeros(1, 3, size, size))
+        given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    given = {name: tuple(rows.shape[1:]) for name, rows in outputs.items()}
     wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
@@ -179,18 +195,22 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
     }
 
 
+def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
+    """Of the student's logits: those of the first teacher with logits, else those of the labels."""
+    learnt = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
+    return names if names is not None and len(names) == num_classes else None
+
+
 def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
     """The student as safetensors + JSON, loadable without Lightning."""
-    student, viewset = module.exported, data.training.viewset
-    names = viewset.class_names if viewset.class_names and len(viewset.class_names) == student.num_classes else None
+    student = module.exported
     document = {
         "architecture": student.architecture,
         "arguments": student.arguments,
         "num_classes": student.num_classes,
-        "image_size": viewset.image_size,
-        "mean": module.mean,
-        "std": module.std,
-        "class_names": names,
+        **input_document(student.inputs),
+        "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }
     export_network(run_dir, module.student, document)

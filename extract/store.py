@@ -1,5 +1,6 @@
 """Store: rows into zarr shard objects, commits, and the manifests that are written last."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
         record = _committed(job.folder, *place)
         files |= record["files"] | _records(job.folder, [commit_path(*place)])
         skipped |= set(record["skipped"])
+    if len(skipped) == len(job.plan.keys):
+        raise BadInput(
+            f"{job.folder}: every one of {len(skipped):,} samples was skipped, so there is nothing to learn from: "
+            f"mend --data {job.plan.request['data']}, then python -m shards remove {job.folder}"
+        )
     document = {
         "kind": "viewset",
         "format": 1,
@@ -107,9 +113,16 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
 
 
 def finish_targets(
-    job: TargetSetJob, views: ViewSetJob, teacher: str, teacher_settings: dict[str, Any] | None = None
+    job: TargetSetJob,
+    views: ViewSetJob,
+    teacher: str,
+    teacher_settings: dict[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student."""
+    """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student.
+
+    `class_names` name the teacher's logits; they are stored where the view set's own classes are others.
+    """
     specs = array_specs(job, views)
     calibration = _calibration(job)
     held = [CALIBRATION] if calibration else []
@@ -140,6 +153,8 @@ def finish_targets(
     layouts = {spec.name: list(spec.layout) for spec in specs if spec.layout is not None}
     optional = {"keep_tokens": job.keep_tokens, "teacher_settings": teacher_settings, "layouts": layouts or None}
     document |= {name: value for name, value in optional.items() if value is not None}
+    if job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names:
+        document["class_names"] = list(class_names)
     return _finish(job.folder / TARGETSET_MANIFEST, document)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from extract.augment import draw_tokens
+from extract.modalities.draws import draw_tokens
 from shards.codecs.kept import Kept, KeptTokens
 from shards.errors import BadInput
 

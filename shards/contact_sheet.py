@@ -2,17 +2,17 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from shards import images
 from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput
-from shards.reader import TargetSet, ViewSet, check_pair
+from shards.reader import TargetSet, ViewSet, check_pair, logit_names
 
 CELL = 224
 """Pixels a side of a picture; smaller views are enlarged by whole pixels, larger ones reduced."""
@@ -29,7 +29,7 @@ def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Im
     num_views = min(viewset.num_views, targetset.num_views if targetset else viewset.num_views, num)
     samples = viewset.usable[spread(len(viewset.usable), -(-num // num_views))]
     cells = [(view, int(sample)) for sample in samples for view in range(num_views)][:num]
-    said = _teacher_lines(viewset, targetset, samples, num_views) if targetset else {}
+    said = teacher_lines(viewset, targetset, samples, num_views) if targetset else {}
     font = ImageFont.load_default(_FONT_SIZE)
     captions = [_caption(viewset, *cell) + said.get(cell, []) for cell in cells]
     columns = num_views * max(1, min(_MAX_COLUMNS, len(cells)) // num_views)
@@ -46,62 +46,55 @@ def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Im
 
 
 def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
-    size = viewset.image_size
-    pixels = np.empty((size, size, 3), np.uint8)
-    images.decode(viewset.content(view, sample, images.ending(viewset.identity["image_format"])), pixels)
-    larger = size * max(1, CELL // size)
-    picture = Image.fromarray(pixels).resize((larger, larger), Image.Resampling.NEAREST)
+    picture = viewset.codec.picture({name: rows[0] for name, rows in viewset.rows(view, [sample]).items()})
+    times = max(1, CELL // max(picture.size))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return picture
 
 
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
-    """Key; view, size of the original and flip; crop; label."""
+    """Key; view, and what its facts say; label."""
     facts = json.loads(viewset.content(view, sample, "json"))
-    lines = [viewset.plan.keys[sample], "view {}, source {}x{}".format(view, *facts["size"])]
-    lines[-1] += ", flipped" if facts["flip"] else ""
-    lines.append("crop {2}x{3} at {0}, {1}".format(*facts["crop"]))
+    first, *further = viewset.codec.caption(facts)
+    lines = [viewset.plan.keys[sample], f"view {view}, {first}", *further]
     if "label" in facts:
-        lines.append(f"label: {_class_name(viewset, facts['label'], None)}")
+        lines.append(f"label: {_class_name(viewset.class_names, facts['label'])}")
     return lines
 
 
-def _class_name(viewset: ViewSet, label: int, num_classes: int | None) -> str:
-    """A class by its name where the plan's names are those of the teacher's classes, else by its number."""
-    names = viewset.class_names
-    if names is None or num_classes not in (None, len(names)) or not 0 <= label < len(names):
-        return f"class {label}"
-    return names[label]
+def _class_name(names: Sequence[str] | None, label: int) -> str:
+    """A class by its name, or by its number where it has none."""
+    return names[label] if names is not None and 0 <= label < len(names) else f"class {label}"
 
 
-def _teacher_lines(
+def teacher_lines(
     viewset: ViewSet, targetset: TargetSet, samples: np.ndarray, num_views: int
 ) -> dict[tuple[int, int], list[str]]:
     """What the teacher says of each (view, sample)."""
     codec, target = codec_of(targetset), targetset.manifest["target"]
     said: dict[tuple[int, int], list[str]] = {}
     for view in range(num_views):
-        lines = _said(viewset, target, read_decoded(targetset, codec, view, samples))
+        lines = _said(logit_names(viewset, targetset), target, read_decoded(targetset, codec, view, samples))
         said |= {(view, sample): line for sample, line in zip(samples.tolist(), lines, strict=True)}
     return said
 
 
-def _said(viewset: ViewSet, target: str, decoded: Any) -> list[list[str]]:
+def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[str]]:
     """For each row the teacher's most likely classes, or, of targets without classes, the norm."""
     from shards.codecs.kept import KeptTokens
     from shards.codecs.topk import TopKProbabilities
 
     if isinstance(decoded, TopKProbabilities):
-        probabilities, classes, count = decoded.log_probabilities.exp(), decoded.classes, decoded.num_classes
+        probabilities, classes = decoded.log_probabilities.exp(), decoded.classes
     elif target == "logits":
         probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
-        count = decoded.shape[-1]
     else:
         rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
         return [[f"{target}: norm {norm:.3g}"] for norm in rows.flatten(1).norm(dim=1).tolist()]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [
-        [f"teacher: {_class_name(viewset, label, count)} {share:.1%}" for share, label in zip(*best, strict=True)]
+        [f"teacher: {_class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
         for best in likely
     ]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from shards import images
 from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
 from shards.decode import as_arrays, codec_of, read_decoded
@@ -53,7 +52,7 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
 
 def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
     """Each sample's members as they are stored, by their endings."""
-    endings = [images.ending(viewset.identity["image_format"]), "json", *(["cls"] if viewset.labelled else [])]
+    endings = [*viewset.codec.endings, "json", *(["cls"] if viewset.labelled else [])]
     return {
         sample: {ending: viewset.content(view, sample, ending) for ending in endings} for sample in samples.tolist()
     }

@@ -1,13 +1,13 @@
 """Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, UInt8
 
 from shards.command.progress import counted
 from shards.errors import RESTORE, BadInput, Damaged
@@ -23,7 +23,10 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
+from shards.order import draw_choice
 from shards.tar import StoredTar
+from shards.views import view_codec
+from shards.views.base import Row
 from shards.zarr_json import check_array
 from shards.zarrs import ArraySpec, specs_of
 
@@ -93,7 +96,7 @@ class _OfLastViews(Generic[Key, Value]):
 
 
 class ViewSet(_StoredSet):
-    """All views of one source, split, augmentation and seed; the pixels of (view, sample) by random access."""
+    """All views of one source, split, augmentation and seed; the fields of (view, sample) by random access."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, read_viewset_manifest(folder))
@@ -101,7 +104,7 @@ class ViewSet(_StoredSet):
         self.checked(PLAN)
         if self.plan.identity != self.identity:
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
-        self.image_size: int = self.identity["image_size"]
+        self.codec = view_codec(self.identity)
         self.class_names = self.plan.class_names
         self._tars: _OfLastViews[int, StoredTar] = _OfLastViews()
 
@@ -142,6 +145,26 @@ class ViewSet(_StoredSet):
             what = "was skipped by extract, or its source has none"
             raise BadInput(f"{self.folder}: {self.plan.keys[sample]} has no .{ending}: it {what}")
         return content
+
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+        """Decode the fields of `samples` into the first rows of `out`, an array a field; any thread may.
+
+        In another `epoch` a view that stores alternatives may show another one of them.
+        """
+        for position, sample in enumerate(samples):
+            members = {ending: self.content(view, sample, ending) for ending in self.codec.endings}
+            choice = draw_choice(self.plan.keys[sample], epoch) if self.codec.has_alternatives else 0
+            self.codec.decode(members, {name: rows[position, ...] for name, rows in out.items()}, choice)
+
+    def rows(self, view: int, samples: Sequence[int], epoch: int = 0) -> Row:
+        """The fields of `samples`, a new array (samples, ...) a field."""
+        out = {name: np.empty((len(samples), *shape), dtype) for name, (dtype, shape) in self.codec.fields.items()}
+        self.read(view, samples, out, epoch)
+        return out
+
+    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+        """The class labels of `samples`, as stored beside their views."""
+        return np.array([int(self.content(view, sample, "cls")) for sample in samples], np.int64)
 
     @property
     def labelled(self) -> bool:
@@ -207,3 +230,9 @@ def check_pair(viewset: ViewSet, targetset: TargetSet) -> None:
             f"{targetset.folder}: was made from view set {held[:8]}, but lies in {asked[:8]}; "
             f"python -m shards remove {targetset.folder}, and extract it again"
         )
+
+
+def logit_names(viewset: ViewSet, targetset: TargetSet) -> list[str] | None:
+    """The names of the classes that a target set's logits are for: the teacher's own, else the view set's as many."""
+    held: list[str] | None = targetset.manifest.get("class_names") or viewset.class_names
+    return held if held is not None and targetset.row_shape == (len(held),) else None

@@ -5,7 +5,7 @@ import inspect
 import math
 from typing import TYPE_CHECKING
 
-from distill.specs import parse_spec
+from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:

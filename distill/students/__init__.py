@@ -5,9 +5,9 @@ A module of this folder offers `build(request) -> Student`. The names of classif
 
 import importlib
 
-from distill.specs import parse_spec
 from distill.students.base import Student, StudentRequest
 from extract.networks import architecture_names
+from shards.command.specs import parse_spec
 from shards.errors import UnknownName
 
 __all__ = ["Student", "StudentRequest", "build_student", "student_names"]

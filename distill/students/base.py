@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from extract.modalities.base import InputSpec
 from shards.reader import TargetSet
 
 
@@ -18,7 +19,8 @@ class StudentRequest:
     targetsets: list[TargetSet]
     num_classes: int | None
     """Of the logits or labels it learns; None without either."""
-    image_size: int
+    inputs: InputSpec
+    """What it is fed."""
     weights_needed: bool = True
     """False where a checkpoint will replace the weights, so that the teacher's need not be at hand."""
 
@@ -33,6 +35,7 @@ class Student:
     """A network whose outputs are named as the targets are, and what rebuilds it (extract.networks.build_network)."""
 
     network: nn.Module
+    inputs: InputSpec
     architecture: str
     arguments: dict[str, Any]
     num_classes: int | None

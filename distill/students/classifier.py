@@ -1,8 +1,8 @@
 """Any classifier of extract.networks as a student: it answers for logits, and for pooled features of its own width."""
 
-from distill.specs import parse_spec
 from distill.students.base import Student, StudentRequest
 from extract.networks import build_network
+from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 
@@ -12,4 +12,5 @@ def build(request: StudentRequest) -> Student:
     if request.init not in ("teacher", "random"):
         raise BadInput(f"--init {request.init}: {architecture} takes nothing over from a teacher; give --init random")
     num_classes = request.num_classes or 1  # a head that nothing trains: the targets are features
-    return Student(build_network(architecture, num_classes, **arguments), architecture, arguments, num_classes)
+    network = build_network(architecture, num_classes, **arguments)
+    return Student(network, request.inputs, architecture, arguments, num_classes)

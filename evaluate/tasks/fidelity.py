@@ -41,8 +41,8 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
     with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
         for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
-            stored = {name: rows.to(student.device) for name, rows in batch.targets[0].items()}
-            comparison.update(codec.decode(stored), student(batch.images)[target])
+            stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
+            comparison.update(codec.decode(stored), student(batch.fields)[target])
             progress.advance(len(batch.samples))
     metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
     found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}

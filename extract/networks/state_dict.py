@@ -2,53 +2,56 @@
 
 import io
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from extract.networks import architecture_names, build_network
+from extract.networks.weight_sets import choose_set, common_prefix, without_prefix
 from shards.errors import BadInput
 
-_WRAPPERS = ("state_dict", "model")
-_PARALLEL_PREFIX = "module."
 _COUNTER = "num_batches_tracked"
 _NUM_SHOWN = 3
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """`parse_state_dict` of the file at `path`; BadInput when there is none."""
+def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of one set of weights in the file at `path`, without a prefix that all their names share.
+
+    The prefix is said in one line. BadInput where there is no such file, or no set `key` in it.
+    """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give the path of a .pth or .safetensors file")
-    return parse_state_dict(path.read_bytes(), str(path))
+    state = parse_state_dict(path.read_bytes(), str(path), key)
+    if prefix := common_prefix(state):
+        print(f"{path}: taking the prefix {prefix} off the names of its tensors", file=sys.stderr)
+    return without_prefix(state, prefix)
 
 
-def parse_state_dict(data: bytes, where: str) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file by name, on the CPU; nothing in the file is executed.
+def parse_state_dict(data: bytes, where: str, key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file by their names there, on the CPU; nothing in the file is executed.
 
-    A dict wrapped as {"state_dict": ...} or {"model": ...} and names with DataParallel's "module." are unwrapped.
-    Raises BadInput, which names `where`, for anything that is no plain state dict.
+    `key` names one of several sets of weights; without it, the one that is taken is said in one line. Raises BadInput,
+    which names `where`, for anything that holds no plain state dict.
     """
+    state, choice = choose_set(_parsed(data, where), where, key)
+    if choice:
+        print(f"{where}: {choice}", file=sys.stderr)
+    return state
+
+
+def _parsed(data: bytes, where: str) -> Any:
     try:
         # the content decides, not the suffix: a safetensors file is an 8-byte length and a JSON object
         is_safetensors = data[8:9] == b"{"
-        loaded = load(data) if is_safetensors else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return load(data) if is_safetensors else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise nearly any type on bytes they do not understand
         found = _what_was_found(data, error)
         raise BadInput(f"{where}: {found}; only plain state dicts load (weights_only)") from error
-    if isinstance(loaded, dict):
-        loaded = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), dict)), loaded)
-    if not isinstance(loaded, dict) or not loaded:
-        found = "an empty dict" if loaded == {} else f"a {type(loaded).__name__}"
-        raise BadInput(f"{where}: expected a state dict, found {found}; save model.state_dict() alone")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            found = f"{name!r} of type {type(value).__name__}"
-            raise BadInput(f"{where}: expected tensors by name, found {found}; save model.state_dict() alone")
-    prefix = _PARALLEL_PREFIX if all(name.startswith(_PARALLEL_PREFIX) for name in loaded) else ""
-    return {name.removeprefix(prefix): value for name, value in loaded.items()}
 
 
 def _what_was_found(data: bytes, error: Exception) -> str:
@@ -92,7 +95,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str, ar
     """
     if phrases := mismatches(network, state):
         others = fitting_architectures(state)
-        hint = f"it fits {' or '.join(others)}" if others else "give the weights of that architecture"
+        hint = f"it fits {' or '.join(others)}" if others else _parts_hint(state)
         raise BadInput(f"{where}: not the weights of {architecture}: {', '.join(phrases)}; {hint}")
     tensors = {
         name: state[name].detach().to(tensor.dtype).contiguous()
@@ -103,6 +106,14 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str, ar
     network.load_state_dict(tensors, assign=True)
 
 
+def _parts_hint(state: Mapping[str, Tensor]) -> str:
+    """A trainer's module may hold two networks: then each of the names' first parts could be the one that is meant."""
+    nested = {name.partition(".")[0] for name in state if name.count(".") > 1}
+    if len(nested) > 1 and nested == {name.partition(".")[0] for name in state}:
+        return f"its tensors are parts of {shown(nested)}: --weights_key takes one of them"
+    return "give the weights of that architecture"
+
+
 def fitting_architectures(state: Mapping[str, Tensor]) -> list[str]:
     """The architectures of the registry, with their default arguments, that `state` fits."""
     heads = [tensor.shape[0] for _, tensor in sorted(state.items()) if tensor.ndim == 2 and len(tensor)]
@@ -110,3 +121,9 @@ def fitting_architectures(state: Mapping[str, Tensor]) -> list[str]:
         return []
     with torch.device("meta"):
         return [name for name in architecture_names() if not mismatches(build_network(name, heads[-1]), state)]
+
+
+def shown(keys: Collection[str]) -> str:
+    """The first three keys by name and how many more there are, or none."""
+    keys = sorted(keys)
+    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"

@@ -18,9 +18,9 @@ __all__ = ["load_teacher", "teacher_names"]
 
 _MODULES = {
     "beitv2": "beitv2",
-    "data2vec2": "data2vec2.teacher",
-    "data2vec2-large": "data2vec2.teacher",
-    "data2vec2-huge": "data2vec2.teacher",
+    "data2vec2": "data2vec2",
+    "data2vec2-large": "data2vec2",
+    "data2vec2-huge": "data2vec2",
     "resnet18": "torchvision_resnets",
     "resnet34": "torchvision_resnets",
     "resnet50": "torchvision_resnets",

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from transformers import BeitConfig
 
-from extract.networks.state_dict import read_state_dict
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
-from extract.teachers.data2vec2.checkpoint import shown
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+from extract.networks.state_dict import read_state_dict, shown
+from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.download import located
 from extract.teachers.encoder import load_encoder
 from extract.teachers.named_tokens import NamedTokens
@@ -63,7 +63,7 @@ _BLOCK = {
 }
 
 
-def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+def load(spec: str, weights: str | None, image_size: int | None, weights_key: str | None = None) -> Teacher:
     """BEiT v2 from the official file or `--weights`, pre-trained or fine-tuned; a checkpoint of any size tells its own.
 
     `tokens` are after the final norm of a pre-trained file; fine-tuned ones have none. At another `image_size` the
@@ -71,17 +71,17 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
     """
     path = located(weights or OFFICIAL_URL)
     with torch.serialization.safe_globals([argparse.Namespace]):  # the trainer's arguments, which hold plain values
-        state = read_state_dict(path)
+        state = read_state_dict(path, weights_key)
     state = {name: tensor for name, tensor in state.items() if not _IGNORED.fullmatch(name)}
     names = _names(path, state)
     structure = _structure(path, state)
-    network = load_encoder(str(path), BeitConfig(**structure), None, _renamed(state, names))
+    network, _ = load_encoder(str(path), BeitConfig(**structure), None, lambda: _renamed(state, names))
     size = image_size or structure["image_size"]
     hashed = hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()[:16]
-    preprocessing = Preprocessing(size, IMAGENET_MEAN, IMAGENET_STD)
+    inputs = ImageInput(size, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         named = NamedTokens(network, size, str(path))
-        teacher = freeze(spec, f"beitv2/{hashed}", named, preprocessing, None, sha256_of_state(state))
+        teacher = freeze(spec, f"beitv2/{hashed}", named, inputs, None, sha256_of_state(state))
     return replace(teacher, settings={"depth": named.depth})
 
 

@@ -1,16 +1,19 @@
 """Loading a vision encoder of `transformers`: whole or not at all, in silence, and never any code of its repository."""
 
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError  # the error's name only
+from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
-from extract.teachers.data2vec2.checkpoint import shown
+from extract.networks.state_dict import shown
+from extract.networks.weight_sets import common_prefix, without_prefix
 from shards.errors import BadInput
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -18,12 +21,18 @@ MAX_DEPTH = 1024
 
 
 def load_encoder(
-    where: str, config: transformers.PretrainedConfig, folder: Path | None, state: dict[str, Tensor] | None = None
-) -> transformers.PreTrainedModel:
-    """The encoder of `config`, without a pooling head, with the weights in `folder` or in `state`; float32, on the CPU.
+    where: str,
+    config: transformers.PretrainedConfig,
+    folder: Path | None,
+    read_state: Callable[[], dict[str, Tensor]],
+    chosen: bool = False,
+) -> tuple[transformers.PreTrainedModel, str]:
+    """The encoder of `config`, without a pooling head, float32, on the CPU, and the prefix taken off its weights.
 
-    Raises BadInput, which begins with `where`, for a config of no vision encoder and for weights that are damaged or
-    leave a parameter without a value; weights of other parts (heads, a text tower) are passed over.
+    Its weights are those in `folder`, or those that `read_state` gives where there is none, or where they are `chosen`
+    among several. A prefix that all names share is taken off where the encoder fits only without it. Raises BadInput,
+    which begins with `where`, for a config of no vision encoder and for weights that are damaged or leave a parameter
+    without a value; weights of other parts (heads, a text tower) are passed over.
     """
     depth = getattr(config, "num_hidden_layers", 1)
     if not 1 <= depth <= MAX_DEPTH:
@@ -38,27 +47,35 @@ def load_encoder(
         )
     if folder is not None:
         _require_weights(where, folder, sum(parameter.numel() for parameter in blueprint.parameters()))
-    options = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
+    options: dict[str, Any] = (
+        {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
+    )
     attention = "sdpa" if kind._supports_sdpa else "eager"
-    with readable_errors(where):
-        network, report = kind.from_pretrained(
-            None if folder is None else str(folder),
-            config=config,
-            state_dict=state,
-            dtype=torch.float32,
-            attn_implementation=attention,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # they are in the report, and the network is refused
-            output_loading_info=True,
-            **options,
-        )
-    missing, mis_shaped = report["missing_keys"], [name for name, *_ in report["mismatched_keys"]]
-    if missing or mis_shaped:
-        raise BadInput(
-            f"{where}: not the weights its config asks for: missing {shown(missing)}, mis-shaped {shown(mis_shaped)}; "
-            "download it again"
-        )
-    return network
+    options |= {"config": config, "dtype": torch.float32, "attn_implementation": attention, "local_files_only": True}
+    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}  # refused below, by the report
+
+    def fill(folder: Path | None, state: dict[str, Tensor] | None) -> tuple[Any, list[str], list[str]]:
+        with readable_errors(where):
+            network, report = kind.from_pretrained(None if folder is None else str(folder), state_dict=state, **options)
+        return network, sorted(report["missing_keys"]), [name for name, *_ in report["mismatched_keys"]]
+
+    from_file = folder is not None and not chosen
+    network, missing, mis_shaped = fill(folder, None) if from_file else fill(None, read_state())
+    if not missing and not mis_shaped:
+        return network, ""
+    state = read_state()
+    parts = common_prefix(state).split(".")[:-1]
+    for number in range(0 if from_file else 1, len(parts) + 1):  # 0: a set of weights inside the file
+        prefix = "".join(f"{part}." for part in parts[:number])
+        without, still_missing, wrong = fill(None, without_prefix(state, prefix))
+        if not still_missing and not wrong:
+            if prefix:
+                print(f"{where}: taking the prefix {prefix} off the names of its tensors", file=sys.stderr)
+            return without, prefix
+    raise BadInput(
+        f"{where}: not the weights its config asks for: missing {shown(missing)}, mis-shaped {shown(mis_shaped)}; "
+        f"download it again, or give the weights of that config (its file has {shown(state)})"
+    )
 
 
 def _require_weights(where: str, folder: Path, num_parameters: int) -> None:

@@ -10,17 +10,21 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks import MAX_SIZE
-from extract.networks.state_dict import read_state_dict
+from extract.networks.state_dict import parse_state_dict
+from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
+from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.teachers.named_tokens import NamedTokens, square
 from shards.errors import BadInput
@@ -36,7 +40,7 @@ _IRRELEVANT = re.compile(
 )
 
 
-def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+def load(spec: str, weights: str | None, image_size: int | None, weights_key: str | None = None) -> Teacher:
     """The vision encoder behind `hf:`, a folder that save_pretrained wrote or a repository of the hub.
 
     `image_size` may differ from its own where it interpolates its positions.
@@ -49,23 +53,25 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         raise BadInput("--teacher hf: names no model; give --teacher hf:ORG/NAME, or hf:DIR with its config.json")
     folder = local_folder(identifier) or _download(flag, identifier)
     config, described = _read_config(flag, folder)
-    network = load_encoder(flag, config, folder)
-    preprocessing = _preprocessing(flag, folder, config, image_size)
-    named = NamedTokens(network, preprocessing.image_size, flag)
+    read_state = cache(partial(_read_weights, folder, weights_key))
+    network, prefix = load_encoder(flag, config, folder, read_state, chosen=weights_key is not None)
+    inputs = _input(flag, folder, config, image_size)
+    named = NamedTokens(network, inputs.image_size, flag)
     relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
     name = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
-        teacher = freeze(
-            name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None, _sha256_of_weights(folder)
-        )
+        # by the files' own names, as a network's change from one `transformers` to the next
+        weights_sha256 = sha256_of_state(without_prefix(read_state(), prefix))
+        teacher = freeze(name, f"hf/{config.model_type}/{hashed}", named, inputs, None, weights_sha256)
     return replace(teacher, settings={"depth": named.depth})
 
 
-def _sha256_of_weights(folder: Path) -> str:
-    """Of the tensors by the files' own names, as a network's change from one `transformers` to the next."""
+def _read_weights(folder: Path, key: str | None) -> dict[str, Tensor]:
+    """Every tensor of the folder's files by its name there; of files that hold several sets, the set `key`."""
     files = _weight_files(folder, _SAFETENSORS) or _weight_files(folder, _PICKLES)
-    return sha256_of_state({name: tensor for file in files for name, tensor in read_state_dict(file).items()})
+    parsed = [parse_state_dict(file.read_bytes(), str(file), key) for file in files]
+    return {name: tensor for state in parsed for name, tensor in state.items()}
 
 
 def _weight_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -114,9 +120,7 @@ def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig
     return getattr(config, "vision_config", None) or config, tower if isinstance(tower, dict) else described
 
 
-def _preprocessing(
-    flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None
-) -> Preprocessing:
+def _input(flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None) -> ImageInput:
     """The image processor's values; without its file the config's size and ImageNet's mean and std, said aloud."""
     size = square(config, "image_size")
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -135,7 +139,7 @@ def _preprocessing(
     if not described:
         found = f"images of {size} pixels, ImageNet's mean and std"
         print(f"extract: {flag}: no {_PROCESSORS[0]}: taking {found}", file=sys.stderr)
-    return Preprocessing(size, mean, std)
+    return ImageInput(size, mean, std)
 
 
 def _size_of(values: dict[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.teachers.data2vec2.targets import standardise
+from extract.networks.data2vec2.targets import standardise
 from shards.errors import BadInput
 
 _CLS = ("cls_token", "class_embedding")

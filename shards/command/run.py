@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from shards.command.clash import refuse_hidden_libraries
+from shards.command.parent import end_with_parent
 from shards.errors import TeacherShardsError, one_line
 
 _READER_GONE = 141
@@ -17,8 +19,10 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
 
     Where the output goes into `| head`, which has had enough, the command ends in silence, with status 141.
     """
+    end_with_parent()
     # threads that decode share the cores with those that compute: a computing thread that waits must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    refuse_hidden_libraries()
     try:
         try:
             _run(main, name, arguments)

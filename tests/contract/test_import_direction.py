@@ -1,6 +1,8 @@
-"""A package imports only those to its left: shards <- extract <- distill <- evaluate."""
+"""A package imports only those to its left: shards <- extract <- distill <- evaluate; and no imports go in a circle."""
 
 import ast
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,67 @@ def test_a_package_imports_only_those_to_its_left(package: str) -> None:
         if module.partition(".")[0] in to_its_right and not module.endswith((".json", ".yaml"))
     ]
     assert set(wrong) - EXCEPT == set()
+
+
+def node(module: str) -> str:
+    """The folder that holds `module`; of a package's top, whose files stand above and below its folders, the file."""
+    path = ROOT.joinpath(*module.split("."))
+    while not path.is_dir() and not path.with_suffix(".py").is_file():
+        path = path.parent  # a name in a module, or a file's name
+    if path.is_dir():
+        return module_name(path / "__init__.py") if path.parent == ROOT else module_name(path)
+    return module_name(path) if path.parent.parent == ROOT else module_name(path.parent)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def folder_imports() -> dict[str, set[str]]:
+    """Each folder, and each file of a package's top, with those that it imports."""
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        importer = node(module_name(path))
+        imported = {module for module in modules(path.read_text()) if module.partition(".")[0] in PACKAGES}
+        imported = {module for module in imported if not module.endswith((".json", ".yaml"))}
+        graph.setdefault(importer, set()).update(node(module) for module in imported)
+        graph[importer].discard(importer)
+    return graph
+
+
+def cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """One circle of `graph`, its first node repeated at the end; empty where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_imports_between_folders_go_in_a_circle() -> None:
+    graph = folder_imports()
+    graph["shards.__main__"] -= {"extract.recompute"}  # see EXCEPT
+    assert cycle(graph) == []
+    assert {"extract.networks", "extract.networks.data2vec2", "shards.codecs", "shards.errors"} <= graph.keys()
+
+
+def test_the_walk_finds_a_circle_and_its_folders() -> None:
+    assert node("extract.networks.state_dict") == "extract.networks"
+    assert node("extract.networks.data2vec2.named.NamedOutputs") == "extract.networks.data2vec2"
+    assert node("extract.plan") == "extract.plan" and node("shards") == "shards.__init__"
+    found = cycle({"extract.networks": {"extract.teachers"}, "extract.teachers": {"extract.networks"}})
+    assert set(found) == {"extract.networks", "extract.teachers"}
+
+
+def test_the_parts_of_extract_import_only_those_before_them() -> None:
+    """sources, networks <- teachers <- plan <- pipeline."""
+    graph = folder_imports()
+    later = ["extract.teachers", "extract.plan", "extract.plan_targets", "extract.pipeline"]
+    for folder in ("extract.sources", "extract.networks", "extract.networks.data2vec2"):
+        assert not graph[folder] & set(later), folder
+    assert not (graph["extract.sources"] & {"extract.networks"} or graph["extract.networks"] & {"extract.sources"})
+    for position, name in enumerate(later[:-1]):
+        assert not graph[name] & set(later[position + 1 :]), name
 
 
 @pytest.mark.parametrize(

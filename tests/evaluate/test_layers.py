@@ -7,9 +7,8 @@ from torch import nn
 from evaluate.layers import decayed_groups, layer_ids
 from evaluate.tasks.finetune import Classifier
 from extract.networks import build_network
-from extract.networks.data2vec2 import NamedOutputs
-from extract.teachers.data2vec2 import build_image_network
-from extract.teachers.data2vec2.settings import read_image_settings
+from extract.networks.data2vec2 import NamedOutputs, build_image_network
+from extract.networks.data2vec2.settings import read_image_settings
 from tests.extract.test_data2vec2_writer import make_config
 
 

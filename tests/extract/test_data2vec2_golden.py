@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from extract.teachers.data2vec2 import Data2Vec2, Data2Vec2Output, load_data2vec2
-from extract.teachers.data2vec2.image import sine_positions
+from extract.networks.data2vec2 import Data2Vec2, Data2Vec2Output
+from extract.networks.data2vec2.image import sine_positions
+from extract.teachers.data2vec2 import load_data2vec2
 from shards.errors import BadInput
 
 CASES = [("image_public", "image_public"), ("image_prenet0", "image_prenet0")]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extract.teachers.data2vec2 import Data2Vec2, ImageSettings, build_image_network, load_data2vec2
-from extract.teachers.data2vec2.alibi import alibi_bias, alibi_slopes, token_distances
-from extract.teachers.data2vec2.image import sine_positions
-from extract.teachers.data2vec2.targets import average_layers
+from extract.networks.data2vec2 import Data2Vec2, ImageSettings, build_image_network
+from extract.networks.data2vec2.alibi import alibi_bias, alibi_slopes, token_distances
+from extract.networks.data2vec2.image import sine_positions
+from extract.networks.data2vec2.targets import average_layers
+from extract.teachers.data2vec2 import load_data2vec2
 from shards.errors import BadInput
 from tests.extract.test_data2vec2_writer import IMAGE, make_checkpoint, reference, write_checkpoint
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from extract.networks.data2vec2.unpickle import read_checkpoint
 from extract.teachers.data2vec2 import load_data2vec2
-from extract.teachers.data2vec2.unpickle import read_checkpoint
 from tests.extract.test_data2vec2_checkpoint import refused
 from tests.extract.test_data2vec2_writer import make_checkpoint, write_checkpoint
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from extract.teachers.data2vec2 import build_image_network
-from extract.teachers.data2vec2.settings import read_image_settings
+from extract.networks.data2vec2 import build_image_network
+from extract.networks.data2vec2.settings import read_image_settings
 
 TINY = {
     "depth": 3, "num_heads": 4, "norm_eps": 1e-3, "norm_affine": True, "embed_dim": 16, "mlp_ratio": 4.0,

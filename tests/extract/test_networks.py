@@ -166,7 +166,7 @@ def test_export_refuses_a_network_that_its_config_does_not_describe(tmp_path):
         export_network(tmp_path, trained("convnet"), CONFIG)
     with pytest.raises(BadInput, match="std is missing or cannot be"):
         export_network(tmp_path, trained("resnet8", width=4), {**CONFIG, "std": [0.5, 0.0, 0.5]})
-    with pytest.raises(BadInput, match="class_names is missing"):
+    with pytest.raises(BadInput, match="1 class_names, but num_classes is 3"):
         export_network(tmp_path, trained("resnet8", width=4), {**CONFIG, "class_names": ["a"]})
     assert not list(tmp_path.iterdir())
 

@@ -8,12 +8,14 @@ import caches
 import joblib
 import pytest
 
-from extract.augment import parse_augment
 from extract.config import ExtractConfig
 from extract.disk import PROBE_FROM_BYTES, announce, write_rate
+from extract.modalities import view_maker
+from extract.modalities.base import ViewRequest
+from extract.modalities.image import ImageInput
 from extract.plan import ViewSetJob
 from extract.plan_targets import plan_targets
-from extract.teachers.base import Preprocessing, Teacher
+from extract.teachers.base import Teacher
 from shards.command.devices import share_of_cores
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
@@ -25,11 +27,11 @@ def dense_job(folder: Path, num_samples: int, **flags: int) -> tuple[ViewSetJob,
     import torch
 
     keys = [f"sample-{number}" for number in range(num_samples)]
-    identity = {"image_size": 224}
-    views = ViewSetJob(folder, Plan(keys, 512, identity, None, {}), 1, 1, None, parse_augment("resize"))
+    maker = view_maker(ViewRequest("resize", None, None, False, None, None))
+    views = ViewSetJob(folder, Plan(keys, 512, maker.describe(), None, {}), 1, 1, None, maker)
     outputs = {"layer_mean": (197, 768)}
-    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    teacher = Teacher("dense", "dense", "0" * 64, preprocessing, outputs, torch.nn.Identity(), None)
+    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("dense", "dense", "0" * 64, inputs, outputs, torch.nn.Identity(), None)
     return views, plan_targets(ExtractConfig("dense", str(folder), **flags), views, teacher)  # type: ignore[arg-type]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.teachers.data2vec2.image import build_image_network
-from extract.teachers.data2vec2.network import Data2Vec2, Data2Vec2Output
-from extract.teachers.data2vec2.settings import ImageSettings, image_settings
+from extract.networks.data2vec2.image import build_image_network
+from extract.networks.data2vec2.network import Data2Vec2, Data2Vec2Output
+from extract.networks.data2vec2.settings import ImageSettings, image_settings
 from shards.errors import BadInput
 
 MAX_PROJECTED = 1 << 16

@@ -5,17 +5,19 @@ Layout: fairseq 3d262bb, examples/data2vec/models: `state_dict` and `make_target
 """
 
 import re
-from collections.abc import Collection
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from extract.teachers.data2vec2.image import build_image_network
-from extract.teachers.data2vec2.network import Data2Vec2
-from extract.teachers.data2vec2.settings import ImageSettings, read_image_settings
-from extract.teachers.data2vec2.unpickle import read_checkpoint
+from extract.networks.data2vec2.image import build_image_network
+from extract.networks.data2vec2.network import Data2Vec2
+from extract.networks.data2vec2.settings import ImageSettings, read_image_settings
+from extract.networks.data2vec2.unpickle import read_checkpoint
+from extract.networks.state_dict import shown
+from extract.networks.weight_sets import common_prefix, without_prefix
 from shards.errors import BadInput, UnknownName
 
 Tensors = dict[str, Tensor]
@@ -58,17 +60,31 @@ def _parts(file: Path, content: dict[str, Any]) -> tuple[dict[str, Any], Tensors
         keys = ", ".join(map(str, list(content)[:8]))
         raise BadInput(f"{file}: expected a fairseq checkpoint with 'cfg' and 'model', found the keys {keys}")
     model = {str(key): value for key, value in model.items()}
+    own = config.get("model")
+    fine_tuned_config = own.get("pretrained_model_args") if isinstance(own, dict) else None
+    prefix = common_prefix({key: value for key, value in model.items() if key != "_ema"})
+    # of a wrapper, or fairseq's own where a fine-tuned file has no classifier
+    if prefix and any(key.startswith(f"{prefix}modality_encoders.") for key in model):
+        print(f"{file}: taking the prefix {prefix} off the names of its tensors", file=sys.stderr)
+        model = {key.removeprefix(prefix): value for key, value in model.items()}
+        config = fine_tuned_config if isinstance(fine_tuned_config, dict) else config
     if any(key.startswith("model.modality_encoders.") for key in model):
         # the classifier's own head.* and fc_norm.* do not start with model.
         model = {key.removeprefix("model."): value for key, value in model.items() if key.startswith("model.")}
-        own = config.get("model")
-        config = own.get("pretrained_model_args") if isinstance(own, dict) else None
+        config = fine_tuned_config
         if not isinstance(config, dict):
             raise BadInput(
                 f"{file}: a fine-tuned file without cfg.model.pretrained_model_args; give the pre-trained file"
             )
     ema = model.get("_ema")
-    return config, _only_tensors(file, model), _only_tensors(file, ema) if isinstance(ema, dict) else {}
+    return config, _only_tensors(file, model), _averaged(file, ema) if isinstance(ema, dict) else {}
+
+
+def _averaged(file: Path, ema: dict[str, Any]) -> Tensors:
+    """fairseq names what it averages `blocks.0.norm1.bias`, or `0.norm1.bias` where that is the blocks alone."""
+    tensors = _only_tensors(file, ema)
+    prefix = common_prefix(tensors)
+    return tensors if re.fullmatch(r"(blocks|\d+)\..*", prefix) else without_prefix(tensors, prefix)
 
 
 def _only_tensors(file: Path, model: dict[str, Any]) -> Tensors:
@@ -166,9 +182,3 @@ def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
     copies = {key: tensor.to(torch.float32, copy=True).contiguous() for key, tensor in tensors.items()}
     network.load_state_dict(copies, strict=True, assign=True)
     return network.requires_grad_(False).eval()
-
-
-def shown(keys: Collection[str]) -> str:
-    """The first three keys by name and how many more there are, or none."""
-    keys = sorted(keys)
-    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "none"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from extract.teachers.data2vec2.settings import Data2Vec2Settings
+from extract.networks.data2vec2.settings import Data2Vec2Settings
 
 _BATCH, _INSTANCE, _LAYER = (0, 1), (1,), (2,)
 

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from extract.teachers.data2vec2.alibi import AttentionBias, alibi_bias, padding_bias, token_distances
-from extract.teachers.data2vec2.attention import Block, layer_norm
-from extract.teachers.data2vec2.settings import Data2Vec2Settings
-from extract.teachers.data2vec2.targets import average_layers
+from extract.networks.data2vec2.alibi import AttentionBias, alibi_bias, padding_bias, token_distances
+from extract.networks.data2vec2.attention import Block, layer_norm
+from extract.networks.data2vec2.settings import Data2Vec2Settings
+from extract.networks.data2vec2.targets import average_layers
 from shards.errors import BadInput
 
 

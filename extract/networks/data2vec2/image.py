@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.teachers.data2vec2.network import Data2Vec2, ModalityEncoder
-from extract.teachers.data2vec2.settings import ImageSettings
+from extract.networks.data2vec2.network import Data2Vec2, ModalityEncoder
+from extract.networks.data2vec2.settings import ImageSettings
 from shards.errors import BadInput
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extract.teachers.data2vec2.settings import Data2Vec2Settings
+from extract.networks.data2vec2.settings import Data2Vec2Settings
 
 
 def layer_norm(settings: Data2Vec2Settings) -> nn.LayerNorm:

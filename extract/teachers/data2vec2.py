@@ -6,12 +6,20 @@ import json
 
 import torch
 
-from extract.networks.data2vec2 import NamedOutputs
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze
-from extract.teachers.data2vec2 import OFFICIAL_URLS
-from extract.teachers.data2vec2.checkpoint import load_data2vec2
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+from extract.networks.data2vec2 import NamedOutputs, load_data2vec2
+from extract.teachers.base import Teacher, freeze
 from extract.teachers.download import located
 from shards.errors import BadInput
+
+__all__ = ["OFFICIAL_URLS", "load", "load_data2vec2"]
+
+# the pre-trained (not fine-tuned) files that fairseq's examples/data2vec/README.md lists for images
+OFFICIAL_URLS = {
+    "base": "https://dl.fbaipublicfiles.com/fairseq/data2vec2/base_imagenet.pt",
+    "large": "https://dl.fbaipublicfiles.com/fairseq/data2vec2/large_imagenet.pt",
+    "huge": "https://dl.fbaipublicfiles.com/fairseq/data2vec2/huge_imagenet.pt",
+}
 
 
 def load(spec: str, weights: str | None, image_size: int | None, weights_key: str = "student") -> Teacher:
@@ -33,7 +41,7 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
         )
     described = dataclasses.asdict(settings)
     hashed = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    preprocessing = Preprocessing(expected, IMAGENET_MEAN, IMAGENET_STD)
+    inputs = ImageInput(expected, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), preprocessing, None)
+        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), inputs, None)
     return dataclasses.replace(teacher, settings=described)

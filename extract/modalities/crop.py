@@ -1,15 +1,15 @@
-"""Augment: a view is fixed by (seed, key, view index) and nothing else."""
+"""Crop: which part of an image a view shows, fixed by (seed, key, view index) and nothing else, and its pixels."""
 
-import hashlib
 import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
+from extract.modalities.draws import Uniform
 from shards.errors import BadInput
 
 Pixels = UInt8[np.ndarray, "height width 3"]
@@ -25,8 +25,7 @@ _OPTIONS = {
     "flip": _NUMBER,
     "seed": "(-?[0-9]{1,18})",
 }
-_EXPECTED = "scale=LOW-HIGH, ratio=LOW-HIGH, flip=P or seed=N"
-_CROP_STREAM, _TOKEN_STREAM = 0, 1
+_EXPECTED = "scale=LOW-HIGH, ratio=LOW-HIGH, flip=P, seed=N, size=PIXELS or format=jpeg:QUALITY"
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,18 @@ def parse_augment(text: str) -> Augment:
     if kind == "resize" and not options:
         return Augment("resize")
     if kind != "crop":
-        expected = "crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0 or resize"
-        raise BadInput(f"--augment {text!r}: expected {expected}")
+        expected = "crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95 or resize"
+        raise BadInput(f"--view {text!r}: expected {expected}")
     values: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
         name, _, value = option.partition("=")
         found = re.fullmatch(_OPTIONS.get(name, "(?!)"), value)
         value_of = _value(name, found.groups()) if found and name not in values else None
         if value_of is None:
-            raise BadInput(f"--augment {text!r}: {option!r} is not {_EXPECTED}")
+            raise BadInput(f"--view {text!r}: {option!r} is not {_EXPECTED}")
         values[name] = value_of
     if values.get("scale", (0, 1))[1] > 1:
-        raise BadInput(f"--augment {text!r}: a crop's scale is a share of the image, at most 1")
+        raise BadInput(f"--view {text!r}: a crop's scale is a share of the image, at most 1")
     return Augment("crop", **values)
 
 
@@ -95,36 +94,6 @@ def _value(name: str, found: tuple[str, ...]) -> tuple[float, float] | float | i
         return float(found[0]) if float(found[0]) <= 1 else None
     low, high = map(float, found)
     return (low, high) if 0 < low <= high <= _MAX_RATIO else None
-
-
-class Uniform:
-    """Numbers in [0, 1) fixed by (seed, key, view), from the counter-based generator Philox 4x64 (Salmon et al. 2011).
-
-    The raw words are used: numpy fixes them for ever, its distributions it does not.
-    """
-
-    def __init__(self, seed: int, key: str, view: int, stream: int = _CROP_STREAM) -> None:
-        digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"), counter=[0, 0, stream, view])
-
-    def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
-        """The next number, in [low, high)."""
-        return low + (high - low) * (int(self._bits.random_raw()) >> 11) * 2.0**-53
-
-    def order(self, count: int) -> Int[np.ndarray, " count"]:
-        """A permutation of range(count): the order of the next `count` words."""
-        return np.argsort(self._bits.random_raw(count), kind="stable")
-
-
-def draw_tokens(seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int) -> Int[np.ndarray, " kept"]:
-    """The positions, ascending, of the `keep` tokens of one view that --keep_tokens keeps of `num_tokens`.
-
-    The first `num_extra` (CLS, registers) always, the others drawn without replacement from a stream of their own: the
-    crop's draws and these do not touch each other.
-    """
-    order = Uniform(seed, key, view, _TOKEN_STREAM).order(num_tokens - num_extra)
-    drawn = num_extra + np.sort(order[: keep - num_extra])
-    return np.concatenate([np.arange(num_extra), drawn])
 
 
 def draw(augment: Augment, width: int, height: int, uniform: Uniform) -> tuple[Box, bool]:
@@ -161,15 +130,13 @@ def render(image: Image.Image, box: Box, flip: bool, image_size: int, interpolat
     return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
 
 
-def resize_view(image: Image.Image, image_size: int, interpolation: str = "bicubic") -> Pixels:
-    """The validation view: the whole image resized to `image_size` x `image_size`, its aspect ratio not kept."""
-    return render(image, (0, 0, *image.size), False, image_size, interpolation)
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     """`image` as RGB; transparent pixels on white, for a palette or alpha channel says nothing of what is behind."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")  # Pillow's would cut at 255
+    # Pillow's own conversion of 16 bits would cut at 255; it spreads a PGM of 9 to 16 bits over 0..65535 in mode I
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        values = np.asarray(image)
+        grey = np.where(values == image.info.get("transparency"), 255, values >> 8)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise BadInput(f"its pixels are of mode {image.mode}, whose black and white are unknown: store 8 or 16 bits")
     if image.mode == "P" or "transparency" in image.info:
