@@ -17,8 +17,6 @@ from distill.students import Student
 from extract.normalise import normalise
 from shards.loader import Batch
 
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-
 
 class Distillation(lightning.LightningModule):
     """Trains `student` on weighted target sets, and on the labels by the recipe's share of them."""
@@ -46,7 +44,7 @@ class Distillation(lightning.LightningModule):
         self.codecs, self.weights = holding.codecs(), holding.weights
         self.validation_codecs = validation.codecs() if validation else self.codecs
         self.target_names = [targetset.manifest["target"] for targetset in holding.targetsets]
-        self.mean, self.std = normalisation(holding)
+        self.mean, self.std = list(student.inputs.mean), list(student.inputs.std)
 
     def targets(self, batch: Batch, codecs: list[Any]) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
@@ -118,14 +116,6 @@ class Distillation(lightning.LightningModule):
         factor = partial(rate_factor, warmup=self.recipe.warmup, total_steps=self.total_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def normalisation(holding: Holding) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the first teacher's input; ImageNet's without a teacher."""
-    if not holding.targetsets:
-        return IMAGENET_MEAN, IMAGENET_STD
-    preprocessing = holding.targetsets[0].identity["teacher"]["preprocessing"]
-    return list(preprocessing["mean"]), list(preprocessing["std"])
 
 
 def _draw_seed(seed: int, step: int, part: int) -> int:

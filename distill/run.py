@@ -18,7 +18,7 @@ from distill.holding import Holding
 from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
-from distill.students import Student, StudentRequest, build_student
+from distill.students import Student, StudentRequest, build_student, student_input
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
 from extract.networks import export_network
 from shards.errors import BadInput
@@ -51,6 +51,8 @@ def train(
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
             print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
+            if module.exported.inputs.choice:
+                print(f"distill: {module.exported.inputs.choice}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
                 print(
@@ -93,7 +95,12 @@ def build_module(
     lightning.seed_everything(recipe.seed, verbose=False)
     student = build_student(
         StudentRequest(
-            recipe.student, recipe.init, holding.targetsets, num_classes, holding.viewset.image_size, not resumes
+            recipe.student,
+            recipe.init,
+            holding.targetsets,
+            num_classes,
+            student_input(recipe.input, holding.targetsets, holding.viewset.image_size),
+            not resumes,
         )
     )
     _check_outputs(student, recipe, holding, labels is not None)
@@ -189,14 +196,14 @@ def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
 
 def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
     """The student as safetensors + JSON, loadable without Lightning."""
-    student, viewset = module.exported, data.training.viewset
+    student = module.exported
     document = {
         "architecture": student.architecture,
         "arguments": student.arguments,
         "num_classes": student.num_classes,
-        "image_size": viewset.image_size,
-        "mean": module.mean,
-        "std": module.std,
+        "image_size": student.inputs.image_size,
+        "mean": list(student.inputs.mean),
+        "std": list(student.inputs.std),
         "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from distill.students.inputs import StudentInput
 from shards.reader import TargetSet
 
 
@@ -18,9 +19,14 @@ class StudentRequest:
     targetsets: list[TargetSet]
     num_classes: int | None
     """Of the logits or labels it learns; None without either."""
-    image_size: int
+    inputs: StudentInput
     weights_needed: bool = True
     """False where a checkpoint will replace the weights, so that the teacher's need not be at hand."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the views that the student sees."""
+        return self.inputs.image_size
 
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:
@@ -36,3 +42,4 @@ class Student:
     architecture: str
     arguments: dict[str, Any]
     num_classes: int | None
+    inputs: StudentInput

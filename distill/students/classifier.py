@@ -12,4 +12,5 @@ def build(request: StudentRequest) -> Student:
     if request.init not in ("teacher", "random"):
         raise BadInput(f"--init {request.init}: {architecture} takes nothing over from a teacher; give --init random")
     num_classes = request.num_classes or 1  # a head that nothing trains: the targets are features
-    return Student(build_network(architecture, num_classes, **arguments), architecture, arguments, num_classes)
+    network = build_network(architecture, num_classes, **arguments)
+    return Student(network, architecture, arguments, num_classes, request.inputs)

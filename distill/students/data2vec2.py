@@ -55,7 +55,7 @@ def build(request: StudentRequest) -> Student:
         _take_first_blocks(network, request, teacher)
     network = network.only(request.targets.keys())
     _freeze_unused(network, request.image_size)
-    return Student(network, name, arguments, None)
+    return Student(network, name, arguments, None, request.inputs)
 
 
 def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> ImageSettings:

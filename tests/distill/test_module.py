@@ -16,7 +16,7 @@ from distill.checkpoints import Checkpoints
 from distill.module import Distillation
 from distill.optimiser import make_optimiser, parameter_groups, rate_factor
 from distill.run import build_module
-from distill.students import Student, StudentRequest, build_student
+from distill.students import Student, StudentRequest, build_student, student_input
 from distill.trainer import fit, make_trainer
 from extract.networks import architecture_names, build_network, load_exported
 from extract.normalise import normalise
@@ -169,7 +169,7 @@ def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Pa
 
 
 def student(spec: str, init: str = "random") -> Student:
-    return build_student(StudentRequest(spec, init, [], 7, 16))
+    return build_student(StudentRequest(spec, init, [], 7, student_input(None, [], 16)))
 
 
 def test_students_by_their_spec() -> None:
