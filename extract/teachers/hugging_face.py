@@ -19,13 +19,13 @@ import transformers
 from torch import Tensor
 
 from extract.networks import MAX_SIZE
+from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
+from extract.networks.named_tokens import NamedTokens, square
 from extract.networks.state_dict import parse_state_dict
 from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
 from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
-from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
-from extract.teachers.named_tokens import NamedTokens, square
 from shards.errors import BadInput
 
 Colour = tuple[float, float, float]

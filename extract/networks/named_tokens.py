@@ -6,7 +6,7 @@ block's layer result is its output.
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,37 +14,19 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.networks.data2vec2.targets import standardise
+from extract.networks.outputs import TokenTargets
 from shards.errors import BadInput
 
 _CLS = ("cls_token", "class_embedding")
 _EXTRA = (*_CLS, "distillation_token", "register_tokens")
-_OUTPUTS: dict[str, Callable[[Tensor, Sequence[Tensor], int], Tensor]] = {
-    "layer_mean": lambda tokens, layers, num_extra: layer_mean(layers),
-    "layer_mean_no_cls": lambda tokens, layers, num_extra: layer_mean([layer[:, num_extra:] for layer in layers]),
-    "tokens": lambda tokens, layers, num_extra: tokens,
-    "cls": lambda tokens, layers, num_extra: tokens[:, 0],
-    "pooled": lambda tokens, layers, num_extra: tokens[:, num_extra:].mean(1),
-}
-
-
-def layer_mean(layers: Sequence[Float[Tensor, "batch tokens dim"]]) -> Float[Tensor, "batch tokens dim"]:
-    """The float32 target of data2vec 2.0 (arXiv:2212.07525, section 3.1): each layer normalised over its tokens, their
-    mean over its channels."""
-    total = standardise(layers[0].float(), (1,))
-    for layer in layers[1:]:
-        total = total + standardise(layer.float(), (1,))
-    return standardise(total / len(layers), (2,))
 
 
 class NamedTokens(nn.Module):
     """A vision encoder whose forward gives the targets that a data2vec 2.0 network gives, by the same names.
 
-    tokens: (extra + patches, dim), the last block's output, after the final norm where the encoder puts all tokens
-    through one (CLIP's is for its pooled CLS alone); the extra tokens (CLS, then a distillation token or registers)
-    come first. cls: (dim,), the first token, where it is a CLS; pooled: (dim,), the mean of the patches. layer_mean,
-    layer_mean_no_cls and layer_N: the normalised mean of all blocks' outputs, with and without all extra tokens, and of
-    block N alone.
+    extract.networks.outputs.TokenTargets says what each is. `tokens` are after the final norm where the encoder puts
+    all tokens through one (CLIP's is for its pooled CLS alone); the extra tokens are CLS, then a distillation token or
+    registers; a layer is a block's output.
     """
 
     noise: Tensor | None
@@ -72,24 +54,23 @@ class NamedTokens(nn.Module):
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise BadInput(f"{kind} takes no images of {image_size} pixels ({error}); try {trained} pixels") from error
         width = tokens.shape[-1]
-        self._num_extra = _num_tokens(network, _EXTRA, width)
-        expected = (1, self._num_extra + num_patches, width)
+        num_extra = _num_tokens(network, _EXTRA, width)
+        expected = (1, num_extra + num_patches, width)
         shapes = [tuple(rows.shape) for rows in (tokens, *layers)]
         if wrong := next((shape for shape in shapes if shape != expected), None):
             raise BadInput(
-                f"{kind}: expected {self._num_extra} extra tokens and {num_patches} patches in every block, found "
+                f"{kind}: expected {num_extra} extra tokens and {num_patches} patches in every block, found "
                 f"{wrong}; give an encoder that keeps one row a patch (ViT, DINOv2, BEiT, CLIP, SigLIP)"
             )
         self.depth = len(layers)
-        without = {"layer_mean_no_cls": not self._num_extra, "cls": not _num_tokens(network, _CLS, width)}
-        outputs = (name for name in _OUTPUTS if not without.get(name))
-        self.names = (*outputs, *(f"layer_{block}" for block in range(1, len(layers) + 1)))
+        blocks = {f"layer_{block}": block for block in range(1, self.depth + 1)}
+        self.targets = TokenTargets(num_extra, blocks, _num_tokens(network, _CLS, width) > 0)
+        self.names = self.targets.names
 
     @property
     def extra_tokens(self) -> dict[str, int]:
         """How many tokens that are no patches each output with tokens begins with."""
-        with_tokens = [name for name in self.names if name not in ("cls", "pooled")]
-        return {name: 0 if name == "layer_mean_no_cls" else self._num_extra for name in with_tokens}
+        return self.targets.extra_tokens(self.names)
 
     def only(self, names: Collection[str]) -> "NamedTokens":
         """The same encoder, sharing all parameters, whose forward computes the outputs `names` and no other."""
@@ -102,12 +83,7 @@ class NamedTokens(nn.Module):
         with_layers = any(name.startswith("layer_") for name in self.names)
         output = self._run(images, with_layers)
         layers = output.hidden_states[1:] if with_layers else ()
-        return {name: self._output(name, output.last_hidden_state, layers) for name in self.names}
-
-    def _output(self, name: str, tokens: Tensor, layers: Sequence[Tensor]) -> Float[Tensor, "batch ..."]:
-        if name in _OUTPUTS:
-            return _OUTPUTS[name](tokens, layers, self._num_extra)
-        return layer_mean([layers[int(name.removeprefix("layer_")) - 1]])
+        return {name: self.targets.target(name, output.last_hidden_state, layers) for name in self.names}
 
     def _run(self, images: Tensor, with_layers: bool) -> Any:
         noise = {} if self.noise is None else {"noise": self.noise.expand(len(images), -1)}
