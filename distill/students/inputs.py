@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
 from shards.errors import BadInput
 from shards.reader import TargetSet
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MAX_NUMBER = 1e6
 
 

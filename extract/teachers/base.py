@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from shards.errors import BadInput
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -21,7 +21,8 @@ from transformers import BeitConfig
 from extract.networks.hub_encoder import load_encoder
 from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import read_state_dict, shown
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
+from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
+from extract.teachers.base import Preprocessing, Teacher, freeze, sha256_of_state
 from extract.teachers.download import located
 from shards.errors import BadInput
 

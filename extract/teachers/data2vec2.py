@@ -7,7 +7,8 @@ import json
 import torch
 
 from extract.networks.data2vec2 import NamedOutputs, load_data2vec2
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze
+from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
+from extract.teachers.base import Preprocessing, Teacher, freeze
 from extract.teachers.download import located
 from shards.errors import BadInput
 

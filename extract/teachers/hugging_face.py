@@ -23,9 +23,10 @@ from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, read
 from extract.networks.named_tokens import NamedTokens, square
 from extract.networks.state_dict import parse_state_dict
 from extract.networks.weight_sets import without_prefix
+from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Teacher, freeze, sha256_of_state
+from extract.teachers.base import Preprocessing, Teacher, freeze, sha256_of_state
 from shards.errors import BadInput
 
 Colour = tuple[float, float, float]

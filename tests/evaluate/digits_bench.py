@@ -13,8 +13,8 @@ from torch import Tensor
 from extract.augment import resize_view
 from extract.networks import build_network, export_network
 from extract.networks.data2vec2 import NamedOutputs
+from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
 from extract.sources import open_source
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 from extract.teachers.data2vec2 import load_data2vec2
 
 SIZE = 16

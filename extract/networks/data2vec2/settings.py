@@ -76,7 +76,8 @@ class Data2Vec2Settings:
             (self.layer_norm_target_layer, LAYER),
         ]
         of_mean = [(self.layer_norm_targets, LAYER), (self.instance_norm_targets, INSTANCE)]
-        return LayerMean(*(tuple(dims for enabled, dims in steps if enabled) for steps in (of_layer, of_mean)))
+        steps = [tuple(dims for enabled, dims in flags if enabled) for flags in (of_layer, of_mean)]
+        return LayerMean(of_layer=steps[0], of_mean=steps[1])
 
     @property
     def has_context_norm(self) -> bool:
