@@ -29,6 +29,8 @@ class Recipe:
     fits: dict[str, str] = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
+    input: dict[str, Any] | None = None
+    """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: float = 0.0
     epochs: int = 10
     min_steps: int | None = None
@@ -151,4 +153,7 @@ def _check(recipe: Recipe, names: Iterable[str], holds: Callable[[Any], bool], e
 
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+    if recipe.input is None:
+        del values["input"]  # so that a run from before recipes had it goes on
+    return values

@@ -18,10 +18,9 @@ from distill.holding import Holding
 from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
-from distill.students import Student, StudentRequest, build_student
+from distill.students import Student, StudentRequest, build_student, student_input
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
-from extract.modalities import default_input, input_of
-from extract.modalities.base import InputSpec, feed, mismatch, shapes
+from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.errors import BadInput
 from shards.reader import logit_names
@@ -57,6 +56,8 @@ def train(
             length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
             how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
             print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
+            if choice := student_input(recipe.input, data.training.viewset, data.training.targetsets)[1]:
+                print(f"distill: {choice}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
                 print(
@@ -97,10 +98,9 @@ def build_module(
             raise BadInput(f"--objective {recipe.objective}: {targetset.folder.name} holds probabilities; give kl")
     num_classes = _num_classes(holding, labels is not None, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
+    inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)
     student = build_student(
-        StudentRequest(
-            recipe.student, recipe.init, holding.targetsets, num_classes, student_inputs(holding), not resumes
-        )
+        StudentRequest(recipe.student, recipe.init, holding.targetsets, num_classes, inputs, not resumes)
     )
     _check_outputs(student, recipe, holding, labels is not None)
     if recipe.compile:
@@ -128,15 +128,6 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
             f"--label_weight {recipe.label_weight}: the samples have no labels for the teacher's classes; use 0"
         )
     return num_classes
-
-
-def student_inputs(holding: Holding) -> InputSpec:
-    """What a student of these target sets is fed: what the first teacher was; without any, the modality's default."""
-    viewset = holding.viewset
-    if not holding.targetsets:
-        return default_input(viewset.codec)
-    described = holding.targetsets[0].identity["teacher"]["preprocessing"]
-    return input_of(str(holding.targetsets[0].folder), viewset.codec.modality, described)
 
 
 def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:

@@ -16,8 +16,9 @@ from distill.students.base import Student, StudentRequest
 from extract.modalities.base import InputSpec, feed
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
-from extract.networks.data2vec2 import OUTPUTS, NamedOutputs
+from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.data2vec2.settings import ImageSettings, image_settings
+from extract.networks.outputs import NAMES
 from extract.recompute import load_teacher_of
 from shards.command.specs import parse_spec
 from shards.errors import BadInput
@@ -33,7 +34,7 @@ def build(request: StudentRequest) -> Student:
     for argument, value in given.items():
         if type(value) is not int or value < 1:
             raise BadInput(f"--student {request.spec}: {argument} must be a whole number above 0, found {value!r}")
-    if foreign := sorted(name for name in request.targets if name not in OUTPUTS and not name.startswith("layer_")):
+    if foreign := sorted(name for name in request.targets if name not in NAMES and not name.startswith("layer_")):
         raise BadInput(f"--student {request.spec}: gives features and no {', '.join(foreign)}; name other --targets")
     teacher = _teacher_settings(request)
     settings = _settings(request.spec, given, teacher)

@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import BeitConfig
 
 from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+from extract.networks.hub_encoder import load_encoder
+from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import read_state_dict, shown
 from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.download import located
-from extract.teachers.encoder import load_encoder
-from extract.teachers.named_tokens import NamedTokens
 from shards.errors import BadInput
 
 # the self-supervised base model after 1600 epochs, as beit2/PRETRAINING.md lists it

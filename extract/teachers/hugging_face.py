@@ -8,7 +8,6 @@ that keep a row a patch. No code of a repository is ever run, and its pickles ar
 import hashlib
 import json
 import re
-import sys
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,20 +17,17 @@ import torch
 import transformers
 from torch import Tensor
 
-from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
-from extract.networks import MAX_SIZE
+from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
+from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import parse_state_dict
 from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
 from extract.teachers.base import Teacher, freeze, sha256_of_state
-from extract.teachers.encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
-from extract.teachers.named_tokens import NamedTokens, square
+from extract.teachers.image_processor import PROCESSORS, read_input
 from shards.errors import BadInput
 
-Colour = tuple[float, float, float]
-
-_SETTINGS, _PROCESSORS = "config.json", ("preprocessor_config.json", "processor_config.json")
+_SETTINGS = "config.json"
 _SAFETENSORS = (SAFETENSORS, "model-*.safetensors", "model.safetensors.index.json")
 _PICKLES = (PICKLE, "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # of a config: what no output depends on
@@ -55,7 +51,7 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     config, described = _read_config(flag, folder)
     read_state = cache(partial(_read_weights, folder, weights_key))
     network, prefix = load_encoder(flag, config, folder, read_state, chosen=weights_key is not None)
-    inputs = _input(flag, folder, config, image_size)
+    inputs = read_input(flag, folder, config, image_size)
     named = NamedTokens(network, inputs.image_size, flag)
     relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
@@ -84,11 +80,11 @@ def _download(flag: str, identifier: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    files = f"{_SETTINGS}, {_PROCESSORS[0]} and {SAFETENSORS}"
+    files = f"{_SETTINGS}, {PROCESSORS[0]} and {SAFETENSORS}"
     remedy = f"download its {files} elsewhere and give --teacher hf:DIR"
     try:
         with hub_errors(flag, identifier, remedy):
-            wanted = [_SETTINGS, *_PROCESSORS]
+            wanted = [_SETTINGS, *PROCESSORS]
             folder = Path(snapshot_download(identifier, allow_patterns=[*wanted, *_SAFETENSORS]))
             if not any(folder.glob("*.safetensors")):
                 snapshot_download(identifier, allow_patterns=[*wanted, *_PICKLES])
@@ -118,48 +114,3 @@ def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig
         config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     tower = described.get("vision_config")
     return getattr(config, "vision_config", None) or config, tower if isinstance(tower, dict) else described
-
-
-def _input(flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None) -> ImageInput:
-    """The image processor's values; without its file the config's size and ImageNet's mean and std, said aloud."""
-    size = square(config, "image_size")
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    described = any((folder / name).is_file() for name in _PROCESSORS)
-    if described:
-        with readable_errors(flag):
-            processor = transformers.AutoImageProcessor.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        values = processor.to_dict()
-        size = _size_of(values) or size
-        mean, std = _mean_and_std(flag, values)
-    size = image_size or size
-    if size is None or size > MAX_SIZE:
-        raise BadInput(f"{flag}: tells no square image size of at most {MAX_SIZE} pixels; give --image_size")
-    if not described:
-        found = f"images of {size} pixels, ImageNet's mean and std"
-        print(f"extract: {flag}: no {_PROCESSORS[0]}: taking {found}", file=sys.stderr)
-    return ImageInput(size, mean, std)
-
-
-def _size_of(values: dict[str, Any]) -> int | None:
-    """The side of the square that an image processor's last step leaves; None where it leaves none."""
-    last = (values.get("crop_size") if values.get("do_center_crop") else None) or values.get("size") or {}
-    sides = {last[name] for name in ("height", "width", "shortest_edge") if last.get(name)}
-    return int(sides.pop()) if len(sides) == 1 else None
-
-
-def _mean_and_std(flag: str, values: dict[str, Any]) -> tuple[Colour, Colour]:
-    """For pixels in [0, 1], of a processor that first multiplies pixels in [0, 255] by its own factor."""
-    factor = round(255 * values["rescale_factor"], 6) if values.get("do_rescale", True) else 255.0
-    if not values.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1 / factor, 1 / factor, 1 / factor)
-    return _colour(flag, values["image_mean"], factor), _colour(flag, values["image_std"], factor)
-
-
-def _colour(flag: str, values: Any, factor: float) -> Colour:
-    try:
-        red, green, blue = (float(value) / factor for value in values)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{flag}: its image processor is not for 3 channels ({values!r:.60})") from error
-    return red, green, blue

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from extract.networks.data2vec2 import Data2Vec2, ImageSettings, build_image_network
 from extract.networks.data2vec2.alibi import alibi_bias, alibi_slopes, token_distances
 from extract.networks.data2vec2.image import sine_positions
-from extract.networks.data2vec2.targets import average_layers
+from extract.networks.outputs import layer_mean
 from extract.teachers.data2vec2 import load_data2vec2
 from shards.errors import BadInput
 from tests.extract.test_data2vec2_writer import IMAGE, make_checkpoint, reference, write_checkpoint
@@ -112,7 +112,7 @@ def test_targets_are_normalised_in_order(tmp_path: Path) -> None:
         mean = F.layer_norm(mean, (16,)) if flags[3] else mean
         mean = F.instance_norm(mean.mT).mT if flags[4] else mean
         torch.testing.assert_close(
-            average_layers(results, settings), mean, rtol=0, atol=rounding.of_rows(mean), msg=str(flags)
+            layer_mean(results, settings.layer_mean), mean, rtol=0, atol=rounding.of_rows(mean), msg=str(flags)
         )
 
 
@@ -123,9 +123,11 @@ def test_layer_mean_keeps_or_drops_the_extra_tokens(tmp_path: Path) -> None:
     assert with_extra.shape == (2, 11, 16) and without.shape == (2, 9, 16)
     # they are in the statistics over tokens, so the patches' values differ as well
     assert (with_extra[:, 2:] - without).abs().max() > 0.05
-    last_two = average_layers(output.layer_results[-2:], network.settings)
+    last_two = layer_mean(output.layer_results[-2:], network.settings.layer_mean)
     assert torch.equal(with_extra, last_two)  # average_top_k_layers is 2 of 3
-    assert torch.equal(network.layer_mean(output, num_layers=3), average_layers(output.layer_results, network.settings))
+    assert torch.equal(
+        network.layer_mean(output, num_layers=3), layer_mean(output.layer_results, network.settings.layer_mean)
+    )
     with pytest.raises(BadInput, match="num_layers"):
         network.layer_mean(output, num_layers=0)
 

@@ -6,12 +6,11 @@ Blocks, attention, ALiBi and targets know nothing of images: another modality is
 
 from extract.networks.data2vec2.checkpoint import load_data2vec2
 from extract.networks.data2vec2.image import build_image_network
-from extract.networks.data2vec2.named import OUTPUTS, NamedOutputs, build
+from extract.networks.data2vec2.named import NamedOutputs, build
 from extract.networks.data2vec2.network import Data2Vec2, Data2Vec2Output
 from extract.networks.data2vec2.settings import Data2Vec2Settings, ImageSettings
 
 __all__ = [
-    "OUTPUTS",
     "Data2Vec2",
     "Data2Vec2Output",
     "Data2Vec2Settings",

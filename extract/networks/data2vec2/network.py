@@ -6,19 +6,16 @@ modalities/base.py, as they extract features: nothing masked, the decoder left o
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from extract.networks.data2vec2.alibi import AttentionBias, alibi_bias, padding_bias, token_distances
 from extract.networks.data2vec2.attention import Block, layer_norm
 from extract.networks.data2vec2.settings import Data2Vec2Settings
-from extract.networks.data2vec2.targets import average_layers
+from extract.networks.outputs import layer_mean
 from shards.errors import BadInput
 
 
@@ -126,36 +123,22 @@ class Data2Vec2(nn.Module):
         output: Data2Vec2Output,
         keep_extra: bool = True,
         num_layers: int | None = None,
-        project: Callable[[Tensor], Tensor] | None = None,
-    ) -> Float[Tensor, "batch kept_tokens width"]:
+    ) -> Float[Tensor, "batch kept_tokens dim"]:
         """The float32 target made of an output's layer results, normalised as the checkpoint's cfg says.
 
         keep_extra=True keeps the extra tokens, also in the statistics over tokens: (batch, extra + tokens, dim), as the
         thesis distils (197 tokens; `y_all_tokens` of the golden files). keep_extra=False drops them first:
         (batch, tokens, dim), as the paper trains (`y`). The two differ in the patches' values too.
         The last `num_layers` are averaged: None takes the cfg's `average_top_k_layers`, or all where there are fewer.
-        Gradients flow, so a student's mean is made by the same method; call it under no_grad for a teacher. `project`
-        maps the mean to a teacher's width before the mean itself is normalised.
+        Gradients flow, so a student's mean is made by the same method; call it under no_grad for a teacher.
         """
         num_layers = self.settings.average_top_k_layers if num_layers is None else num_layers
         if num_layers < 1:
             raise BadInput(f"num_layers is the number of layers to average, 1 or more; found {num_layers}")
         first = 0 if keep_extra else self.settings.num_extra_tokens
-        return self.mean_of([result[:, first:] for result in output.layer_results[-num_layers:]], project)
-
-    def mean_of(
-        self, layer_results: list[Float[Tensor, "batch tokens dim"]], project: Callable[[Tensor], Tensor] | None = None
-    ) -> Float[Tensor, "batch tokens width"]:
-        """The target that these layer results alone would make, in float32.
-
-        In training it is computed once more in the backward pass: kept, its float32 intermediates would take an eighth
-        of a student's memory.
-        """
-        if not torch.is_grad_enabled():
-            return average_layers(layer_results, self.settings, project)
-        again = partial(average_layers, settings=self.settings, project=project)
-        mean: Tensor = checkpoint(again, layer_results, use_reentrant=False, preserve_rng_state=False)
-        return mean
+        return layer_mean(
+            [result[:, first:] for result in output.layer_results[-num_layers:]], self.settings.layer_mean
+        )
 
     def first_blocks(self, depth: int) -> "Data2Vec2":
         """A trainable copy of the encoder and the first `depth` shared blocks, in train mode; it shares no memory.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from extract.networks.outputs import BATCH, INSTANCE, LAYER, LayerMean
 from shards.errors import BadInput
 
 MAX_SETTING = 1 << 14
@@ -65,6 +66,18 @@ class Data2Vec2Settings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise BadInput(f"data2vec 2.0 setting {name}: expected {expected}, found {getattr(self, name)!r}")
+
+    @property
+    def layer_mean(self) -> LayerMean:
+        """How its layer results become a target: what the five flags say."""
+        of_layer = [
+            (self.batch_norm_target_layer, BATCH),
+            (self.instance_norm_target_layer, INSTANCE),
+            (self.layer_norm_target_layer, LAYER),
+        ]
+        of_mean = [(self.layer_norm_targets, LAYER), (self.instance_norm_targets, INSTANCE)]
+        steps = [tuple(dims for enabled, dims in flags if enabled) for flags in (of_layer, of_mean)]
+        return LayerMean(of_layer=steps[0], of_mean=steps[1])
 
     @property
     def has_context_norm(self) -> bool:

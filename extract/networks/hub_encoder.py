@@ -1,4 +1,4 @@
-"""Loading a vision encoder of `transformers`: whole or not at all, in silence, and never any code of its repository."""
+"""Loading an encoder of `transformers`: whole or not at all, in silence, and never any code of its repository."""
 
 import inspect
 import sys
@@ -18,6 +18,7 @@ from shards.errors import BadInput
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 MAX_DEPTH = 1024
+_ENCODERS = {"pixel_values": "a vision encoder", "input_ids": "a text encoder"}
 
 
 def load_encoder(
@@ -26,13 +27,14 @@ def load_encoder(
     folder: Path | None,
     read_state: Callable[[], dict[str, Tensor]],
     chosen: bool = False,
+    main_input: str = "pixel_values",
 ) -> tuple[transformers.PreTrainedModel, str]:
     """The encoder of `config`, without a pooling head, float32, on the CPU, and the prefix taken off its weights.
 
     Its weights are those in `folder`, or those that `read_state` gives where there is none, or where they are `chosen`
     among several. A prefix that all names share is taken off where the encoder fits only without it. Raises BadInput,
-    which begins with `where`, for a config of no vision encoder and for weights that are damaged or leave a parameter
-    without a value; weights of other parts (heads, a text tower) are passed over.
+    which begins with `where`, for a config whose encoder has another `main_input` and for weights that are damaged or
+    leave a parameter without a value; weights of other parts (heads, another tower) are passed over.
     """
     depth = getattr(config, "num_hidden_layers", 1)
     if not 1 <= depth <= MAX_DEPTH:
@@ -41,10 +43,9 @@ def load_encoder(
         with torch.device("meta"):
             blueprint = transformers.AutoModel.from_config(config, trust_remote_code=False, attn_implementation="eager")
         kind = type(blueprint)
-    if blueprint.main_input_name != "pixel_values":
-        raise BadInput(
-            f"{where}: expected a vision encoder, found a {config.model_type} of {blueprint.main_input_name}"
-        )
+    if blueprint.main_input_name != main_input:
+        expected, found = _ENCODERS[main_input], f"a {config.model_type} of {blueprint.main_input_name}"
+        raise BadInput(f"{where}: expected {expected}, found {found}; give another model")
     if folder is not None:
         _require_weights(where, folder, sum(parameter.numel() for parameter in blueprint.parameters()))
     options: dict[str, Any] = (
