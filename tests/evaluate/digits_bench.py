@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from extract.modalities.crop import render
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD
 from extract.networks import build_network, export_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.sources import open_source
-from extract.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 from extract.teachers.data2vec2 import load_data2vec2
 
 SIZE = 16
