@@ -120,7 +120,7 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
     job = _job(views, target, row_shape, codec)
     generator = np.random.default_rng(0)
     begin_targets(job, views, b"")
-    if hasattr(job.codec, "calibrate"):
+    if job.codec.has_statistics:
         calibrated = job.codec.calibrate(torch.from_numpy(generator.standard_normal((8, *row_shape), np.float32)))
         write_atomically(job.folder / CALIBRATION, save(calibrated.state()))
         job = replace(job, codec=calibrated)

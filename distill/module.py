@@ -15,6 +15,7 @@ from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
 from distill.students import Student
 from extract.modalities.base import feed
+from shards.decode import decode
 from shards.loader import Batch
 
 
@@ -50,7 +51,8 @@ class Distillation(lightning.LightningModule):
 
     def targets(self, batch: Batch, names: list[str], codecs: list[Any]) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
-        return [codec.decode(batch.targets[name]) for name, codec in zip(names, codecs, strict=True)]
+        valid = self.inputs.valid(batch.fields)
+        return [decode(codec, batch.targets[name], valid) for name, codec in zip(names, codecs, strict=True)]
 
     def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
         """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss.

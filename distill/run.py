@@ -1,7 +1,7 @@
 """Run: one training from a cache to an exported student, in a folder that says all about it."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,20 +29,22 @@ from shards.reader import logit_names
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
 
-    from extract.teachers.base import Teacher
-
 
 def train(
-    config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path, teachers: "Sequence[Teacher]" = ()
+    config: DistillConfig,
+    recipe: Recipe,
+    data: CacheData,
+    run_dir: Path,
+    make: Callable[..., Distillation] = Distillation,
 ) -> dict[str, Any]:
     """The run in `run_dir` is finished, resumed from its last checkpoint if it had one; returns its summary.
 
-    With `teachers`, one for each target set, they are run on every batch instead of reading what was stored of them.
+    `make` puts the module together from its parts: benchmarks train with the teacher in the loop.
     """
     device_kind, num_devices = parse_devices(config.devices, recipe.precision)
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
     resumes = resumable(checkpoints.folder) is not None
-    module = build_module(data, recipe, teachers, resumes)  # refuses what does not fit before anything is written
+    module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
@@ -78,7 +80,7 @@ def train(
 
 
 def build_module(
-    data: CacheData, recipe: Recipe, teachers: "Sequence[Teacher]" = (), resumes: bool = False
+    data: CacheData, recipe: Recipe, make: Callable[..., Distillation] = Distillation, resumes: bool = False
 ) -> Distillation:
     """The module for a run over `data`: a seeded student whose outputs are those of the targets, or of the labels.
 
@@ -106,11 +108,7 @@ def build_module(
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
     parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding, "validation": data.validation}
     parts |= {"objective": objective, "label_objective": labels, "total_steps": steps}
-    if teachers:
-        from distill.live import LiveDistillation
-
-        return LiveDistillation(**parts, teachers=teachers)
-    return Distillation(**parts)
+    return make(**parts)
 
 
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import EVALUATION, SUMMARY, find_runs, missing_files, read_document, read_evaluation
+from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_document, read_evaluation
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.errors import BadInput, one_line
@@ -61,7 +61,7 @@ def print_runs(folder: Path) -> None:
     for run in whole:
         try:
             one = Measured.read(run)
-            rows.append([_name(run, folder), *one.row()])
+            rows += one.rows(_name(run, folder))
             measured.append(one)
         except BadInput as error:
             unreadable.append(error)
@@ -94,11 +94,17 @@ class Measured:
         summary = read_document(run / SUMMARY, "run the same distill command to finish the run")
         return cls(run, summary, read_evaluation(run))
 
-    def row(self) -> list[str]:
-        """Its cells; BadInput for a value that no cell can show."""
+    def rows(self, name: str) -> list[list[str]]:
+        """Its row, and one for each other data that it was measured on; BadInput for a value that no cell can show."""
         costs = [_shown(self.run / SUMMARY, self.summary, field, show) for field, show in COSTS.values()]
-        return costs + [
-            _shown(self.run / EVALUATION, self.evaluation.get(task, {}), metric, "{:.4f}".format)
+        others = dict.fromkeys(key.partition(ON)[2] for key in sorted(self.evaluation) if ON in key)
+        return [[name, *costs, *self._cells("")]] + [
+            [f"{name}{ON}{other}", *[_NOTHING] * len(COSTS), *self._cells(f"{ON}{other}")] for other in others
+        ]
+
+    def _cells(self, where: str) -> list[str]:
+        return [
+            _shown(self.run / EVALUATION, self.evaluation.get(task + where, {}), metric, "{:.4f}".format)
             for task, metric in COLUMNS.values()
         ]
 

@@ -20,7 +20,7 @@ from extract.plan_targets import TargetSetJob
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
-from shards.codecs.kept import Kept, KeptTokens
+from shards.codecs.features import Features
 from shards.command.progress import Progress
 
 if TYPE_CHECKING:
@@ -134,21 +134,15 @@ class Extraction:
     ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
         """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
-        found = []
-        for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True):
-            stored = {name: values.cpu() for name, values in job.codec.encode(kept).items()}
-            found.append((stored, job.codec.error(kept[:CODEC_ERROR_SAMPLES]) if is_first else {}))
-        return found
-
-    def _kept(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor | KeptTokens]:
-        """For each target set what is encoded of some rows of a shard: all of them, or of each the tokens drawn."""
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
-        return [
-            keep_drawn(rows, job.codec, job.extra_tokens, seed, keys, shard.view)
-            if isinstance(job.codec, Kept)
-            else rows
-            for job, rows in zip(jobs, self.rows_of(shard, jobs, batch), strict=True)
-        ]
+        encoded = []
+        for job, target in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
+            rows: Tensor | Features = target
+            if job.keep_tokens is not None:
+                rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
+            stored = {name: values.cpu() for name, values in job.codec.encode(rows).items()}
+            encoded.append((stored, job.codec.error(rows[:CODEC_ERROR_SAMPLES]) if is_first else {}))
+        return encoded
 
     def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
         """For each target set the teacher's output for some rows of a shard, float32; BadInput where it is not finite.

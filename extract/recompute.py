@@ -12,7 +12,7 @@ from torch import Tensor
 
 from extract.pipeline import forward
 from extract.teachers import load_teacher
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
@@ -63,7 +63,8 @@ def recompute(
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
             said = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
             decoded = read_decoded(targetset, codec, view, samples)
-            live = KeptTokens.of(said, decoded.positions) if isinstance(decoded, KeptTokens) else said
+            kept = decoded.positions if isinstance(decoded, Features) else None
+            live = said if kept is None else Features.of(said, kept)
             stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
             for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
@@ -87,10 +88,10 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | KeptTokens) -> dict[str, Tensor]:
+def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[str, Tensor]:
     """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
     measures = {}
-    if isinstance(live, KeptTokens):
+    if isinstance(live, Features):
         decoded, live = decoded.rows, live.rows
     if isinstance(decoded, TopKProbabilities):
         measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)

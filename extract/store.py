@@ -80,7 +80,7 @@ def commit_targets(
 
 def _calibration(job: TargetSetJob) -> dict[str, str]:
     """The hash of the statistics that rows are encoded with; nothing for a codec without any."""
-    return {"calibration": sha256_of_file(inside(job.folder, CALIBRATION))} if hasattr(job.codec, "with_state") else {}
+    return {"calibration": sha256_of_file(inside(job.folder, CALIBRATION))} if job.codec.has_statistics else {}
 
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:

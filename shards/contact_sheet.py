@@ -82,7 +82,7 @@ def teacher_lines(
 
 def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[str]]:
     """For each row the teacher's most likely classes, or, of targets without classes, the norm."""
-    from shards.codecs.kept import KeptTokens
+    from shards.codecs.features import Features
     from shards.codecs.topk import TopKProbabilities
 
     if isinstance(decoded, TopKProbabilities):
@@ -90,7 +90,7 @@ def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[s
     elif target == "logits":
         probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
     else:
-        rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
+        rows = decoded.rows if isinstance(decoded, Features) else decoded
         return [[f"{target}: norm {norm:.3g}"] for norm in rows.flatten(1).norm(dim=1).tolist()]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [

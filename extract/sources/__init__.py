@@ -11,6 +11,7 @@ from typing import NamedTuple
 from extract.sources.base import Sample, Source
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
+from extract.sources.tar_members import COMPRESSED
 from shards.errors import BadInput, UnknownName
 
 __all__ = ["SOURCES", "Sample", "Source", "open_source"]
@@ -67,7 +68,7 @@ def _scheme_of(path: Path) -> str:
     """The scheme that most likely reads what is at `path`."""
     names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
     # tars first: img2dataset writes a table without images beside each
-    for scheme, suffix in (("wds", ".tar"), ("parquet", ".parquet"), ("hf", ".arrow")):
-        if any(name.endswith(suffix) for name in names):
+    for scheme, endings in (("wds", (".tar", *COMPRESSED)), ("parquet", (".parquet",)), ("hf", (".arrow",))):
+        if any(name.endswith(endings) for name in names):
             return scheme
     return "folder"

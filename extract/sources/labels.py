@@ -27,10 +27,6 @@ def number_labels(
     kinds = Counter(type(value) for value in values if value is not None)
     own = {value for value in values if isinstance(value, str)}
     texts = sorted({value for value in train() if isinstance(value, str)} or own) if own else []
-    if unknown := own - set(texts):
-        raise BadInput(
-            f"{flag}: class {min(unknown)!r} is in no sample of the train split: add one, or remove the class"
-        )
     if len(kinds) > 1:
         number = next(value for value in values if isinstance(value, int))
         raise BadInput(
@@ -38,7 +34,11 @@ def number_labels(
             f"as {texts[0]!r}: write one kind"
         )
     notes = []
-    if not all(re.fullmatch("-?[0-9]{1,18}", text) for text in texts):
+    if not all(re.fullmatch("-?[0-9]{1,18}", text) for text in (*texts, *own)):
+        if unknown := own - set(texts):
+            raise BadInput(
+                f"{flag}: class {min(unknown)!r} is in no sample of the train split: add one, or remove the class"
+            )
         named = {text: number for number, text in enumerate(texts)}
         labels = [None if value is None else named[value] for value in values if not isinstance(value, int)]
         classes: tuple[str, ...] | None = tuple(texts)

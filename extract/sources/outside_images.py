@@ -25,10 +25,8 @@ def read_outside_image(flag: str, table: Path, name: str) -> bytes:
     try:
         return (table.parent / name).read_bytes()
     except FileNotFoundError as error:
-        raise BadInput(
-            f"{flag}: {table.name} names {table.parent / name}, which is not there: "
-            "put it there, or leave such samples out with --on_error skip"
-        ) from error
+        missing = table.parent / name
+        raise BadInput(f"{flag}: {table.name} names {missing}, which is not there: put it there") from error
 
 
 def is_text(kind: pa.DataType) -> bool:

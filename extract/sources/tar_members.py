@@ -12,7 +12,7 @@ from shards.errors import BadInput
 
 _UNPACK = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """What unpacks a file that begins so."""
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _SCAN_BYTES = 1 << 20
 
 
@@ -31,7 +31,7 @@ def find_tars(flag: str, path: str) -> tuple[Path, list[Path], list[Path]]:
 
     Compressed tars alone are refused: samples are read in place, in any order, which a compressed file does not allow.
     """
-    compressed = [file for suffix in _COMPRESSED for file in _found(flag, path, suffix)]
+    compressed = [file for suffix in COMPRESSED for file in _found(flag, path, suffix)]
     try:
         root, tars = find_files(flag, path, ".tar")
     except BadInput:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from extract.sources.base import content_revision
+from extract.sources.base import IMAGE_SUFFIXES, content_revision
 from extract.sources.hub import hub_errors, local_folder
 from extract.sources.row_groups import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits
@@ -34,7 +34,13 @@ def open_dataset(flag: str, identifier: str, config: str | None, split: str) -> 
     folder = local_folder(identifier)
     with _readable_errors(flag, identifier):
         opened = _open_saved(flag, folder, split) if folder else None
-        return opened or _open_with_builder(flag, identifier, config, split)
+        opened = opened or _open_with_builder(flag, identifier, config, split)
+
+    def read(name: str) -> "Dataset":
+        with _readable_errors(flag, identifier):
+            return opened.read(name)
+
+    return opened._replace(read=read)
 
 
 def _open_saved(flag: str, folder: Path, asked: str) -> Opened | None:
@@ -47,7 +53,10 @@ def _open_saved(flag: str, folder: Path, asked: str) -> Opened | None:
     split = choose_split(flag, asked, splits)
 
     def read(name: str) -> Dataset:
-        return Dataset.load_from_disk(str(splits[name].folder), keep_in_memory=False).with_format(None)
+        try:
+            return Dataset.load_from_disk(str(splits[name].folder), keep_in_memory=False).with_format(None)
+        except (AttributeError, KeyError, TypeError) as error:  # what `datasets` raises on documents of another form
+            raise BadInput(f"{flag}: {splits[name].folder} is damaged ({error}): save the dataset again") from error
 
     revision = _files_revision(folder, splits[split].files)
     return Opened(split, list(splits), read, revision, left_aside(flag, splits[split]))
@@ -63,16 +72,23 @@ def _open_with_builder(flag: str, identifier: str, config: str | None, asked: st
     taken = {str(name): [_relative(file, folder) for file in listed] for name, listed in (files or {}).items()}
     notes: tuple[str, ...] = ()
     if taken and not declared:
-        remedy = (
-            f"write --data folder:{identifier} for images, --data parquet:{identifier} for tables"
-            if folder
-            else f"hf download {identifier} --repo-type dataset --local-dir FOLDER, then write --data folder:FOLDER"
-        )
+        remedy = _remedy(identifier, folder, taken[split])
         notes = check_taken(flag, taken, split, there, remedy, may_be_renamed=folder is not None)
     builder.download_and_prepare()
     notes += unlisted_note(flag, taken.get(split, []), builder.info.splits[split].num_examples)
     revision = _files_revision(folder, map(Path, files[split])) if folder else str(builder.hash)
     return Opened(split, splits, lambda name: builder.as_dataset(split=name), revision, notes)
+
+
+def _remedy(identifier: str, folder: Path | None, names: list[str]) -> str:
+    """What reads the files `names` by splits that it does not guess."""
+    suffix = Path(names[0]).suffix.lower()
+    scheme = "folder" if suffix in IMAGE_SUFFIXES else "parquet"
+    if folder is None:
+        return f"hf download {identifier} --repo-type dataset --local-dir FOLDER, then write --data {scheme}:FOLDER"
+    if suffix in IMAGE_SUFFIXES or suffix == ".parquet":
+        return f"write --data {scheme}:{identifier}"
+    return "rename it, or say in a README.md's `configs` which files are which split"
 
 
 def _folder_builder(folder: Path, config: str | None) -> tuple[Any, list[str], bool]:
@@ -110,13 +126,14 @@ def _hub_builder(identifier: str, config: str | None) -> tuple[Any, list[str], b
 @contextmanager
 def _readable_errors(flag: str, identifier: str) -> Iterator[None]:
     """Turns what `datasets` and the hub raise into one line that says what helps."""
+    import yaml
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     remedy = "give a local copy (--data_dir FOLDER, or --data parquet:PATH)"
     try:
         with hub_errors(flag, f"datasets/{identifier}", remedy, not_found=(DatasetNotFoundError,)):
             yield
-    except (DatasetsError, ValueError, FileNotFoundError) as error:
+    except (DatasetsError, ValueError, FileNotFoundError, yaml.YAMLError) as error:
         raise BadInput(
             f"{flag}: `datasets` cannot open it ({error.__cause__ or error}): "
             f"give a hub's ORG/NAME[:CONFIG], or a folder that load_dataset reads; or {remedy}"

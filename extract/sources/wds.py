@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
 from extract.sources.labels import Label, number_labels
 from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
-from extract.sources.splits import pick_split
+from extract.sources.splits import files_by_split, pick_split
 from extract.sources.tar_members import Member, find_tars, members, read
 from shards.command.progress import counted
 from shards.errors import BadInput
@@ -45,13 +46,14 @@ class _Samples:
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The samples of a tar, a folder of tars, a glob or a range such as train-{00000..00003}.tar, in stored order.
 
-    The label is `.cls`, else the `label` in `.json`: a number or a name. The revision covers each tar's name and size,
-    each member's name and size, and the labels. A sample that has not one image keeps its place: --on_error decides.
-    Raises BadInput for a key found twice, and for a cut, damaged or compressed tar.
+    The label is `.cls`, else the `label` in `.json`: a number or a name. Names are numbered by the train split. The
+    revision covers each tar's name and size, each member's name and size, and the labels. A sample that has not one
+    image keeps its place: --on_error decides. Raises BadInput for a key in two places, and for a cut, damaged or
+    compressed tar.
     """
     flag = f"--data wds:{path}"
-    root, tars, compressed = find_tars(flag, path)
-    chosen, tars = pick_split(flag, root, tars, split)
+    root, every, compressed = find_tars(flag, path)
+    chosen, tars = pick_split(flag, root, every, split)
     samples = _Samples()
     parts: list[str | int | bytes] = []
     for tar in tars:
@@ -63,8 +65,11 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
             for ending, member in group.members.items():
                 contents += [ending, member.size]
         parts += [tar.relative_to(root).as_posix(), tar.stat().st_size, content_revision(contents)]
-    labels, class_names, guessed = number_labels(flag, samples.labels)
-    samples.labels = []
+    labels, class_names, guessed = number_labels(
+        flag, samples.labels, train=lambda: [] if chosen == "train" else _train_labels(flag, root, every)
+    )
+    if any(isinstance(label, str) for label in samples.labels):
+        parts.append(str(class_names))
     images, faults = samples.images, samples.faults
 
     def fetch(index: int) -> tuple[bytes, int | None]:
@@ -185,6 +190,15 @@ def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
     if value is not None and not isinstance(value, str):
         no_classes[type(value).__name__] += 1
     return value if isinstance(value, str) else None
+
+
+def _train_labels(flag: str, root: Path, tars: list[Path]) -> Iterator[Label]:
+    """The labels of the train split, whose names number the classes of every split."""
+    by_split = files_by_split(flag, root, tars)
+    for tar in by_split.get("train") or by_split.get("", []):
+        for group in _groups(flag, tar, LeftOut()):
+            with suppress(BadInput):  # a sample that cannot be read there is told where train is extracted
+                yield _label(flag, group, Counter())
 
 
 def _number_or_text(text: str) -> int | str:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from caches import command, contents, extract, targetset_of, viewset_of
 
-from shards.codecs.kept import POSITIONS, KeptTokens
+from shards.codecs.features import Features
+from shards.codecs.kept import POSITIONS
 from shards.decode import codec_of, read_decoded
 from shards.layout import CALIBRATION
 from shards.reader import TargetSet, ViewSet, check_pair
@@ -73,7 +74,7 @@ def test_its_rows_are_read(here: Path, name: str) -> None:
     codec = codec_of(targets)
     for view in range(2):
         decoded, exact = read_decoded(targets, codec, view, np.arange(14)), float32_rows(name, view)
-        if isinstance(decoded, KeptTokens):
+        if isinstance(decoded, Features):
             decoded, exact = decoded.rows, decoded.take_from(exact)
         if name == "logits-topk3":
             exact = exact.softmax(-1).gather(-1, decoded.classes)
@@ -90,7 +91,7 @@ def test_its_rows_encoded_again_are_the_same_bytes(name: str) -> None:
     for view in range(2):
         rows: Any = float32_rows(name, view)
         if POSITIONS in specs:
-            rows = KeptTokens.of(rows, torch.from_numpy(targets.read(view, np.arange(14))[POSITIONS]).long())
+            rows = Features.of(rows, torch.from_numpy(targets.read(view, np.arange(14))[POSITIONS]).long())
         for array, values in codec.encode(rows).items():
             spec = specs[array]
             assert metadata_bytes(spec.metadata(2)) == (folder / array / "zarr.json").read_bytes()

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from test_ranks import two_ranks
 from test_resume import Recorder
 from training import distill, same, weights, write_recipe
 
+from benchmarks.live import LiveDistillation
 from distill.callbacks import Elapsed
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
+from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, load_recipe, resolve
 from distill.run import build_module, train
@@ -24,7 +27,7 @@ from distill.trainer import fit, make_trainer
 from extract.networks import load_exported
 from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.selection import named
 from tests.extract.test_data2vec2_writer import write_checkpoint
@@ -150,10 +153,10 @@ def test_stored_and_live_teachers_give_the_same_student(
 ) -> None:
     live_teachers = [load_teacher("data2vec2", str(checkpoint)) for _ in targets.split(",")]
     ends = []
-    for name, teachers in (("stored", []), ("live", live_teachers)):
+    for name, make in (("stored", Distillation), ("live", partial(LiveDistillation, teachers=live_teachers))):
         data = data_of(dense, targets, validation_fraction=0.0)
         config = DistillConfig(shards=str(dense), devices="cpu")
-        train(config, data.recipe, data, tmp_path / name, teachers)
+        train(config, data.recipe, data, tmp_path / name, make)
         ends.append(weights(tmp_path / name))
     # the extracted batches are those of the trainer only in size: a sum may be rounded otherwise in other company
     assert all(torch.allclose(ends[0][name], ends[1][name], atol=2e-4) for name in ends[0])
@@ -163,7 +166,7 @@ def test_the_loss_falls_on_the_kept_positions_only(dense: Path) -> None:
     data = data_of(dense, "layer_mean-int8-4tokens")
     module, batch = build_module(data, data.recipe), next(iter(data.training_batches()))
     (target,) = module.targets(batch, module.training_sets, module.codecs)
-    assert isinstance(target, KeptTokens) and target.rows.shape == (16, 4, 16)
+    assert isinstance(target, Features) and target.rows.shape == (16, 4, 16)
     assert bool((target.positions[:, 0] == 0).all())
     tokens = module.student(torch.rand(16, 3, 12, 12))["layer_mean"]
     naive = torch.stack(

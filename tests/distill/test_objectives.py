@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from distill.objectives import REGISTRY, make_objective
 from distill.objectives.base import Objective
 from shards.codecs import make_codec
+from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
 from shards.errors import UnknownName
 
@@ -31,6 +32,7 @@ def formula(student: Tensor, teacher: Tensor, temperature: float) -> float:
 
 
 def kl(student: Tensor, target: object, temperature: float = 1.0) -> Tensor:
+    target = Features(target) if isinstance(target, Tensor) else target
     return make_objective(f"kl:temperature={temperature}")(student, target, None)
 
 

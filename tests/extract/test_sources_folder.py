@@ -104,6 +104,7 @@ def test_a_split_in_capitals_is_augmented_as_train_is(tmp_path: Path) -> None:
     assert (plan.identity["augment"]["kind"], plan.keys) == ("resize", ["dog/0"])
     # whatever case the split is asked for in, it is the view set that is there
     extract(*flags, "--split", "Training", "--views", "2")
+    extract(*flags, "--split", "train", "--views", "3")
     assert viewset_of(tmp_path / "cache") == folder
 
 

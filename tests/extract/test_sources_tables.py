@@ -75,7 +75,7 @@ def test_rows_without_bytes_are_read_beside_the_table_or_counted(tmp_path: Path)
     source = open_source(f"parquet:{path}", "train")
     assert [source.read(index).label for index in (0, 1, 2, 4)] == [0, 1, 2, 4]
     assert source.unreadable == (3,)
-    with pytest.raises(BadInput, match=r"train.parquet names \S+/3.png, which is not there: put it there, or .* skip"):
+    with pytest.raises(BadInput, match=r"train.parquet names \S+/3.png, which is not there: put it there$"):
         source.read(3)
     assert source.notes == (
         f"--data parquet:{path}: column image gives no image for 1 of 5 rows (there is no {tmp_path / '3.png'})",
@@ -219,6 +219,13 @@ def test_text_labels_are_numbered_by_the_train_split(
     write(tmp_path / "pets" / "test.parquet", image=structs(2), label=["dog", "eel"])
     with pytest.raises(BadInput, match="class 'eel' is in no sample of the train split"):
         open_source(data, "test")
+
+
+def test_numbers_written_as_text_need_no_train_split(tmp_path: Path) -> None:
+    write(tmp_path / "pets" / "train.parquet", image=structs(3), label=["0", "1", "10"])
+    write(tmp_path / "pets" / "test.parquet", image=structs(3), label=["-1", "2", "10"])
+    test = open_source(f"parquet:{tmp_path / 'pets'}", "test")
+    assert (labels(test), test.class_names) == ([None, 2, 10], tuple(map(str, range(11))))
 
 
 def test_a_table_without_labels_says_which_column_may_be_one(tmp_path: Path) -> None:

@@ -78,6 +78,24 @@ def test_a_state_that_is_not_true_is_refused(document: object, message: str, tmp
         open_source(f"hf:{tmp_path / 'saved'}", "train")
 
 
+@pytest.mark.parametrize(
+    "info", ["[]", "3", '{"features": {"image": 3}}', '{"features": {"a": {"_type": "Nope"}}}', "{"]
+)
+def test_a_description_that_is_damaged_is_one_line(info: str, tmp_path: Path) -> None:
+    animals([0, 1]).save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "saved" / "dataset_info.json").write_text(info)
+    with pytest.raises(BadInput, match=r"is damaged \(.*save the dataset again|`datasets` cannot open it"):
+        open_source(f"hf:{tmp_path / 'saved'}", "train")
+
+
+def test_a_saved_file_that_is_cut_is_one_line(tmp_path: Path) -> None:
+    animals([0, 1]).save_to_disk(str(tmp_path / "saved"))
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(BadInput, match="`datasets` cannot open it"):
+        open_source(f"hf:{tmp_path / 'saved'}", "train")
+
+
 def test_a_test_split_is_never_read_as_train(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", *(f"{split}/{name}/0.png" for split in ("Training", "Testing") for name in "ab"))
     with pytest.raises(BadInput, match=r"takes Testing/a/0.png for split train, its name says test: .*folder:\S+pets"):
@@ -131,6 +149,13 @@ def test_folders_of_which_no_classes_are_made_are_said(tmp_path: Path) -> None:
         f"--data hf:{tmp_path / 'pets'}: no labels: `datasets` makes no classes of the 3 folders; "
         "--data folder:PATH does",
     )
+
+
+def test_a_card_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", "train/a/0.png")
+    (tmp_path / "pets" / "README.md").write_text("---\nconfigs: [a: : b\n---\n")
+    with pytest.raises(BadInput, match="`datasets` cannot open it"):
+        open_source(f"hf:{tmp_path / 'pets'}", "train")
 
 
 def test_thumbnails_are_no_samples(tmp_path: Path) -> None:

@@ -206,6 +206,8 @@ def test_compressed_tars_are_to_be_unpacked(tmp_path: Path, suffix: str, unpack:
     packed = tmp_path / f"pets/a.{suffix}"
     packed.parent.mkdir()
     packed.write_bytes(compress(whole.read_bytes()))
+    with pytest.raises(BadInput, match=f"write --data wds:{packed.parent}"):
+        open_source(str(packed.parent), "train")
     for data in (packed, packed.parent, packed.parent / f"*.{suffix}"):
         with pytest.raises(BadInput, match=f"a.{suffix} is compressed, and .*: {unpack} {packed}"):
             open_source(f"wds:{data}", "train")
@@ -243,6 +245,22 @@ def test_labels_of_other_types(
     assert source.class_names == classes
     assert [source.read(index).label for index in range(2)] == labels
     assert [note in each for each in source.notes] == [True] if note else source.notes == ()
+
+
+def test_names_are_numbered_by_the_train_split(tmp_path: Path) -> None:
+    """So that a validation split that lacks a class numbers the others alike; a class of its own is refused."""
+    for split, animals in (("train", "bee ant cow"), ("test", "cow")):
+        members = [((f"{row}.png", png()), (f"{row}.cls", name.encode())) for row, name in enumerate(animals.split())]
+        tar(tmp_path / f"{split}-0.tar", [member for pair in members for member in pair])
+    train, test = (open_source(f"wds:{tmp_path}", split) for split in ("train", "test"))
+    assert train.class_names == test.class_names == ("ant", "bee", "cow")
+    assert [train.read(index).label for index in range(3)] == [1, 0, 2] and test.read(0).label == 2
+    tar(tmp_path / "train-0.tar", [("0.png", png()), ("0.cls", b"ape"), ("1.png", png()), ("1.cls", b"cow")])
+    shorter = open_source(f"wds:{tmp_path}", "test")
+    assert shorter.read(0).label == 1 and shorter.revision != test.revision
+    tar(tmp_path / "test-1.tar", [("dog.png", png()), ("dog.cls", b"dog")])
+    with pytest.raises(BadInput, match="class 'dog' is in no sample of the train split"):
+        open_source(f"wds:{tmp_path}", "test")
 
 
 def test_thumbnails_of_a_system_are_no_samples(tmp_path: Path) -> None:

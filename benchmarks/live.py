@@ -1,7 +1,6 @@
 """Live: the same training with the teacher run on every batch, to compare the cache with (tests, benchmarks)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from distill.holding import Holding
 from distill.module import Distillation
 from extract.pipeline import forward
 from extract.teachers.base import Teacher
+from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.loader import Batch
 
@@ -38,11 +38,10 @@ class LiveDistillation(Distillation):
         targets = []
         for teacher, (output, precision), name, codec in zip(self.teachers, self.outputs, names, codecs, strict=True):
             rows = forward(teacher, batch.fields, batch.device, precision)[output].float()
-            target: Any = rows.clone()  # out of inference mode, so that autograd may keep it
+            target = Features(rows.clone())  # out of inference mode, so that autograd may keep it
             stored = batch.targets.get(name, {})  # a benchmark's batches hold views alone
             if "positions" in stored:
-                kept = codec.decode(stored)
-                target = replace(kept, rows=kept.take_from(target))
+                target = Features.of(target.rows, codec.decode(stored).positions)
             targets.append(target)
             self.teacher_forwards += len(batch.samples)
         return targets
