@@ -14,7 +14,7 @@ RUN := .venv/bin/python
 
 demo: .venv
 	rm -rf demo
-	$(RUN) -m extract --teacher none --data digits --out demo/shards --image_size 16 --views 4
+	$(RUN) -m extract --teacher none --data digits --out demo/shards --view size=16 --views 4
 	$(RUN) -m extract --teacher none --data digits --out demo/shards --split validation
 	$(RUN) -m distill --shards demo/shards --recipe supervised --run_dir demo/runs/teacher
 	$(RUN) -m extract --teacher run:demo/runs/teacher --out demo/shards

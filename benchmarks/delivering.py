@@ -17,7 +17,7 @@ import simplejpeg
 
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
-from shards.loader import IMAGES_PER_TASK, BatchLoader
+from shards.loader import VIEWS_PER_TASK, BatchLoader, Reading
 from shards.order import BatchOrder
 from shards.reader import TargetSet, ViewSet
 
@@ -67,10 +67,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 
 
 def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, threads: int) -> Work:
-    def selection() -> Iterator[tuple[int, np.ndarray]]:
-        return ((0, samples) for samples in batches)
+    def order() -> Iterator[Reading]:
+        return (Reading(samples, 0) for samples in batches)
 
-    loader = BatchLoader(viewset, [targetset], selection, batches.shape[1], num_threads=threads, ring=RING)
+    loader = BatchLoader(viewset, [targetset], order, batches.shape[1], num_threads=threads, ring=RING)
 
     def work() -> None:
         for _ in loader:
@@ -83,10 +83,10 @@ def _decoding(jpegs: list[bytes], batches: np.ndarray, image_size: int, pool: Th
     buffers = np.zeros((RING, batches.shape[1], image_size, image_size, 3), np.uint8)
 
     def decode(number: int, start: int) -> None:
-        for place, sample in enumerate(batches[number, start : start + IMAGES_PER_TASK].tolist(), start):
+        for place, sample in enumerate(batches[number, start : start + VIEWS_PER_TASK].tolist(), start):
             simplejpeg.decode_jpeg(jpegs[sample], "RGB", buffer=buffers[number % RING, place])
 
-    tasks = [(number, start) for number in range(len(batches)) for start in range(0, batches.shape[1], IMAGES_PER_TASK)]
+    tasks = [(number, start) for number in range(len(batches)) for start in range(0, batches.shape[1], VIEWS_PER_TASK)]
     return lambda: list(pool.map(decode, *zip(*tasks, strict=True)))
 
 

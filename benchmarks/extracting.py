@@ -29,9 +29,8 @@ from benchmarks.synthetic import operations, write_photos, write_weights
 from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.launch import device_of
-from extract.normalise import normalise
 from extract.pipeline import Extraction
-from extract.plan import held_viewset, plan_views
+from extract.plan import plan_views, stored_views
 from extract.plan_targets import plan_targets
 from extract.store import begin_targets, begin_views
 from extract.teachers import load_teacher
@@ -65,6 +64,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     teacher = load_teacher(name, weights, image_size)
     teacher.network.to(device)
     flags = {field: value for field, value in settings.items() if field not in ("samples", "threads", "images")}
+    flags["view"] = f"size={flags.pop('image_size')}"
     flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
     first, further = (ExtractConfig(out=str(folder / out), **flags) for out in ("first", "further"))
     extraction_of(further, teacher, device).run()
@@ -90,9 +90,9 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
 
     Channel statistics are taken here: they cost 256 forwards at most, whatever the number of samples.
     """
-    config, folder = held_viewset(config)
-    views = plan_views(config, folder, teacher.preprocessing.image_size)
-    targets = plan_targets(config, views, teacher)
+    stored = stored_views(config)
+    views = plan_views(stored, teacher.inputs)
+    targets = plan_targets(stored.config, views, teacher)
     views.folder.mkdir(parents=True, exist_ok=True)
     begin_views(views, b"")
     for job in targets:
@@ -105,9 +105,9 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
 
 
 def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: torch.device) -> Callable[[], None]:
-    size = teacher.preprocessing.image_size
-    pixels = torch.randint(0, 256, (config.batch_size, size, size, 3), dtype=torch.uint8)
-    images = normalise(pixels, teacher.preprocessing.mean, teacher.preprocessing.std).to(device)
+    shape = teacher.inputs.example()["pixels"].shape[1:]
+    pixels = torch.randint(0, 256, (config.batch_size, *shape), dtype=torch.uint8)
+    images = teacher.inputs.prepare({"pixels": pixels})["images"].to(device)
     network = getattr(teacher.network, "network", teacher.network)  # of a dense teacher the blocks, and no target
 
     @torch.inference_mode()

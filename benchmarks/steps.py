@@ -28,16 +28,14 @@ def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
 
 def held_batch(data: CacheData, device: torch.device) -> Batch:
     """The first batch of the cache, copied to memory of its own on `device`."""
-    batch = next(cache_batches(data, torch.device("cpu")))
-    targets = [{name: values.clone().to(device) for name, values in arrays.items()} for arrays in batch.targets]
-    return Batch(batch.view, batch.samples, batch.images.clone().to(device), None, targets)
+    return next(cache_batches(data, torch.device("cpu"))).to(device, copy=True)
 
 
 def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     """The training batches of the cache on `device`, read as `distill` reads them."""
     holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
     options: dict[str, Any] = {"num_threads": num_cores(), "pin_memory": on_gpu}
-    loader = BatchLoader(holding.viewset, holding.targetsets, order.selection, data.recipe.batch_size, **options)
+    loader = BatchLoader(holding.viewset, holding.targetsets, order.readings, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)
 

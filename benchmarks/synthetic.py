@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
-from extract.augment import parse_augment
 from extract.config import ExtractConfig
+from extract.modalities import view_maker
+from extract.modalities.base import ViewRequest
+from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import build_image_network
-from extract.plan import ViewSetJob, held_viewset, plan_views
+from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
-from extract.store import array_specs, begin_targets, commit_targets, finish_targets
-from extract.teachers.base import Preprocessing, Teacher
+from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
+from extract.teachers.base import Teacher
+from extract.views import ViewShard, commit_shard
+from shards import tar
 from shards.command.specs import parse_spec
 from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.layout import CALIBRATION, Plan
+from shards.identity import sha256_of
+from shards.layout import CALIBRATION, Plan, viewset_name
 
 ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
 """One sample's shape of the targets that the figures are about."""
@@ -73,16 +79,39 @@ def extract(*flags: object) -> None:
 
 def views_of(cache: Path, data: str, image_size: int) -> ViewSetJob:
     """The views of `data` in `cache`, made if they are not there."""
-    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "image_size": image_size}
+    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": f"size={image_size}"}
     extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
-    return plan_views(*held_viewset(ExtractConfig(**flags)), None)
+    return plan_views(stored_views(ExtractConfig(**flags)), None)
 
 
 def bare_views(folder: Path, num_samples: int) -> ViewSetJob:
     """A view set that has no tars, for benchmarks that read targets alone."""
-    identity = {"image_size": 224}
-    plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, identity, None, {})
-    return ViewSetJob(folder, plan, 1, 1, None, parse_augment("resize"))
+    maker = view_maker(ViewRequest("resize", None, None, False, None, None))
+    plan = Plan([f"sample-{number}" for number in range(num_samples)], 512, maker.describe(), None, {})
+    return ViewSetJob(folder, plan, 1, 1, None, maker)
+
+
+def write_many_views(cache: Path, num_samples: int, shard_size: int, image_size: int) -> ViewSetJob:
+    """A whole view set of one photo under many keys, for benchmarks of what grows with the number of samples."""
+    keys = [f"n{number // 1300:08d}/photo-{number:08d}" for number in range(num_samples)]
+    maker = view_maker(ViewRequest(f"resize:size={image_size}", None, None, False, None, None))
+    identity = {"format": 1, "source": "synthetic", "revision": "1", "split": "train", **maker.describe()}
+    identity |= {"keys": sha256_of("\n".join(keys).encode()), "num_samples": num_samples}
+    request = {"data": "synthetic", "data_dir": None, "limit": None, "split": "train"}
+    plan = Plan(keys, shard_size, identity, [f"class {number}" for number in range(1000)], request)
+    job = ViewSetJob(cache / viewset_name("synthetic", "train", identity), plan, 1, 1, None, maker)
+    begin_views(job, b"teacher: none\n")
+    photo = np.ascontiguousarray(_photo(image_size, image_size, torch.Generator().manual_seed(0)))
+    content = maker.codec.encode({"pixels": photo})
+    for shard in range(plan.num_shards):
+        shard_keys = [keys[row] for row in plan.rows(shard)]
+        made = ViewShard(0, shard, shard_keys, {})
+        facts = [{"key": key, "view": 0, "crop": [0, 0, 500, 375], "size": [500, 375]} for key in shard_keys]
+        described = [content | {"cls": b"3", "json": json.dumps(fact).encode()} for fact in facts]
+        made.packed, made.members = tar.pack(zip(shard_keys, described, strict=True))
+        commit_shard(job, made)
+    finish_views(job)
+    return job
 
 
 def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dict[str, np.ndarray]]:
@@ -91,7 +120,7 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
     job = _job(views, target, row_shape, codec)
     generator = np.random.default_rng(0)
     begin_targets(job, views, b"")
-    if hasattr(job.codec, "calibrate"):
+    if job.codec.has_statistics:
         calibrated = job.codec.calibrate(torch.from_numpy(generator.standard_normal((8, *row_shape), np.float32)))
         write_atomically(job.folder / CALIBRATION, save(calibrated.state()))
         job = replace(job, codec=calibrated)
@@ -107,8 +136,8 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
 
 
 def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
-    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    teacher = Teacher("random", "random", "0" * 64, preprocessing, {target: row_shape}, nn.Identity(), None)
+    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
     return plan_targets(config, views, teacher)[0]
 

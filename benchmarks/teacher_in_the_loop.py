@@ -35,13 +35,12 @@ from benchmarks.synthetic import extract, operations, write_photos, write_weight
 from distill.data import CacheData
 from distill.recipe import Recipe
 from distill.run import build_module
-from extract.augment import Uniform, draw, render
 from extract.config import ExtractConfig
 from extract.pipeline import forward
 from extract.plan import ViewSetJob
 from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
-from shards.loader import Batch
+from shards.loader import Batch, Reading
 
 AHEAD = 2
 """Batches that threads prepare while a step runs."""
@@ -69,8 +68,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     settings, device = settings_here(CASES[options.case], options), the_device()
     steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
     num_samples, weights = (steps + 1 + AHEAD) * batch_size, str(write_weights(settings["teacher"], folder, image_size))
-    flags = {name: settings[name] for name in ("teacher", "image_size", "batch_size", "precision", "codec")}
-    flags |= {"weights": weights, "shard_size": 2 * batch_size}
+    flags = {name: settings[name] for name in ("teacher", "batch_size", "precision", "codec")}
+    flags |= {"view": f"size={image_size}", "weights": weights, "shard_size": 2 * batch_size}
     flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
     extract("--out", folder / "cache", *(word for name, value in flags.items() for word in (f"--{name}", value)))
     changes = {name: settings[name] for name in ("recipe", "student", "batch_size", "precision")}
@@ -104,7 +103,7 @@ def _contenders(
 
     def teach() -> None:
         for _ in range(steps):
-            forward(asked, batch.images, device, recipe.precision)
+            forward(asked, batch.fields, device, recipe.precision)
 
     def fed(take: Callable[[Iterable[Batch]], None], feed: Callable[[], Iterator[Batch]]) -> Callable[[], float]:
         def timed() -> float:
@@ -126,23 +125,23 @@ def _contenders(
 
 def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device) -> Iterator[Batch]:
     """The batches of the cache made anew from the source: decoded at full size, cropped and resized by threads."""
-    source, identity = views.source, views.plan.identity
+    source, maker = views.source, views.maker
     assert source is not None
 
     def make(view: int, index: int) -> np.ndarray:
-        sample = source.read(index)
-        box, flip = draw(views.augment, *sample.image.size, Uniform(identity["seed"] or 0, sample.key, view))
-        return render(sample.image, box, flip, identity["image_size"], views.augment.interpolation)
+        row, _ = maker.make(source.read(index), view)
+        return row["pixels"]
 
-    def ready(view: int, samples: np.ndarray, tasks: list[Future[np.ndarray]]) -> Batch:
-        images = torch.from_numpy(np.stack([task.result() for task in tasks]))
-        images = images.pin_memory() if device.type == "cuda" else images
-        return cache.transfer_batch_to_device(Batch(view, samples, images, None, []), device, 0)
+    def ready(reading: Reading, tasks: list[Future[np.ndarray]]) -> Batch:
+        pixels = torch.from_numpy(np.stack([task.result() for task in tasks]))
+        pixels = pixels.pin_memory() if device.type == "cuda" else pixels
+        return Batch(*reading, {"pixels": pixels}, None, {}).to(device)
 
-    pending: deque[tuple[int, np.ndarray, list[Future[np.ndarray]]]] = deque()
+    pending: deque[tuple[Reading, list[Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(num_cores()) as pool:
-        for view, samples in cache.training_batches().selection():
-            pending.append((view, samples, [pool.submit(make, view, index) for index in samples.tolist()]))
+        for reading in cache.training_batches().readings():
+            tasks = [pool.submit(make, reading.view, index) for index in reading.samples.tolist()]
+            pending.append((reading, tasks))
             if len(pending) > AHEAD:
                 yield ready(*pending.popleft())
         while pending:

@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
     holding = replace(holding, view_limit=recipe.views)
     data = CacheData(holding, recipe, num_devices=parse_devices(config.devices, recipe.precision)[1])
+    recipe = data.recipe  # with as many epochs as the cache asks for
     run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
     summary = train(config, recipe, data, run_dir)
     if not is_first_process():

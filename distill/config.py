@@ -33,7 +33,7 @@ class DistillConfig:
     label_weight: float | None = None
     """Share of cross-entropy with the labels in the loss, 0 to 1."""
     epochs: int | None = None
-    """Passes over the samples; epoch e sees view e mod V."""
+    """Passes over the samples; epoch e sees view e mod V (default: the recipe's; more where a cache is small)."""
     max_steps: int | None = None
     """Stop after so many optimiser steps instead."""
     batch_size: int | None = None
@@ -41,7 +41,7 @@ class DistillConfig:
     accumulate: int | None = None
     """Cut each batch into so many parts, to fit the memory."""
     lr: float | None = None
-    """AdamW's peak learning rate."""
+    """AdamW's peak learning rate (default: the recipe's, or what suits the student and the batch)."""
     weight_decay: float | None = None
     """AdamW's weight decay; none on biases, norms, positions and CLS."""
     warmup: float | None = None

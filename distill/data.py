@@ -6,14 +6,12 @@ from typing import Any
 
 import joblib
 import lightning
-import numpy as np
 import torch
-from jaxtyping import Int
 
 from distill.holding import Holding, open_validation
-from distill.recipe import Recipe
+from distill.recipe import Recipe, long_enough
 from shards.errors import BadInput
-from shards.loader import Batch, BatchLoader, in_order
+from shards.loader import Batch, BatchLoader, Order, Reading, in_order
 from shards.order import BatchOrder, held_out
 
 
@@ -31,7 +29,8 @@ class CacheData(lightning.LightningDataModule):
         elif recipe.validation_fraction > 0:
             held = held_out([training.viewset.plan.keys[index] for index in usable], recipe.validation_fraction)
             self.train_samples, self.validation_samples = usable[~held], usable[held]
-        self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
+        order = self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
+        self.recipe = long_enough(recipe, order.num_batches)
         if 0 < len(self.validation_samples) < num_devices:
             found = f"{len(self.validation_samples)} validation samples cannot be shared by {num_devices} devices"
             raise BadInput(f"--devices: {found}; take fewer devices, or a larger validation_fraction in the recipe")
@@ -56,7 +55,7 @@ class CacheData(lightning.LightningDataModule):
         order = self.order(self.recipe.accumulate * world_size)
         batches = TrainingBatches(order, [part * world_size + rank for part in range(self.recipe.accumulate)])
         size = order.batch_size // order.num_parts
-        batches.loader = self._loader(self.training, batches.selection, size, world_size)
+        batches.loader = self._loader(self.training, batches.readings, size, world_size)
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":
@@ -66,14 +65,14 @@ class CacheData(lightning.LightningDataModule):
         loader = self._loader(self.validation or self.training, in_order(samples, size), size, world_size)
         return ValidationBatches(loader, -(-len(samples) // size))
 
-    def _loader(self, holding: Holding, selection: Any, batch_size: int, world_size: int) -> BatchLoader:
+    def _loader(self, holding: Holding, order: Order, batch_size: int, world_size: int) -> BatchLoader:
         threads = self.num_threads or max(1, joblib.cpu_count() // world_size)
         labels = holding.viewset.labelled and self.recipe.label_weight > 0
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(
             holding.viewset,
             holding.targetsets,
-            selection,
+            order,
             batch_size,
             labels=labels,
             num_threads=threads,
@@ -99,18 +98,7 @@ class CacheData(lightning.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch on `device`; its buffers are marked busy until the copy is through."""
-        if device.type != "cuda":
-            return batch
-        moved = Batch(
-            batch.view,
-            batch.samples,
-            batch.images.to(device, non_blocking=True),
-            None if batch.labels is None else batch.labels.to(device, non_blocking=True),
-            [{name: x.to(device, non_blocking=True) for name, x in arrays.items()} for arrays in batch.targets],
-        )
-        batch.copied = torch.cuda.Event()
-        batch.copied.record()
-        return moved
+        return batch.to(device)
 
 
 class TrainingBatches:
@@ -125,12 +113,12 @@ class TrainingBatches:
     def __len__(self) -> int:
         return self.order.num_batches * len(self.parts)
 
-    def selection(self) -> Iterator[tuple[int, Int[np.ndarray, " count"]]]:
+    def readings(self) -> Iterator[Reading]:
         """The batches from `position` to the end of its epoch."""
         epoch, start = divmod(self.position, len(self))
         batches = self.order.epoch(epoch)[:, self.parts].reshape(len(self), -1)
         for samples in batches[start:]:
-            yield self.order.view(epoch), samples
+            yield Reading(samples, self.order.view(epoch), epoch)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:

@@ -1,7 +1,6 @@
 """Folder: what a run's folder holds besides checkpoints and logs: configuration, recipe, identity, summary."""
 
 import contextlib
-import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -16,20 +15,16 @@ from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
+from shards.lock import LOCK, locked
 
-RUN, SUMMARY, LOCK = "run.json", "summary.json", ".lock"
+RUN, SUMMARY = "run.json", "summary.json"
 CONFIG, RECIPE = "config.yaml", "recipe.yaml"
 
 
 @contextlib.contextmanager
 def only_run(run_dir: Path) -> Iterator[None]:
     """This process (and the ranks it starts) is the only one that trains in `run_dir` while the block runs."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"--run_dir {run_dir}: another distill trains here; wait, or give another folder") from None
+    with locked(run_dir, f"--run_dir {run_dir}: another distill trains here; wait, or give another folder"):
         remove_leftovers(run_dir)
         yield
 
@@ -37,7 +32,7 @@ def only_run(run_dir: Path) -> Iterator[None]:
 def run_identity(recipe: Recipe, data: CacheData) -> dict[str, Any]:
     """All that decides what the run ends with; devices, threads and logging do not."""
     return {
-        "recipe": {name: value for name, value in as_values(recipe).items() if name != "views"},
+        "recipe": {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")},
         "cache": data.training.identity(),
         "weights": data.training.weights,
         "validation": data.validation.identity() if data.validation else None,

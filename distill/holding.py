@@ -12,6 +12,7 @@ from shards.identity import identity_hash
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, targetset_folders, viewset_folders
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.selection import named
+from shards.views import modality_of, view_codec
 
 VALIDATION_SPLITS = ("validation", "val", "test")
 
@@ -51,11 +52,11 @@ class Holding:
         ]
 
     def facts(self) -> dict[str, str]:
-        """What picks the recipe: source, target, teacher (`none` without target sets)."""
+        """What picks the recipe: source, modality, target, teacher (`none` without target sets)."""
         identity = self.viewset.identity
         held = [targetset.manifest for targetset in self.targetsets] or [{"target": "none", "teacher": "none"}]
         joined = {name: "+".join(sorted({manifest[name] for manifest in held})) for name in ("target", "teacher")}
-        return {"source": identity["source"], **joined}
+        return {"source": identity["source"], "modality": modality_of(identity), **joined}
 
     def codecs(self) -> list[Any]:
         """Each target set's codec."""
@@ -153,7 +154,7 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
     reason = ""
     for folder in viewset_folders(training.viewset.folder.parent):
         identity, wanted = Plan.read(folder).identity, training.viewset.identity
-        same = all(identity[field] == wanted[field] for field in ("source", "image_size"))
+        same = identity["source"] == wanted["source"] and view_codec(identity).fields == training.viewset.codec.fields
         if folder == training.viewset.folder or not same or identity["split"] not in VALIDATION_SPLITS:
             continue
         if not (folder / VIEWSET_MANIFEST).exists():

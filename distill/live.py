@@ -1,7 +1,6 @@
 """Live: the same training with the teacher run on every batch, to compare the cache with (tests, benchmarks)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from distill.holding import Holding
 from distill.module import Distillation
 from extract.pipeline import forward
 from extract.teachers.base import Teacher
+from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.loader import Batch
 
@@ -33,21 +33,18 @@ class LiveDistillation(Distillation):
         for teacher in self.teachers:
             teacher.network.to(self.device)
 
-    def targets(self, batch: Batch, codecs: list[Any]) -> list[Any]:
-        """What each teacher says of the batch's images, as extract would have stored it in float32."""
-        found = []
-        held = batch.targets or [{} for _ in codecs]  # a benchmark's batches hold images alone
-        stored_by_teacher = zip(self.teachers, self.outputs, codecs, held, strict=True)
-        for teacher, (output, precision), codec, stored in stored_by_teacher:
-            rows = forward(teacher, batch.images, batch.images.device, precision)[output].float()
-            rows = rows.clone()  # out of inference mode, so that autograd may keep it
-            target: Any = rows
+    def targets(self, batch: Batch, names: list[str], codecs: list[Any]) -> list[Any]:
+        """What each teacher says of the batch's views, as extract would have stored it in float32."""
+        targets = []
+        for teacher, (output, precision), name, codec in zip(self.teachers, self.outputs, names, codecs, strict=True):
+            rows = forward(teacher, batch.fields, batch.device, precision)[output].float()
+            target = Features(rows.clone())  # out of inference mode, so that autograd may keep it
+            stored = batch.targets.get(name, {})  # a benchmark's batches hold views alone
             if "positions" in stored:
-                kept = codec.decode(stored)
-                target = replace(kept, rows=kept.take_from(rows))
-            found.append(target)
+                target = Features.of(target.rows, codec.decode(stored).positions)
+            targets.append(target)
             self.teacher_forwards += len(batch.samples)
-        return found
+        return targets
 
     def on_fit_end(self) -> None:
         """Every rank knows how many samples the teachers saw in all."""

@@ -14,7 +14,8 @@ from distill.objectives.base import Objective
 from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
 from distill.students import Student
-from extract.normalise import normalise
+from extract.modalities.base import feed
+from shards.decode import decode
 from shards.loader import Batch
 
 
@@ -44,23 +45,29 @@ class Distillation(lightning.LightningModule):
         self.codecs, self.weights = holding.codecs(), holding.weights
         self.validation_codecs = validation.codecs() if validation else self.codecs
         self.target_names = [targetset.manifest["target"] for targetset in holding.targetsets]
-        self.mean, self.std = list(student.inputs.mean), list(student.inputs.std)
+        self.inputs = student.inputs
+        self.training_sets = [targetset.folder.name for targetset in holding.targetsets]
+        self.validation_sets = [one.folder.name for one in (validation or holding).targetsets]
 
-    def targets(self, batch: Batch, codecs: list[Any]) -> list[Any]:
+    def targets(self, batch: Batch, names: list[str], codecs: list[Any]) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
-        return [codec.decode(stored) for codec, stored in zip(codecs, batch.targets, strict=True)]
+        valid = self.inputs.valid(batch.fields)
+        return [decode(codec, batch.targets[name], valid) for name, codec in zip(names, codecs, strict=True)]
 
-    def loss(self, batch: Batch, codecs: list[Any] | None = None) -> Float[Tensor, ""]:
+    def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
         """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss.
 
-        `codecs` are those of the batch's target sets, if they are not the ones that are trained on.
+        When `validating`, the batch's targets are those of the validation split's target sets.
         """
-        outputs = self.student(normalise(batch.images, self.mean, self.std))
+        outputs = feed(self.student, self.inputs, batch.fields)
         share = self.recipe.label_weight
-        loss = torch.zeros((), device=batch.images.device)
+        loss = torch.zeros((), device=batch.device)
         if self.weights:
             total = sum(self.weights)
-            targets = self.targets(batch, codecs or self.codecs)
+            names, codecs = self.training_sets, self.codecs
+            if validating:
+                names, codecs = self.validation_sets, self.validation_codecs
+            targets = self.targets(batch, names, codecs)
             for weight, name, target in zip(self.weights, self.target_names, targets, strict=True):
                 loss = loss + (1 - share) * weight / total * self.objective(outputs[name], target, batch.labels)
         if self.label_objective is not None:
@@ -99,7 +106,7 @@ class Distillation(lightning.LightningModule):
         """The same loss on held-out samples."""
         count = len(batch.samples)
         self.validation_sums += torch.stack(
-            [self.loss(batch, self.validation_codecs) * count, self.validation_sums.new_tensor(count)]
+            [self.loss(batch, validating=True) * count, self.validation_sums.new_tensor(count)]
         )
 
     def on_validation_epoch_end(self) -> None:

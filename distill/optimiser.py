@@ -13,6 +13,7 @@ _TABLES = ("position", "extra_tokens", "cls_token")
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over the trainable parameters of `network`, at the recipe's peak learning rate."""
+    assert recipe.lr is not None  # filled in by `resolve`
     groups = parameter_groups(network, recipe.weight_decay)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
 

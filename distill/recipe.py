@@ -9,11 +9,13 @@ from typing import Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
+from distill.rates import peak_rate
 from shards.command.arguments import read_named_yaml
 from shards.errors import BadInput
+from shards.views import DEFAULT_MODALITY
 
 FOLDER = Path(__file__).parent / "recipes"
-FACTS = ("source", "target", "teacher")
+FACTS = ("source", "modality", "target", "teacher")
 """What a cache is known by; a recipe's `fits` has a pattern for some of them."""
 
 
@@ -28,15 +30,18 @@ class Recipe:
     """Patterns on FACTS."""
     init: str = "random"
     input: dict[str, Any] | None = None
-    """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
+    """The student's own: mean, std and image_size of images; what it leaves out is the first teacher's."""
     label_weight: float = 0.0
     epochs: int = 10
+    min_steps: int | None = None
+    """More epochs, until they have so many optimiser steps: what suits ImageNet is too short for a small cache."""
     max_steps: int | None = None
     views: int | None = None
     """The first so many views of the cache; all by default. A run saves how many it had, for a cache grows."""
     batch_size: int = 256
     accumulate: int = 1
-    lr: float = 5e-4
+    lr: float | None = None
+    """Left out: what suits the student and the batch (distill/rates.py); `resolve` fills it in."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
@@ -81,10 +86,14 @@ def load_recipe(name: str) -> Recipe:
 
 
 def pick_recipe(facts: dict[str, str]) -> Recipe:
-    """The recipe that fits a cache's facts (source, target, teacher); of several, the one with the closest patterns."""
+    """The recipe that fits a cache's facts (FACTS); of several, the one with the closest patterns."""
+    facts = {"modality": DEFAULT_MODALITY} | facts
+    facts = {name: facts[name] for name in FACTS if name in facts}
     fitting: dict[str, int] = {}
     for name in recipe_names():
         patterns = load_recipe(name).fits
+        # no recipe of images is for a cache of another modality because it does not say so
+        patterns = {"modality": DEFAULT_MODALITY} | patterns if patterns else {}
         if patterns and all(_all_match(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
             fitting[name] = sum(len(pattern.strip("*")) > 0 for pattern in patterns.values())
     best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]
@@ -104,11 +113,11 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     """The recipe with the flags that were given in place of its own values; BadInput where one makes no sense."""
     given = {one.name: getattr(config, one.name, None) for one in fields(Recipe)}
     if config.epochs is not None:
-        recipe = replace(recipe, max_steps=None)  # the flag says how long, not the recipe
+        recipe = replace(recipe, min_steps=None, max_steps=None)  # the flag says how long, not the recipe
     resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    positive = ("epochs", "batch_size", "accumulate", "lr", "eps", "checkpoint_every")
+    positive = ("epochs", "batch_size", "accumulate", "eps", "checkpoint_every")
     _check(resolved, positive, lambda value: 0 < value < math.inf, "expected more than 0")
-    optional = ("max_steps", "views", "clip_norm")
+    optional = ("lr", "min_steps", "max_steps", "views", "clip_norm")
     _check(resolved, optional, lambda value: value is None or 0 < value < math.inf, "expected more than 0")
     _check(resolved, ("weight_decay",), lambda value: 0 <= value < math.inf, "expected 0 or more")
     _check(resolved, ("label_weight", "warmup"), lambda value: 0 <= value <= 1, "expected 0 to 1")
@@ -121,7 +130,17 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if resolved.objective == "supervised":
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
         _check(resolved, ("label_weight",), lambda value: value == 1, only)
+    if resolved.lr is None:
+        resolved = replace(resolved, lr=peak_rate(resolved.student, resolved.batch_size))
     return resolved
+
+
+def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:
+    """The recipe with as many epochs as its `min_steps` take."""
+    if recipe.min_steps is None or recipe.max_steps is not None:
+        return replace(recipe, min_steps=None)
+    epochs = max(recipe.epochs, -(-recipe.min_steps // steps_an_epoch))
+    return replace(recipe, epochs=epochs, min_steps=None)
 
 
 def _check(recipe: Recipe, names: Iterable[str], holds: Callable[[Any], bool], expected: str) -> None:

@@ -18,9 +18,10 @@ from distill.holding import Holding
 from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
-from distill.students import Student, StudentRequest, build_student, student_input
+from distill.students import Student, StudentRequest, build_student, input_choice, student_inputs
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
-from extract.networks import export_network
+from extract.modalities.base import feed, mismatch, shapes
+from extract.networks import export_network, input_document
 from shards.errors import BadInput
 from shards.reader import logit_names
 
@@ -50,9 +51,11 @@ def train(
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
-            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}")
-            if module.exported.inputs.choice:
-                print(f"distill: {module.exported.inputs.choice}")
+            length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
+            how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
+            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
+            if recipe.input is None and (choice := input_choice(data.training)):
+                print(f"distill: {choice}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
                 print(
@@ -99,7 +102,7 @@ def build_module(
             recipe.init,
             holding.targetsets,
             num_classes,
-            student_input(recipe.input, holding.targetsets, holding.viewset.image_size),
+            student_inputs(holding, recipe.input),
             not resumes,
         )
     )
@@ -137,11 +140,13 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
 
 def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:
     """The student answers for every target, in its shape."""
-    size = holding.viewset.image_size
+    if found := mismatch(student.inputs, holding.viewset.codec):
+        raise BadInput(
+            f"--shards {holding.viewset.folder}: {found}; extract views that the student {recipe.student} takes"
+        )
     with torch.no_grad():
-        outputs = student.network.eval()(torch.zeros(1, 3, size, size))
+        given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    given = {name: tuple(rows.shape[1:]) for name, rows in outputs.items()}
     wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
@@ -201,9 +206,7 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "architecture": student.architecture,
         "arguments": student.arguments,
         "num_classes": student.num_classes,
-        "image_size": student.inputs.image_size,
-        "mean": list(student.inputs.mean),
-        "std": list(student.inputs.std),
+        **input_document(student.inputs),
         "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }

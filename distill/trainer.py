@@ -17,6 +17,7 @@ from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
+from shards.command.parent import starting_children
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -77,7 +78,8 @@ def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, check
     Lightning exits on SIGINT as for an error of its own, and on SIGTERM as if all were done.
     """
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        with starting_children():  # the other ranks
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException:
         raise KeyboardInterrupt from None
     except SystemExit as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 from evaluate.cache import find_targetset, find_viewset, trained_on, trained_on_if_here
 from evaluate.config import EvaluateConfig
 from evaluate.student import Student, check_output
-from evaluate.views import Views, check_image_size, check_same_classes, views_of_cache, views_of_source
+from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
 from shards.command.progress import Progress
 from shards.layout import Plan
@@ -34,11 +34,11 @@ class Evaluation:
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
-        config, size, batch_size = self.config, self.student.image_size, self.batch_size
+        config, inputs, batch_size = self.config, self.student.inputs, self.batch_size
         if config.data is None and config.shards is not None:
             viewset = ViewSet(find_viewset(Path(config.shards), split, trained_on_if_here(self.run)))
-            return views_of_cache(viewset, size, batch_size, config.num_workers, config.limit)
-        return views_of_source(self.source(split), self.data()[0], size, batch_size, config.num_workers)
+            return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
+        return views_of_source(self.source(split), self.data()[0], inputs, batch_size, config.num_workers)
 
     def data(self) -> tuple[str, str | None]:
         """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
@@ -54,7 +54,10 @@ class Evaluation:
     def source(self, split: str) -> "Source":
         """The samples of `split` of that data, the first `--limit` of them."""
         data, data_dir = self.data()
-        return open_source(data, split, data_dir, self.config.limit)
+        source = open_source(data, split, data_dir, self.config.limit)
+        for note in source.notes:
+            print(f"evaluate: note: {note}")
+        return source
 
     @property
     def batch_size(self) -> int:
@@ -73,7 +76,7 @@ class Evaluation:
         beside = trained_on(self.run) if shards is None else trained_on_if_here(self.run)
         place = Path(shards) if shards is not None else beside.viewset.parent if beside else Path()
         viewset = ViewSet(find_viewset(place, self.config.split, beside))
-        check_image_size(viewset, self.student.image_size)
+        check_fits(viewset, self.student.inputs)
         targetset = TargetSet(find_targetset(viewset.folder, self.config.targetset, beside))
         check_pair(viewset, targetset)
         return viewset, targetset
@@ -83,8 +86,8 @@ class Evaluation:
         check_output(self.student, name, f"--run {self.run}")
         with Progress(f"{self.run.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
             student = self.student.only(name)
-            for images, labels in views.batches():
-                yield student(images)[name], labels.to(self.student.device)
+            for fields, labels in views.batches():
+                yield student(fields)[name], labels.to(self.student.device)
                 progress.advance(len(labels))
 
     def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Int64[Tensor, " samples"]]:

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.objectives.base import matched
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 
 
 class FeatureSimilarity:
@@ -21,9 +20,9 @@ class FeatureSimilarity:
         self.count = 0
         self.cosines: list[Float[np.ndarray, " vectors"]] = []
 
-    def update(self, teacher: Float[Tensor, "batch *rows"] | KeptTokens, student: Float[Tensor, "batch *rows"]) -> None:
+    def update(self, teacher: Features, student: Float[Tensor, "batch *rows"]) -> None:
         """One batch more; of a teacher that kept some tokens, those alone."""
-        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in matched(student, teacher))
+        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in (teacher.take_from(student), teacher.rows))
         self.cosines.append(F.cosine_similarity(x, y, dim=1).float().cpu().numpy())
         if self.count == 0:  # sums about the first batch's means: no digits are lost where the means are large
             self.origins = x.mean(0), y.mean(0)

@@ -1,14 +1,15 @@
-"""Student: a run's network, fed uint8 views and run in inference mode on one device."""
+"""Student: a run's network, fed stored views and run in inference mode on one device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from extract.networks import load_exported
-from extract.normalise import normalise
+from extract.modalities.base import InputSpec, feed
+from extract.networks import exported_input, load_exported
 from shards.errors import BadInput
 
 
@@ -17,21 +18,19 @@ class Student:
     """The trained network of one run, with what it needs to be fed."""
 
     network: nn.Module
-    image_size: int
+    inputs: InputSpec
     num_classes: int | None
     """None where it gives features and no logits."""
     class_names: tuple[str, ...] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     device: torch.device
     dtype: torch.dtype
 
     @torch.inference_mode()
-    def __call__(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output of `images`, which may be on any device: float32, on the student's device."""
-        inputs = normalise(images.to(self.device), self.mean, self.std)
+    def __call__(self, fields: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "batch ..."]]:
+        """Every output for the fields of a batch of views, on any device: float32, on the student's device."""
+        moved = {name: rows.to(self.device) for name, rows in fields.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            outputs: dict[str, Tensor] = self.network(inputs)
+            outputs = feed(self.network, self.inputs, moved)
         return {name: rows.float() for name, rows in outputs.items()}
 
     def only(self, name: str) -> "Student":
@@ -47,11 +46,9 @@ def load_student(run: Path, device: str, precision: str) -> Student:
     names = document["class_names"]
     return Student(
         network.eval().to(chosen),
-        document["image_size"],
+        exported_input(document, str(run)),
         document["num_classes"],
         tuple(names) if names is not None else None,
-        tuple(document["mean"]),
-        tuple(document["std"]),
         chosen,
         getattr(torch, precision),
     )
@@ -76,7 +73,7 @@ def choose_device(text: str) -> torch.device:
 
 def check_output(student: Student, name: str, where: str) -> tuple[int, ...]:
     """The shape of one sample's output `name`; BadInput that begins with `where` when the student has none."""
-    outputs = student(torch.zeros(1, student.image_size, student.image_size, 3, dtype=torch.uint8))
+    outputs = student(student.inputs.example())
     if name not in outputs:
         raise BadInput(f"{where}: the student gives {', '.join(sorted(outputs))}, this task needs {name}; give another")
     return tuple(outputs[name].shape[1:])

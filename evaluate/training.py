@@ -2,11 +2,12 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from distill.optimiser import rate_factor
@@ -14,7 +15,6 @@ from evaluate.layers import decayed_groups
 from evaluate.preset import FinetuneSettings
 from evaluate.student import Student
 from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
-from extract.normalise import normalise
 from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, Damaged
@@ -55,8 +55,8 @@ class Training:
             for epoch in range(self.epochs_done, epochs):
                 self.classifier.train()
                 first, losses = epoch * self.views.num_batches, []
-                for step, (images, labels) in enumerate(self.views.epoch(epoch), first):
-                    losses.append(self.step(step, images, labels))
+                for step, (fields, labels) in enumerate(self.views.epoch(epoch), first):
+                    losses.append(self.step(step, fields, labels))
                     progress.advance()
                 self.epochs_done, self.loss = epoch + 1, torch.stack(losses).double().mean().item()
                 if not self.loss < float("inf"):
@@ -65,16 +65,15 @@ class Training:
                 self.save(folder)
         return self.loss
 
-    def step(
-        self, step: int, images: UInt8[Tensor, "batch height width 3"], labels: Int64[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
+    def step(self, step: int, fields: Mapping[str, Tensor], labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
         """One optimiser step, whose loss is returned.
 
         What it draws depends on seed and step alone, so that a resumed run draws what the uninterrupted one would have.
         """
         torch.manual_seed(seed_of(self.views.seed, "step", step))
         settings, device, dtype = self.settings, self.student.device, self.student.dtype
-        inputs = normalise(images.to(device), self.student.mean, self.student.std)
+        moved = {name: rows.to(device) for name, rows in fields.items()}
+        inputs = self.student.inputs.prepare(moved)["images"]
         erase_(inputs, settings.random_erasing)
         inputs, targets = self.mix(inputs, labels.to(device))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):

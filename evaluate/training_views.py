@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 
 from evaluate.preset import FinetuneSettings
-from evaluate.views import LabelledBatch, read_ahead, read_labelled
-from extract.augment import render
+from evaluate.views import LabelledBatch, LabelledView, read_ahead, read_labelled
+from extract.modalities.crop import render
 from shards.order import permutation
 
 if TYPE_CHECKING:
@@ -74,15 +74,16 @@ class TrainingViews:
         batches = order.reshape(self.num_batches, -1).tolist()
         yield from read_ahead(lambda index: self._read(index, epoch), batches, self.num_threads)
 
-    def _read(self, index: int, epoch: int) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
+    def _read(self, index: int, epoch: int) -> LabelledView:
         sample, label = read_labelled(self.source, index)
+        assert sample.image is not None
         with Drawing(seed_of(self.seed, sample.key, epoch)):
             crop, augment = self._transforms
             found = crop.make_params([sample.image])
             box = (found["left"], found["top"], found["width"], found["height"])
             # rendered as every other view of the project: the same RGB of any mode, the same filter
             view = Image.fromarray(render(sample.image, box, False, self.image_size))
-            return np.asarray(augment(view)), label
+            return {"pixels": np.asarray(augment(view))}, label
 
     @cached_property
     def _transforms(self) -> tuple[v2.RandomResizedCrop, v2.Transform]:

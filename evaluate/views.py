@@ -1,4 +1,4 @@
-"""Views: the labelled images a task measures on, read from the source with a plain resize, or from a cache."""
+"""Views: the labelled views a task measures on, made of the source without augmentation, or read from a cache."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
+from extract.modalities import plain_maker
+from extract.modalities.base import InputSpec, mismatch
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.reader import ViewSet
+from shards.views.base import Row
 
 if TYPE_CHECKING:
     from extract.sources.base import Sample, Source
 
-LabelledBatch = tuple[UInt8[Tensor, "batch height width 3"], Int64[Tensor, " batch"]]
-LabelledView = tuple[UInt8[np.ndarray, "height width 3"], int]
+LabelledBatch = tuple[dict[str, Tensor], Int64[Tensor, " batch"]]
+"""The fields of a batch of views, and their labels."""
+LabelledView = tuple[Row, int]
 _BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Views:
-    """One plainly resized view of each sample of one split, in the order of the keys, with its label."""
+    """One plain view of each sample of one split, in the order of the keys, with its label."""
 
     name: str
     split: str
@@ -59,13 +63,15 @@ def check_same_classes(train_names: tuple[str, ...], train_split: str, test: Vie
         raise BadInput(f"--train_split {train_split} and --split {test.split} have other classes; give other splits")
 
 
-def views_of_source(source: "Source", name: str, image_size: int, batch_size: int, num_workers: int | None) -> Views:
-    """The validation views of `source`, made on the fly; BadInput when it has no labels."""
-    from extract.augment import resize_view
+def views_of_source(source: "Source", name: str, inputs: InputSpec, batch_size: int, num_workers: int | None) -> Views:
+    """The plain views of `source` as a network of `inputs` takes them, made on the fly; BadInput without labels."""
+    maker = plain_maker(inputs)
+    if lacking := maker.needs - source.has:
+        raise BadInput(f"--data {name}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
 
     def read(index: int) -> LabelledView:
         sample, label = read_labelled(source, index)
-        return resize_view(sample.image, image_size), label
+        return maker.make(sample, 0)[0], label
 
     def batches() -> Iterator[LabelledBatch]:
         starts = range(0, len(source.keys), batch_size)
@@ -93,19 +99,20 @@ def read_ahead(
         for batch in chain(batches, [()] * _BATCHES_AHEAD):
             ahead.append([pool.submit(read, index) for index in batch])
             if len(ahead) > _BATCHES_AHEAD and (tasks := ahead.popleft()):
-                pixels, labels = zip(*(task.result() for task in tasks), strict=True)
-                yield torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+                rows, labels = zip(*(task.result() for task in tasks), strict=True)
+                fields = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+                yield fields, torch.tensor(labels)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def views_of_cache(
-    viewset: ViewSet, image_size: int, batch_size: int, num_workers: int | None, limit: int | None
+    viewset: ViewSet, inputs: InputSpec, batch_size: int, num_workers: int | None, limit: int | None
 ) -> Views:
-    """The stored views of `viewset`; BadInput when they are crops, of another size, or have no labels."""
-    check_image_size(viewset, image_size)
-    if (kind := viewset.identity["augment"]["kind"]) != "resize":
-        raise BadInput(f"{viewset.folder}: its views are made by {kind}, this task needs whole images; give --data")
+    """The stored views of `viewset`; BadInput when they are augmented, not as `inputs` takes them, or not labelled."""
+    check_fits(viewset, inputs)
+    if viewset.codec.augmented:
+        raise BadInput(f"{viewset.folder}: its views are augmented, this task needs whole samples; give --data")
     if viewset.class_names is None:
         raise BadInput(f"{viewset.folder}: its samples have no labels; this task needs them: give labelled --data")
     samples = viewset.usable[:limit]
@@ -114,15 +121,12 @@ def views_of_cache(
         order = in_order(samples, batch_size)
         for batch in BatchLoader(viewset, [], order, batch_size, labels=True, num_threads=threads(num_workers)):
             assert batch.labels is not None
-            yield batch.images, batch.labels
+            yield batch.fields, batch.labels
 
     return Views(viewset.folder.name, viewset.identity["split"], tuple(viewset.class_names), len(samples), batches)
 
 
-def check_image_size(viewset: ViewSet, image_size: int) -> None:
-    """The stored views have the student's size; BadInput otherwise."""
-    if viewset.image_size != image_size:
-        raise BadInput(
-            f"{viewset.folder}: its views are {viewset.image_size} pixels a side, the student takes {image_size}; "
-            f"give --shards a cache extracted with --image_size {image_size}"
-        )
+def check_fits(viewset: ViewSet, inputs: InputSpec) -> None:
+    """The stored views are what a network of `inputs` takes; BadInput otherwise."""
+    if found := mismatch(inputs, viewset.codec):
+        raise BadInput(f"{viewset.folder}: {found}; give --shards a cache extracted as the student takes it (--view)")

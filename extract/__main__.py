@@ -1,5 +1,6 @@
 """`python -m extract`: run a frozen teacher once over augmented data into a cache."""
 
+import contextlib
 import json
 import sys
 import time
@@ -7,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.config import DESCRIPTION, ExtractConfig
+from extract.config import ALIASES, DESCRIPTION, ExtractConfig
 from shards.command.arguments import as_yaml, parse
 from shards.command.run import run_command
 from shards.errors import BadInput, TeacherShardsError, one_line
@@ -25,7 +26,7 @@ MACHINE_SETTINGS = ("out", "devices")
 def main(arguments: list[str] | None = None) -> None:
     """Parse, plan, extract what is missing, and write the manifests."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    config = parse(ExtractConfig, "extract", arguments, DESCRIPTION)
+    config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES)
     _check_choices(config)
 
     from extract import launch
@@ -46,20 +47,23 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.calibrate import calibrated
     from extract.disk import announce
     from extract.pipeline import Extraction
-    from extract.plan import held_viewset, plan_views
+    from extract.plan import plan_views, stored_views
     from extract.plan_targets import plan_targets
-    from shards.commit import writing
+    from extract.same_source import check_source
+    from shards.lock import writing
 
     start = time.monotonic()
     kind, num_processes = launch.parse_devices(config.devices)
-    with writing(Path(config.out), alone=process is None):
-        config, folder = held_viewset(config)  # and what the flags leave out, as far as the cache says it
+    # a child works within the lock of the command that started it
+    with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
+        stored = stored_views(config)
+        config = stored.config
         teacher = None
         if config.teacher != "none":
             from extract.teachers import load_teacher
 
-            teacher = load_teacher(config.teacher, config.weights, config.image_size, config.weights_key)
-        views = plan_views(config, folder, teacher.preprocessing.image_size if teacher else None)
+            teacher = load_teacher(config.teacher, config.weights, stored.teacher_size(), config.weights_key)
+        views = plan_views(stored, teacher.inputs if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
         device, num_threads = launch.device_of(kind, rank), launch.share_of_cores(num_processes)
@@ -81,12 +85,13 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         if process is not None:
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
+        check_source(views, config.on_error == "skip")
+        announce(views, targets)  # refuses a full disk before anything is written
         _begin(config, views, targets)
-        announce(views, targets)
         extraction = calibrated(extraction)
         if teacher is not None and num_processes > 1:
             teacher.network.cpu()  # the children have their own; this one was for the calibration
-        counts = launch.run_processes(arguments, num_processes) if num_processes > 1 else extraction.run()
+        counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
         _finish(views, targets, teacher, counts, start)
 
 
@@ -95,7 +100,7 @@ def _check_choices(config: ExtractConfig) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise BadInput(f"--{name} {getattr(config, name)!r}: expected {' or '.join(allowed)}")
-    for name in ("views", "limit", "image_size", "shard_size", "batch_size", "keep_tokens"):
+    for name in ("views", "limit", "shard_size", "batch_size", "keep_tokens"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
@@ -117,20 +122,20 @@ def _begin(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJ
 
 def _resolved(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> dict[str, Any]:
     """The configuration with every default filled in: the same for a first, a resumed and a repeated command."""
-    from shards.images import format_text
-
-    identity = views.plan.identity
     resolved = replace(
         config,
         views=views.asked_views,
-        augment=views.augment.text(),
-        image_size=identity["image_size"],
-        image_format=format_text(identity["image_format"]),
         shard_size=views.plan.shard_size,
         target=",".join(job.target for job in targets) or config.target,
         codec=",".join(job.codec.name for job in targets) or config.codec,
     )
-    return {name: value for name, value in asdict(resolved).items() if name not in MACHINE_SETTINGS}
+    saved: dict[str, Any] = {}
+    for name, value in asdict(resolved).items():
+        if name == "view":
+            saved |= views.maker.flags()
+        elif name not in MACHINE_SETTINGS:
+            saved[name] = value
+    return saved
 
 
 def _finish(

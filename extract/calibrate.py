@@ -18,17 +18,17 @@ from shards.reader import TargetSet
 
 def calibrated(extraction: Extraction) -> Extraction:
     """`extraction` with every codec ready to encode; what had to be calibrated is on the disk."""
-    waiting = [job for job in extraction.targets if hasattr(job.codec, "calibrate")]
+    waiting = [job for job in extraction.targets if job.codec.has_statistics]
     missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
     rows = _first_rows(extraction, missing) if missing else {}
     for job in missing:
-        codec = job.codec.calibrate(rows[job.target])  # type: ignore[attr-defined]
+        codec = job.codec.calibrate(rows[job.target])
         write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
     return replace(extraction, targets=[_with_calibration(job) for job in extraction.targets])
 
 
 def _with_calibration(job: TargetSetJob) -> TargetSetJob:
-    if not hasattr(job.codec, "with_state"):
+    if not job.codec.has_statistics:
         return job
     path = inside(job.folder, CALIBRATION)
     if (job.folder / TARGETSET_MANIFEST).exists():  # a growth encodes with the very statistics of what is there

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shards.command.arguments import Aliases
+
 DESCRIPTION = (
     "Run a frozen teacher once over augmented data and keep what it said. --teacher and --out are enough: the rest "
     "has defaults from the cache, the source or the teacher. The same command resumes after any interruption."
@@ -18,7 +20,8 @@ class ExtractConfig:
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
-    (default: the cache's only source, else imagenet)."""
+    (default: the cache's only source, else imagenet). Of several columns, parquet:PATH:image=COLUMN,label=COLUMN takes
+    those named; hf:ID too."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout."""
     split: str = "train"
@@ -27,13 +30,10 @@ class ExtractConfig:
     """Take the first N samples only."""
     views: int | None = None
     """Views a sample; a cache grows by views (default: as many as the view set has, else 1)."""
-    augment: str | None = None
-    """crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0 with any of the four, or resize (default: the view
-    set's, else the source's, else crop for train and resize for other splits; the seed: the view set's, else 0)."""
-    image_size: int | None = None
-    """Pixels a side of a stored view (default: the view set's, else the teacher's)."""
-    image_format: str | None = None
-    """jpeg, jpeg:QUALITY or png (default: the view set's, else jpeg, which is jpeg:95)."""
+    view: str | None = None
+    """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
+    with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else
+    the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95)."""
     shard_size: int | None = None
     """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
     batch_size: int = 64
@@ -56,7 +56,19 @@ class ExtractConfig:
     """Which weights of a file that holds several: their key in it, a prefix of their names, or ema
     (default: the usual ones, student of data2vec2; extract says which)."""
     on_error: str = "fail"
-    """fail, or skip: leave out images that cannot be decoded and list their keys in the manifest."""
+    """fail, or skip: leave out samples that cannot be read and list their keys in the manifest."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, or N processes that share the shards. They share the cores that this
     machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
+
+
+def _as_view(values: dict[str, str]) -> str:
+    options = [f"{option}={values[name]}" for name, option in _OPTIONS.items() if name in values]
+    kind, _, augmentation = values.get("augment", "").partition(":")
+    text = ",".join([*filter(None, [augmentation]), *options])
+    return f"{kind}:{text}".removesuffix(":") if kind else text
+
+
+_OPTIONS = {"image_size": "size", "image_format": "format"}
+ALIASES = Aliases(("augment", *_OPTIONS), "view", _as_view)
+"""The flags of images before --view; every saved configuration of an image cache holds them."""

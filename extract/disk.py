@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from extract.plan_targets import TargetSetJob
 from extract.store import array_specs
 from extract.targets import has_tokens
 from shards.command.progress import human_bytes
-from shards.commit import TEMPORARY_PREFIX
 from shards.errors import BadInput
 
 PROBE_FROM_BYTES = 10**9
@@ -21,20 +21,25 @@ _PROBE_BYTES = 64 << 20
 def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     """Say what will be written and for how long at least; BadInput when the disk cannot hold it.
 
-    To be called before the first teacher forward: a GPU can be faster than the disk that it writes to by far.
+    To be called before the first teacher forward: a GPU can be faster than the disk that it writes to by far, and a
+    user who reads what the source leaves out can still stop.
     """
+    for note in views.source.notes if views.source else ():
+        print(f"extract: note: {note}")
     samples = len(views.plan.keys)
     left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
-    # a q95 JPEG of a photo is about 0.4 bytes a pixel; headers and the json add 3 kB a sample
-    needed = left * (views.plan.identity["image_size"] ** 2 * 0.4 + 3072)
+    needed = left * views.maker.bytes_a_view
     for job in targets:
-        a_sample = sum(spec.row_bytes for spec in array_specs(job, views))
-        rows = sum(len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard))
-        needed += rows * a_sample
-        whole = human_bytes(a_sample * samples * job.num_views)
+        specs = array_specs(job, views)
+        a_sample = sum(spec.row_bytes for spec in specs)
+        lacking = [len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
+        rows = sum(lacking)
+        needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
+        whole = human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)
         print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
-    free = shutil.disk_usage(views.folder).free
+    cache = views.folder.parent
+    free = shutil.disk_usage(cache).free
     if needed > free:
         dense = any(has_tokens(job.row_shape) for job in targets)
         smaller = "a smaller --codec (int4), fewer --keep_tokens" if dense else "a smaller --codec (topk:16)"
@@ -43,23 +48,19 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
             f"free some, take another --out, {smaller}, fewer --views or a --limit"
         )
     if needed > PROBE_FROM_BYTES:
-        rate = write_rate(views.folder)
+        rate = write_rate(cache)
         lasting = _duration(needed / rate)
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
 
 
 def write_rate(folder: Path) -> float:
     """Bytes a second at which 64 MB reach the disk of `folder`, in one write and an fsync; nothing of them is left."""
-    path = folder / f"{TEMPORARY_PREFIX}probe"
     data = os.urandom(1 << 20) * (_PROBE_BYTES >> 20)  # no zeros: a file system may compress
-    try:
-        with path.open("wb", buffering=0) as file:
-            start = time.perf_counter()
-            file.write(data)
-            os.fsync(file.fileno())
-            return _PROBE_BYTES / (time.perf_counter() - start)
-    finally:
-        path.unlink(missing_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        start = time.perf_counter()
+        file.write(data)
+        os.fsync(file.fileno())
+        return _PROBE_BYTES / (time.perf_counter() - start)
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from shards.command.parent import starting_children
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -68,21 +69,27 @@ def share_of_cores(num_processes: int) -> int:
     return max(1, joblib.cpu_count() // num_processes)
 
 
-def run_processes(arguments: list[str], num_processes: int) -> "Counts":
+def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Counts":
     """The same command in `num_processes` children; their counts added up.
+
+    The children end with this process, and share the descriptor `lock`: it is free when nobody writes any more.
 
     BadInput, the first child's own line, when the user's mistake ended one; RuntimeError when anything else did.
     """
     from extract.pipeline import Counts
 
     command = [sys.executable, "-m", "extract", *arguments]
-    ranks = [{**os.environ, PROCESS: f"{rank}/{num_processes}"} for rank in range(num_processes)]
-    children = [subprocess.Popen(command, env=rank, stdout=subprocess.PIPE) for rank in ranks]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        with starting_children():
+            for rank in range(num_processes):
+                environment = {**os.environ, PROCESS: f"{rank}/{num_processes}"}
+                children.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, pass_fds=(lock,)))
         printed = [child.communicate()[0] for child in children]
     finally:
         for child in children:
             child.kill()
+            child.wait()
     if failed := [child.returncode for child in children if child.returncode]:
         mistakes = [json.loads(text.splitlines()[-1])["mistake"] for text in printed if b'"mistake"' in text]
         if mistakes and set(failed) == {2}:

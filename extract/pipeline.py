@@ -1,10 +1,10 @@
-"""Pipeline: source -> augment -> teacher -> target -> encode -> store, one shard at a time, in the order of the data.
+"""Pipeline: source -> view -> teacher -> target -> encode -> store, one shard at a time, in the order of the data.
 
 While the teacher works on one shard, threads make or read the views of the next one and a thread writes the last one.
 A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extract.normalise import normalise
+from extract.modalities.base import feed
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
-from shards.codecs.kept import Kept, KeptTokens
+from shards.codecs.features import Features
 from shards.command.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,18 +86,18 @@ class Extraction:
         return counts
 
     def shards(self, places: list[Place]) -> Iterator[ViewShard]:
-        """Each place's pixels, made or read back, the next one under way while the caller works on this one."""
+        """Each place's views, made or read back, the next one under way while the caller works on this one."""
         no_tar = set(self.views.missing())
         with ThreadPoolExecutor(self.num_threads) as pool, ThreadPoolExecutor(1) as ahead:
 
-            def pixels(place: Place) -> ViewShard:
+            def views(place: Place) -> ViewShard:
                 if place in no_tar:
                     return make_shard(self.views, *place, pool, self.skip_errors)
                 return read_shard(self.views, *place, pool)
 
             futures: list[Future[ViewShard]] = []
             for place in places:
-                futures.append(ahead.submit(pixels, place))
+                futures.append(ahead.submit(views, place))
                 if len(futures) > 1:
                     yield futures.pop(0).result()
             for future in futures:
@@ -134,21 +134,15 @@ class Extraction:
     ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
         """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
-        found = []
-        for job, kept in zip(jobs, self._kept(shard, jobs, batch), strict=True):
-            stored = {name: values.cpu() for name, values in job.codec.encode(kept).items()}
-            found.append((stored, job.codec.error(kept[:CODEC_ERROR_SAMPLES]) if is_first else {}))
-        return found
-
-    def _kept(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor | KeptTokens]:
-        """For each target set what is encoded of some rows of a shard: all of them, or of each the tokens drawn."""
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
-        return [
-            keep_drawn(rows, job.codec, job.extra_tokens, seed, keys, shard.view)
-            if isinstance(job.codec, Kept)
-            else rows
-            for job, rows in zip(jobs, self.rows_of(shard, jobs, batch), strict=True)
-        ]
+        encoded = []
+        for job, target in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
+            rows: Tensor | Features = target
+            if job.keep_tokens is not None:
+                rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
+            stored = {name: values.cpu() for name, values in job.codec.encode(rows).items()}
+            encoded.append((stored, job.codec.error(rows[:CODEC_ERROR_SAMPLES]) if is_first else {}))
+        return encoded
 
     def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
         """For each target set the teacher's output for some rows of a shard, float32; BadInput where it is not finite.
@@ -161,7 +155,8 @@ class Extraction:
         teacher, keys = self.teacher.only([job.target for job in jobs]), [shard.keys[row] for row in batch]
 
         def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
-            return forward(teacher, torch.from_numpy(shard.pixels[rows]), self.device, self.precision)
+            fields = {name: torch.from_numpy(values[rows]) for name, values in shard.fields.items()}
+            return forward(teacher, fields, self.device, self.precision)
 
         def layer(number: int) -> str:
             return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
@@ -181,17 +176,21 @@ class Extraction:
 
 
 @torch.inference_mode()
-def forward(teacher: "Teacher", images: Tensor, device: torch.device, precision: str) -> dict[str, Tensor]:
-    """The teacher's outputs for stored pixels (batch, height, width, 3), as extract stores them."""
-    if images.device != device:  # a live teacher's images are on the device already
-        images = images.pin_memory().to(device, non_blocking=True)
-    inputs = normalise(images, teacher.preprocessing.mean, teacher.preprocessing.std)
+def forward(
+    teacher: "Teacher", fields: Mapping[str, Tensor], device: torch.device, precision: str
+) -> dict[str, Tensor]:
+    """The teacher's outputs for the stored fields of a batch of views, as extract stores them."""
+    # a live teacher's fields are on the device already
+    moved = {
+        name: rows if rows.device == device else rows.pin_memory().to(device, non_blocking=True)
+        for name, rows in fields.items()
+    }
     with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-        return teacher.forward(inputs)
+        return feed(teacher.network, teacher.inputs, moved)
 
 
 def kept_rows(shard: ViewShard) -> list[int]:
-    """The rows of a shard that have an image."""
+    """The rows of a shard that have a view."""
     return [row for row in range(len(shard.keys)) if row not in shard.skipped]
 
 

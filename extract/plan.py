@@ -1,4 +1,4 @@
-"""Plan: which view set a command line means here, and what the cache already holds of it."""
+"""Plan: a command line as the one view set that it means here, and what the cache already holds of it."""
 
 import sys
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extract.augment import Augment, parse_augment
 from extract.config import ExtractConfig
+from extract.modalities import input_size, view_maker
+from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
+from extract.sources.splits import canonical_split
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
-from shards.images import format_text, parse_image_format
 from shards.layout import (
     PLAN,
     VIEWSET_MANIFEST,
@@ -21,8 +22,10 @@ from shards.layout import (
     viewset_folders,
     viewset_name,
 )
+from shards.views import DEFAULT_MODALITY
 
 if TYPE_CHECKING:
+    from extract.modalities.base import InputSpec, ViewMaker
     from extract.sources.base import Source
 
 DEFAULT_SHARD_SIZE = 512
@@ -42,7 +45,7 @@ class ViewSetJob:
     """Views that the target sets of this run need."""
     source: "Source | None"
     """None where every view asked for is stored already and the source could not be opened."""
-    augment: Augment
+    maker: "ViewMaker"
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
         """Every (view, shard) of the first `num_views` views, in the order they are made."""
@@ -54,86 +57,113 @@ class ViewSetJob:
         return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
 
-def held_viewset(config: ExtractConfig) -> tuple[ExtractConfig, Path | None]:
-    """The view set of the cache that `config` speaks of, if any, and `config` with data, data_dir and limit filled."""
+@dataclass(frozen=True)
+class Stored:
+    """What a cache says of the views that a command line means, before source and teacher are opened."""
+
+    config: ExtractConfig
+    """The flags, with data, data_dir and limit filled in from the cache."""
+    folder: Path | None
+    """The view set's; None where there is none yet."""
+    plan: Plan | None
+    sibling: Plan | None
+    """The plan of another split of the same source, which is to be stored alike."""
+
+    def request(self, source: "Source | None" = None, inputs: "InputSpec | None" = None) -> ViewRequest:
+        """What is known of the views that are asked for."""
+        return ViewRequest(
+            self.config.view,
+            self.plan.identity if self.plan else None,
+            self.sibling.identity if self.sibling else None,
+            (source.split if source else canonical_split(self.config.split)) == "train",
+            source,
+            inputs,
+        )
+
+    def teacher_size(self) -> int | None:
+        """The size of input that the flags or the cache ask of the teacher."""
+        return input_size(self.request())
+
+
+def stored_views(config: ExtractConfig) -> Stored:
+    """What the cache `config.out` holds of the views that `config` means; BadInput where it holds several that fit."""
     cache = Path(config.out)
-    held = {folder: Plan.read(folder) for folder in viewset_folders(cache)} if cache.is_dir() else {}
+    plans = {folder: Plan.read(folder) for folder in viewset_folders(cache)} if cache.is_dir() else {}
     if config.data is None:
-        names = sorted({plan.request["data"] for plan in held.values()})
+        names = sorted({plan.request["data"] for plan in plans.values()})
         if len(names) > 1:
             raise BadInput(f"--data: the cache {cache} holds several sources ({', '.join(names)}); name one")
         config = replace(config, data=names[0] if names else DEFAULT_SOURCE)
-    same_data = {folder: plan for folder, plan in held.items() if plan.request["data"] == config.data}
-    for plan in same_data.values():  # another split of the same source is stored alike
-        config = replace(
-            config,
-            data_dir=config.data_dir or plan.request["data_dir"],
-            image_size=config.image_size or plan.identity["image_size"],
-            image_format=config.image_format or format_text(plan.identity["image_format"]),
-        )
+    plans = {folder: plan for folder, plan in plans.items() if plan.request["data"] == config.data}
+    sibling = next(iter(plans.values()), None)
+    if config.data_dir is None:
+        config = replace(config, data_dir=next((p.request["data_dir"] for p in plans.values()), None))
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    found = [folder for folder, plan in same_data.items() if config.split in (plan.request["split"], _split(plan))]
-    if len(found) > 1:
+    asked = {config.split, canonical_split(config.split)}
+    fitting = [folder for folder, plan in plans.items() if asked & {plan.request["split"], _split(plan)}]
+    if len(fitting) > 1:
         raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
-    if not found:
-        return config, None
-    return replace(config, limit=config.limit or held[found[0]].request["limit"]), found[0]
+    if not fitting:
+        return Stored(config, None, None, sibling)
+    plan = plans[fitting[0]]
+    return Stored(replace(config, limit=config.limit or plan.request["limit"]), fitting[0], plan, sibling)
 
 
 def _split(plan: Plan) -> str:
     return str(plan.identity["split"])
 
 
-def plan_views(config: ExtractConfig, folder: Path | None, teacher_image_size: int | None) -> ViewSetJob:
-    """The view set that `config` asks for; IdentityMismatch where the one in the cache (`folder`) is another."""
-    held = Plan.read(folder) if folder else None
+def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
+    """The view set that is asked for, as the teacher of `inputs` takes it.
+
+    IdentityMismatch where the cache has another one: it grows by views and changes in nothing else.
+    """
+    config, folder, plan = stored.config, stored.folder, stored.plan
     whole_views = read_viewset_manifest(folder)["num_views"] if folder and (folder / VIEWSET_MANIFEST).exists() else 0
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
-    identity, augment = _identity(config, held, source, teacher_image_size)
-    if asked_views > 1 and augment.kind == "resize":
-        raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --augment crop, or 1 view")
+    maker = view_maker(stored.request(source, inputs))
+    if inputs is not None and (found := mismatch(inputs, maker.codec)):
+        raise BadInput(f"--teacher {config.teacher}: {found}; give another --teacher, --view or --data")
+    identity = _identity(plan, source, maker)
+    if asked_views > 1 and maker.all_alike:
+        raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")
+    if source is not None and (lacking := maker.needs - source.has):
+        raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     if folder is None:
-        folder = Path(config.out) / viewset_name(identity["source"], identity["split"], identity)
-        held = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
-    if held is None:
-        assert source is not None
-        held = _new_plan(config, source, identity)
-    if held.identity != identity:
-        found = "; ".join(differences(held.identity, identity))
-        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
-        raise IdentityMismatch(f"{folder} is another view set of this source and split: {found}; {remedy}")
-    if config.shard_size not in (None, held.shard_size):
-        raise IdentityMismatch(
-            f"--shard_size {config.shard_size}: the plan in {folder} has {held.shard_size} and stays"
-        )
-    return ViewSetJob(folder, held, max(asked_views, whole_views), asked_views, source, augment)
-
-
-def _identity(
-    config: ExtractConfig, held: Plan | None, source: "Source | None", teacher_image_size: int | None
-) -> tuple[dict[str, Any], Augment]:
-    """What is asked for: flags first, then what the cache holds, then the source's and the teacher's defaults."""
-    identity = dict(held.identity) if held else {}
-    default = "crop" if config.split == "train" else "resize"
+        identity, folder = _place(Path(config.out), identity)
+        plan = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
     if source is not None:
-        default = (source.default_augment or default) if config.split == "train" else default
+        source = replace(source, upright="orientation" in identity)
+    if plan is None:
+        assert source is not None
+        plan = _new_plan(config, source, identity)
+    if plan.identity != identity:
+        diff = "; ".join(differences(plan.identity, identity))
+        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
+        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
+    if config.shard_size not in (None, plan.shard_size):
+        raise IdentityMismatch(
+            f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
+        )
+    return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker)
+
+
+def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The identity and folder of a view set that the flags do not name: of the one in the cache, else of a new one."""
+    as_stored = {name: value for name, value in identity.items() if name != "orientation"}  # written before there was
+    folders = [(each, cache / viewset_name(each["source"], each["split"], each)) for each in (identity, as_stored)]
+    return next(((each, folder) for each, folder in folders if (folder / PLAN).exists()), folders[0])
+
+
+def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") -> dict[str, Any]:
+    """What a stored view's meaning depends on: the source's samples, and how views are made of them."""
+    identity = dict(plan.identity) if plan else {}
+    if source is not None:
         identity |= {"source": source.name, "revision": source.revision, "split": source.split}
         identity |= {"keys": sha256_of("\n".join(source.keys).encode()), "num_samples": len(source.keys)}
-    if held and not config.augment:
-        augment = Augment.from_description(held.identity["augment"])
-    else:
-        augment = parse_augment(config.augment or default)
-    seed = augment.seed if augment.seed is not None else identity.get("seed") or 0
-    augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
-    identity |= {
-        "format": 1,
-        "augment": augment.describe(),
-        "seed": augment.seed,
-        "image_size": config.image_size or teacher_image_size or 224,
-        "image_format": parse_image_format(config.image_format or "jpeg"),
-    }
-    return identity, augment
+    modality = {"modality": maker.codec.modality} if maker.codec.modality != DEFAULT_MODALITY else {}
+    return identity | {"format": 1} | modality | maker.describe()
 
 
 def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any]) -> Plan:

@@ -1,7 +1,7 @@
 """Plan, second half: which target sets a command line means, each with its own codec and identity."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ def target_identity(
         "teacher": {
             "architecture": teacher.architecture,
             "weights_sha256": teacher.weights_sha256,
-            "preprocessing": asdict(teacher.preprocessing),
+            "preprocessing": teacher.inputs.describe(),
         },
         "target": target,
         "codec": codec.describe(),

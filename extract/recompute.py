@@ -1,7 +1,7 @@
 """Recompute: what the teacher says today of the stored views, beside what the cache says that it said."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from extract.pipeline import forward
 from extract.teachers import load_teacher
-from shards import images
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
@@ -61,10 +60,11 @@ def recompute(
     wrong: list[str] = []
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
-            pixels = torch.from_numpy(_pixels(viewset, view, samples))
-            said = forward(teacher, pixels, device, targetset.identity["precision"])[target].float().cpu()
+            fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
+            said = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
             decoded = read_decoded(targetset, codec, view, samples)
-            live = KeptTokens.of(said, decoded.positions) if isinstance(decoded, KeptTokens) else said
+            kept = decoded.positions if isinstance(decoded, Features) else None
+            live = said if kept is None else Features.of(said, kept)
             stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
             for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
@@ -88,18 +88,10 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _pixels(viewset: ViewSet, view: int, samples: Int[np.ndarray, " batch"]) -> np.ndarray:
-    size, member = viewset.image_size, images.ending(viewset.identity["image_format"])
-    pixels = np.empty((len(samples), size, size, 3), np.uint8)
-    for out, sample in zip(pixels, samples.tolist(), strict=True):
-        images.decode(viewset.content(view, sample, member), out)
-    return pixels
-
-
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | KeptTokens) -> dict[str, Tensor]:
+def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[str, Tensor]:
     """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
     measures = {}
-    if isinstance(live, KeptTokens):
+    if isinstance(live, Features):
         decoded, live = decoded.rows, live.rows
     if isinstance(decoded, TopKProbabilities):
         measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
@@ -127,7 +119,7 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
     spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = held["preprocessing"]["image_size"], saved.get("weights_key")
+        size, key = held["preprocessing"].get("image_size"), saved.get("weights_key")
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
@@ -135,7 +127,7 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     found = {
         "architecture": teacher.architecture,
         "weights_sha256": teacher.weights_sha256,
-        "preprocessing": asdict(teacher.preprocessing),
+        "preprocessing": teacher.inputs.describe(),
     }
     found_differences = "; ".join(differences(held, json.loads(json.dumps(found)), "teacher"))
     if found_differences:

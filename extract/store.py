@@ -1,6 +1,7 @@
 """Store: rows into zarr shard objects, commits, and the manifests that are written last."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,36 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import RESTORE, Damaged
 from shards.identity import sealed, sha256_of_file, unsealed
-from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, read_commit
+from shards.layout import (
+    CALIBRATION,
+    PLAN,
+    TARGETSET_MANIFEST,
+    VIEWSET_MANIFEST,
+    commit_path,
+    inside,
+    read_commit,
+    read_targetset_manifest,
+)
 from shards.listing import SAVED_FLAGS
-from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack
-from shards.zarrs_foreign import read_array_metadata
+from shards.zarr_json import check_array, read_array
+from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, specs_of, without_padding
 
 
 def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
-    """The zarr arrays of a target set."""
-    num_samples, shard_size = len(views.plan.keys), views.plan.shard_size
-    return [
-        ArraySpec(name, dtype, row_shape, num_samples, shard_size)
-        for name, (dtype, row_shape) in job.codec.arrays().items()
-    ]
+    """The zarr arrays of a target set: laid out as the folder has them already, else with little padding."""
+    counts = len(views.plan.keys), views.plan.shard_size
+    specs = []
+    for name, (dtype, row_shape) in job.codec.arrays().items():
+        plain = ArraySpec(name, dtype, row_shape, *counts)
+        if inside(job.folder, f"{name}/zarr.json").exists():
+            specs.append(replace(plain, layout=read_array(job.folder, name, *counts)[0].layout))
+        elif (job.folder / TARGETSET_MANIFEST).exists():
+            specs.append(specs_of(read_targetset_manifest(job.folder))[name])
+        else:
+            specs.append(without_padding(plain))
+    return specs
 
 
 def begin_views(job: ViewSetJob, config: bytes) -> None:
@@ -39,11 +55,12 @@ def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         group = group_bytes({"identity": job.identity, "target": job.target})
         write_atomically(inside(job.folder, "zarr.json"), group)
+    whole = (job.folder / TARGETSET_MANIFEST).exists()
+    told = specs_of(read_targetset_manifest(job.folder)) if whole else {}
     for spec in array_specs(job, views):
         path = inside(job.folder, f"{spec.name}/zarr.json")
-        if path.exists() and read_array_metadata(job.folder, spec, 1) is not None:
-            remedy = f"read it as it is, or python -m shards remove {job.folder}"
-            raise BadInput(f"{path}: was rewritten in another form, to which extract cannot add; {remedy}")
+        if path.exists():
+            check_array(job.folder, told.get(spec.name, spec), 1)
         content = metadata_bytes(spec.metadata(job.num_views))
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
@@ -63,7 +80,7 @@ def commit_targets(
 
 def _calibration(job: TargetSetJob) -> dict[str, str]:
     """The hash of the statistics that rows are encoded with; nothing for a codec without any."""
-    return {"calibration": sha256_of_file(inside(job.folder, CALIBRATION))} if hasattr(job.codec, "with_state") else {}
+    return {"calibration": sha256_of_file(inside(job.folder, CALIBRATION))} if job.codec.has_statistics else {}
 
 
 def finish_views(job: ViewSetJob) -> dict[str, Any]:
@@ -74,6 +91,11 @@ def finish_views(job: ViewSetJob) -> dict[str, Any]:
         record = _committed(job.folder, *place)
         files |= record["files"] | _records(job.folder, [commit_path(*place)])
         skipped |= set(record["skipped"])
+    if len(skipped) == len(job.plan.keys):
+        raise BadInput(
+            f"{job.folder}: every one of {len(skipped):,} samples was skipped, so there is nothing to learn from: "
+            f"mend --data {job.plan.request['data']}, then python -m shards remove {job.folder}"
+        )
     document = {
         "kind": "viewset",
         "format": 1,
@@ -128,7 +150,8 @@ def finish_targets(
         "shard_size": views.plan.shard_size,
         "files": files,
     }
-    optional = {"keep_tokens": job.keep_tokens, "teacher_settings": teacher_settings}
+    layouts = {spec.name: list(spec.layout) for spec in specs if spec.layout is not None}
+    optional = {"keep_tokens": job.keep_tokens, "teacher_settings": teacher_settings, "layouts": layouts or None}
     document |= {name: value for name, value in optional.items() if value is not None}
     if job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names:
         document["class_names"] = list(class_names)

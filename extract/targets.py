@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from extract.augment import draw_tokens
-from shards.codecs.kept import Kept, KeptTokens
+from extract.modalities.draws import draw_tokens
+from shards.codecs.features import Features
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def has_tokens(row_shape: tuple[int, ...]) -> bool:
 
 
 def keep_drawn(
-    tokens: Float[Tensor, "batch tokens dim"], codec: Kept, num_extra: int, seed: int, keys: Sequence[str], view: int
-) -> KeptTokens:
+    tokens: Float[Tensor, "batch tokens dim"], keep: int, num_extra: int, seed: int, keys: Sequence[str], view: int
+) -> Features:
     """The tokens that --keep_tokens draws of each sample's view; see `draw_tokens`."""
-    drawn = [draw_tokens(seed, key, view, codec.keep, codec.num_tokens, num_extra) for key in keys]
-    return KeptTokens.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device))
+    drawn = [draw_tokens(seed, key, view, keep, tokens.shape[1], num_extra) for key in keys]
+    return Features.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device))
 
 
 def check_finite(

@@ -1,58 +1,66 @@
-"""Views: source -> augment -> stored pixels, one shard at a time; or the stored pixels read back."""
+"""Views: source -> augment -> stored views, one shard at a time; or the stored views read back."""
 
 import json
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt8
 
-from extract.augment import Box, Pixels, Uniform, draw, render
 from extract.plan import ViewSetJob
-from extract.sources.base import Sample
-from shards import images, tar
+from extract.same_source import check_sample, digest, recorded_digests, records_digests
+from shards import tar
 from shards.commit import write_atomically, write_sealed
 from shards.errors import BadInput
 from shards.layout import commit_path, inside, read_commit, tar_path
 from shards.reader import check_file
+from shards.views.base import Row, ViewCodec
 
 
 @dataclass
 class ViewShard:
-    """One shard's pixels as every reader will decode them, and what is left to write of it."""
+    """One shard's views as every reader will decode them, and what is left to write of it."""
 
     view: int
     shard: int
     keys: list[str]
-    pixels: UInt8[np.ndarray, "rows size size 3"]
+    fields: Row
+    """The view codec's fields, a row a sample."""
     skipped: set[int] = field(default_factory=set)
-    """Rows without an image; their pixels mean nothing."""
+    """Rows without a view; their fields mean nothing."""
     packed: bytes | None = None
     members: tar.Members = field(default_factory=dict)
+    digests: list[str] = field(default_factory=list)
+    """What each row's sample was; empty where the view set records none."""
+
+    def row(self, number: int) -> Row:
+        """The fields of one row."""
+        return {name: rows[number, ...] for name, rows in self.fields.items()}
 
 
 def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_errors: bool) -> ViewShard:
-    """The shard made from the source: each view drawn, rendered, encoded, and decoded again as it will be read."""
-    source, plan = job.source, job.plan
+    """The shard made from the source: each view made, encoded, and decoded again as it will be read."""
+    source, plan, maker, codec = job.source, job.plan, job.maker, job.maker.codec
     assert source is not None
-    image_format = plan.identity["image_format"]
-    member, size = images.ending(image_format), plan.identity["image_size"]
     rows = plan.rows(shard)
-    made = ViewShard(view, shard, [plan.keys[row] for row in rows], np.zeros((len(rows), size, size, 3), np.uint8))
+    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)))
+    made.digests = [""] * len(rows) if records_digests(job) else []
+    recorded = recorded_digests(job, shard) if view else []
 
     def make(index: int) -> dict[str, bytes] | None:
         try:
             sample = source.read(index)
-            box, flip = draw(job.augment, *sample.image.size, Uniform(plan.identity["seed"] or 0, sample.key, view))
-            pixels = _rendered(sample, box, flip, size, job.augment.interpolation)
+            row, facts = maker.make(sample, view)
         except BadInput:
             if skip_errors:
                 return None
             raise
-        content = images.encode(pixels, image_format)
-        images.decode(content, made.pixels[index - rows.start])
-        facts = {"key": sample.key, "view": view, "crop": list(box), "flip": flip, "size": list(sample.image.size)}
-        members = {member: content}
+        if made.digests:
+            made.digests[index - rows.start] = digest(sample)
+        if recorded:
+            check_sample(job, sample, recorded[index - rows.start])
+        members = codec.encode(row)
+        codec.decode(members, made.row(index - rows.start))
+        facts = {"key": sample.key, "view": view, **facts}
         if sample.label is not None:
             facts["label"] = sample.label
             members["cls"] = str(sample.label).encode()
@@ -66,11 +74,8 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     return made
 
 
-def _rendered(sample: Sample, box: Box, flip: bool, size: int, interpolation: str) -> Pixels:
-    try:
-        return render(sample.image, box, flip, size, interpolation)
-    except BadInput as error:
-        raise BadInput(f"sample {sample.key}: {error}") from None
+def _empty(codec: ViewCodec, num_rows: int) -> Row:
+    return {name: np.zeros((num_rows, *shape), dtype) for name, (dtype, shape) in codec.fields.items()}
 
 
 def _with_gaps(places: list[list[int]], skipped: set[int], num_rows: int) -> list[list[int]]:
@@ -84,16 +89,16 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     record = read_commit(job.folder, view, shard)
     assert record is not None
     name = tar_path(view, shard)
-    stored = tar.MappedTar(check_file(job.folder, name, record["files"][name]), record["members"])
-    plan = job.plan
-    size, member = plan.identity["image_size"], images.ending(plan.identity["image_format"])
+    stored = tar.StoredTar(check_file(job.folder, name, record["files"][name]), record["members"])
+    plan, codec = job.plan, job.maker.codec
     keys = [plan.keys[row] for row in plan.rows(shard)]
-    skipped = {row for row, key in enumerate(keys) if key in set(record["skipped"])}
-    read = ViewShard(view, shard, keys, np.zeros((len(keys), size, size, 3), np.uint8), skipped)
+    skipped_keys = set(record["skipped"])
+    skipped = {row for row, key in enumerate(keys) if key in skipped_keys}
+    read = ViewShard(view, shard, keys, _empty(codec, len(keys)), skipped)
 
     def decode(row: int) -> None:
         if row not in skipped:
-            images.decode(stored.read(row, member), read.pixels[row])
+            codec.decode({ending: stored.read(row, ending) for ending in codec.endings}, read.row(row))
 
     list(pool.map(decode, range(len(keys))))
     return read
@@ -111,5 +116,5 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         "files": {name: write_atomically(inside(job.folder, name), made.packed)},
         "members": made.members,
         "skipped": [made.keys[row] for row in sorted(made.skipped)],
-    }
+    } | ({"digests": made.digests} if made.digests else {})
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)

@@ -1,13 +1,10 @@
 """Commit: a file appears whole or not at all, whatever kills the process (temp file, fsync, rename, fsync folder)."""
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.errors import BadInput
 from shards.identity import sealed, sha256_of
 
 TEMPORARY_PREFIX = ".partial-"
@@ -67,20 +64,3 @@ def remove_leftovers(folder: Path) -> None:
     """No temporary file of a killed run is left under `folder`."""
     for leftover in folder.rglob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink()
-
-
-@contextlib.contextmanager
-def writing(cache: Path, alone: bool = True) -> Iterator[None]:
-    """This process, with the children it starts (`alone` False), is the only writer of `cache` while the block runs."""
-    if not alone:
-        yield
-        return
-    cache.mkdir(parents=True, exist_ok=True)
-    # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
-    descriptor = os.open(cache / ".lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(descriptor, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"{cache}: another extract is writing here; wait for it, or give another --out") from None
-        yield

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from shards import images
 from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput
@@ -47,21 +46,18 @@ def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Im
 
 
 def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
-    size = viewset.image_size
-    pixels = np.empty((size, size, 3), np.uint8)
-    images.decode(viewset.content(view, sample, images.ending(viewset.identity["image_format"])), pixels)
-    larger = size * max(1, CELL // size)
-    picture = Image.fromarray(pixels).resize((larger, larger), Image.Resampling.NEAREST)
+    picture = viewset.codec.picture({name: rows[0] for name, rows in viewset.rows(view, [sample]).items()})
+    times = max(1, CELL // max(picture.size))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     return picture
 
 
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
-    """Key; view, size of the original and flip; crop; label."""
+    """Key; view, and what its facts say; label."""
     facts = json.loads(viewset.content(view, sample, "json"))
-    lines = [viewset.plan.keys[sample], "view {}, source {}x{}".format(view, *facts["size"])]
-    lines[-1] += ", flipped" if facts["flip"] else ""
-    lines.append("crop {2}x{3} at {0}, {1}".format(*facts["crop"]))
+    first, *further = viewset.codec.caption(facts)
+    lines = [viewset.plan.keys[sample], f"view {view}, {first}", *further]
     if "label" in facts:
         lines.append(f"label: {_class_name(viewset.class_names, facts['label'])}")
     return lines
@@ -86,7 +82,7 @@ def teacher_lines(
 
 def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[str]]:
     """For each row the teacher's most likely classes, or, of targets without classes, the norm."""
-    from shards.codecs.kept import KeptTokens
+    from shards.codecs.features import Features
     from shards.codecs.topk import TopKProbabilities
 
     if isinstance(decoded, TopKProbabilities):
@@ -94,7 +90,7 @@ def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[s
     elif target == "logits":
         probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
     else:
-        rows = decoded.rows if isinstance(decoded, KeptTokens) else decoded
+        rows = decoded.rows if isinstance(decoded, Features) else decoded
         return [[f"{target}: norm {norm:.3g}"] for norm in rows.flatten(1).norm(dim=1).tolist()]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [

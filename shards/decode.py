@@ -11,7 +11,11 @@ from shards.layout import CALIBRATION
 from shards.reader import TargetSet
 
 if TYPE_CHECKING:
-    from shards.codecs.base import Codec
+    from torch import Tensor
+
+    from shards.codecs.base import Codec, Encoded
+    from shards.codecs.features import Features
+    from shards.codecs.topk import TopKProbabilities
 
 
 def codec_of(targetset: TargetSet) -> "Codec":
@@ -26,11 +30,22 @@ def codec_of(targetset: TargetSet) -> "Codec":
     arrays = {name: (spec.dtype, spec.row_shape) for name, spec in targetset.arrays.items()}
     if codec.arrays() != arrays or codec.describe() != targetset.identity["codec"]:
         raise Damaged(f"{targetset.folder}: its arrays are not those of its codec {codec.name}; {RESTORE}")
-    if not hasattr(codec, "with_state"):
+    if not codec.has_statistics:
         return codec
     from safetensors.torch import load
 
     return codec.with_state(load(targetset.checked(CALIBRATION).read_bytes()))
+
+
+def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> "Features | TopKProbabilities":
+    """What an objective is given of a batch's stored arrays; `valid` says which tokens (batch, tokens) are content."""
+    from torch import Tensor
+
+    from shards.codecs.features import Features
+
+    rows = codec.decode(stored)
+    features = Features(rows) if isinstance(rows, Tensor) else rows
+    return features.within(valid) if isinstance(features, Features) else features
 
 
 def read_decoded(targetset: TargetSet, codec: "Codec", view: int, samples: Int[np.ndarray, " count"]) -> Any:

@@ -2,12 +2,11 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
 
-from shards import images
 from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
 from shards.decode import as_arrays, codec_of, read_decoded
@@ -15,6 +14,9 @@ from shards.errors import BadInput
 from shards.layout import shard_name
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.tar import pack
+
+if TYPE_CHECKING:
+    from shards.codecs.base import Codec
 
 DESCRIPTION_FILE = "export.json"
 
@@ -31,14 +33,14 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     if targetset is not None:
         check_pair(viewset, targetset)
         num_views = min(num_views, targetset.num_views)
+    codec = codec_of(targetset) if targetset is not None else None
     files, count = {}, 0
     with Progress("export", len(viewset.usable) * num_views) as progress:
         for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
-            rows = viewset.plan.rows(shard)
-            samples = viewset.usable[(viewset.usable >= rows.start) & (viewset.usable < rows.stop)]
+            samples = viewset.usable_in(shard)
             contents = _views(viewset, view, samples)
-            if targetset is not None and len(samples) > 0:
-                _add_targets(contents, targetset, view, samples)
+            if targetset is not None and codec is not None and len(samples) > 0:
+                _add_targets(contents, targetset, codec, view, samples)
             packed, _ = pack((viewset.plan.keys[sample], contents[sample]) for sample in samples.tolist())
             name = f"{shard_name(view, shard)}.tar"
             files[name] = write_atomically(output / name, packed)
@@ -50,16 +52,20 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
 
 def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
     """Each sample's members as they are stored, by their endings."""
-    endings = [images.ending(viewset.identity["image_format"]), "json", *(["cls"] if viewset.labelled else [])]
+    endings = [*viewset.codec.endings, "json", *(["cls"] if viewset.labelled else [])]
     return {
         sample: {ending: viewset.content(view, sample, ending) for ending in endings} for sample in samples.tolist()
     }
 
 
 def _add_targets(
-    contents: dict[int, dict[str, bytes]], targetset: TargetSet, view: int, samples: Int[np.ndarray, " count"]
+    contents: dict[int, dict[str, bytes]],
+    targetset: TargetSet,
+    codec: "Codec",
+    view: int,
+    samples: Int[np.ndarray, " count"],
 ) -> None:
-    decoded = read_decoded(targetset, codec_of(targetset), view, samples)
+    decoded = read_decoded(targetset, codec, view, samples)
     for name, rows in as_arrays(decoded, targetset.manifest["target"]).items():
         for sample, row in zip(samples.tolist(), rows, strict=True):
             buffer = io.BytesIO()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import RESTORE, Damaged
+from shards.views import check_identity
 
 MAX_COUNT = 1 << 40
-MAX_IMAGE_SIZE = 1 << 14
 MAX_ROW_NUMBERS = 1 << 28
 
 Check = Callable[[Any], bool]
@@ -19,6 +19,7 @@ def check_fields(path: Path, kind: str, document: dict[str, Any]) -> None:
     _check(path, "", document, _FIELDS.get(kind, {}))
     if kind in ("plan", "viewset"):
         _check(path, "identity.", document["identity"], _VIEWSET_IDENTITY)
+        check_identity(str(path), document["identity"])
     names = document.get("class_names") if kind == "targetset" else None
     if names is not None and [len(names)] != document["row_shape"]:
         raise Damaged(f"{path}: {len(names)} class_names cannot name a row of shape {document['row_shape']}; {RESTORE}")
@@ -81,6 +82,10 @@ def _are_arrays(value: Any) -> bool:
     )
 
 
+def _are_layouts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_are(_is_count)(rows) and len(rows) == 2 for rows in value.values())
+
+
 _FIELDS: dict[str, dict[str, Check]] = {
     "plan": {
         "keys": lambda value: _are(_is_text)(value) and len(value) > 0,
@@ -108,6 +113,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
         "teacher_settings": lambda value: value is None or _is_object(value),
         "class_names": lambda value: value is None or _are(_is_text)(value),
         "arrays": _are_arrays,
+        "layouts": lambda value: value is None or _are_layouts(value),
         "num_samples": _is_count,
         "num_views": _is_count,
         "shard_size": _is_count,
@@ -121,6 +127,7 @@ _FIELDS: dict[str, dict[str, Check]] = {
             value is None or (isinstance(value, dict) and all(_are(_is_place)(places) for places in value.values()))
         ),
         "skipped": lambda value: value is None or _are(_is_text)(value),
+        "digests": lambda value: value is None or _are(_is_text)(value),
     },
 }
 _VIEWSET_IDENTITY: dict[str, Check] = {
@@ -128,7 +135,4 @@ _VIEWSET_IDENTITY: dict[str, Check] = {
     "split": _is_text,
     "keys": _is_text,
     "num_samples": _is_count,
-    "augment": _is_object,
-    "image_size": lambda value: _is_count(value) and value <= MAX_IMAGE_SIZE,
-    "image_format": lambda value: isinstance(value, dict) and _is_text(value.get("format")),
 }

@@ -1,5 +1,6 @@
 """Layout: where everything lies in a cache, and the documents that say so (DESIGN, "On disk, version 1")."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -80,8 +81,26 @@ class Plan:
 
     @classmethod
     def read(cls, viewset: Path) -> "Plan":
-        """The plan of the view set in the folder `viewset`."""
-        document = unsealed(inside(viewset, PLAN), "plan")
+        """The plan of the view set in the folder `viewset`; its keys are shared by all who read it, and never changed.
+
+        Parsed once a process: of a million samples it takes a second, and a command asks for it several times.
+        """
+        path = inside(viewset, PLAN)
+        if not path.exists():
+            return cls._parse(path)  # which says what is missing
+        status = path.stat()
+        version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+        if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+            return cls._parse(path)
+        if version not in _PLANS:
+            while len(_PLANS) >= _PLANS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)
+            _PLANS[version] = cls._parse(path)
+        return _PLANS[version]
+
+    @classmethod
+    def _parse(cls, path: Path) -> "Plan":
+        document = unsealed(path, "plan")
         fields = ("keys", "shard_size", "identity", "class_names", "request")
         return cls(**{field: document[field] for field in fields})
 
@@ -105,6 +124,13 @@ class Plan:
     def rows(self, shard: int) -> range:
         """The samples of one shard, as indices into `keys`."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self.keys)))
+
+
+_PLANS: dict[tuple[object, ...], Plan] = {}
+"""Plans by path, inode, size and time of change."""
+_PLANS_KEPT = 4
+_SETTLED_NS = 2 * 10**9
+"""A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
 def viewset_folders(cache: Path) -> Iterator[Path]:

@@ -10,24 +10,33 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from shards import images
 from shards.reader import TargetSet, ViewSet, typed
 
-IMAGES_PER_TASK = 8
+VIEWS_PER_TASK = 8
+
+
+class Reading(NamedTuple):
+    """What one batch reads."""
+
+    samples: Int[np.ndarray, " count"]
+    """Strictly ascending indices into the plan."""
+    view: int
+    epoch: int = 0
 
 
 @runtime_checkable
-class Selection(Protocol):
-    """What a loader reads, in order: (view, samples) of one batch after the other."""
+class Order(Protocol):
+    """What a loader reads, one batch after the other."""
 
-    def __call__(self) -> Iterator[tuple[int, Int[np.ndarray, " count"]]]:
+    def __call__(self) -> Iterator[Reading]:
         """A fresh pass over the batches."""
         ...
 
@@ -36,38 +45,63 @@ class Selection(Protocol):
 class Batch:
     """One batch, valid until `hold` further ones have been taken from the loader that gave it."""
 
-    view: int
     samples: Int[np.ndarray, " batch"]
-    images: UInt8[Tensor, "batch height width 3"]
+    view: int
+    epoch: int
+    fields: dict[str, Tensor]
+    """The view codec's fields, a row (batch, ...) a sample."""
     labels: Int64[Tensor, " batch"] | None
-    targets: list[dict[str, Any]]
-    """For each target set, its stored arrays (batch, *row_shape), encoded."""
+    targets: dict[str, dict[str, Any]]
+    """By the target set's folder name, its stored arrays (batch, *row_shape), encoded."""
     copied: Any = None
     """A CUDA event after which the buffers may be overwritten; set by whoever copies them to a device."""
 
+    def to(self, device: torch.device, copy: bool = False) -> "Batch":
+        """The batch on `device`, its own buffers busy until the copy is through; itself where it is there already.
+
+        With `copy` the tensors are new ones also where they are there already.
+        """
+        if device.type == "cpu" and not copy:
+            return self
+        move = partial(Tensor.to, device=device, non_blocking=True, copy=copy)
+        targets = {name: {key: move(x) for key, x in stored.items()} for name, stored in self.targets.items()}
+        labels = None if self.labels is None else move(self.labels)
+        fields = {name: move(rows) for name, rows in self.fields.items()}
+        moved = Batch(self.samples, self.view, self.epoch, fields, labels, targets)
+        if device.type == "cuda":
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+        return moved
+
+    @property
+    def device(self) -> torch.device:
+        """Where the views are."""
+        return next(iter(self.fields.values())).device
+
     @property
     def num_bytes(self) -> int:
-        """Bytes of pixels, labels and encoded targets: all that goes to a device."""
-        parts = [self.images, self.labels, *(rows for arrays in self.targets for rows in arrays.values())]
+        """Bytes of views, labels and encoded targets: all that goes to a device."""
+        targets = (rows for arrays in self.targets.values() for rows in arrays.values())
+        parts = [*self.fields.values(), self.labels, *targets]
         return sum(part.nbytes for part in parts if part is not None)
 
 
 @dataclass
 class _Slot:
-    images: UInt8[Tensor, "batch height width 3"]
-    targets: list[dict[str, UInt8[Tensor, "batch _"]]]
+    fields: dict[str, Shaped[Tensor, "batch ..."]]
+    targets: dict[str, dict[str, UInt8[Tensor, "batch _"]]]
     last: Batch | None = None
     pending: list[Future[None]] = field(default_factory=list)
 
 
 class BatchLoader:
-    """Iterates over `selection`; `num_threads` threads decode images, one gathers targets and runs ahead."""
+    """Iterates over `order`; `num_threads` threads decode views, one gathers targets and runs ahead."""
 
     def __init__(
         self,
         viewset: ViewSet,
         targetsets: Sequence[TargetSet],
-        selection: Selection,
+        order: Order,
         batch_size: int,
         *,
         labels: bool = False,
@@ -78,17 +112,21 @@ class BatchLoader:
     ) -> None:
         if ring <= hold:
             raise ValueError(f"a ring of {ring} buffers cannot hold {hold} batches and fill another")
-        self.viewset, self.targetsets, self.selection = viewset, targetsets, selection
+        self.viewset, self.targetsets, self.order = viewset, targetsets, order
         self.labels, self.num_threads, self.hold = labels, num_threads, hold
-        size = viewset.image_size
 
-        def buffer(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=torch.uint8, pin_memory=pin_memory)
+        def buffer(dtype: torch.dtype, *shape: int) -> Tensor:
+            return torch.empty(batch_size, *shape, dtype=dtype, pin_memory=pin_memory)
 
         self._slots = [
             _Slot(
-                buffer(batch_size, size, size, 3),
-                [{name: buffer(batch_size, spec.row_bytes) for name, spec in t.arrays.items()} for t in targetsets],
+                {name: buffer(getattr(torch, dtype), *shape) for name, (dtype, shape) in viewset.codec.fields.items()},
+                {
+                    targetset.folder.name: {
+                        name: buffer(torch.uint8, spec.row_bytes) for name, spec in targetset.arrays.items()
+                    }
+                    for targetset in targetsets
+                },
             )
             for _ in range(ring)
         ]
@@ -121,50 +159,47 @@ class BatchLoader:
 
     def _read(self, pool: ThreadPoolExecutor, free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
         try:
-            for view, samples in self.selection():
+            for reading in self.order():
                 slot = free.get()
                 if slot is None:
                     return
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
-                ready.put((slot, self._fill(pool, slot, view, samples)))
+                ready.put((slot, self._fill(pool, slot, reading)))
             ready.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             ready.put(error)
 
-    def _fill(self, pool: ThreadPoolExecutor, slot: _Slot, view: int, samples: Int[np.ndarray, " count"]) -> Batch:
-        count = len(samples)
-        pixels = slot.images[:count].numpy()
-        indices = samples.tolist()
+    def _fill(self, pool: ThreadPoolExecutor, slot: _Slot, reading: Reading) -> Batch:
+        samples, view, epoch = reading
+        count, indices = len(samples), samples.tolist()
+        fields = {name: buffer[:count] for name, buffer in slot.fields.items()}
         slot.pending = [
-            pool.submit(self._decode, view, indices[start : start + IMAGES_PER_TASK], pixels[start:])
-            for start in range(0, count, IMAGES_PER_TASK)
+            pool.submit(
+                self.viewset.read,
+                view,
+                indices[start : start + VIEWS_PER_TASK],
+                {name: rows.numpy()[start:] for name, rows in fields.items()},
+                epoch,
+            )
+            for start in range(0, count, VIEWS_PER_TASK)
         ]
-        targets = []
-        for targetset, buffers in zip(self.targetsets, slot.targets, strict=True):
-            raw = {name: buffer[:count].numpy() for name, buffer in buffers.items()}
+        targets = {}
+        for targetset in self.targetsets:
+            raw = {name: buffer[:count].numpy() for name, buffer in slot.targets[targetset.folder.name].items()}
             targetset.gather(view, samples, raw)
-            targets.append({name: torch.from_numpy(typed(raw[name], targetset.arrays[name])) for name in raw})
-        labels = read_labels(self.viewset, view, indices) if self.labels else None
-        slot.last = Batch(view, samples, slot.images[:count], labels, targets)
+            stored = {name: torch.from_numpy(typed(rows, targetset.arrays[name])) for name, rows in raw.items()}
+            targets[targetset.folder.name] = stored
+        labels = torch.from_numpy(self.viewset.labels(view, indices)) if self.labels else None
+        slot.last = Batch(samples, view, epoch, fields, labels, targets)
         return slot.last
 
-    def _decode(self, view: int, samples: list[int], out: UInt8[np.ndarray, "count height width 3"]) -> None:
-        member = images.ending(self.viewset.identity["image_format"])
-        for position, sample in enumerate(samples):
-            images.decode(self.viewset.content(view, sample, member), out[position])
 
-
-def read_labels(viewset: ViewSet, view: int, samples: Sequence[int]) -> Int64[Tensor, " count"]:
-    """The class labels of `samples`, as stored beside their views."""
-    return torch.tensor([int(viewset.content(view, sample, "cls")) for sample in samples], dtype=torch.int64)
-
-
-def in_order(samples: Int[np.ndarray, " count"], batch_size: int, view: int = 0) -> Selection:
+def in_order(samples: Int[np.ndarray, " count"], batch_size: int, view: int = 0) -> Order:
     """Every sample once, in the order given, the last batch short: for validation and evaluation."""
 
-    def batches() -> Iterator[tuple[int, Int[np.ndarray, " count"]]]:
+    def batches() -> Iterator[Reading]:
         for start in range(0, len(samples), batch_size):
-            yield view, samples[start : start + batch_size]
+            yield Reading(samples[start : start + batch_size], view)
 
     return batches

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.zarrs import ArraySpec, MappedShard
+from shards.zarrs import CRC_BYTES, ArraySpec, MappedShard
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
 _HUGE_PAGE = 2 << 20
@@ -35,7 +35,7 @@ class MappedArray:
         self.spec = spec
         self._num_shards = -(-spec.num_samples // spec.shard_size)
         unit = math.lcm(mmap.ALLOCATIONGRANULARITY, spec.row_bytes) if spec.num_chunks == 1 else _HUGE_PAGE
-        self._slot_bytes = -(-spec.object_bytes // unit) * unit
+        self._slot_bytes = -(-spec.object_bytes(spec.object_rows) // unit) * unit
         size = self._num_shards * self._slot_bytes
         try:
             # addresses, no memory: PROT_NONE, so that reading what was not opened ends the process, not in zeros
@@ -52,7 +52,10 @@ class MappedArray:
         whole_rows = size // spec.row_bytes
         self._rows = self._memory[: whole_rows * spec.row_bytes].reshape(whole_rows, spec.row_bytes)
         self._gap_rows = self._slot_bytes // spec.row_bytes - spec.shard_size
-        self._by_row_number = spec.num_chunks == 1
+        places = (self._num_shards, spec.num_chunks, spec.chunk_rows, spec.row_bytes)
+        strides = (self._slot_bytes, spec.chunk_bytes + CRC_BYTES, spec.row_bytes, 1)
+        self._places = np.lib.stride_tricks.as_strided(self._memory, places, strides, writeable=False)
+        self._regular = True
         self._rows_a_page = max(1, mmap.PAGESIZE // spec.row_bytes)
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
@@ -73,7 +76,7 @@ class MappedArray:
                 start += shard * self._slot_bytes
                 chunk = self._memory[start : start + spec.chunk_rows * spec.row_bytes]
                 self._chunks[number] = chunk.reshape(spec.chunk_rows, spec.row_bytes)
-            self._by_row_number &= starts[0] == 0
+            self._regular &= starts == [number * (spec.chunk_bytes + CRC_BYTES) for number in range(len(starts))]
             self._opened.add(shard)
 
     def _map(self, shard: int, path: Path) -> None:
@@ -109,12 +112,16 @@ class MappedArray:
                 out[done : done + len(rows)] = rows
                 done += len(rows)
                 number, start = number + 1, 0
-        elif self._by_row_number:
+        elif self._regular and self.spec.num_chunks == 1:
             numbers = samples // self.spec.shard_size
             numbers *= self._gap_rows
             numbers += samples
             # mode="clip" because the default mode copies through a buffer; every number is in bounds
             np.take(self._rows, numbers, axis=0, out=out, mode="clip")
+        elif self._regular and self.spec.row_bytes < mmap.PAGESIZE:
+            shards, rows = np.divmod(samples, self.spec.shard_size)
+            chunks, rows = np.divmod(rows, chunk_rows)
+            out[:] = self._places[shards, chunks, rows]
         else:
             for position, sample in enumerate(samples.tolist()):
                 out[position] = self._chunks[sample // chunk_rows][sample % chunk_rows]

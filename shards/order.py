@@ -25,6 +25,11 @@ def held_out(keys: list[str], fraction: float) -> np.ndarray:
     return np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") < limit for key in keys], bool)
 
 
+def draw_choice(key: str, epoch: int) -> int:
+    """A number of 64 bits fixed by (key, epoch): which of a view's alternatives (captions) that epoch reads."""
+    return int.from_bytes(hashlib.sha256(f"{epoch}\0{key}".encode()).digest()[:8], "little")
+
+
 @dataclass(frozen=True)
 class BatchOrder:
     """Global batches over `samples` (indices into a plan): a true global shuffle an epoch, view e mod V in epoch e.

@@ -1,12 +1,13 @@
 """Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, UInt8
 
 from shards.command.progress import counted
 from shards.errors import RESTORE, BadInput, Damaged
@@ -22,12 +23,15 @@ from shards.layout import (
     tar_path,
 )
 from shards.mapped import MappedArray
-from shards.tar import MappedTar
+from shards.order import draw_choice
+from shards.tar import StoredTar
+from shards.views import view_codec
+from shards.views.base import Row
+from shards.zarr_json import check_array
 from shards.zarrs import ArraySpec, specs_of
-from shards.zarrs_foreign import ZarrArray, read_array_metadata
 
-_VIEWS_MAPPED = 2
-"""Views that stay mapped: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
+_VIEWS_KEPT = 2
+"""Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -55,12 +59,12 @@ class _StoredSet:
         self.identity: dict[str, Any] = manifest["identity"]
         self.num_views: int = manifest["num_views"]
         self._checked: set[str] = set()
-        self._lock = threading.Lock()
+        self._checking: dict[str, threading.Lock] = {}
 
     def checked(self, relative: str) -> Path:
         """The path of a file of this set, checked when this run first asks for it."""
         if relative not in self._checked:
-            with self._lock:
+            with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
                 if relative not in self._checked:
                     if relative not in self.manifest["files"]:
                         raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
@@ -70,9 +74,9 @@ class _StoredSet:
 
 
 class _OfLastViews(Generic[Key, Value]):
-    """What is mapped of the last few views that were read, so that many views do not pass the kernel's limit.
+    """The tars or mapped arrays of the last few views that were read: all views would pass the kernel's limit.
 
-    A thread that still reads from what is dropped keeps it mapped until it is done.
+    A thread that still reads from a dropped value keeps it open until it is done.
     """
 
     def __init__(self) -> None:
@@ -80,21 +84,19 @@ class _OfLastViews(Generic[Key, Value]):
         self._lock = threading.Lock()
 
     def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
-        """What is held under `key` of one view, else made now, and the view that came first dropped for it."""
+        """The value under `key` of one view, else made now, and the view that came first dropped for it."""
         try:
             return self._views[view][key]
         except KeyError:
+            made = make(view, key)  # without the lock: another thread makes another value meanwhile
             with self._lock:
-                if key not in self._views.get(view, {}):
-                    made = make(view, key)
-                    if view not in self._views and len(self._views) == _VIEWS_MAPPED:
-                        del self._views[next(iter(self._views))]
-                    self._views.setdefault(view, {})[key] = made
-                return self._views[view][key]
+                if view not in self._views and len(self._views) == _VIEWS_KEPT:
+                    del self._views[next(iter(self._views))]
+                return self._views.setdefault(view, {}).setdefault(key, made)
 
 
 class ViewSet(_StoredSet):
-    """All views of one source, split, augmentation and seed; the pixels of (view, sample) by random access."""
+    """All views of one source, split, augmentation and seed; the fields of (view, sample) by random access."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, read_viewset_manifest(folder))
@@ -102,17 +104,25 @@ class ViewSet(_StoredSet):
         self.checked(PLAN)
         if self.plan.identity != self.identity:
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
-        self.image_size: int = self.identity["image_size"]
+        self.codec = view_codec(self.identity)
         self.class_names = self.plan.class_names
-        self._tars: _OfLastViews[int, MappedTar] = _OfLastViews()
+        self._tars: _OfLastViews[int, StoredTar] = _OfLastViews()
 
-    @property
+    @cached_property
     def usable(self) -> Int[np.ndarray, " count"]:
-        """The samples that were not skipped, as indices into the plan."""
+        """The samples that were not skipped, as ascending indices into the plan; read-only."""
         skipped = set(self.manifest["skipped"])
-        return np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
+        usable = np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
+        usable.flags.writeable = False
+        return usable
 
-    def _open(self, view: int, shard: int) -> MappedTar:
+    def usable_in(self, shard: int) -> Int[np.ndarray, " count"]:
+        """Those of one shard."""
+        rows = self.plan.rows(shard)
+        first, end = np.searchsorted(self.usable, [rows.start, rows.stop])
+        return self.usable[first:end]
+
+    def _open(self, view: int, shard: int) -> StoredTar:
         if not 0 <= view < self.num_views:
             has = counted(self.num_views, "view")
             raise BadInput(f"{self.folder}: has {has}, asked for view {view}; extract more with --views")
@@ -121,20 +131,40 @@ class ViewSet(_StoredSet):
         members = (read_commit(self.folder, view, shard) or {}).get("members") or {}
         if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
             raise Damaged(f"{commit}: is of another plan; {RESTORE}")
-        return MappedTar(path, members)
+        return StoredTar(path, members)
 
     def content(self, view: int, sample: int, ending: str) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
         tar = self._tars.get(view, sample // self.plan.shard_size, self._open)
-        if ending not in tar.members:
+        if ending not in tar.endings:
             raise BadInput(
-                f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(tar.members)}"
+                f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(tar.endings)}"
             )
         content = tar.read(sample % self.plan.shard_size, ending)
         if not content:
             what = "was skipped by extract, or its source has none"
             raise BadInput(f"{self.folder}: {self.plan.keys[sample]} has no .{ending}: it {what}")
         return content
+
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+        """Decode the fields of `samples` into the first rows of `out`, an array a field; any thread may.
+
+        In another `epoch` a view that stores alternatives may show another one of them.
+        """
+        for position, sample in enumerate(samples):
+            members = {ending: self.content(view, sample, ending) for ending in self.codec.endings}
+            choice = draw_choice(self.plan.keys[sample], epoch) if self.codec.has_alternatives else 0
+            self.codec.decode(members, {name: rows[position, ...] for name, rows in out.items()}, choice)
+
+    def rows(self, view: int, samples: Sequence[int], epoch: int = 0) -> Row:
+        """The fields of `samples`, a new array (samples, ...) a field."""
+        out = {name: np.empty((len(samples), *shape), dtype) for name, (dtype, shape) in self.codec.fields.items()}
+        self.read(view, samples, out, epoch)
+        return out
+
+    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+        """The class labels of `samples`, as stored beside their views."""
+        return np.array([int(self.content(view, sample, "cls")) for sample in samples], np.int64)
 
     @property
     def labelled(self) -> bool:
@@ -153,18 +183,9 @@ class TargetSet(_StoredSet):
         if -(-self.num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
         self.arrays = specs_of(self.manifest)
-        self._foreign: dict[str, ZarrArray] = {}
-        for name, spec in self.arrays.items():
-            metadata = read_array_metadata(folder, spec, self.num_views)
-            if metadata is not None:
-                self.checked(f"{name}/zarr.json")  # not what we would write, so it must be what the manifest lists
-                self._foreign[name] = ZarrArray(folder, spec, metadata)
+        for spec in self.arrays.values():
+            check_array(folder, spec, self.num_views)
         self._mapped: _OfLastViews[str, MappedArray] = _OfLastViews()
-
-    @property
-    def mapped(self) -> bool:
-        """Whether every array is read by mapping (uncompressed and local), not by the zarr library."""
-        return not self._foreign
 
     @property
     def bytes_per_sample(self) -> int:
@@ -181,11 +202,6 @@ class TargetSet(_StoredSet):
             raise BadInput(f"{self.folder}: view {view} of samples {samples[0]} to {samples[-1]} is not in it")
         for name, buffer in out.items():
             spec = self.arrays[name]
-            if name in self._foreign:
-                for shard in np.unique(samples // self.shard_size).tolist():
-                    self.checked(spec.shard_path(view, shard))
-                self._foreign[name].gather(view, samples, buffer)
-                continue
             array = self._mapped.get(view, name, self._map)
             for shard in array.unopened(samples):
                 array.open(shard, self.checked(spec.shard_path(view, shard)))

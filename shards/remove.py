@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from shards.command.progress import human_bytes
-from shards.commit import TEMPORARY_PREFIX, sync_folder, writing
+from shards.commit import TEMPORARY_PREFIX, sync_folder
 from shards.errors import BadInput
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.lock import writing
 from shards.selection import is_viewset, select
 
 _OWN_FILE = re.compile(

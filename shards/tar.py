@@ -1,10 +1,18 @@
 """Tar: a view set's shards as WebDataset files, written reproducibly and read by offset, never extracted."""
 
+import functools
 import io
-import mmap
+import os
+import resource
 import tarfile
+import threading
+import weakref
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
 
 from shards.errors import RESTORE, Damaged
 
@@ -39,7 +47,7 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
     return buffer.getvalue(), members
 
 
-def listing(data: bytes | mmap.mmap) -> list[tuple[str, int, int]]:
+def listing(data: bytes) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each member, read from the tar's own headers; anything but plain files is Damaged."""
     found = []
     try:
@@ -53,22 +61,81 @@ def listing(data: bytes | mmap.mmap) -> list[tuple[str, int, int]]:
     return found
 
 
-class MappedTar:
-    """One tar in memory by mapping; `read` gives a member's bytes without touching the rest."""
+class StoredTar:
+    """One tar on the disk; `read` gives a member's bytes with one positioned read, from any number of threads.
+
+    Not mapped: a mapping made by Python keeps a descriptor, and ImageNet has 2,502 tars a view where a process may
+    have 256 to 1,024 files open. A page that is not in memory would also stop every thread that holds the lock.
+    """
 
     def __init__(self, path: Path, members: Members) -> None:
         self.path = path
-        self.members = members
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if status.st_size == 0:
             raise Damaged(f"{path}: is empty; {RESTORE}")
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._version = _version(status)
+        self._file: _OpenFile | None = None
+        self._places: dict[str, Int64[np.ndarray, "rows 2"]] = {}
         for ending, places in members.items():
-            for offset, size in places:
-                if not (offset >= 0 and 0 <= size <= MAX_MEMBER_BYTES and offset + size <= len(self._map)):
-                    raise Damaged(f"{path}: its commit record puts a .{ending} at {offset}+{size}, outside the file")
+            array = np.array(places, np.int64).reshape(-1, 2)  # a list of lists takes ten times the memory
+            offsets, sizes = array.T
+            inside = (offsets >= 0) & (sizes >= 0) & (sizes <= MAX_MEMBER_BYTES) & (offsets <= status.st_size - sizes)
+            if not inside.all():
+                offset, size = array[~inside][0].tolist()
+                raise Damaged(f"{path}: its commit record puts a .{ending} at {offset}+{size}, outside the file")
+            self._places[ending] = array
+
+    @property
+    def endings(self) -> list[str]:
+        """What members the tar has: jpg, json, cls."""
+        return list(self._places)
 
     def read(self, row: int, ending: str) -> bytes:
-        """The content of one row's member."""
-        offset, size = self.members[ending][row]
-        return self._map[offset : offset + size]
+        """The content of one row's member; empty where the row has none."""
+        offset, size = self._places[ending][row].tolist()
+        file = self._file or self._opened()
+        content = os.pread(file.descriptor, size, offset)
+        if len(content) != size:
+            raise Damaged(f"{self.path}: was cut off while it was read; {RESTORE}")
+        return content
+
+    def _opened(self) -> "_OpenFile":
+        with _OPENING:
+            file = self._file
+            if file is None:
+                file = self._file = _OpenFile(self.path)
+                if _version(os.fstat(file.descriptor)) != self._version:
+                    raise Damaged(f"{self.path}: was replaced by another file after it had been checked; run again")
+                _OPEN.append(weakref.ref(self))
+                while len(_OPEN) > _most_open():
+                    oldest = _OPEN.popleft()()
+                    if oldest is not None:
+                        oldest._file = None
+        return file
+
+
+class _OpenFile:
+    """A descriptor, closed when the last thread that reads from it is done: its number may belong to another then."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+_OPEN: deque["weakref.ref[StoredTar]"] = deque()
+"""The tars of this process that have a descriptor, those opened first at the left."""
+_OPENING = threading.Lock()
+
+
+@functools.cache
+def _most_open() -> int:
+    """Tars open at a time: a quarter of the files that the process may have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(limit, 1 << 14) // 4) if limit != resource.RLIM_INFINITY else 1 << 12
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

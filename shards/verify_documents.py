@@ -13,8 +13,8 @@ from shards.listing import SAVED_FLAGS, Held, describe_targetset, describe_views
 from shards.selection import Selection
 from shards.verify_contents import check_object, check_tar
 from shards.verify_folder import Findings, Place, SetFolder, check_files, merged_records, place_of, read_folder
-from shards.zarrs import ArraySpec
-from shards.zarrs_foreign import load_metadata, read_array_metadata
+from shards.zarr_json import check_array, read_array
+from shards.zarrs import ArraySpec, specs_of
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _targetset_records(folder: Path, plan: Plan | None, findings: Findings) -> I
         spec, content = arrays.specs.get(name), None
         if relative == f"{name}/zarr.json" and name in arrays.grown:
             continue
-        if spec is not None and name not in arrays.rewritten and place is not None:
+        if spec is not None and place is not None:
             content = partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
         yield FileRecord(folder, relative, record, content)
 
@@ -111,8 +111,6 @@ class _Arrays:
     """The arrays of a target set, as its manifest or, while it is half written, their own metadata say."""
 
     specs: dict[str, ArraySpec] = field(default_factory=dict)
-    rewritten: set[str] = field(default_factory=set)
-    """Those in another form than ours (compressed): the library reads them, and their SHA-256 alone is checked."""
     grown: set[str] = field(default_factory=set)
     """Those that announce more views than the manifest: a growth was cut off, which is no damage."""
     complete: bool = True
@@ -125,38 +123,24 @@ class _Arrays:
 def _read_arrays(held: SetFolder, plan: Plan | None, findings: Findings) -> _Arrays:
     if plan is None:
         return _Arrays(complete=False)
-    arrays, told = _Arrays(), held.manifest["arrays"] if held.manifest else {}
+    arrays = _Arrays()
     found = sorted(path.parent.name for path in map(Path, held.files) if path.name == "zarr.json" and path.parent.name)
-    for name in told or found:
-        path = held.folder / name / "zarr.json"
+    for name in held.manifest["arrays"] if held.manifest else found:
         try:
-            dtype, shape = _announced(held.folder, name)
-            dtype, row_shape = told.get(name, (dtype, shape[2:]))
-            spec = ArraySpec(name, dtype, tuple(row_shape), len(plan.keys), plan.shard_size)
-            rewritten = read_array_metadata(held.folder, spec, held.num_views or 1) is not None
+            spec, num_views = read_array(held.folder, name, len(plan.keys), plan.shard_size)
+            if held.manifest:
+                spec = specs_of(held.manifest)[name]
+                check_array(held.folder, spec, held.num_views)
         except Damaged as error:
-            findings.found(path, error)
+            findings.found(held.folder / name / "zarr.json", error)
             arrays.complete = False
             continue
         arrays.specs[name] = spec
-        if rewritten:
-            arrays.rewritten.add(name)
-            findings.notes.append(f"{path}: its array was rewritten in another form; only SHA-256 is checked")
-        elif held.manifest and shape[0] > held.num_views:
+        if held.manifest and num_views > held.num_views:
             arrays.grown.add(name)
     if arrays.grown:
         findings.notes.append(f"{held.folder}: a growth by views was cut off; the same extract command finishes it")
     return arrays
-
-
-def _announced(folder: Path, name: str) -> tuple[str, list[int]]:
-    """The data type and shape that an array's zarr.json announces; Damaged when it announces none."""
-    metadata = load_metadata(folder, name)
-    dtype, shape = metadata.get("data_type"), metadata.get("shape")
-    sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
-    if isinstance(dtype, str) and len(sizes) > 2:
-        return dtype, sizes
-    raise Damaged(f"{folder / name}: its zarr.json announces no array (views, samples, ...); {RESTORE}")
 
 
 def _check_name(folder: Path, identity: dict[str, Any], findings: Findings) -> None:

@@ -6,7 +6,7 @@ uint64 (offset, size) a chunk, and the index's own crc32c (zarr v3 specification
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from shards.errors import Damaged
 MAX_ROW_BYTES = 256 << 20
 MAX_ROWS = 1 << 40
 CHUNK_BYTES = 5 << 20
-_CRC_BYTES = 4
+PADDED_AT_MOST = 1.2
+"""Stored bytes of an array over those of its rows, as far as checksums and indices of tiny shards allow."""
+CRC_BYTES = 4
 _INDEX_ENTRY_BYTES = 16
 _ABSENT = np.uint64(2**64 - 1)
 DTYPES = ("float16", "float32", "int8", "uint8", "uint16", "int32", "uint32", "int64")
@@ -35,6 +37,8 @@ class ArraySpec:
     row_shape: tuple[int, ...]
     num_samples: int
     shard_size: int
+    layout: tuple[int, int] | None = None
+    """Rows that a shard object has room for, and rows of an inner chunk; None for `default_layout`."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -44,6 +48,12 @@ class ArraySpec:
             raise Damaged(f"array {self.name!r} has the absurd shape {sizes}")
         if self.row_bytes > MAX_ROW_BYTES:
             raise Damaged(f"array {self.name!r} has rows of {self.row_bytes} bytes; at most {MAX_ROW_BYTES} are read")
+        if self.layout is not None:
+            object_rows, chunk_rows = self.layout
+            roomy = object_rows in (self.shard_size, self.num_samples) and object_rows >= self.num_rows(0)
+            small = 1 <= chunk_rows <= max(1, CHUNK_BYTES // self.row_bytes)
+            if not (roomy and object_rows <= self.shard_size and small and object_rows % chunk_rows == 0):
+                raise Damaged(f"array {self.name!r} has the absurd layout {self.layout}")
 
     @cached_property
     def row_bytes(self) -> int:
@@ -51,23 +61,43 @@ class ArraySpec:
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
     @cached_property
-    def chunk_rows(self) -> int:
-        """Rows of an inner chunk: the largest divisor of the shard size that keeps a chunk under 5 MiB.
+    def default_layout(self) -> tuple[int, int]:
+        """Room for a whole shard, in inner chunks of the largest divisor of the shard size under 5 MiB.
 
         16 rows of 197 x 768 float16; small outputs (logits) have the whole shard as one chunk.
         """
-        limit = max(1, CHUNK_BYTES // self.row_bytes)
-        return max(rows for rows in range(1, min(limit, self.shard_size) + 1) if self.shard_size % rows == 0)
+        return self.shard_size, _divisors(self.shard_size, CHUNK_BYTES // self.row_bytes)[0]
+
+    @property
+    def object_rows(self) -> int:
+        """Rows that a shard object has room for: fewer than the shard size where all samples are fewer."""
+        return (self.layout or self.default_layout)[0]
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of an inner chunk."""
+        return (self.layout or self.default_layout)[1]
 
     @property
     def num_chunks(self) -> int:
-        """Inner chunks of a whole shard."""
-        return self.shard_size // self.chunk_rows
+        """Inner chunks that a shard object has room for."""
+        return self.object_rows // self.chunk_rows
 
     @property
-    def object_bytes(self) -> int:
-        """Bytes of a whole shard's object: its chunks with their checksums, then the index with its own."""
-        return self.num_chunks * (self.chunk_rows * self.row_bytes + _CRC_BYTES + _INDEX_ENTRY_BYTES) + _CRC_BYTES
+    def chunk_bytes(self) -> int:
+        """Bytes of an inner chunk, its checksum left out."""
+        return self.chunk_rows * self.row_bytes
+
+    def object_bytes(self, num_rows: int) -> int:
+        """Bytes of the object of a shard of `num_rows`: its chunks with their checksums, the index with its own."""
+        used = -(-num_rows // self.chunk_rows)
+        return used * (self.chunk_bytes + CRC_BYTES) + self.num_chunks * _INDEX_ENTRY_BYTES + CRC_BYTES
+
+    @property
+    def view_bytes(self) -> int:
+        """Bytes of one view's objects."""
+        whole, rest = divmod(self.num_samples, self.shard_size)
+        return whole * self.object_bytes(self.shard_size) + (self.object_bytes(rest) if rest else 0)
 
     def num_rows(self, shard: int) -> int:
         """Rows of one shard: the last one may be short."""
@@ -95,7 +125,7 @@ class ArraySpec:
             "node_type": "array",
             "shape": [num_views, self.num_samples, *self.row_shape],
             "data_type": self.dtype,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, self.shard_size, *self.row_shape]}},
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, self.object_rows, *self.row_shape]}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": 0,
             "codecs": [{"name": "sharding_indexed", "configuration": inner}],
@@ -109,11 +139,31 @@ def metadata_bytes(metadata: dict[str, Any]) -> bytes:
     return (json.dumps(metadata, indent=1) + "\n").encode()
 
 
+def _divisors(number: int, limit: int) -> list[int]:
+    """The divisors of `number` up to `limit`, falling; 1 at least."""
+    return [size for size in range(max(1, min(limit, number)), 0, -1) if number % size == 0]
+
+
+def without_padding(spec: ArraySpec) -> ArraySpec:
+    """`spec`, or where that would store more than 1.2 times the payload, the array with less padding of its last chunk.
+
+    The default pads the last shard to a whole chunk: 64 logits would be stored as 512. With few samples the object has
+    room for those alone; else the largest inner chunk is taken that wastes little, the one that wastes least if none.
+    """
+    limit = PADDED_AT_MOST * spec.num_samples * spec.row_bytes
+    if spec.view_bytes <= limit:
+        return spec
+    rows = min(spec.shard_size, spec.num_samples)
+    sizes = _divisors(rows, CHUNK_BYTES // spec.row_bytes)
+    specs = [spec, *(replace(spec, layout=(rows, size)) for size in sizes)]
+    return next((one for one in specs if one.view_bytes <= limit), min(specs, key=lambda one: one.view_bytes))
+
+
 def specs_of(manifest: dict[str, Any]) -> dict[str, ArraySpec]:
     """The arrays that a target set's manifest lists, by name; Damaged where one makes no sense."""
-    counts = manifest["num_samples"], manifest["shard_size"]
+    counts, layouts = (manifest["num_samples"], manifest["shard_size"]), manifest.get("layouts") or {}
     return {
-        name: ArraySpec(name, dtype, tuple(row_shape), *counts)
+        name: ArraySpec(name, dtype, tuple(row_shape), *counts, tuple(layouts[name]) if name in layouts else None)
         for name, (dtype, row_shape) in manifest["arrays"].items()
     }
 
@@ -125,22 +175,22 @@ def group_bytes(attributes: dict[str, Any]) -> bytes:
 
 def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
     """The shard object that holds `rows` (the last shard may be short: its last chunk is padded with zeros)."""
-    if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype) or not 0 < len(rows) <= spec.shard_size:
+    if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype) or not 0 < len(rows) <= spec.object_rows:
         raise ValueError(f"array {spec.name}: got {rows.dtype} {rows.shape}, expected {spec.dtype} {spec.row_shape}")
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    chunk_bytes = spec.chunk_rows * spec.row_bytes
+    chunk_bytes = spec.chunk_bytes
     used = -(-len(rows) // spec.chunk_rows)
-    body = np.zeros((used, chunk_bytes + _CRC_BYTES), np.uint8)
+    body = np.zeros((used, chunk_bytes + CRC_BYTES), np.uint8)
     index = np.full((spec.num_chunks, 2), _ABSENT, "<u8")
     for chunk in range(used):
         part = flat[chunk * spec.chunk_rows : (chunk + 1) * spec.chunk_rows].reshape(-1)
         body[chunk, : len(part)] = part
         checksum = crc32c.crc32c(body[chunk, :chunk_bytes].data)
-        body[chunk, chunk_bytes:] = np.frombuffer(checksum.to_bytes(_CRC_BYTES, "little"), np.uint8)
-        index[chunk] = (chunk * (chunk_bytes + _CRC_BYTES), chunk_bytes + _CRC_BYTES)
+        body[chunk, chunk_bytes:] = np.frombuffer(checksum.to_bytes(CRC_BYTES, "little"), np.uint8)
+        index[chunk] = (chunk * (chunk_bytes + CRC_BYTES), chunk_bytes + CRC_BYTES)
     packed = bytearray(body.data.cast("B"))
     packed += index.tobytes()
-    packed += crc32c.crc32c(index.tobytes()).to_bytes(_CRC_BYTES, "little")
+    packed += crc32c.crc32c(index.tobytes()).to_bytes(CRC_BYTES, "little")
     return packed
 
 
@@ -151,28 +201,28 @@ class MappedShard:
         self.spec = spec
         self.num_rows = num_rows
         index_bytes = spec.num_chunks * _INDEX_ENTRY_BYTES
-        if (size_bytes := path.stat().st_size) < index_bytes + _CRC_BYTES:
+        if (size_bytes := path.stat().st_size) < index_bytes + CRC_BYTES:
             raise Damaged(f"{path}: {size_bytes} bytes are too few for its index; python -m shards verify")
         self._data = np.memmap(path, np.uint8, mode="r")
-        tail = self._data[-index_bytes - _CRC_BYTES :]
+        tail = self._data[-index_bytes - CRC_BYTES :]
         index = np.frombuffer(tail[:index_bytes].tobytes(), "<u8").reshape(-1, 2)
-        if crc32c.crc32c(tail[:index_bytes].data).to_bytes(_CRC_BYTES, "little") != tail[index_bytes:].tobytes():
+        if crc32c.crc32c(tail[:index_bytes].data).to_bytes(CRC_BYTES, "little") != tail[index_bytes:].tobytes():
             raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
-        chunk_bytes = spec.chunk_rows * spec.row_bytes
+        chunk_bytes = spec.chunk_bytes
         self.starts: list[int] = []
         """Where each inner chunk begins, in bytes from the start of the file."""
         for offset, size in index[: -(-num_rows // spec.chunk_rows)].tolist():
-            if size != chunk_bytes + _CRC_BYTES or offset + size > len(self._data) - len(tail):
+            if size != chunk_bytes + CRC_BYTES or offset + size > len(self._data) - len(tail):
                 raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
             self.starts.append(offset)
 
     def failing_chunks(self) -> list[int]:
         """The inner chunks, by number, whose crc32c does not fit."""
-        chunk_bytes = self.spec.chunk_rows * self.spec.row_bytes
+        chunk_bytes = self.spec.chunk_bytes
         failing = []
         for number, start in enumerate(self.starts):
             end = start + chunk_bytes
-            checksum = crc32c.crc32c(self._data[start:end].data).to_bytes(_CRC_BYTES, "little")
-            if checksum != self._data[end : end + _CRC_BYTES].tobytes():
+            checksum = crc32c.crc32c(self._data[start:end].data).to_bytes(CRC_BYTES, "little")
+            if checksum != self._data[end : end + CRC_BYTES].tobytes():
                 failing.append(number)
         return failing

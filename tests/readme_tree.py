@@ -1,4 +1,4 @@
-"""The README's tree: one line a file, taken from the files themselves. `python tests/readme_tree.py` writes it anew."""
+"""The README's tree: one line a folder, taken from the folders themselves. `python tests/readme_tree.py` writes it."""
 
 import ast
 from pathlib import Path
@@ -8,26 +8,20 @@ PACKAGES = ("extract", "shards", "distill", "evaluate", "benchmarks")
 START, END = "<!-- tree: python tests/readme_tree.py -->\n", "<!-- end of tree -->\n"
 
 
-def line(path: Path) -> str:
-    """The first sentence of a module's docstring, or of a YAML file's first comment."""
-    if path.suffix == ".yaml":
-        return path.read_text().splitlines()[0].lstrip("# ")
-    document = ast.get_docstring(ast.parse(path.read_text())) or ""
+def line(folder: Path) -> str:
+    """The first paragraph of a folder's `__init__.py`, which says what is inside."""
+    document = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     return " ".join(document.split("\n\n")[0].split())
 
 
-def order(path: Path) -> tuple[bool, Path, bool, str]:
-    return len(path.parts) > 2, path.parent, path.name != "__main__.py", path.name
-
-
 def tree() -> str:
-    """Every source file under its package, the commands first."""
+    """Every package and, beneath it, its folders of code."""
     lines = []
     for package in PACKAGES:
-        found = [path.relative_to(ROOT) for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".yaml")]
-        lines.append(f"{package}/")
-        for path in sorted(found, key=order):
-            lines.append(f"  {path.relative_to(package).as_posix():<34} {line(ROOT / path)}".rstrip())
+        folders = sorted({path.parent for path in (ROOT / package).rglob("*.py")})
+        for folder in folders:
+            depth = len(folder.relative_to(ROOT).parts) - 1
+            lines.append(f"{'  ' * depth + folder.name + '/':<18}{line(folder)}".rstrip())
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 

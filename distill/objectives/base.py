@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 
 
 @runtime_checkable
@@ -26,24 +26,16 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class FeatureObjective:
-    """`loss` of (student, target), a mean over batch, stored tokens and channels."""
+    """`loss` of (student, target), a mean over batch, stored tokens that are no padding, and channels."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     target: ClassVar[str | None] = None
 
     def __call__(
-        self,
-        student: Float[Tensor, "batch *rows"],
-        target: Float[Tensor, "batch *rows"] | KeptTokens,
-        labels: Int64[Tensor, " batch"] | None,
+        self, student: Float[Tensor, "batch *rows"], target: Features, labels: Int64[Tensor, " batch"] | None
     ) -> Float[Tensor, ""]:
-        """The mean over the batch."""
-        compared, wanted = matched(student, target)
+        """The mean over the batch; the student saw the whole sample, also where the target kept few tokens of it."""
+        compared, wanted = target.take_from(student), target.rows
+        if target.valid is not None:
+            compared, wanted = compared[target.valid], wanted[target.valid]
         return self.loss(compared.float(), wanted.float())
-
-
-def matched(
-    student: Float[Tensor, "batch *rows"], target: Float[Tensor, "batch *rows"] | KeptTokens
-) -> tuple[Float[Tensor, "batch *compared"], Float[Tensor, "batch *compared"]]:
-    """Both sides at the positions that the target kept; the student saw the whole image all the same."""
-    return (target.take_from(student), target.rows) if isinstance(target, KeptTokens) else (student, target)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
 
 
@@ -22,7 +23,7 @@ class KL:
     def __call__(
         self,
         student: Float[Tensor, "batch classes"],
-        target: Float[Tensor, "batch classes"] | TopKProbabilities,
+        target: Features | TopKProbabilities,
         labels: Int64[Tensor, " batch"] | None,
     ) -> Float[Tensor, ""]:
         """The mean over the batch; the T^2 keeps the gradient's size as T grows."""
@@ -30,7 +31,7 @@ class KL:
         if isinstance(target, TopKProbabilities):
             teacher_log, student_log = self._outcomes(logits, target)
         else:
-            teacher_log = (target / self.temperature).log_softmax(-1)
+            teacher_log = (target.rows / self.temperature).log_softmax(-1)
             student_log = (logits / self.temperature).log_softmax(-1)
         return F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True) * self.temperature**2
 

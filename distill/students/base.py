@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from distill.students.inputs import StudentInput
+from extract.modalities.base import InputSpec
 from shards.reader import TargetSet
 
 
@@ -19,14 +19,10 @@ class StudentRequest:
     targetsets: list[TargetSet]
     num_classes: int | None
     """Of the logits or labels it learns; None without either."""
-    inputs: StudentInput
+    inputs: InputSpec
+    """What it is fed."""
     weights_needed: bool = True
     """False where a checkpoint will replace the weights, so that the teacher's need not be at hand."""
-
-    @property
-    def image_size(self) -> int:
-        """Pixels a side of the views that the student sees."""
-        return self.inputs.image_size
 
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:
@@ -39,7 +35,7 @@ class Student:
     """A network whose outputs are named as the targets are, and what rebuilds it (extract.networks.build_network)."""
 
     network: nn.Module
+    inputs: InputSpec
     architecture: str
     arguments: dict[str, Any]
     num_classes: int | None
-    inputs: StudentInput

@@ -13,4 +13,4 @@ def build(request: StudentRequest) -> Student:
         raise BadInput(f"--init {request.init}: {architecture} takes nothing over from a teacher; give --init random")
     num_classes = request.num_classes or 1  # a head that nothing trains: the targets are features
     network = build_network(architecture, num_classes, **arguments)
-    return Student(network, architecture, arguments, num_classes, request.inputs)
+    return Student(network, request.inputs, architecture, arguments, num_classes)

@@ -8,12 +8,13 @@ the thesis does for images. Of another width, or random, it meets the teacher's 
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from distill.students.base import Student, StudentRequest
+from extract.modalities.base import InputSpec, feed
+from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.data2vec2.settings import ImageSettings, image_settings
@@ -55,8 +56,8 @@ def build(request: StudentRequest) -> Student:
     if request.init != "random" and request.weights_needed:
         _take_first_blocks(network, request, teacher)
     network = network.only(request.targets.keys())
-    _freeze_unused(network, request.image_size)
-    return Student(network, name, arguments, None, request.inputs)
+    _freeze_unused(network, request.inputs)
+    return Student(network, request.inputs, name, arguments, None)
 
 
 def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> ImageSettings:
@@ -78,12 +79,14 @@ def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> Image
 
 def _teacher_settings(request: StudentRequest) -> ImageSettings:
     """The teacher's settings as extract kept them; of another kind of teacher those of a ViT with tokens like its."""
-    manifest = request.targetsets[0].manifest
+    if not isinstance(request.inputs, ImageInput):
+        raise BadInput(f"--student {request.spec}: takes images, the cache holds {request.inputs.modality}")
+    manifest, image_size = request.targetsets[0].manifest, request.inputs.image_size
     held = manifest.get("teacher_settings") or {}
     if "embed_dim" in held:
         return image_settings(held)
     *tokens, dim = request.targetsets[0].row_shape
-    side = math.isqrt(tokens[0]) if tokens else request.image_size // 16
+    side = math.isqrt(tokens[0]) if tokens else image_size // 16
     extra = tokens[0] - side**2 if tokens else 1
     if manifest["target"].endswith("_no_cls"):
         extra = 1  # the teacher's were dropped; a student without CLS would have no such target
@@ -100,8 +103,8 @@ def _teacher_settings(request: StudentRequest) -> ImageSettings:
         num_extra_tokens=extra,
         instance_norm_target_layer=True,
         layer_norm_targets=True,
-        input_size=request.image_size,
-        patch_size=request.image_size // max(1, side),
+        input_size=image_size,
+        patch_size=image_size // max(1, side),
         local_embed_dim=dim,
     )
 
@@ -131,13 +134,13 @@ def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: 
     network.network.load_state_dict(held.network.first_blocks(settings.depth).state_dict())
 
 
-def _freeze_unused(network: NamedOutputs, image_size: int) -> None:
+def _freeze_unused(network: NamedOutputs, inputs: InputSpec) -> None:
     """No parameter requires a gradient that gets none, such as the last norm under a mean of layers' results.
 
     DDP waits for the gradient of every parameter that requires one.
     """
-    outputs: dict[str, Any] = network(torch.zeros(1, 3, image_size, image_size))
-    sum(rows.sum() for rows in outputs.values()).backward()
+    outputs = feed(network, inputs, inputs.example())
+    torch.stack([rows.sum() for rows in outputs.values()]).sum().backward()
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     network.zero_grad(set_to_none=True)

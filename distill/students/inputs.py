@@ -1,73 +1,51 @@
-"""What a student is fed: its own mean and deviation of pixels, named by its recipe or taken over from its teacher."""
+"""What a student is fed: an input of its own, which its recipe names or its first teacher gives."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
+from extract.modalities import default_input, input_of
 from shards.errors import BadInput
-from shards.reader import TargetSet
 
-_MAX_NUMBER = 1e6
-
-
-@dataclass(frozen=True)
-class StudentInput:
-    """Square images of stored pixels in [0, 1], minus `mean`, over `std`, per RGB channel."""
-
-    image_size: int
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    choice: str = ""
-    """What to tell of the choice where several teachers are fed otherwise and the recipe names none."""
+if TYPE_CHECKING:
+    from distill.holding import Holding
+    from extract.modalities.base import InputSpec
 
 
-def student_input(given: Mapping[str, Any] | None, targetsets: Sequence[TargetSet], image_size: int) -> StudentInput:
-    """The recipe's `input`; without it the first teacher's, or ImageNet's mean and deviation without a teacher.
+def student_inputs(holding: "Holding", given: dict[str, Any] | None = None) -> "InputSpec":
+    """The first teacher's input, or the modality's default without a teacher, with what a recipe's `input` says of it.
 
-    Raises BadInput where the recipe's is no such input, or is for images of another size than the stored ones.
+    Raises BadInput where the recipe's fields are no such input's.
     """
-    if given is not None:
-        return _read(given, image_size)
-    values = [targetset.identity["teacher"]["preprocessing"] for targetset in targetsets]
-    inputs = [StudentInput(image_size, tuple(one["mean"]), tuple(one["std"])) for one in values]
-    if not inputs:
-        return StudentInput(image_size)
-    first = inputs[0]
-    if all(other == first for other in inputs):
-        return first
-    names = [targetset.manifest["teacher"] for targetset in targetsets]
-    other = next(name for name, one in zip(names, inputs, strict=True) if one != first)
-    choice = (
-        f"the teachers normalise otherwise: the student takes the mean {_shown(first.mean)} and std "
-        f"{_shown(first.std)} of {names[0]}, not those of {other}; "
-        "a recipe's `input: {mean: ..., std: ...}` says others"
-    )
-    return StudentInput(image_size, first.mean, first.std, choice)
+    inputs = _inputs_of(holding)[0] if holding.targetsets else default_input(holding.viewset.codec)
+    if given is None:
+        return inputs
+    described = inputs.describe()
+    if unknown := sorted(given.keys() - described.keys()):
+        known = ", ".join(described)
+        raise BadInput(f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {known}")
+    return input_of("--recipe: input", inputs.modality, described | given)
 
 
-def _read(given: Mapping[str, Any], image_size: int) -> StudentInput:
-    if unknown := sorted(given.keys() - {"image_size", "mean", "std"}):
-        raise BadInput(f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has mean, std and image_size")
-    for name in ("mean", "std"):
-        if not _are_three_numbers(given.get(name)) or (name == "std" and min(given[name]) <= 0):
-            expected = "three numbers above 0" if name == "std" else "three numbers"
-            raise BadInput(f"--recipe: input: {name}: expected {expected}, found {given.get(name)!r:.80}")
-    if given.get("image_size", image_size) != image_size:
-        raise BadInput(
-            f"--recipe: input: image_size {given['image_size']}: the stored views have {image_size} pixels; "
-            "leave it out, or extract views of that size"
-        )
-    return StudentInput(image_size, tuple(map(float, given["mean"])), tuple(map(float, given["std"])))
+def input_choice(holding: "Holding") -> str:
+    """What to tell where the teachers are fed otherwise and the recipe names no input; empty where they are alike."""
+    described = [inputs.describe() for inputs in _inputs_of(holding)]
+    names = [targetset.manifest["teacher"] for targetset in holding.targetsets]
+    for name, other in zip(names, described, strict=True):
+        if fields := [field for field in described[0] if other.get(field) != described[0][field]]:
+            taken = ", ".join(f"{field} {_shown(described[0][field])}" for field in fields)
+            return (
+                f"the teachers are fed otherwise: the student takes {names[0]}'s {taken}, not {name}'s; "
+                f"a recipe's `input: {{{', '.join(f'{field}: ...' for field in fields)}}}` says others"
+            )
+    return ""
 
 
-def _are_three_numbers(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 3
-        and all(type(number) in (int, float) and abs(number) < _MAX_NUMBER for number in value)
-    )
+def _inputs_of(holding: "Holding") -> list["InputSpec"]:
+    modality = holding.viewset.codec.modality
+    return [
+        input_of(str(targetset.folder), modality, targetset.identity["teacher"]["preprocessing"])
+        for targetset in holding.targetsets
+    ]
 
 
-def _shown(values: Sequence[float]) -> str:
-    return "/".join(f"{value:g}" for value in values)
+def _shown(value: Any) -> str:
+    return "/".join(f"{number:g}" for number in value) if isinstance(value, list | tuple) else str(value)

@@ -15,9 +15,10 @@ from evaluate.evaluation import Evaluation
 from evaluate.similarity import FeatureSimilarity
 from evaluate.student import check_output
 from evaluate.views import threads
+from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
 from shards.command.progress import Progress
-from shards.decode import codec_of
+from shards.decode import codec_of, decode
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 
@@ -36,13 +37,13 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
             "--targetset with as many classes (or features)"
         )
     codec, student = codec_of(targetset), student.only(target)
-    comparison = LogitComparison() if target == "logits" else FeatureSimilarity()
+    comparison: Any = LogitComparison() if target == "logits" else FeatureSimilarity()
     samples = viewset.usable[: config.limit]
     order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
     with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
         for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
-            stored = {name: rows.to(student.device) for name, rows in batch.targets[0].items()}
-            comparison.update(codec.decode(stored), student(batch.images)[target])
+            stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
+            comparison.update(decode(codec, stored), student(batch.fields)[target])
             progress.advance(len(batch.samples))
     metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
     found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}
@@ -55,11 +56,10 @@ class LogitComparison:
     def __init__(self) -> None:
         self.count, self.sums = 0, dict[str, float]()
 
-    def update(
-        self, teacher: Float[Tensor, "batch classes"] | TopKProbabilities, student: Float[Tensor, "batch classes"]
-    ) -> None:
+    def update(self, teacher: Features | TopKProbabilities, student: Float[Tensor, "batch classes"]) -> None:
         """One batch more."""
-        for name, values in compare_logits(teacher, student).items():
+        logits = teacher.rows if isinstance(teacher, Features) else teacher
+        for name, values in compare_logits(logits, student).items():
             self.sums[name] = self.sums.get(name, 0.0) + values.double().sum().item()
         self.count += len(student)
 

@@ -23,6 +23,7 @@ from evaluate.tasks.linear import make_head
 from evaluate.training import Training
 from evaluate.training_views import TrainingViews, seed_of
 from evaluate.views import check_labelled, check_same_classes, threads
+from extract.modalities.image import ImageInput
 from shards.errors import BadInput
 from shards.identity import identity_hash
 
@@ -35,10 +36,15 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     An interrupted one goes on after its last whole epoch and ends with the same.
     """
     config, student = evaluation.config, evaluation.student
+    if not isinstance(student.inputs, ImageInput):
+        raise BadInput(
+            f"--task finetune: trains on images, the student takes {student.inputs.modality}; give --task linear"
+        )
+    image_size = student.inputs.image_size
     source, test = evaluation.source(config.train_split), evaluation.views(config.split)
     class_names = check_labelled(source)
     check_same_classes(class_names, source.split, test)
-    views = TrainingViews(source, student.image_size, settings, config.seed, threads(config.num_workers))
+    views = TrainingViews(source, image_size, settings, config.seed, threads(config.num_workers))
     if views.num_batches == 0:
         found = f"{source.split} has {len(source.keys)} samples"
         raise BadInput(f"--batch_size {settings.batch_size}: {found}; give at most that many")
@@ -49,7 +55,7 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     identity = {
         **{"weights": weights_of(evaluation.run), "settings": values, "precision": config.precision},
         **{"source": source.name, "revision": source.revision, "split": source.split, "keys": list(source.keys)},
-        **{"seed": config.seed, "image_size": student.image_size, "class_names": class_names},
+        **{"seed": config.seed, "image_size": image_size, "class_names": class_names},
     }
     folder = evaluation.run / f"finetune-{source.name}-{identity_hash(identity)[:8]}"
     loss = Training(classifier, len(class_names), student, views, settings).run(folder)
@@ -73,6 +79,6 @@ class Classifier(nn.Module):
         self.backbone = copy.deepcopy(backbone).requires_grad_(True)
         self.head = make_head(width, num_classes)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch classes"]]:
+    def forward(self, *inputs: Tensor) -> dict[str, Float[Tensor, "batch classes"]]:
         """The logits."""
-        return {"logits": self.head(self.backbone(images)["pooled"])}
+        return {"logits": self.head(self.backbone(*inputs)["pooled"])}

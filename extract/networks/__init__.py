@@ -8,13 +8,21 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from extract.networks.exported import MAX_SIZE, export_network, load_exported
+from extract.networks.exported import MAX_SIZE, export_network, exported_input, input_document, load_exported
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_SIZE", "architecture_names", "build_network", "export_network", "load_exported"]
+__all__ = [
+    "MAX_SIZE",
+    "architecture_names",
+    "build_network",
+    "export_network",
+    "exported_input",
+    "input_document",
+    "load_exported",
+]
 
 _MODULES = {
     "resnet18": "torchvision_models",

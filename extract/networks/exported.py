@@ -4,19 +4,22 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extract.modalities import input_of
 from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.identity import canonical_json, sealed, sha256_of
+from shards.views import DEFAULT_MODALITY
 
 if TYPE_CHECKING:
     import torch
+
+    from extract.modalities.base import InputSpec
 
 FORMAT = 1
 _WEIGHTS_FILE = "student.safetensors"
 _CONFIG_FILE = "student.json"
 _MAX_CONFIG_BYTES = 16 << 20
 _MAX_CLASSES = 1 << 24
-_MAX_NUMBER = 1e6  # no mean or deviation of a pixel is near it; NaN and infinity are not below it
 MAX_SIZE = 4096
 """The largest width, depth or image size that anything here may ask for."""
 
@@ -24,8 +27,8 @@ MAX_SIZE = 4096
 def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, Any]) -> None:
     """`folder` holds `network` so that `load_exported` rebuilds it bit for bit; student.json is written last.
 
-    `config` gives architecture, arguments, num_classes, image_size, mean, std and class_names; whatever else it holds
-    is kept. The format, the weights' size and SHA-256 and the document's own SHA-256 are added. Raises BadInput when
+    `config` gives architecture, arguments, num_classes, class_names and the `input_document`; whatever else it holds is
+    kept. The format, the weights' size and SHA-256 and the document's own SHA-256 are added. Raises BadInput when
     the network is not the one that `config` describes.
     """
     from safetensors.torch import save
@@ -99,9 +102,6 @@ def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
         "architecture": isinstance(config.get("architecture"), str),
         "arguments": isinstance(arguments, dict) and not arguments.keys() & {"architecture", "num_classes"},
         "num_classes": num_classes is None or (type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES),
-        "image_size": type(config.get("image_size")) is int and 1 <= config["image_size"] <= MAX_SIZE,
-        "mean": _is_three_numbers(config.get("mean")),
-        "std": _is_three_numbers(config.get("std")) and min(config["std"]) > 0,
         "class_names": names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)),
     }
     if isinstance(names, list) and len(names) != num_classes:
@@ -109,12 +109,20 @@ def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
     for field, fit in fits.items():
         if not fit or field not in config:
             raise BadInput(f"{where}: {field} is missing or cannot be {str(config.get(field))[:80]}")
+    exported_input(config, where)
     return config
 
 
-def _is_three_numbers(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(type(number) in (int, float) and abs(number) < _MAX_NUMBER for number in value)
-    )
+def input_document(inputs: "InputSpec") -> dict[str, Any]:
+    """What student.json says of a network's input; an image's size, mean and std stand there as they always did too."""
+    described = inputs.describe()
+    return {**described, "input": {"modality": inputs.modality, **described}}
+
+
+def exported_input(config: dict[str, Any], where: str, image_size: int | None = None) -> "InputSpec":
+    """What the exported network takes; `image_size` takes the place of its own. BadInput where it makes no sense."""
+    described = config.get("input") or {name: config.get(name) for name in ("image_size", "mean", "std")}
+    if not isinstance(described, dict):
+        raise BadInput(f"{where}: input cannot be {str(described)[:80]}")
+    resized = {} if image_size is None else {"image_size": image_size}
+    return input_of(where, str(described.get("modality", DEFAULT_MODALITY)), described | resized)

@@ -1,4 +1,7 @@
-"""The registry of sources: what `--data` may name, and how it is opened. A new source is one file and one line here."""
+"""The registry of sources: what `--data` may name, and how it is opened.
+
+A new source is one file and one line here; a new dataset of the hub is a row of the table in hub.py.
+"""
 
 from dataclasses import replace
 from importlib import import_module
@@ -6,6 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extract.sources.base import Sample, Source
+from extract.sources.columns import USAGE as COLUMNS
+from extract.sources.hub import DATASETS
+from extract.sources.tar_members import COMPRESSED
 from shards.errors import BadInput, UnknownName
 
 __all__ = ["SOURCES", "Sample", "Source", "open_source"]
@@ -17,17 +23,17 @@ class Entry(NamedTuple):
     module: str
     argument: str
     local_copy: bool
+    opener: str = "open_split"
+    """The module's function of (what follows the colon, else the scheme; split; data_dir)."""
 
 
 SOURCES = {
     "digits": Entry("digits", "", False),
     "folder": Entry("folder", "PATH", False),
-    "parquet": Entry("parquet", "PATH", False),
+    "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
     "wds": Entry("wds", "PATTERN", False),
-    "hf": Entry("hf", "ID[:CONFIG]", True),
-    "imagenet": Entry("imagenet", "", True),
-    "cifar10": Entry("cifar10", "", True),
-    "cifar100": Entry("cifar100", "", True),
+    "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
+    **{name: Entry("hf", "", True, "open_named") for name in DATASETS},
 }
 
 
@@ -42,23 +48,27 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
         if there.exists():
             raise BadInput(f"--data {data}: a path needs its scheme: write --data {_scheme_of(there)}:{data}")
         raise UnknownName("source", scheme or data, SOURCES)
-    module, argument, local_copy = SOURCES[scheme]
+    module, argument, local_copy, opener = SOURCES[scheme]
     if bool(path) != bool(argument):
         raise BadInput(f"--data {data}: write --data {scheme}{f':{argument}' if argument else ''}")
     if data_dir is not None and not local_copy:
         raise BadInput(f"--data_dir {data_dir}: --data {scheme} takes none; leave it out")
     if limit is not None and limit < 1:
         raise BadInput(f"--limit {limit}: at least 1 is needed; leave it out to take every sample")
-    source: Source = import_module(f"extract.sources.{module}").open_split(path, split, data_dir)
+    opened = getattr(import_module(f"extract.sources.{module}"), opener)
+    source: Source = opened(path or scheme, split, data_dir)
     if not source.keys:
         raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
-    return source if limit is None else replace(source, keys=source.keys[:limit])
+    if limit is None:
+        return source
+    return replace(source, keys=source.keys[:limit], unreadable=tuple(i for i in source.unreadable if i < limit))
 
 
 def _scheme_of(path: Path) -> str:
     """The scheme that most likely reads what is at `path`."""
     names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
-    for scheme, suffix in (("parquet", ".parquet"), ("wds", ".tar")):
-        if any(name.endswith(suffix) for name in names):
+    # tars first: img2dataset writes a table without images beside each
+    for scheme, endings in (("wds", (".tar", *COMPRESSED)), ("parquet", (".parquet",)), ("hf", (".arrow",))):
+        if any(name.endswith(endings) for name in names):
             return scheme
     return "folder"

@@ -7,13 +7,19 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from shards.errors import BadInput
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
+    }
+)
 
 _MOST_CLASSES = 1_000_000
 
@@ -23,14 +29,39 @@ _DECODE_ERRORS = (
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a stored image upright, by its EXIF orientation (Exif 3.0, section 4.6.6.1); 1 is upright."""
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One raw sample: the image is decoded, in whatever mode it was stored; label None means it has none."""
+    """One raw sample: a photo, a document, an image and its captions, or a pair of sentences."""
 
     key: str
-    image: Image.Image
+    image: Image.Image | None = None
+    """Decoded, in whatever mode it was stored."""
+    texts: tuple[str, ...] = ()
+    label: int | None = None
+    """None: it has none."""
+    encoded: bytes | None = None
+    """The image's file, where the source has one."""
+
+
+class Content(NamedTuple):
+    """What a source holds at one index."""
+
+    image: bytes | Image.Image | None
+    """Encoded, or decoded where nothing was encoded; None where it is missing."""
     label: int | None
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +73,20 @@ class Source:
     split: str  # the data's own split, so `validation` of a dataset that only has `test` says `test`
     keys: Sequence[str]  # unique and tar-safe
     class_names: tuple[str, ...] | None  # None: no labels
-    # the label and the image at one index: encoded, or decoded where nothing was encoded, or None where it is missing
-    fetch: Callable[[int], tuple[bytes | Image.Image | None, int | None]] = field(repr=False)
+    fetch: Callable[[int], tuple[Any, ...]] = field(repr=False)  # the fields of a Content, those at the end left out
     default_augment: str | None = None
+    has: frozenset[str] = frozenset({"image"})  # which parts of a sample it gives: image, texts
+    notes: tuple[str, ...] = ()
+    """What was left out, guessed or ambiguous, a clause each that begins with the flag; said before work starts."""
+    unreadable: tuple[int, ...] = ()
+    """The indices at which opening tells that nothing can be read: `read` says why."""
+    encoded: bool = True
+    """Images are files, which may carry an EXIF orientation and change under the same revision."""
+    upright: bool = True
+    """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
 
     def read(self, index: int) -> Sample:
-        """The sample at `index`, its pixels exactly as PIL decodes them: no mode conversion, and no EXIF rotation.
+        """The sample at `index`, upright, its pixels otherwise as PIL decodes them: no mode conversion.
 
         Raises BadInput with the key and the reason when the image cannot be decoded (PIL's limit against
         decompression bombs included) or its label is not one of the classes.
@@ -56,19 +95,27 @@ class Source:
             raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
         key = self.keys[index]
         where = f"source {self.name}: sample {key}"
-        image, label = self.fetch(index)
-        if image is None:
+        image, label, texts = Content(*self.fetch(index))
+        if image is None and "image" in self.has:
             raise BadInput(f"{where} holds no image: remove it")
+        encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
             try:
                 image = Image.open(BytesIO(image))
                 image.load()
+                image = _upright(image) if self.upright else image
             except _DECODE_ERRORS as error:
                 reason = "not an image that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else error
                 raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error
         if label is not None and self.class_names is not None and label >= len(self.class_names):
             raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
-        return Sample(key, image, label)
+        return Sample(key, image, texts, label, encoded)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """`image` as its EXIF orientation shows it, as browsers and `datasets` do."""
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def tar_safe_key(text: str) -> str:

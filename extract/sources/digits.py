@@ -32,5 +32,6 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         keys=[f"digit-{row:04d}" for row in rows],
         class_names=tuple(str(name) for name in data.target_names),
         fetch=fetch,
+        encoded=False,
         default_augment="crop:scale=0.7-1,ratio=0.9-1.1,flip=0",
     )

@@ -1,45 +1,55 @@
 """`hf:ID[:CONFIG]`: a dataset of the Hugging Face hub, or a local folder in one of its layouts, through `datasets`."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from extract.sources.base import Source, content_revision, folder_safe_name
-from extract.sources.columns import find_columns, keys_from_paths
-from extract.sources.hub import hub_errors, hub_title, local_folder
+from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
+from extract.sources.hub import DATASETS, hub_title, local_folder
 from extract.sources.local_copy import open_local_copy
-from extract.sources.parquet import read_footer
-from extract.sources.splits import canonical_split, choose_split
+from extract.sources.outside_images import is_text
+from extract.sources.splits import canonical_split
+from extract.sources.table_labels import TableLabels, read_table_labels
+from extract.sources.through_datasets import Opened, open_dataset
+from shards.command.progress import counted
 from shards.errors import BadInput
 
-_HUB_TIMEOUT_S = 10
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pyarrow import ChunkedArray
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The dataset ID, in its configuration CONFIG where it has several (see `open_hub`)."""
-    identifier, config = path, None
-    if ":" in path and local_folder(path) is None:
-        identifier, _, config = path.rpartition(":")
+    table, choice = parse_columns("hf", path)
+    identifier, config = table, None
+    if ":" in table and local_folder(table) is None:
+        identifier, _, config = table.rpartition(":")
     if "/" not in identifier and local_folder(identifier) is None:
         # `datasets` would take a bare `json` or `imagefolder` for whatever lies in the current folder
         raise BadInput(
             f"--data hf:{path}: {identifier!r} is no folder here; write a hub's dataset as ORG/NAME[:CONFIG]"
         )
     name = folder_safe_name(hub_title(identifier) + (f"-{config}" if config else ""))
-    return open_hub(f"--data hf:{path}", identifier, split, data_dir, name=name, config=config)
+    return open_hub(f"--data hf:{path}", identifier, config, split, data_dir, name, choice)
+
+
+def open_named(name: str, split: str, data_dir: str | None) -> Source:
+    """A dataset that has a row in `hub.DATASETS`."""
+    identifier, config, label = DATASETS[name]
+    choice = ColumnChoice(f"hf:{identifier}", usual_label=label)
+    return open_hub(f"--data {name}", identifier, config, split, data_dir, name, choice)
 
 
 def open_hub(
     flag: str,
     identifier: str,
+    config: str | None,
     split: str,
     data_dir: str | None,
-    *,
     name: str,
-    config: str | None = None,
-    label_column: str | None = None,
+    choice: ColumnChoice,
 ) -> Source:
     """One split of a dataset on the hub, of a local folder that `datasets` can read, or of the copy in `data_dir`.
 
@@ -48,92 +58,95 @@ def open_hub(
     Offline, what `datasets` downloaded before is used (it says so); else SourceUnavailable says what helps.
     """
     if data_dir is not None:
-        return replace(open_local_copy(data_dir, split, label_column), name=name)
-    with _readable_errors(flag, identifier):
-        builder = _builder(identifier, config)
-        files = builder.config.data_files
-        chosen = choose_split(flag, split, [str(each) for each in files or builder.info.splits or ()])
-        builder.download_and_prepare()
-        data = builder.as_dataset(split=chosen)
-    columns = find_columns(flag, data.features, label_column)
-    data = _undecoded(data.select_columns(columns.names), columns.image)
-    keys = keys_from_paths(_paths(data.data.column(columns.image)))
+        return replace(open_local_copy(data_dir, split, choice), name=name)
+    opened = open_dataset(flag, identifier, config, split)
+    data = opened.read(opened.split)
+    columns = find_columns(flag, data.features, choice, lambda column: ())
+    notes = (*opened.notes, *unlabelled_note(flag, data.features, columns, choice))
+    labels = _labels(flag, opened, data, columns)
+    revision = content_revision([opened.revision, *labels.parts]) if labels.parts else opened.revision
+    images = _undecoded(data.select_columns([columns.image]), columns.image)
+    paths = _paths(images.data.column(columns.image))
+    unreadable = _check_images(flag, columns.image, images.data.column(columns.image), paths)
+    keys = keys_from_paths(paths)
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
-        image, label = columns.split(data[index])
-        return _image_bytes(image), label
+        return _image_bytes(*columns.image_of(images[index])), labels.of(index)
 
     return Source(
         name=name,
-        revision=_files_revision(folder, files[chosen]) if (folder := local_folder(identifier)) else str(builder.hash),
-        split=canonical_split(chosen),
-        keys=keys or [f"{canonical_split(chosen)}-{row:06d}" for row in range(len(data))],
-        class_names=columns.classes(flag, lambda label: data.data.column(label).to_pylist()),
+        revision=choice.revised(revision),
+        split=canonical_split(opened.split),
+        keys=keys or [f"{canonical_split(opened.split)}-{row:06d}" for row in range(len(images))],
+        class_names=labels.names,
         fetch=fetch,
+        notes=(*notes, *labels.notes, *_unlabelled_folders_note(flag, columns, choice, paths)),
+        unreadable=unreadable,
     )
 
 
-def _builder(identifier: str, config: str | None) -> Any:
-    from datasets import config as settings
-    from datasets import load_dataset_builder
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled
-    from huggingface_hub.utils import httpx
+def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> TableLabels:
+    """The labels of the rows, of which text is numbered by the train split."""
+    train = next((name for name in opened.splits if canonical_split(name) == "train"), opened.split)
 
-    if folder := local_folder(identifier):
-        return load_dataset_builder(str(folder), config)
-    try:
-        # one quick question first: offline, `datasets` itself would retry for half a minute
-        commit = HfApi(endpoint=settings.HF_ENDPOINT).dataset_info(identifier, timeout=_HUB_TIMEOUT_S).sha
-    except (httpx.TransportError, OfflineModeIsEnabled):
-        was_offline, settings.HF_HUB_OFFLINE = settings.HF_HUB_OFFLINE, True
-        try:
-            return load_dataset_builder(identifier, config)
-        finally:
-            settings.HF_HUB_OFFLINE = was_offline
-    return load_dataset_builder(identifier, config, revision=commit)
+    def values(of: "Dataset") -> list[Any]:
+        return list(of.data.column(columns.label).to_pylist())
+
+    return read_table_labels(
+        flag, columns, lambda: values(data), lambda: values(data if train == opened.split else opened.read(train))
+    )
 
 
-@contextmanager
-def _readable_errors(flag: str, identifier: str) -> Iterator[None]:
-    """Turns what `datasets` and the hub raise into one line that says what helps."""
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-    remedy = "give a local copy (--data_dir FOLDER, or --data parquet:PATH)"
-    try:
-        with hub_errors(flag, f"datasets/{identifier}", remedy, not_found=(DatasetNotFoundError,)):
-            yield
-    except (DatasetsError, ValueError, FileNotFoundError) as error:
-        raise BadInput(
-            f"{flag}: `datasets` cannot open it ({error.__cause__ or error}): "
-            f"give a hub's ORG/NAME[:CONFIG], or a folder that load_dataset reads; or {remedy}"
-        ) from error
+def _unlabelled_folders_note(
+    flag: str, columns: Columns, choice: ColumnChoice, paths: list[str | None]
+) -> tuple[str, ...]:
+    """A line for the user where images lie in several folders, of which `datasets` makes no classes."""
+    folders = {PurePath(path).parent for path in paths if path}
+    if columns.label is not None or choice.label is not None or len(folders) < 2:
+        return ()
+    return (f"{flag}: no labels: `datasets` makes no classes of the {len(folders):,} folders; --data folder:PATH does",)
 
 
-def _undecoded(data: Any, image: str) -> Any:
+def _undecoded(data: "Dataset", image: str) -> "Dataset":
     from datasets import Image
 
     return data.cast_column(image, Image(decode=False)) if isinstance(data.features[image], Image) else data
 
 
-def _paths(column: Any) -> list[str | None]:
+def _paths(images: "ChunkedArray") -> list[str | None]:
+    """Each image's own path; None alone where images have none."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.struct_field(column, "path").to_pylist() if column.type.get_field_index("path") >= 0 else [None]
+    there = pa.types.is_struct(images.type) and images.type.get_field_index("path") >= 0
+    return list(pc.struct_field(images, "path").to_pylist()) if there else [None]
 
 
-def _image_bytes(image: dict[str, Any]) -> bytes | None:
+def _check_images(flag: str, column: str, images: "ChunkedArray", paths: list[str | None]) -> tuple[int, ...]:
+    """The rows that hold no image; BadInput where a row holds nothing but a path that leads nowhere from here."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    remedy = "only --data parquet:PATH reads images by their paths"
+    if is_text(images.type):
+        raise BadInput(f"{flag}: column {column} holds text: {remedy}")
+    # which rows are null is told without a look at the bytes
+    stored = pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
+    empty = [row for row, is_null in enumerate(pc.is_null(stored).to_pylist()) if is_null]
+    names = {row: paths[row] if len(paths) == len(images) else None for row in empty}
+    if relative := [name for name in names.values() if _is_relative(name)]:
+        raise BadInput(f"{flag}: {counted(len(relative), 'image')} are paths alone, such as {relative[0]}: {remedy}")
+    return tuple(row for row, name in names.items() if not name)
+
+
+def _is_relative(path: str | None) -> bool:
+    return bool(path) and "://" not in str(path) and not PurePath(str(path)).is_absolute()
+
+
+def _image_bytes(data: bytes | None, path: str | None) -> bytes | None:
     import fsspec
 
-    if image.get("bytes") is not None or not image.get("path"):
-        return image.get("bytes")
-    with fsspec.open(image["path"], "rb") as stream:
-        return stream.read()
-
-
-def _files_revision(root: Path, files: Iterable[str]) -> str:
-    parts: list[str | int | bytes] = []
-    for file in sorted(map(Path, files)):
-        name = file.relative_to(root).as_posix()
-        parts += [name, file.stat().st_size, read_footer(file) if file.suffix == ".parquet" else b""]
-    return content_revision(parts)
+    if data is not None or not path:
+        return data
+    with fsspec.open(path, "rb") as stream:
+        return bytes(stream.read())

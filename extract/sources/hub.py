@@ -1,13 +1,32 @@
-"""What `hf:` names, a folder here or a repository of the Hugging Face hub, and what the hub's client raises."""
+"""The Hugging Face hub: its datasets that `--data` knows by name, what `hf:` names, and what the client raises."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from huggingface_hub.utils import httpx
+from typing import NamedTuple
 
 from shards.errors import SourceUnavailable
+
+
+class HubDataset(NamedTuple):
+    """A dataset of the hub: its repository, its configuration where it has several, and its label column."""
+
+    identifier: str
+    config: str | None = None
+    label: str | None = None
+    """The label where the dataset has several; a local copy may lack it, and then its own label counts."""
+
+
+DATASETS = {
+    # 1.28 million photos in 1,000 classes (ILSVRC 2012), gated. Russakovsky et al. 2015, "ImageNet Large Scale Visual
+    # Recognition Challenge". In a local copy of the form split/wnid/image the classes are called by their wnids.
+    "imagenet": HubDataset("ILSVRC/imagenet-1k"),
+    # 60,000 images of 32 x 32 pixels in 10 and in 100 classes; `validation` is the test split.
+    # Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images", section 3.1.
+    "cifar10": HubDataset("uoft-cs/cifar10"),
+    "cifar100": HubDataset("uoft-cs/cifar100", label="fine_label"),
+}
+"""What `--data NAME` opens, from the hub or from a local copy in --data_dir. A new dataset of the hub is a row here."""
 
 
 def local_folder(identifier: str) -> Path | None:
@@ -28,6 +47,9 @@ def hub_errors(flag: str, repository: str, remedy: str, not_found: tuple[type[Ex
 
     `repository` is where it stands on the hub: ORG/NAME, or datasets/ORG/NAME.
     """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.utils import httpx
+
     identifier = repository.removeprefix("datasets/")
     unknown: tuple[type[Exception], ...] = (RepositoryNotFoundError, *not_found)
     try:

@@ -10,22 +10,30 @@ from shards.errors import BadInput
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
+    "test": ("test", "testing", "eval", "evaluation"),  # `datasets` counts the last two as test as well
 }
 
 
 def canonical_split(name: str) -> str:
-    """`train`, `validation` or `test` for any of their names (`val` is `validation`); another name is itself."""
+    """`train`, `validation` or `test` for any of their names in any case (`Val`: `validation`); else `name` itself."""
     return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), name)
 
 
 def choose_split(flag: str, asked: str, available: Collection[str]) -> str:
-    """The one of `available` that `asked` means: itself, its other names, then `test` if validation is asked."""
+    """The name in `available` that `asked` means: itself, its other names in any case, `test` where validation lacks.
+
+    Raises BadInput where two names differ in case alone and `asked` is neither, and where none fits.
+    """
+    if asked in available:
+        return asked
     canonical = canonical_split(asked)
     last_resort = SPLIT_NAMES["test"] if canonical == "validation" else ()
-    for name in (asked, *SPLIT_NAMES.get(canonical, ()), *last_resort):
-        if name in available:
-            return name
+    for name in (asked.lower(), *SPLIT_NAMES.get(canonical, ()), *last_resort):
+        matching = [name] if name in available else sorted(each for each in available if each.lower() == name)
+        if len(matching) > 1:
+            raise BadInput(f"{flag}: split {asked!r} may be {' or '.join(matching)}: give --split one of these")
+        if matching:
+            return matching[0]
     raise BadInput(f"{flag}: no split {asked!r}, only {', '.join(sorted(available))}: give --split one of these")
 
 
@@ -55,11 +63,17 @@ def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:
     return root, sorted(files)
 
 
-def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
-    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
+def files_by_split(flag: str, root: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """The files by the canonical split that each file's name tells; '' for those whose name tells none."""
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(flag, file.relative_to(root)), []).append(file)
+    return by_split
+
+
+def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
+    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
+    by_split = files_by_split(flag, root, files)
     chosen = choose_split(flag, asked, {split or "train" for split in by_split})
     named, unnamed = by_split.get(chosen, []), by_split.get("", []) if chosen == "train" else []
     if named and unnamed:
@@ -69,10 +83,16 @@ def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[st
     return chosen, named or unnamed
 
 
+def split_words(name: str) -> set[str]:
+    """The splits that the words of a file's or folder's name tell: `TestImages-00.tar` and `test_set.tar` tell test."""
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name) + re.findall("[a-z]+", name.lower())
+    return {canonical_split(word.lower().removesuffix("set")) for word in words} & SPLIT_NAMES.keys()
+
+
 def _split_of(flag: str, relative: Path) -> str:
     """The split named by the file, else by the nearest folder below the root that names one, else ''."""
     for part in (relative.name, *(folder.name for folder in relative.parents)):
-        named = {canonical_split(word) for word in re.findall("[a-z]+", part.lower())} & SPLIT_NAMES.keys()
+        named = split_words(part)
         if len(named) > 1:
             raise BadInput(f"{flag}: {relative} names two splits, {' and '.join(sorted(named))}: rename it")
         if named:

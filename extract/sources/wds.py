@@ -1,22 +1,19 @@
 """`wds:PATTERN`: WebDataset tars, indexed once by their headers and then read in place, never extracted."""
 
 import json
-import os
-import tarfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from extract.sources.base import (
-    IMAGE_SUFFIXES,
-    Source,
-    content_revision,
-    folder_safe_name,
-    numbered_classes,
-    tar_safe_key,
-)
-from extract.sources.columns import label_or_none
-from extract.sources.splits import find_files, pick_split
+from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.labels import Label, number_labels
+from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
+from extract.sources.splits import files_by_split, pick_split
+from extract.sources.tar_members import Member, find_tars, members, read
+from shards.command.progress import counted
 from shards.errors import BadInput
 
 _MOST_LABEL_BYTES = 1 << 20
@@ -24,59 +21,111 @@ _MOST_LABEL_BYTES = 1 << 20
 
 @dataclass
 class _Group:
-    """The members of one tar that share a key, next to each other: ending -> (offset, size in bytes)."""
+    """The members of one tar that share a key, next to each other, by their endings in lower case."""
 
     tar: Path
     key: str
-    members: dict[str, tuple[int, int]] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+
+
+@dataclass
+class _Samples:
+    """What the headers of the tars tell, a row a sample."""
+
+    owners: dict[str, Path] = field(default_factory=dict)
+    """Each key's tar."""
+    images: list[tuple[Path, int, int] | None] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    faults: dict[int, str] = field(default_factory=dict)
+    """Why a row cannot be read."""
+    no_classes: Counter[str] = field(default_factory=Counter)
+    """Types of what stands in a label's place and is none."""
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The samples of a tar, a folder of tars, a glob or a range such as train-{00000..00003}.tar, in stored order.
 
-    The label is `.cls`, else the `label` in `.json`. The revision covers each tar's name and size, each member's name
-    and size, and the labels. Raises BadInput for a key found twice, a sample without one image, a cut or damaged tar.
+    The label is `.cls`, else the `label` in `.json`: a number or a name. Names are numbered by the train split. The
+    revision covers each tar's name and size, each member's name and size, and the labels. A sample that has not one
+    image keeps its place: --on_error decides. Raises BadInput for a key in two places, and for a cut, damaged or
+    compressed tar.
     """
     flag = f"--data wds:{path}"
-    root, tars = find_files(flag, path, ".tar")
-    chosen, tars = pick_split(flag, root, tars, split)
+    root, every, compressed = find_tars(flag, path)
+    chosen, tars = pick_split(flag, root, every, split)
+    samples = _Samples()
     parts: list[str | int | bytes] = []
-    owners: dict[str, Path] = {}
-    images: list[tuple[Path, int, int]] = []
-    labels: list[int | None] = []
     for tar in tars:
         contents: list[str | int | bytes] = []
-        for group in _groups(flag, tar):
-            if group.key in owners:
-                raise BadInput(f"{flag}: {tar.name} has key {group.key!r}, as has {owners[group.key].name}: rename one")
-            owners[group.key] = tar
-            images.append((tar, *_image(flag, group)))
-            labels.append(_label(flag, group))
-            contents += [group.key, str(labels[-1]), len(group.members)]
-            for ending, (_, size) in group.members.items():
-                contents += [ending, size]
+        for group in _groups(flag, tar, samples.left_out):
+            _check_owner(flag, group, samples.owners)
+            _add(flag, group, samples)
+            contents += [group.key, str(samples.labels[-1]), len(group.members)]
+            for ending, member in group.members.items():
+                contents += [ending, member.size]
         parts += [tar.relative_to(root).as_posix(), tar.stat().st_size, content_revision(contents)]
+    labels, class_names, guessed = number_labels(
+        flag, samples.labels, train=lambda: [] if chosen == "train" else _train_labels(flag, root, every)
+    )
+    if any(isinstance(label, str) for label in samples.labels):
+        parts.append(str(class_names))
+    images, faults = samples.images, samples.faults
 
     def fetch(index: int) -> tuple[bytes, int | None]:
-        return _read(*images[index]), labels[index]
+        place = images[index]
+        if place is None:
+            raise BadInput(faults[index])
+        return read(*place), labels[index]
 
     return Source(
         name=folder_safe_name(f"wds-{root.resolve().name}"),
         revision=content_revision(parts),
         split=chosen,
-        keys=[tar_safe_key(key) for key in owners],
-        class_names=numbered_classes(flag, labels),
+        keys=[tar_safe_key(key) for key in samples.owners],
+        class_names=class_names,
         fetch=fetch,
+        notes=(*guessed, *(f"{flag}: {note}" for note in _notes(samples, compressed)), *samples.left_out.notes(flag)),
+        unreadable=tuple(faults),
     )
 
 
-def _groups(flag: str, tar: Path) -> Iterator[_Group]:
+def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
+    if samples.faults:
+        first = next(islice(samples.owners, min(samples.faults), None))
+        yield unreadable_note(len(samples.faults), len(samples.images), first)
+    if samples.no_classes:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in samples.no_classes.most_common())
+        yield f"{counted(samples.no_classes.total(), 'label')} of types that are no class ({kinds}) count as none"
+    if compressed:
+        names = shown([file.name for file in compressed])
+        yield f"{counted(len(compressed), 'compressed tar')} left out ({names}): gunzip to read them"
+
+
+def _check_owner(flag: str, group: _Group, owners: dict[str, Path]) -> None:
+    name, owner = group.tar.name, owners.get(group.key)
+    if owner == group.tar:
+        raise BadInput(
+            f"{flag}: the members of sample {group.key!r} of {name} do not lie side by side: "
+            f"write the tar with tar --sort=name"
+        )
+    if owner is not None:
+        raise BadInput(f"{flag}: {name} has key {group.key!r}, as has {owner.name}: rename one")
+
+
+def _groups(flag: str, tar: Path, left_out: LeftOut) -> Iterator[_Group]:
     """The tar's samples as webdataset groups them: neighbours alike up to the first dot of the file's name."""
     group = _Group(tar, "")
-    for member in _members(flag, tar):
+    for member in members(flag, tar):
         folder, slash, base = member.name.rpartition("/")
         stem, _, ending = base.partition(".")
-        if not member.isreg() or not stem or not ending or (base.startswith("__") and base.endswith("__")):
+        if base.startswith("__") and base.endswith("__"):  # webdataset's own
+            continue
+        if (system := next(filter(is_system_folder, folder.split("/")), None)) or not stem:
+            left_out.hide(system or base)
+            continue
+        if not ending:
+            left_out.file(base)
             continue
         if group.key != folder + slash + stem:
             if group.members:
@@ -84,50 +133,78 @@ def _groups(flag: str, tar: Path) -> Iterator[_Group]:
             group = _Group(tar, folder + slash + stem)
         if ending.lower() in group.members:
             raise BadInput(f"{flag}: {tar.name} holds {member.name} twice: rename one")
-        group.members[ending.lower()] = (member.offset_data, member.size)
+        group.members[ending.lower()] = member
     if group.members:
         yield group
 
 
-def _members(flag: str, tar: Path) -> Iterator[tarfile.TarInfo]:
-    """The headers of a tar that is whole: `tarfile` alone takes a damaged header for the end."""
+def _add(flag: str, group: _Group, samples: _Samples) -> None:
+    """A row of `samples` is the group's image and label, or says why it has none: other rows are not to blame."""
+    samples.owners[group.key] = group.tar
+    image, label = None, None
     try:
-        with tarfile.open(tar, "r:") as opened:
-            yield from opened
-            end = opened.offset
-    except tarfile.TarError as error:
-        raise BadInput(f"{flag}: {tar.name} is no whole, uncompressed tar ({error}): fetch it again") from error
-    if _read(tar, end, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise BadInput(f"{flag}: {tar.name} is cut or damaged at byte {end} (no end-of-archive mark): fetch it again")
+        label = _label(flag, group, samples.no_classes)
+        image = _image(flag, group)
+    except BadInput as error:
+        samples.faults[len(samples.images)] = str(error)
+    samples.images.append(image)
+    samples.labels.append(label)
 
 
-def _image(flag: str, group: _Group) -> tuple[int, int]:
+def _image(flag: str, group: _Group) -> tuple[Path, int, int]:
+    """Where the sample's image lies."""
     endings = [ending for ending in group.members if f".{ending}" in IMAGE_SUFFIXES]
+    where = f"{flag}: sample {group.key!r} of {group.tar.name}"
     if len(endings) != 1:
-        found = ", ".join(group.members)
-        raise BadInput(f"{flag}: sample {group.key!r} of {group.tar.name} must have one image, but has {found}")
-    return group.members[endings[0]]
+        raise BadInput(f"{where} must have one image, but has {', '.join(group.members)}: mend the tar")
+    member = group.members[endings[0]]
+    if member.sparse:
+        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
+    return group.tar, member.offset, member.size
 
 
-def _label(flag: str, group: _Group) -> int | None:
+def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
+    """The label as it is stored, a number or a text; None for none, for a negative number and for what is no class."""
     ending = next((ending for ending in ("cls", "json") if ending in group.members), None)
     if ending is None:
         return None
-    offset, size = group.members[ending]
+    member = group.members[ending]
     where = f"{flag}: {group.key}.{ending} of {group.tar.name}"
-    if size > _MOST_LABEL_BYTES:
-        raise BadInput(f"{where} has {size} bytes, which is no label (at most {_MOST_LABEL_BYTES}): mend the tar")
-    text = _read(group.tar, offset, size)
+    if member.size > _MOST_LABEL_BYTES:
+        raise BadInput(f"{where} has {member.size} bytes, at most {_MOST_LABEL_BYTES} are a label: mend the tar")
+    if member.sparse:
+        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
+    text = read(group.tar, member.offset, member.size)
     try:
-        value = json.loads(text) if ending == "json" else int(text)
+        value = json.loads(text) if ending == "json" else _number_or_text(text.decode().strip())
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where} cannot be read ({error}): mend the tar") from error
     if isinstance(value, dict):
         value = value.get("label")
-    return label_or_none(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int):
+        return value if value >= 0 else None
+    if value is not None and not isinstance(value, str):
+        no_classes[type(value).__name__] += 1
+    return value if isinstance(value, str) else None
 
 
-def _read(tar: Path, offset: int, size: int) -> bytes:
-    """`size` bytes at `offset`, fewer only at the file's end; no shared file position, so threads may call it."""
-    with tar.open("rb", buffering=0) as stream:
-        return os.pread(stream.fileno(), size, offset)
+def _train_labels(flag: str, root: Path, tars: list[Path]) -> Iterator[Label]:
+    """The labels of the train split, whose names number the classes of every split."""
+    by_split = files_by_split(flag, root, tars)
+    for tar in by_split.get("train") or by_split.get("", []):
+        for group in _groups(flag, tar, LeftOut()):
+            with suppress(BadInput):  # a sample that cannot be read there is told where train is extracted
+                yield _label(flag, group, Counter())
+
+
+def _number_or_text(text: str) -> int | str:
+    if not text:
+        raise ValueError("it is empty")
+    try:
+        return int(text)
+    except ValueError:
+        return text

@@ -1,4 +1,4 @@
-"""What a teacher is: a frozen network, its own preprocessing, its named outputs and the identity of its weights."""
+"""What a teacher is: a frozen network, its own input, its named outputs and the identity of its weights."""
 
 import hashlib
 import json
@@ -7,19 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from extract.modalities.base import InputSpec, feed, shapes
 from shards.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a stored view becomes the teacher's input: square pixels in [0, 1], minus mean, over std, per RGB channel."""
-
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 @dataclass
@@ -31,7 +22,7 @@ class Teacher:
     architecture: str
     weights_sha256: str
     """`sha256_of_state` of the network: the same weights have one identity in any file format."""
-    preprocessing: Preprocessing
+    inputs: InputSpec
     outputs: dict[str, tuple[int, ...]]
     """Each output's shape for one sample, without the batch."""
     network: nn.Module
@@ -48,36 +39,27 @@ class Teacher:
         outputs = {name: self.outputs[name] for name in names}
         return replace(self, network=only(names) if only else self.network, outputs=outputs)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Every output of `outputs`, a row a sample, for normalised images on the network's device.
-
-        The caller decides on no_grad and autocast, and thereby on the dtype.
-        """
-        outputs: dict[str, Tensor] = self.network(images)
-        return outputs
-
 
 def freeze(
     name: str,
     architecture: str,
     network: nn.Module,
-    preprocessing: Preprocessing,
+    inputs: InputSpec,
     class_names: tuple[str, ...] | None,
     weights_sha256: str | None = None,
 ) -> Teacher:
-    """`network` as a teacher: frozen, hashed, and its outputs' shapes read off one black image.
+    """`network` as a teacher: frozen, hashed, and its outputs' shapes read off one example.
 
     `weights_sha256` is given where a library names the tensors, for it may rename them and the hash must stay.
     """
     network.eval().requires_grad_(False)
-    size = preprocessing.image_size
-    outputs = {output: tuple(rows.shape[1:]) for output, rows in network(torch.zeros(1, 3, size, size)).items()}
+    outputs = shapes(feed(network, inputs, inputs.example()))
     if class_names is not None and [len(class_names)] != list(outputs.get("logits", ())):
         found = f"its logits have the shape {outputs['logits']}" if "logits" in outputs else "it gives no logits"
         raise BadInput(f"teacher {name}: {len(class_names)} class names, but {found}; give as many names as classes")
     weights_sha256 = weights_sha256 or sha256_of_state(network.state_dict())
     extra_tokens = getattr(network, "extra_tokens", {})
-    return Teacher(name, architecture, weights_sha256, preprocessing, outputs, network, class_names, extra_tokens)
+    return Teacher(name, architecture, weights_sha256, inputs, outputs, network, class_names, extra_tokens)
 
 
 def sha256_of_state(state_dict: Mapping[str, Tensor]) -> str:

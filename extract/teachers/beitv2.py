@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from transformers import BeitConfig
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks.hub_encoder import load_encoder
 from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import read_state_dict, shown
-from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
-from extract.teachers.base import Preprocessing, Teacher, freeze, sha256_of_state
+from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.download import located
 from shards.errors import BadInput
 
@@ -78,10 +78,10 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     network, _ = load_encoder(str(path), BeitConfig(**structure), None, lambda: _renamed(state, names))
     size = image_size or structure["image_size"]
     hashed = hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()[:16]
-    preprocessing = Preprocessing(size, IMAGENET_MEAN, IMAGENET_STD)
+    inputs = ImageInput(size, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         named = NamedTokens(network, size, str(path))
-        teacher = freeze(spec, f"beitv2/{hashed}", named, preprocessing, None, sha256_of_state(state))
+        teacher = freeze(spec, f"beitv2/{hashed}", named, inputs, None, sha256_of_state(state))
     return replace(teacher, settings={"depth": named.depth})
 
 

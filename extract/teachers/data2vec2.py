@@ -6,9 +6,9 @@ import json
 
 import torch
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks.data2vec2 import NamedOutputs, load_data2vec2
-from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.base import Teacher, freeze
 from extract.teachers.download import located
 from shards.errors import BadInput
 
@@ -41,7 +41,7 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
         )
     described = dataclasses.asdict(settings)
     hashed = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    preprocessing = Preprocessing(expected, IMAGENET_MEAN, IMAGENET_STD)
+    inputs = ImageInput(expected, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), preprocessing, None)
+        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), inputs, None)
     return dataclasses.replace(teacher, settings=described)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from extract.modalities.image import ImageInput
 from extract.networks.heads import split_head
 from extract.networks.state_dict import load_weights, read_state_dict
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.base import Teacher, freeze
 from shards.errors import BadInput
 from shards.identity import sha256_of_file
 
@@ -39,8 +40,8 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         network = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     split_head(network, "_fc")
     load_weights(network, read_state_dict(path), str(path), spec)
-    preprocessing = Preprocessing(image_size or _IMAGE_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return freeze(spec, spec, network, preprocessing, _imagenet_class_names())
+    inputs = ImageInput(image_size or _IMAGE_SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return freeze(spec, spec, network, inputs, _imagenet_class_names())
 
 
 def _imagenet_class_names() -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
 from extract.teachers.base import Teacher, freeze, sha256_of_state
-from extract.teachers.image_processor import PROCESSORS, read_preprocessing
+from extract.teachers.image_processor import PROCESSORS, read_input
 from shards.errors import BadInput
 
 _SETTINGS = "config.json"
@@ -51,15 +51,15 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     config, described = _read_config(flag, folder)
     read_state = cache(partial(_read_weights, folder, weights_key))
     network, prefix = load_encoder(flag, config, folder, read_state, chosen=weights_key is not None)
-    preprocessing = read_preprocessing(flag, folder, config, image_size)
-    named = NamedTokens(network, preprocessing.image_size, flag)
+    inputs = read_input(flag, folder, config, image_size)
+    named = NamedTokens(network, inputs.image_size, flag)
     relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
     name = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
         # by the files' own names, as a network's change from one `transformers` to the next
         weights_sha256 = sha256_of_state(without_prefix(read_state(), prefix))
-        teacher = freeze(name, f"hf/{config.model_type}/{hashed}", named, preprocessing, None, weights_sha256)
+        teacher = freeze(name, f"hf/{config.model_type}/{hashed}", named, inputs, None, weights_sha256)
     return replace(teacher, settings={"depth": named.depth})
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import transformers
 
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
 from extract.networks import MAX_SIZE
 from extract.networks.hub_encoder import readable_errors
 from extract.networks.named_tokens import square
-from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
-from extract.teachers.base import Preprocessing
 from shards.errors import BadInput
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -18,9 +17,7 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 Colour = tuple[float, float, float]
 
 
-def read_preprocessing(
-    flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None
-) -> Preprocessing:
+def read_input(flag: str, folder: Path, config: transformers.PretrainedConfig, image_size: int | None) -> ImageInput:
     """The image processor's values; without its file the config's size and ImageNet's mean and std, said aloud."""
     size = square(config, "image_size")
     mean, std = IMAGENET_MEAN, IMAGENET_STD
@@ -39,7 +36,7 @@ def read_preprocessing(
     if not described:
         found = f"images of {size} pixels, ImageNet's mean and std"
         print(f"extract: {flag}: no {PROCESSORS[0]}: taking {found}", file=sys.stderr)
-    return Preprocessing(size, mean, std)
+    return ImageInput(size, mean, std)
 
 
 def _size_of(values: dict[str, Any]) -> int | None:

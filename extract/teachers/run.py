@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from extract.networks import load_exported
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.networks import exported_input, load_exported
+from extract.teachers.base import Teacher, freeze
 from shards.errors import BadInput
 from shards.identity import canonical_json, sha256_of
 
@@ -23,12 +23,11 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         raise BadInput("--teacher run: names no folder; give --teacher run:DIR, the folder of a finished run")
     run_dir = Path(folder).expanduser().resolve()
     network, config = load_exported(run_dir)
-    size = image_size or config["image_size"]
-    mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (config["mean"], config["std"]))
+    inputs = exported_input(config, str(run_dir), image_size)
     class_names = None if config["class_names"] is None else tuple(config["class_names"])
     name = re.sub(r"[^a-z0-9_.-]+", "-", f"run-{run_dir.name.lower()}").strip("-.")
     architecture, settings = config["architecture"], config["arguments"].get("settings")
     if settings is not None:  # what its tensors' shapes do not tell: heads, norms, targets
         architecture += f"/{sha256_of(canonical_json(config['arguments']))[:16]}"
         network = cast("NamedOutputs", network).by_own_blocks()
-    return replace(freeze(name, architecture, network, Preprocessing(size, mean, std), class_names), settings=settings)
+    return replace(freeze(name, architecture, network, inputs, class_names), settings=settings)

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
 
+from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.state_dict import load_weights, read_state_dict
-from extract.teachers.base import Preprocessing, Teacher, freeze
+from extract.teachers.base import Teacher, freeze
 from extract.teachers.download import download, located
 from shards.errors import BadInput
 
@@ -34,8 +35,8 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
         network = build_network(spec, num_classes)
     load_weights(network, state, str(path), spec)
     transforms = published.transforms()
-    preprocessing = Preprocessing(image_size or transforms.crop_size[0], tuple(transforms.mean), tuple(transforms.std))
-    return freeze(spec, spec, network, preprocessing, categories if num_classes == len(categories) else None)
+    inputs = ImageInput(image_size or transforms.crop_size[0], tuple(transforms.mean), tuple(transforms.std))
+    return freeze(spec, spec, network, inputs, categories if num_classes == len(categories) else None)
 
 
 def _located(weights: str, named: type[WeightsEnum]) -> Path:

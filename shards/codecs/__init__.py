@@ -35,6 +35,6 @@ def make_codec(spec: str, row_shape: tuple[int, ...], keep_tokens: int | None = 
         raise BadInput(f"--codec {spec}: {error}") from None
     if keep_tokens is None:
         return codec
-    from shards.codecs.kept import kept
+    from shards.codecs.kept import Kept
 
-    return kept(codec, keep_tokens, row_shape[0])
+    return Kept(codec, keep_tokens, row_shape[0])

@@ -1,6 +1,7 @@
 """What every codec does: name its arrays, encode rows, decode them, and state its error."""
 
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -9,37 +10,49 @@ from torch import Tensor
 Encoded = dict[str, Shaped[Tensor, "batch ..."]]
 
 
-@runtime_checkable
-class Codec(Protocol):
+class Codec(ABC):
     """A pair of functions between a target's rows and the arrays stored for them.
 
-    `encode` and `decode` are vectorised over the batch and run on the device that holds their input.
+    `encode` and `decode` are vectorised over the batch and run on the device that holds their input. A codec that needs
+    statistics takes them once from a calibration set; for all others `calibrate`, `state` and `with_state` do nothing.
     """
 
-    @property
-    def name(self) -> str:
-        """The codec's spec, which makes it again."""
-        ...
+    name: str
+    """The codec's spec, which makes it again."""
+    has_statistics: ClassVar[bool] = False
+    """Whether it needs statistics: `calibrate` takes them from rows, `with_state` from a file's tensors."""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The codec's part of a target set's identity."""
-        ...
 
+    @abstractmethod
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Each stored array's data type and one sample's shape."""
-        ...
 
+    @abstractmethod
     def encode(self, rows: Any) -> Encoded:
-        """The stored form of `rows`: a float tensor (batch, ...), or with --keep_tokens the KeptTokens of one."""
-        ...
+        """The stored form of `rows`: a float tensor (batch, ...), or with --keep_tokens the Features drawn of one."""
 
+    @abstractmethod
     def decode(self, stored: Encoded) -> Any:
-        """What an objective is given: a float32 tensor, or the codec's own type (TopKProbabilities, KeptTokens)."""
-        ...
+        """The rows as a float32 tensor, or as the codec's own type (TopKProbabilities, Features)."""
 
     def error(self, rows: Any) -> dict[str, float]:
-        """How far decode(encode(rows)) is from `rows`, by measures that suit the codec."""
-        ...
+        """How far decode(encode(rows)) is from `rows`: cosine and largest difference, unless others suit the codec."""
+        return cosine_error(rows.float(), self.decode(self.encode(rows)))
+
+    def calibrate(self, rows: Float[Tensor, "batch ..."]) -> "Codec":
+        """This codec with the statistics of `rows`."""
+        return self
+
+    def with_state(self, state: dict[str, Tensor]) -> "Codec":
+        """This codec with the statistics kept beside a target set."""
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        """The statistics to keep beside the target set; its identity need not hold them, for they follow from it."""
+        return {}
 
 
 def cosine_error(rows: Float[Tensor, "batch ..."], decoded: Float[Tensor, "batch ..."]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from shards.codecs.base import Codec
 from shards.errors import RESTORE, Damaged
 
 CALIBRATION_SAMPLES = 256
@@ -48,17 +49,18 @@ class ChannelStatistics:
 
 
 @dataclass(frozen=True)
-class Standardised:
+class Standardised(Codec):
     """What the codecs that standardise channels share: their statistics, and how these are kept."""
 
     row_shape: tuple[int, ...]
     statistics: ChannelStatistics | None = None
+    has_statistics = True
 
-    def calibrate(self, rows: Float[Tensor, "batch ..."]) -> "Standardised":
+    def calibrate(self, rows: Float[Tensor, "batch ..."]) -> "Codec":
         """This codec with the statistics of `rows`."""
         return replace(self, statistics=ChannelStatistics.of(rows))
 
-    def with_state(self, state: dict[str, Tensor]) -> "Standardised":
+    def with_state(self, state: dict[str, Tensor]) -> "Codec":
         """This codec with the statistics kept beside a target set."""
         return replace(self, statistics=ChannelStatistics.from_state(state, self.row_shape[-1]))
 

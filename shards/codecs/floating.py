@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shards.codecs.base import Encoded, cosine_error
+from shards.codecs.base import Codec, Encoded
 from shards.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Floating:
+class Floating(Codec):
     """Rows stored as floating-point numbers of one type."""
 
     name: str
@@ -36,10 +36,6 @@ class Floating:
     def decode(self, stored: Encoded) -> Float[Tensor, "batch ..."]:
         """The rows as float32."""
         return stored["values"].float()
-
-    def error(self, rows: Float[Tensor, "batch ..."]) -> dict[str, float]:
-        """Cosine and largest difference."""
-        return cosine_error(rows.float(), self.decode(self.encode(rows)))
 
 
 def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Floating:

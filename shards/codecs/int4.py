@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shards.codecs.base import Encoded, cosine_error
+from shards.codecs.base import Encoded
 from shards.codecs.channels import Standardised
 
 GROUP = 64
@@ -47,10 +47,6 @@ class Int4(Standardised):
         groups = levels.unflatten(-1, (-1, self.group)).float()
         standard = torch.addcmul(stored["offset"].float().unsqueeze(-1), groups, stored["scale"].float().unsqueeze(-1))
         return self.restore(standard.flatten(-2))
-
-    def error(self, rows: Float[Tensor, "batch ..."]) -> dict[str, float]:
-        """Cosine and largest difference."""
-        return cosine_error(rows.float(), self.decode(self.encode(rows)))
 
 
 def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Int4:

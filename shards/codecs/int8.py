@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from shards.codecs.base import Encoded, cosine_error
+from shards.codecs.base import Encoded
 from shards.codecs.channels import Standardised
 
 _LEVELS = 127
@@ -38,10 +38,6 @@ class Int8(Standardised):
     def decode(self, stored: Encoded) -> Float[Tensor, "batch ..."]:
         """The rows as float32."""
         return self.restore(stored["values"].float() * stored["scale"].float())
-
-    def error(self, rows: Float[Tensor, "batch ..."]) -> dict[str, float]:
-        """Cosine and largest difference."""
-        return cosine_error(rows.float(), self.decode(self.encode(rows)))
 
 
 def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Int8:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from shards.codecs.base import Encoded
+from shards.codecs.base import Codec, Encoded
 
 SMALLEST_LOG = -10000.0
 """What log(0) is stored as: representable in float16, and exp of it is 0."""
@@ -29,14 +29,14 @@ class TopKProbabilities:
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Codec):
     """2 + 2 bytes a class and 2 for the mass: 66 bytes a sample at k = 16 (4 + 2 a class above 65,536 classes)."""
 
     k: int
     num_classes: int
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         """The codec's spec."""
         return f"topk:{self.k}"
 

@@ -4,25 +4,40 @@ import dataclasses
 import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from shards.errors import BadInput, UnknownName, one_line
 
 Config = TypeVar("Config")
 
+
+class Aliases(NamedTuple):
+    """Flags of before that are options of one flag now; command lines and saved configurations may still give them."""
+
+    names: tuple[str, ...]
+    flag: str
+    fold: Callable[[dict[str, str]], str]
+    """The flag's value that says what the flags of before, by name, said."""
+
+
 _EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def parse(
-    config_class: type[Config], program: str, arguments: list[str] | None, description: str, positional: str = ""
+    config_class: type[Config],
+    program: str,
+    arguments: list[str] | None,
+    description: str,
+    positional: str = "",
+    aliases: "Aliases | None" = None,
 ) -> Config:
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --wandb is --wandb true.
+    false may stand alone: --wandb is --wandb true. `aliases` are flags of before, which --help leaves out.
 
     Unknown and ill-typed flags and configuration keys raise BadInput. --help and --print_config exit at once, before
     anything heavy is imported.
@@ -39,12 +54,41 @@ def parse(
     switches = [f"--{field.name}" for field in _fields(config_class) if field.type in (bool, bool | None)]
     try:
         for path in _config_files(arguments):
-            _check_config_file(path, [field.name for field in _fields(config_class)])
+            _check_config_file(
+                path, [*(field.name for field in _fields(config_class)), *(aliases.names if aliases else ())]
+            )
+        if aliases is not None:
+            arguments = _without_aliases(arguments, aliases)
         values = parser.parse_args(_switched(arguments, switches))
     except (BadInput, jsonargparse.ArgumentError) as error:
         problem = _in_our_words(str(error), config_class)
         raise BadInput(f"{problem}; python -m {program} --help lists the flags") from None
     return config_class(**{field.name: _plain(values[field.name]) for field in _fields(config_class)})
+
+
+def _without_aliases(arguments: list[str], aliases: "Aliases") -> list[str]:
+    """`arguments` with the flag of now in the place of the flags of before, those in configuration files too."""
+    import yaml
+
+    kept, saved, typed = list[str](), dict[str, str](), dict[str, str]()
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--")
+        if not flag.startswith("--") or name not in (*aliases.names, "config"):
+            kept.append(word)
+        elif name != "config":
+            typed[name] = value if equals else next(words, "")
+        else:
+            content = yaml.safe_load(Path(value if equals else next(words, "")).read_bytes())
+            saved |= {old: str(content[old]) for old in aliases.names if content.get(old) is not None}
+            kept += ["--config", yaml.safe_dump({key: content[key] for key in content if key not in aliases.names})]
+    now = f"--{aliases.flag}"
+    explicit = any(word.partition("=")[0] == now for word in kept)
+    if typed and explicit:
+        name, value = next(iter(typed.items()))
+        raise BadInput(f"--{name} {value}: is an option of {now} now; give {now} alone")
+    return kept if explicit or not saved | typed else [*kept, f"{now}={aliases.fold(saved | typed)}"]
 
 
 def _fields(config_class: type) -> tuple["dataclasses.Field[Any]", ...]:

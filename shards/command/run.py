@@ -5,13 +5,17 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from shards.command.clash import refuse_hidden_libraries
+from shards.command.parent import end_with_parent
 from shards.errors import TeacherShardsError, one_line
 
 
 def run_command(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None = None) -> NoReturn:
     """Run `main` and exit: 0 done, 2 the user's mistake (one line, no traceback), 1 anything else (traceback)."""
+    end_with_parent()
     # threads that decode share the cores with those that compute: a computing thread that waits must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    refuse_hidden_libraries()
     try:
         main(arguments)
     except TeacherShardsError as error:

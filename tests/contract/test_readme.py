@@ -1,4 +1,4 @@
-"""The README says what is so: its tree is that of the files, its commands have the flags that it names."""
+"""The README says what is so: its tree is that of the folders, its commands have the flags that it names."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from extract.config import ExtractConfig
 CONFIGS = {"extract": ExtractConfig, "distill": DistillConfig, "evaluate": EvaluateConfig}
 
 
-def test_the_tree_has_one_true_line_a_file():
+def test_the_tree_has_one_true_line_a_folder():
     readme = (readme_tree.ROOT / "README.md").read_text()
     assert readme_tree.with_tree(readme) == readme, "run python tests/readme_tree.py"
 

@@ -11,13 +11,13 @@ import torch
 from caches import NUM_SAMPLES, SHARD_SIZE, extract, reseal_records, targetset_of, viewset_of, write_teacher
 from PIL import Image
 
-from extract.normalise import normalise
+from extract.modalities.image import normalise
 from extract.teachers import load_teacher
-from shards import images
 from shards.identity import sealed, sha256_of
 from shards.loader import BatchLoader, in_order
 from shards.reader import TargetSet, ViewSet
 from shards.tar import pack
+from shards.views import image as images
 
 
 def live_rows(teacher: Path, cache: Path, view: int) -> np.ndarray:
@@ -27,8 +27,8 @@ def live_rows(teacher: Path, cache: Path, view: int) -> np.ndarray:
     rows = []
     with torch.inference_mode():
         for batch in loader:
-            inputs = normalise(batch.images, loaded.preprocessing.mean, loaded.preprocessing.std)
-            rows.append(loaded.forward(inputs)["logits"].numpy())
+            inputs = normalise(batch.fields["pixels"], loaded.inputs.mean, loaded.inputs.std)
+            rows.append(loaded.network(inputs)["logits"].numpy())
     return np.concatenate(rows)
 
 

@@ -1,16 +1,12 @@
 """Promise 4, commit: kill -9 at any moment leaves no torn file, and the same command ends with the same bytes."""
 
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from caches import SMALL, contents, extract, targetset_of, viewset_of
-from killing import ENVIRONMENT, Interrupted, Job, flags, fresh, growing, in_another_process
+from killing import Interrupted, Job, fresh, growing, in_another_process
 
 
 def check(killed: Job, found: dict[str, Any]) -> None:
@@ -52,26 +48,3 @@ def test_every_kind_of_file_counts_as_missing_until_its_commit(pristine: Path, t
         (folder / ("targetset.json" if name.startswith("targets") else "viewset.json")).unlink()
         extract("--teacher", f"run:{teacher}", "--out", cache, *SMALL, "--views", "2", "--codec", "float32")
         assert contents(cache) == contents(pristine)
-
-
-def start(teacher: Path, cache: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "extract", "--out", str(cache), *flags(teacher, *more)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("after_s", [6.0, 8.0, 10.0])
-def test_children_that_outlive_a_killed_command_do_no_harm(teacher: Path, tmp_path: Path, after_s: float) -> None:
-    """kill -9 hits the command alone; its processes may still write while the same command runs again."""
-    more = ("--views", "4", "--shard_size", "2", "--devices", "2")
-    extract("--out", tmp_path / "reference", *flags(teacher, *more[:-2]))
-    killed = start(teacher, tmp_path / "cache", *more)
-    time.sleep(after_s)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    for _ in range(3):
-        resumed = start(teacher, tmp_path / "cache", *more)
-        if resumed.wait() == 0:
-            break
-    assert resumed.returncode == 0
-    assert contents(tmp_path / "cache") == contents(tmp_path / "reference")

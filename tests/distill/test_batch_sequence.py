@@ -9,7 +9,6 @@ from training import TRAIN, open_data
 
 from distill.data import CacheData, TrainingBatches
 from shards.errors import BadInput
-from shards.loader import read_labels
 
 
 def seen(batches: TrainingBatches, count: int | None = None) -> list[tuple[int, list[int]]]:
@@ -55,10 +54,10 @@ def test_content_does_not_depend_on_threads_and_is_what_the_cache_holds(shards: 
         found = []
         for batch in data.training_batches():
             stored = targetset.read(batch.view, batch.samples)["values"]
-            assert np.array_equal(batch.targets[0]["values"].numpy(), stored)
+            assert np.array_equal(batch.targets[targetset.folder.name]["values"].numpy(), stored)
             assert batch.labels is not None
-            assert batch.labels.tolist() == read_labels(viewset, batch.view, batch.samples.tolist()).tolist()
-            found.append((batch.samples.tolist(), batch.images.clone().numpy()))
+            assert batch.labels.tolist() == viewset.labels(batch.view, batch.samples.tolist()).tolist()
+            found.append((batch.samples.tolist(), batch.fields["pixels"].clone().numpy()))
         contents.append(found)
     for (one, pixels), (other, same_pixels) in zip(*contents, strict=True):
         assert one == other and np.array_equal(pixels, same_pixels)

@@ -20,7 +20,8 @@ def test_a_cache_a_view_set_and_a_target_set_name_the_same(shards: Path) -> None
     for named, targets in ((shards, "topk3"), (viewset, "topk3"), (targetset, None)):
         holding = open_training(str(named), targets, False)
         assert holding.viewset.folder == viewset and [held.folder for held in holding.targetsets] == [targetset]
-        assert holding.facts() == {"source": "digits", "target": "logits", "teacher": "run-one"}
+        facts = {"source": "digits", "modality": "image", "target": "logits", "teacher": "run-one"}
+        assert holding.facts() == facts
 
 
 def test_a_cache_in_a_folder_called_targets(shards: Path, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_labels_alone_need_no_target_set_and_use_the_validation_split(shards: Pa
     data = open_data(shards, None, objective="supervised", label_weight=1.0)
     assert data.training.targetsets == [] and data.validation is not None
     batch = next(iter(data.training_batches()))
-    assert batch.targets == [] and batch.labels is not None and len(batch.labels) == 16
+    assert batch.targets == {} and batch.labels is not None and len(batch.labels) == 16
     with pytest.raises(BadInput, match="learns from the labels alone"):
         open_training(str(shards), "two", True)
 

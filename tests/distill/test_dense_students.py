@@ -24,7 +24,7 @@ from distill.trainer import fit, make_trainer
 from extract.networks import load_exported
 from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.selection import named
 from tests.extract.test_data2vec2_writer import write_checkpoint
@@ -162,8 +162,8 @@ def test_stored_and_live_teachers_give_the_same_student(
 def test_the_loss_falls_on_the_kept_positions_only(dense: Path) -> None:
     data = data_of(dense, "layer_mean-int8-4tokens")
     module, batch = build_module(data, data.recipe), next(iter(data.training_batches()))
-    (target,) = module.targets(batch, module.codecs)
-    assert isinstance(target, KeptTokens) and target.rows.shape == (16, 4, 16)
+    (target,) = module.targets(batch, module.training_sets, module.codecs)
+    assert isinstance(target, Features) and target.rows.shape == (16, 4, 16)
     assert bool((target.positions[:, 0] == 0).all())
     tokens = module.student(torch.rand(16, 3, 12, 12))["layer_mean"]
     naive = torch.stack(

@@ -1,18 +1,22 @@
 """Recipes: which one a cache picks, what a YAML file may hold, what flags and saved files make of it."""
 
-from dataclasses import fields
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from caches import command
 from training import PLAIN, distill, same, write_recipe
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
-from distill.recipe import FOLDER, Recipe, as_values, load_recipe, pick_recipe, recipe_names, resolve
+from distill.rates import peak_rate
+from distill.recipe import FOLDER, Recipe, as_values, load_recipe, long_enough, pick_recipe, recipe_names, resolve
 from distill.students import student_names
+from extract.networks import architecture_names
 from shards.command.arguments import as_yaml, parse
 from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName, one_line
@@ -110,9 +114,73 @@ def test_flags_override_fields_of_the_same_name() -> None:
     recipe = load_recipe("digits")
     resolved = resolve(recipe, DistillConfig(shards=".", precision="bfloat16", **flags))
     assert as_values(resolved) == as_values(recipe) | flags | {"precision": "bfloat16"}
-    assert resolve(recipe, DistillConfig(shards=".")) == recipe
+    assert resolve(recipe, DistillConfig(shards=".")) == replace(recipe, lr=4e-3)
     long = resolve(recipe, DistillConfig(shards=".", max_steps=7))
     assert resolve(long, DistillConfig(shards=".", epochs=2)).max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("student", "batch_size", "lr"),
+    [
+        ("resnet8", 256, 8e-3),
+        ("resnet8:width=4", 64, 4e-3),
+        ("resnet50", 1024, 4e-3),
+        ("data2vec2:depth=6", 64, 2.5e-4),
+    ],
+)
+def test_the_rate_follows_from_the_student_and_the_square_root_of_the_batch(
+    student: str, batch_size: int, lr: float
+) -> None:
+    resolved = resolve(load_recipe("logits"), DistillConfig(shards=".", student=student, batch_size=batch_size))
+    assert resolved.lr == pytest.approx(lr)
+    given = resolve(load_recipe("logits"), DistillConfig(shards=".", student=student, lr=0.3))
+    assert given.lr == 0.3
+
+
+def test_every_classifier_has_a_rate_of_its_own() -> None:
+    assert all(peak_rate(name, 256) > peak_rate("data2vec2", 256) for name in architecture_names())
+
+
+def test_the_theses_recipes_keep_their_numbers() -> None:
+    for name in ("distil-data2vec2", "features", "resnet50-from-resnet101"):
+        recipe = resolve(load_recipe(name), DistillConfig(shards="."))
+        assert (recipe.lr, recipe.batch_size, recipe.epochs, recipe.min_steps) == (5e-4, 256, 10, None)
+
+
+def test_a_small_cache_is_passed_over_more_often() -> None:
+    recipe = load_recipe("logits")
+    assert long_enough(recipe, 15).epochs == 34  # 510 steps
+    assert long_enough(recipe, 50).epochs == long_enough(recipe, 5004).epochs == recipe.epochs == 10
+    assert long_enough(resolve(recipe, DistillConfig(shards=".", epochs=2)), 15).epochs == 2
+    assert long_enough(resolve(recipe, DistillConfig(shards=".", max_steps=9)), 15).max_steps == 9
+
+
+def test_what_follows_from_the_cache_is_saved_with_the_run(shards: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "test.yaml", min_steps=9, epochs=1, batch_size=20, lr=None)
+    done = distill(shards, tmp_path / "run", *ONE, "--recipe", recipe).succeeds()
+    assert "3 epochs, batches of 20, lr 0.00223607" in done.out  # 3 batches of the 70 samples an epoch
+    saved = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
+    assert (saved["epochs"], saved["min_steps"]) == (3, None) and saved["lr"] == pytest.approx(8e-3 * (20 / 256) ** 0.5)
+    assert "9 steps" in done.out
+    assert "finished before" in distill(shards, tmp_path / "run", *ONE, "--recipe", recipe).out
+
+
+@pytest.mark.slow
+def test_a_student_of_logits_comes_near_its_teacher_with_no_hyperparameter_given(tmp_path: Path) -> None:
+    """A rate meant for transformers left it 15 points behind."""
+    cache, top1 = tmp_path / "cache", {}
+    machine = ("--out", cache, "--devices", "cpu")
+    command("extract", "--teacher", "none", "--data", "digits", *machine, "--augment", "resize").succeeds()
+    command("extract", "--teacher", "none", *machine, "--split", "validation").succeeds()
+    distill(cache, tmp_path / "teacher", "--recipe", "supervised", "--student", "resnet20").succeeds()
+    for split in ("train", "validation"):
+        flags = ("--teacher", f"run:{tmp_path / 'teacher'}", "--codec", "topk:5", "--split", split)
+        command("extract", *flags, *machine).succeeds()
+    distill(cache, tmp_path / "student", "--recipe", "logits", "--student", "resnet8").succeeds()
+    for name in ("teacher", "student"):
+        command("evaluate", "--run", tmp_path / name, "--shards", cache, "--device", "cpu").succeeds()
+        top1[name] = json.loads((tmp_path / name / "evaluation.json").read_text())["accuracy"]["top1"]
+    assert top1["teacher"] > 0.9 and top1["student"] > top1["teacher"] - 0.02
 
 
 @pytest.mark.parametrize(
@@ -166,8 +234,6 @@ def test_a_runs_saved_configuration_gives_the_same_weights(shards: Path, tmp_pat
     recipe, run, other = write_recipe(tmp_path / "test.yaml"), tmp_path / "run", tmp_path / "other"
     distill(shards, run, *ONE, "--recipe", recipe, "--lr", "0.02", "--label_weight", "0.25").succeeds()
     recipe.unlink()  # the run holds a copy
-    from caches import command
-
     command("distill", "--config", run / "config.yaml", "--run_dir", other).succeeds()
     assert same(run, other)
     assert "finished before" in command("distill", "--config", run / "config.yaml").succeeds().out

@@ -13,7 +13,7 @@ from training import STUDENT, distill, last, open_data, weights, write_recipe
 
 from distill.run import build_module
 from distill.trainer import parse_devices
-from extract.networks import load_exported
+from extract.networks import exported_input, load_exported
 from shards.errors import BadInput
 
 ONE = ("--targets", "one-logits-float32")
@@ -21,7 +21,7 @@ ONE = ("--targets", "one-logits-float32")
 LOAD = """
 import json, sys, torch
 from pathlib import Path
-from extract.networks import load_exported
+from extract.networks import exported_input, load_exported
 network, config = load_exported(Path(sys.argv[1]))
 torch.manual_seed(0)
 assert not {"lightning", "torchmetrics", "wandb"} & {name.partition(".")[0] for name in sys.modules}
@@ -46,7 +46,7 @@ def test_the_student_loads_without_lightning_and_says_the_same(shards: Path, tmp
     assert torch.equal(torch.tensor(logits), module.student(torch.randn(5, 3, 16, 16))["logits"])
     assert config["architecture"] == "convnet" and config["arguments"] == {"width": 4, "depth": 2}
     assert config["num_classes"] == 10 and config["class_names"] == [str(digit) for digit in range(10)]
-    assert config["image_size"] == 16 and (config["mean"], config["std"]) == (module.mean, module.std)
+    assert config["image_size"] == 16 and exported_input(config, "") == module.inputs
     assert config["mean"] == [0.5, 0.4, 0.3]  # the teacher's
     assert config["cache"] == data.training.identity()
 
@@ -131,7 +131,7 @@ def test_devices_that_cannot_be(shards: Path, tmp_path: Path) -> None:
 def test_a_compiled_student_is_the_same_student(shards: Path, tmp_path: Path) -> None:
     if shutil.which("gcc") is None and shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
-    recipe = write_recipe(tmp_path / "test.yaml", max_steps=2)
+    recipe = write_recipe(tmp_path / "test.yaml", max_steps=2, eps=1e-3)  # or Adam makes whole steps of rounding
     for name, flags in (("plain", ()), ("compiled", ("--compile", "true"))):
         distill(shards, tmp_path / name, *ONE, "--recipe", recipe, *flags).succeeds()
     plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")

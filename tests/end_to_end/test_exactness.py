@@ -1,6 +1,7 @@
 """A student trained from the cache is, bit for bit, the student trained with the live teacher."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from distill.recipe import Recipe, resolve
 from distill.run import train
 from extract.pipeline import forward
 from extract.teachers import load_teacher
-from extract.teachers.base import Teacher
 from shards.errors import BadInput
 
 STUDENT = "convnet:width=5,depth=3"
@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def run(shards: Path, run_dir: Path, targets: str, teachers: list[Teacher], **values: Any) -> dict[str, Any]:
+def run(shards: Path, run_dir: Path, targets: str, teachers: list[Any], **values: Any) -> dict[str, Any]:
     """The summary of one training, stored or (with `teachers`) live."""
     config = DistillConfig(shards=str(shards), run_dir=str(run_dir), devices="cpu")
     recipe = resolve(Recipe(**{"name": "exact", "epochs": 4, **PLAIN, **values}), config)
@@ -52,12 +52,12 @@ def test_premise_the_teacher_says_the_same_in_any_company(size: int, shards: Pat
         samples = np.random.default_rng(view).permutation(70)[: 70 // size * size].reshape(-1, size)
         for batch in np.sort(samples):
             pixels = np.stack([_pixels(holding, view, int(sample)) for sample in batch])
-            said = forward(teacher, torch.from_numpy(pixels), device, "float32")["logits"]
+            said = forward(teacher, {"pixels": torch.from_numpy(pixels)}, device, "float32")["logits"]
             assert np.array_equal(said.numpy(), holding.targetsets[0].read(view, batch)["values"])
 
 
 def _pixels(holding: Any, view: int, sample: int) -> np.ndarray:
-    from shards import images
+    from shards.views import image as images
 
     out = np.empty((16, 16, 3), np.uint8)
     images.decode(holding.viewset.content(view, sample, "jpg"), out)
@@ -89,13 +89,15 @@ def test_the_comparison_can_fail(shards: Path, teachers: dict[str, Path], tmp_pa
     teacher = load_teacher(f"run:{teachers['one']}")
     run(shards, tmp_path / "stored", "one", [])
 
-    class Nudged(Teacher):
+    class Nudged(torch.nn.Module):
+        network = teacher.network
+
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-            outputs = super().forward(images)
+            outputs = self.network(images)
             outputs["logits"][0, 0] = torch.nextafter(outputs["logits"][0, 0], torch.tensor(9.0))
             return outputs
 
-    run(shards, tmp_path / "nudged", "one", [Nudged(**vars(teacher))])
+    run(shards, tmp_path / "nudged", "one", [replace(teacher, network=Nudged())])
     ends = [load_file(tmp_path / name / "student.safetensors") for name in ("stored", "nudged")]
     assert not all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from extract.augment import resize_view
+from extract.modalities.crop import render
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD
 from extract.networks import build_network, export_network
 from extract.networks.data2vec2 import NamedOutputs
-from extract.normalise import IMAGENET_MEAN, IMAGENET_STD
 from extract.sources import open_source
 from extract.teachers.data2vec2 import load_data2vec2
 
@@ -25,7 +25,7 @@ def digits(split: str) -> tuple[Tensor, Tensor]:
     """Normalised images (samples, 3, 16, 16) and labels of `split`, by PIL and numpy alone."""
     source = open_source("digits", split)
     samples = [source.read(index) for index in range(len(source.keys))]
-    pixels = np.stack([resize_view(sample.image, SIZE) for sample in samples])
+    pixels = np.stack([render(sample.image, (0, 0, *sample.image.size), False, SIZE) for sample in samples])
     return torch.from_numpy((pixels / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2), torch.tensor(
         [sample.label for sample in samples]
     )

@@ -75,7 +75,7 @@ def test_flags_that_cannot_be(bench: Bench) -> None:
         ("--run", run, "--tsk", "knn"): "did you mean --task",
         ("--run", run, "--shards", "/nowhere"): "/nowhere: no such folder",
         ("--run", run, "--shards", run): "holds no view set",
-        ("--run", run, "--task", "knn", "--shards", str(bench.cache)): "its views are made by crop",
+        ("--run", run, "--task", "knn", "--shards", str(bench.cache)): "its views are augmented",
     }.items():
         with pytest.raises(BadInput, match=message):
             main(list(flags))
@@ -90,7 +90,7 @@ def test_stored_views_of_another_size_are_refused(bench: Bench) -> None:
     extract(["--teacher", "none", "--out", str(other), "--data", "digits", "--split", "validation",
              "--image_size", "8", "--limit", "5"])  # fmt: skip
     for task in ("accuracy", "fidelity"):
-        with pytest.raises(BadInput, match="its views are 8 pixels a side, the student takes 16"):
+        with pytest.raises(BadInput, match=r"its views have pixels of \(8, 8, 3\), the network takes \(16, 16, 3\)"):
             main(["--run", str(bench.run(task)), "--task", task, "--shards", str(other)])
 
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluate.similarity import FeatureSimilarity
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 
 
 def metrics(teacher: torch.Tensor, student: torch.Tensor, batch_size: int = 7) -> dict[str, float]:
     similarity = FeatureSimilarity()
     for one, other in zip(teacher.split(batch_size), student.split(batch_size), strict=True):
-        similarity.update(one, other)
+        similarity.update(Features(one), other)
     return similarity.metrics()
 
 
@@ -76,7 +76,7 @@ def test_kept_tokens_are_compared_where_they_stood() -> None:
     at = positions[..., None].expand(-1, -1, 6)
     similarity = FeatureSimilarity()
     for part in (slice(0, 3), slice(3, 8)):
-        similarity.update(KeptTokens(x.gather(1, at)[part], positions[part]), y[part])
+        similarity.update(Features(x.gather(1, at)[part], positions[part]), y[part])
     assert similarity.metrics() == pytest.approx(metrics(x.gather(1, at), y.gather(1, at)))
     assert similarity.metrics()["cosine"] != pytest.approx(metrics(x, y)["cosine"], abs=1e-3)
 

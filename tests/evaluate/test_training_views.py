@@ -15,7 +15,7 @@ DIGITS = open_source("digits", "train", limit=100)
 
 def batches(seed: int = 0, epoch: int = 0, num_threads: int = 2, **changes: object) -> list[torch.Tensor]:
     views = TrainingViews(DIGITS, 20, settings(batch_size=32, **changes), seed, num_threads)
-    return [tensor for batch in views.epoch(epoch) for tensor in batch]
+    return [tensor for fields, labels in views.epoch(epoch) for tensor in (fields["pixels"], labels)]
 
 
 def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:

@@ -1,5 +1,6 @@
 """Augment: a view is fixed by (seed, key, view) alone, and every crop lies inside its image."""
 
+import io
 import math
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from extract.augment import Augment, Uniform, draw, draw_tokens, parse_augment, render, resize_view
+from extract.modalities.crop import Augment, draw, parse_augment, render
+from extract.modalities.draws import Uniform, draw_tokens
 from shards.errors import BadInput
 
 GOLDEN_TOKENS = [0, 20, 24, 25, 92, 106, 107, 139]
@@ -154,6 +156,10 @@ def test_a_view_is_torchvisions_resized_crop(width: int, height: int, flip: bool
     np.testing.assert_array_equal(render(image, box, flip, 16), np.asarray(hflip(theirs) if flip else theirs))
 
 
+def resize_view(image: Image.Image, size: int) -> np.ndarray:
+    return render(image, (0, 0, *image.size), False, size)
+
+
 def test_a_validation_view_is_the_whole_image() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
     np.testing.assert_array_equal(resize_view(image, 16), np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)))
@@ -171,6 +177,21 @@ def test_sixteen_bits_of_grey_are_scaled_and_not_cut(grey: int) -> None:
     image = Image.fromarray(np.full((7, 9), grey, np.uint16))
     assert image.mode == "I;16"
     assert (resize_view(image, 8) == grey // 256).all()
+
+
+@pytest.mark.parametrize(("white", "grey"), [(255, 200), (1023, 512), (4095, 4000), (65535, 40_000)])
+def test_a_pgm_of_any_depth_is_scaled_and_not_cut(white: int, grey: int) -> None:
+    kind = ">u2" if white > 255 else "u1"
+    image = Image.open(io.BytesIO(b"P5 9 7 %d " % white + np.full(63, grey, kind).tobytes()))
+    assert np.abs(resize_view(image, 8).astype(float) - 255 * grey / white).max() <= 1
+
+
+def test_sixteen_bits_of_grey_may_be_transparent() -> None:
+    image = Image.fromarray(np.full((8, 8), 1000, np.uint16))
+    image.info["transparency"] = 1000
+    assert (resize_view(image, 8) == 255).all()
+    image.info["transparency"] = 1001
+    assert (resize_view(image, 8) == 3).all()
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -244,5 +265,5 @@ def test_an_augmentation_reads_back_from_an_identity_and_from_its_text(augment: 
     ],
 )
 def test_what_is_no_augmentation_is_bad_input(text: str) -> None:
-    with pytest.raises(BadInput, match="--augment"):
+    with pytest.raises(BadInput, match="--view"):
         parse_augment(text)

@@ -103,10 +103,10 @@ def close(found: Tensor, expected: Tensor) -> None:
 def test_equals_unilms_forward(tmp_path: Path, positions: str, norm: bool) -> None:
     tensors = official_tensors(positions, norm)
     teacher = load_teacher("beitv2", str(write(tmp_path / "beitv2.pth", tensors)))
-    assert teacher.preprocessing.image_size == SIDE * PATCH
+    assert teacher.inputs.image_size == SIDE * PATCH
     images = torch.randn(2, 3, SIDE * PATCH, SIDE * PATCH, generator=torch.Generator().manual_seed(1))
     tokens, layers = reference(tensors, images)
-    found = teacher.forward(images)
+    found = teacher.network(images)
     close(found["tokens"], tokens)
     close(found["cls"], tokens[:, 0])
     close(found["pooled"], tokens[:, 1:].mean(1))
@@ -144,7 +144,7 @@ def test_another_image_size_interpolates_the_relative_positions(tmp_path: Path) 
     path = write(tmp_path / "beitv2.pth", official_tensors())
     teacher = load_teacher("beitv2", str(path), image_size=5 * PATCH)
     assert teacher.outputs["tokens"] == (26, DIM)
-    assert torch.isfinite(teacher.forward(torch.randn(1, 3, 40, 40))["tokens"]).all()
+    assert torch.isfinite(teacher.network(torch.randn(1, 3, 40, 40))["tokens"]).all()
 
 
 BAD = {

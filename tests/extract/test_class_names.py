@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from extract.modalities.image import ImageInput
 from extract.networks import build_network, export_network, load_exported
-from extract.teachers.base import Preprocessing, freeze
+from extract.teachers.base import freeze
 from shards.contact_sheet import teacher_lines
 from shards.errors import BadInput
 from shards.reader import TargetSet, ViewSet, logit_names
@@ -73,7 +74,7 @@ def test_a_student_of_logits_takes_its_teachers_names(tmp_path: Path) -> None:
 def test_another_number_of_names_than_of_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"9 class_names, but num_classes is 10"):
         write_teacher(tmp_path / "nine", WORDS[:9])
-    network, size = build_network("convnet", 10), Preprocessing(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    network, size = build_network("convnet", 10), ImageInput(8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     with pytest.raises(BadInput, match=r"^teacher t: 9 class names, but its logits have the shape \(10,\)"):
         freeze("t", "t", network, size, tuple(WORDS[:9]))
 

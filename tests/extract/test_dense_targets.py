@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory):
 
 def flags(checkpoint, cache):
     teacher = load_teacher("data2vec2", str(checkpoint))
-    size = teacher.preprocessing.image_size
+    size = teacher.inputs.image_size
     small = ("--data", "digits", "--limit", "40", "--shard_size", "16", "--image_size", str(size))
     return teacher, ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, *small)
 

@@ -118,7 +118,7 @@ def test_mae_sees_every_patch_in_its_place(tmp_path: Path) -> None:
 
 def check_outputs(folder: Path, kind: str, expected: Any) -> None:
     teacher = load_teacher(f"hf:{folder}")
-    found, num_extra, tokens = teacher.forward(images()), MODELS[kind][2], expected.last_hidden_state
+    found, num_extra, tokens = teacher.network(images()), MODELS[kind][2], expected.last_hidden_state
     layers = list(expected.hidden_states[1:])
     assert tokens.shape == (2, num_extra + NUM_PATCHES, DIM)
     close(found["tokens"], tokens)
@@ -139,18 +139,18 @@ def check_outputs(folder: Path, kind: str, expected: Any) -> None:
 def test_only_computes_the_same_and_keeps_no_layers_that_nobody_asked_for(tmp_path: Path) -> None:
     write_model(tmp_path)
     teacher = load_teacher(f"hf:{tmp_path}")
-    everything = teacher.forward(images())
+    everything = teacher.network(images())
     asked: list[bool] = []
     encoder = teacher.network.get_submodule("network")
     encoder.register_forward_pre_hook(
         lambda _, inputs, options: asked.append(options["output_hidden_states"]), with_kwargs=True
     )
     for names, with_layers in ((["tokens", "cls"], False), (["pooled", "layer_2"], True), (["layer_mean"], True)):
-        found = teacher.only(names).forward(images())
+        found = teacher.only(names).network(images())
         assert sorted(found) == sorted(names)
         assert all(torch.equal(found[name], everything[name]) for name in names)
         assert asked.pop() == with_layers
-    assert set(teacher.forward(images())) == set(everything)
+    assert set(teacher.network(images())) == set(everything)
 
 
 PROCESSORS = {
@@ -170,7 +170,7 @@ PROCESSORS = {
 def test_preprocessing_is_the_image_processors(tmp_path: Path, kind: str) -> None:
     write_model(tmp_path)
     PROCESSORS[kind].save_pretrained(tmp_path)
-    ours = load_teacher(f"hf:{tmp_path}").preprocessing
+    ours = load_teacher(f"hf:{tmp_path}").inputs
     assert ours.image_size == SIZE
     pixels = torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     theirs = PROCESSORS[kind](pixels, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"][0]
@@ -183,7 +183,7 @@ def test_an_old_processor_file_is_understood(tmp_path: Path) -> None:
     old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 40, "crop_size": SIZE, "do_center_crop": True}
     old |= {"do_normalize": True, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
-    preprocessing = load_teacher(f"hf:{tmp_path}").preprocessing
+    preprocessing = load_teacher(f"hf:{tmp_path}").inputs
     assert (preprocessing.image_size, preprocessing.mean, preprocessing.std) == (SIZE, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
@@ -191,7 +191,7 @@ def test_without_a_processor_imagenets_values_are_taken_aloud(tmp_path: Path, ca
     write_model(tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     capsys.readouterr()
-    preprocessing = load_teacher(f"hf:{tmp_path}").preprocessing
+    preprocessing = load_teacher(f"hf:{tmp_path}").inputs
     assert (preprocessing.image_size, preprocessing.mean) == (SIZE, (0.485, 0.456, 0.406))
     assert re.fullmatch(
         r"extract: \S+ \S+: no preprocessor_config.json: taking images of 32 pixels, ImageNet's mean and std\n",
@@ -208,7 +208,7 @@ def test_another_image_size_interpolates_the_positions(tmp_path: Path, kind: str
     teacher = load_teacher(f"hf:{tmp_path}", image_size=48)
     assert teacher.outputs["tokens"] == (MODELS[kind][2] + 36, DIM)
     with torch.no_grad():
-        close(teacher.forward(images(48))["tokens"], part(images(48), **options).last_hidden_state)
+        close(teacher.network(images(48))["tokens"], part(images(48), **options).last_hidden_state)
 
 
 def test_identity_is_of_what_is_computed_with(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from extract.augment import draw_tokens
+from extract.modalities.draws import draw_tokens
 from shards.decode import as_arrays, codec_of, read_decoded
 from shards.errors import Damaged
 from shards.identity import sha256_of

@@ -14,11 +14,12 @@ from PIL import Image
 
 from extract.calibrate import calibrated
 from extract.config import ExtractConfig
+from extract.modalities.image import ImageInput
 from extract.pipeline import Extraction
-from extract.plan import held_viewset, plan_views
+from extract.plan import plan_views, stored_views
 from extract.plan_targets import plan_targets
 from extract.store import begin_targets, begin_views
-from extract.teachers.base import Preprocessing, Teacher
+from extract.teachers.base import Teacher
 from shards.reader import TargetSet, ViewSet
 
 
@@ -55,9 +56,8 @@ def test_the_closing_line_counts_what_was_done(tmp_path: Path, teacher: Path) ->
 
 def test_one_process_leaves_nothing_undone_when_the_other_was_quicker(tmp_path: Path, teacher: Path) -> None:
     """Shares are cut by place: what the first process has committed must not shift the second one's share."""
-    config = ExtractConfig("none", str(tmp_path), data="digits", limit=23, shard_size=4, image_size=8, views=2)
-    config, folder = held_viewset(config)
-    views = plan_views(config, folder, None)
+    config = ExtractConfig("none", str(tmp_path), data="digits", limit=23, shard_size=4, view="size=8", views=2)
+    views = plan_views(stored_views(config), None)
     views.folder.mkdir()
     begin_views(views, b"")
     counts = [
@@ -154,14 +154,14 @@ class ThreeOutputs(torch.nn.Module):
 def test_nothing_is_computed_that_is_not_kept(tmp_path: Path) -> None:
     """Neither for the calibration of a codec nor for the rows."""
     network = ThreeOutputs()
-    preprocessing = Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    inputs = ImageInput(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     outputs = {"logits": (32,), "pooled": (8,), "tokens": (4, 8)}
-    teacher = Teacher("three", "three", "0" * 64, preprocessing, outputs, network, None)
+    teacher = Teacher("three", "three", "0" * 64, inputs, outputs, network, None)
     for target, computed in (("pooled", {"pooled"}), ("tokens", {"tokens"}), ("logits,pooled", {"logits"})):
         network.computed.clear()
         flags = {"data": "digits", "limit": 10, "shard_size": 6, "target": target}
-        config, folder = held_viewset(ExtractConfig("three", str(tmp_path), **flags))  # type: ignore[arg-type]
-        views = plan_views(config, folder, 16)
+        stored = stored_views(ExtractConfig("three", str(tmp_path), **flags))  # type: ignore[arg-type]
+        config, views = stored.config, plan_views(stored, inputs)
         targets = plan_targets(config, views, teacher)
         begin_views(views, b"")
         for job in targets:
@@ -203,7 +203,7 @@ def test_several_targets_come_from_one_forward(tmp_path: Path, teacher: Path) ->
         (("--codec", "flaot16"), "unknown codec 'flaot16': did you mean float16"),
         (("--codec", "topk:0"), "--codec topk:0"),
         (("--weights", "DEFAULT"), "brings its own weights"),
-        (("--image_size", "5000"), "--image_size"),
+        (("--image_size", "5000"), "--view size=5000"),
     ],
     ids=str,
 )
@@ -231,11 +231,11 @@ def test_a_full_disk_is_told_before_the_first_forward(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
     refused.refuses("are needed and 1.0 kB are free", "--codec", "--limit")
-    assert not list(tmp_path.rglob("*.tar"))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_cache_that_another_command_writes_is_not_touched(tmp_path: Path, teacher: Path) -> None:
-    from shards.commit import writing
+    from shards.lock import writing
 
     with writing(tmp_path / "cache"):
         refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
@@ -265,10 +265,7 @@ def test_nothing_is_written_outside_the_cache(tmp_path: Path, teacher: Path, mon
     monkeypatch.chdir(elsewhere)
     extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
     assert not any(elsewhere.iterdir())
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [
-        ".lock",
-        viewset_of(tmp_path / "cache").name,
-    ]
+    assert list((tmp_path / "cache").iterdir()) == [viewset_of(tmp_path / "cache")]
 
 
 def test_every_document_of_a_set_is_json_that_people_can_read(pristine: Path) -> None:

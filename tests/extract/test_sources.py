@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from extract.sources import SOURCES, Source, open_source
 from shards.errors import BadInput, UnknownName
@@ -144,6 +144,25 @@ def test_pixels_and_labels_are_those_written(scheme: str, tmp_path: Path) -> Non
     samples = [source.read(index) for index in range(len(source.keys))]
     assert {sample.image.tobytes(): sample.label for sample in samples} == wanted
     assert source.class_names in (NAMES, ("0", "1"))
+
+
+@pytest.mark.parametrize("scheme", WRITTEN)
+def test_photos_stand_upright(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+
+    def turned(seed: int) -> bytes:
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(png(seed))).save(stream, "PNG", exif=exif)
+        return stream.getvalue()
+
+    images = {split: [turned(seed) for seed in range(NUM_TRAIN)] for split in ("train", "val", "test")}
+    monkeypatch.setitem(globals(), "images", lambda split, damaged: images[split])
+    write(scheme, tmp_path / "pets")
+    source = open_case(scheme, tmp_path / "pets")
+    wanted = {Image.open(io.BytesIO(png(row))).rotate(-90, expand=True).tobytes() for row in range(NUM_TRAIN)}
+    assert {source.read(index).image.tobytes() for index in range(NUM_TRAIN)} == wanted
+    assert source.encoded
 
 
 @pytest.mark.parametrize("scheme", WRITTEN)

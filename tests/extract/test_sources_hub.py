@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.sources import open_source
+from extract.sources import SOURCES, open_source
+from extract.sources.hub import DATASETS
 from shards.errors import BadInput, SourceUnavailable
 
 
@@ -67,6 +68,36 @@ def write_images(root: Path, *names: str) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / name)
+
+
+def test_datasets_of_the_hub_are_named_by_their_rows() -> None:
+    assert {name: (row.identifier, row.config, row.label) for name, row in DATASETS.items()} == {
+        "imagenet": ("ILSVRC/imagenet-1k", None, None),
+        "cifar10": ("uoft-cs/cifar10", None, None),
+        "cifar100": ("uoft-cs/cifar100", None, "fine_label"),
+    }
+    assert DATASETS.keys() <= SOURCES.keys()
+
+
+def test_columns_of_a_hub_dataset_and_its_copy(tmp_path: Path) -> None:
+    features = datasets.Features(image=datasets.Image(), mask=datasets.Image(), label=datasets.Value("string"))
+    colours = {"image": (9, 0, 0), "mask": (0, 9, 0)}
+    row = {name: Image.new("RGB", (2, 2), colour) for name, colour in colours.items()} | {"label": "x"}
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_list([row], features=features).to_parquet(tmp_path / "set" / "train-0.parquet")
+    data = f"hf:{tmp_path / 'set'}"
+    with pytest.raises(BadInput, match=f"image may be any of image, mask: choose one, as in --data {data}:image=image"):
+        open_source(data, "train")
+    for data_dir in (None, str(tmp_path / "set")):
+        sources = {name: open_source(f"{data}:image={name}", "train", data_dir) for name in colours}
+        assert {name: source.read(0).image.getpixel((0, 0)) for name, source in sources.items()} == colours
+        assert {source.name for source in sources.values()} == {"hf-set"}
+        assert sources["image"].revision != sources["mask"].revision
+    with pytest.raises(BadInput, match="column label holds text: only --data parquet:PATH reads images by their paths"):
+        open_source(f"{data}:image=label", "train")
+    write_images(tmp_path / "copy", "train/a/0.png")
+    with pytest.raises(BadInput, match=r"holds folders of images, which have no columns: write --data hf:org/name$"):
+        open_source("hf:org/name:image=mask", "train", str(tmp_path / "copy"))
 
 
 HUB_CASES = [("imagenet", "ILSVRC/imagenet-1k"), ("cifar10", "uoft-cs/cifar10"), ("hf:org/name:config", "org/name")]

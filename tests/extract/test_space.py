@@ -8,13 +8,16 @@ import caches
 import joblib
 import pytest
 
-from extract.augment import parse_augment
 from extract.config import ExtractConfig
 from extract.disk import PROBE_FROM_BYTES, announce, write_rate
 from extract.launch import share_of_cores
+from extract.modalities import view_maker
+from extract.modalities.base import ViewRequest
+from extract.modalities.image import ImageInput
 from extract.plan import ViewSetJob
 from extract.plan_targets import plan_targets
-from extract.teachers.base import Preprocessing, Teacher
+from extract.teachers.base import Teacher
+from shards.command.progress import human_bytes
 from shards.errors import BadInput
 from shards.layout import Plan
 
@@ -24,11 +27,11 @@ def dense_job(folder: Path, num_samples: int, **flags: int) -> tuple[ViewSetJob,
     import torch
 
     keys = [f"sample-{number}" for number in range(num_samples)]
-    identity = {"image_size": 224}
-    views = ViewSetJob(folder, Plan(keys, 512, identity, None, {}), 1, 1, None, parse_augment("resize"))
+    maker = view_maker(ViewRequest("resize", None, None, False, None, None))
+    views = ViewSetJob(folder, Plan(keys, 512, maker.describe(), None, {}), 1, 1, None, maker)
     outputs = {"layer_mean": (197, 768)}
-    preprocessing = Preprocessing(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    teacher = Teacher("dense", "dense", "0" * 64, preprocessing, outputs, torch.nn.Identity(), None)
+    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    teacher = Teacher("dense", "dense", "0" * 64, inputs, outputs, torch.nn.Identity(), None)
     return views, plan_targets(ExtractConfig("dense", str(folder), **flags), views, teacher)  # type: ignore[arg-type]
 
 
@@ -48,6 +51,15 @@ def test_a_small_plan_does_not(tmp_path: Path, capsys: pytest.CaptureFixture[str
     announce(*dense_job(tmp_path, 8000, keep_tokens=49))
     said = capsys.readouterr().out
     assert "37,779 bytes a sample" in said and "this disk" not in said
+
+
+@pytest.mark.parametrize("num_samples", [3, 21, 40])
+def test_the_size_that_is_announced_is_the_size_on_disk(teacher: Path, tmp_path: Path, num_samples: int) -> None:
+    flags = ("--data", "digits", "--limit", str(num_samples), "--shard_size", "16", "--views", "2")
+    done = caches.extract("--teacher", f"run:{teacher}", "--out", tmp_path, *flags, "--codec", "float32")
+    stored = sum(len(data) for name, data in caches.contents(tmp_path).items() if "/values/c/" in name)
+    assert f"40 bytes a sample, {human_bytes(stored)} in all, {2 * num_samples} rows to make" in done.out
+    assert 40 * 2 * num_samples < stored <= 1.2 * 40 * 2 * num_samples + 24 * 2 * -(-num_samples // 16)
 
 
 def test_what_does_not_fit_is_refused_with_what_would_make_it_fit(

@@ -58,9 +58,9 @@ def test_contract(tmp_path, name):
     assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
     assert set(teacher.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
     assert len(teacher.weights_sha256) == 64
-    size = teacher.preprocessing.image_size
+    size = teacher.inputs.image_size
     images = torch.randn(3, 3, size, size)
-    together, alone = teacher.forward(images), teacher.forward(images[2:])
+    together, alone = teacher.network(images), teacher.network(images[2:])
     assert {output: tuple(rows.shape[1:]) for output, rows in together.items()} == teacher.outputs
     for output, rows in together.items():
         assert len(rows) == 3
@@ -73,7 +73,7 @@ def test_contract(tmp_path, name):
     assert teacher.extra_tokens.keys() == with_tokens
     assert all(0 <= extra < teacher.outputs[output][0] for output, extra in teacher.extra_tokens.items())
     for output in teacher.outputs:
-        assert torch.equal(teacher.only([output]).forward(images)[output], together[output])
+        assert torch.equal(teacher.only([output]).network(images)[output], together[output])
 
 
 def test_file_formats_and_wrappings_have_one_identity(tmp_path):
@@ -90,8 +90,8 @@ def test_file_formats_and_wrappings_have_one_identity(tmp_path):
     assert {teacher.weights_sha256 for teacher in teachers} == {sha256_of_state(state)}
     expected = resnet()(images)
     for teacher in teachers:
-        assert torch.equal(teacher.forward(images)["logits"], expected["logits"])
-        assert torch.equal(teacher.forward(images)["pooled"], expected["pooled"])
+        assert torch.equal(teacher.network(images)["logits"], expected["logits"])
+        assert torch.equal(teacher.network(images)["pooled"], expected["pooled"])
 
 
 def test_identity_covers_names_dtypes_shapes_and_values():
@@ -112,11 +112,11 @@ def test_head_follows_the_file(tmp_path):
         teacher = load_teacher("resnet18", str(path))
         assert teacher.outputs == {"logits": (num_classes,), "pooled": (512,)}
         assert (teacher.class_names is not None) == named
-        assert teacher.preprocessing.image_size == 224
-        assert teacher.preprocessing.mean == (0.485, 0.456, 0.406)
-        assert teacher.preprocessing.std == (0.229, 0.224, 0.225)
+        assert teacher.inputs.image_size == 224
+        assert teacher.inputs.mean == (0.485, 0.456, 0.406)
+        assert teacher.inputs.std == (0.229, 0.224, 0.225)
     assert teacher.class_names[:2] == ("tench", "goldfish")
-    assert load_teacher("resnet18", str(path), image_size=32).preprocessing.image_size == 32
+    assert load_teacher("resnet18", str(path), image_size=32).inputs.image_size == 32
 
 
 class Foreign:
@@ -193,13 +193,13 @@ def test_run_teacher(tmp_path):
     teacher = load_teacher(f"run:{tmp_path / 'My Run!'}/")
     assert (teacher.name, teacher.architecture, teacher.class_names) == ("run-my-run", "resnet8", ("zero", "one"))
     assert teacher.outputs == {"logits": (2,), "pooled": (16,)}
-    assert teacher.preprocessing.image_size == 20
-    assert (teacher.preprocessing.mean, teacher.preprocessing.std) == ((0.1, 0.2, 0.3), (0.5, 0.6, 1.0))
+    assert teacher.inputs.image_size == 20
+    assert (teacher.inputs.mean, teacher.inputs.std) == ((0.1, 0.2, 0.3), (0.5, 0.6, 1.0))
     assert teacher.weights_sha256 == sha256_of_state(network.state_dict())
     images = torch.randn(2, 3, 20, 20)
-    expected, outputs = network(images), teacher.forward(images)
+    expected, outputs = network(images), teacher.network(images)
     assert all(torch.equal(expected[name], outputs[name]) for name in ("logits", "pooled"))
-    assert load_teacher(f"run:{tmp_path / 'My Run!'}", image_size=24).preprocessing.image_size == 24
+    assert load_teacher(f"run:{tmp_path / 'My Run!'}", image_size=24).inputs.image_size == 24
 
 
 def test_run_teacher_errors(tmp_path):
@@ -229,7 +229,7 @@ def test_efficientnet_lite0_equals_its_package_and_knows_a_palace():
     photos = [torch.from_numpy(load_sample_image(name).copy()) for name in ("china.jpg", "flower.jpg")]
     images = torch.stack([center_crop(resize(photo.permute(2, 0, 1).float() / 255, 256), 224) for photo in photos])
     images = (images - 0.5) / 0.5
-    logits = teacher.forward(images)["logits"]
+    logits = teacher.network(images)["logits"]
     assert [teacher.class_names[index] for index in logits.argmax(1)] == ["palace", "daisy"]
 
     theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
@@ -238,7 +238,7 @@ def test_efficientnet_lite0_equals_its_package_and_knows_a_palace():
     theirs._fc.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
     with torch.no_grad():
         assert torch.equal(theirs(images), logits)
-    assert torch.equal(entered[0], teacher.forward(images)["pooled"])
+    assert torch.equal(entered[0], teacher.network(images)["pooled"])
 
 
 def test_efficientnet_lite0_errors(tmp_path, monkeypatch):

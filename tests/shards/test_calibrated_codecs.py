@@ -8,7 +8,7 @@ import torch
 
 from shards.codecs import make_codec
 from shards.codecs.base import Codec, cosine_error
-from shards.codecs.kept import KeptTokens
+from shards.codecs.features import Features
 from shards.errors import BadInput, Damaged
 
 TOKENS, WIDTH = 197, 768
@@ -91,7 +91,7 @@ def drawn(count: int, tokens: int = TOKENS, keep: int = KEEP) -> torch.Tensor:
 
 def calibrated(spec: str, keep: int | None = None):
     codec = make_codec(spec, (TOKENS, WIDTH), keep)
-    return codec.calibrate(features(1)) if hasattr(codec, "calibrate") else codec
+    return codec.calibrate(features(1))
 
 
 def test_kept_tokens_cost_what_the_design_says():
@@ -106,7 +106,7 @@ def test_a_kept_row_is_stored_as_it_is_among_all_tokens(spec):
     whole, kept = calibrated(spec), calibrated(spec, KEEP)
     assert isinstance(kept, Codec) and kept.name == spec
     assert kept.describe() == whole.describe() | {"keep_tokens": KEEP}
-    stored, full = kept.encode(KeptTokens.of(rows, positions)), whole.encode(rows)
+    stored, full = kept.encode(Features.of(rows, positions)), whole.encode(rows)
     assert {name: (str(values.dtype)[6:], tuple(values.shape[1:])) for name, values in stored.items()} == kept.arrays()
     for name, values in full.items():
         chosen = positions[..., None].expand(-1, -1, values.shape[-1])
@@ -114,32 +114,32 @@ def test_a_kept_row_is_stored_as_it_is_among_all_tokens(spec):
     decoded = kept.decode(stored)
     assert torch.equal(decoded.positions, positions)
     assert torch.equal(decoded.rows, decoded.take_from(whole.decode(full)))
-    assert kept.error(KeptTokens.of(rows, positions)) == cosine_error(decoded.take_from(rows), decoded.rows)
+    assert kept.error(Features.of(rows, positions)) == cosine_error(decoded.take_from(rows), decoded.rows)
 
 
 def test_kept_tokens_have_a_calibration_just_where_their_codec_has_one():
     for spec, has_one in (("float16", False), ("int8", True), ("int4", True)):
         codec = make_codec(spec, (TOKENS, WIDTH), KEEP)
-        assert [hasattr(codec, name) for name in ("calibrate", "with_state", "state")] == [has_one] * 3
+        assert codec.has_statistics == has_one
     state = calibrated("int8", KEEP).state()
     again = make_codec("int8", (TOKENS, WIDTH), KEEP).with_state(state)
-    rows = KeptTokens.of(features(3), drawn(8))
+    rows = Features.of(features(3), drawn(8))
     one, other = again.encode(rows), calibrated("int8", KEEP).encode(rows)
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
 def test_a_position_outside_of_the_sequence_is_refused():
     codec = calibrated("int8", KEEP)
-    stored = codec.encode(KeptTokens.of(features(2), drawn(8)))
+    stored = codec.encode(Features.of(features(2), drawn(8)))
     stored["positions"][3, -1] = TOKENS
     with pytest.raises(Damaged, match="position 197 was kept of 197 tokens"):
         codec.decode(stored)
     with pytest.raises(RuntimeError, match="out of bounds"):
-        KeptTokens(torch.zeros(1, 1, 4), torch.tensor([[5]])).take_from(torch.zeros(1, 5, 4))
+        Features(torch.zeros(1, 1, 4), torch.tensor([[5]])).take_from(torch.zeros(1, 5, 4))
 
 
 def test_a_position_beyond_a_byte_comes_back():
     codec = make_codec("float16", (1025, 4), 2)
     positions = torch.tensor([[0, 1024]])
-    decoded = codec.decode(codec.encode(KeptTokens.of(torch.randn(1, 1025, 4), positions)))
+    decoded = codec.decode(codec.encode(Features.of(torch.randn(1, 1025, 4), positions)))
     assert torch.equal(decoded.positions, positions)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed, writing
-from shards.errors import BadInput
+from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed
 from shards.identity import sha256_of, unsealed
 
 STEPS = ("open", "write", "fsync", "replace")
@@ -105,15 +104,3 @@ def test_a_sealed_document_is_written_whole(tmp_path: Path) -> None:
     record = write_sealed(tmp_path / "note.json", {"kind": "note", "format": 1, "keys": ["a"]})
     assert unsealed(tmp_path / "note.json", "note")["keys"] == ["a"]
     assert record["sha256"] == sha256_of((tmp_path / "note.json").read_bytes())
-
-
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with writing(tmp_path / "cache"):
-        with pytest.raises(BadInput, match="another extract is writing"), writing(tmp_path / "cache"):
-            pass
-        with writing(tmp_path / "cache", alone=False):  # a child of the writer
-            pass
-        with writing(tmp_path / "other"):
-            pass
-    with writing(tmp_path / "cache"):
-        pass

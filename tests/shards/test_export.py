@@ -3,13 +3,18 @@
 import io
 import json
 import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import caches
 import numpy as np
+import pytest
 import webdataset
 from PIL import Image
 
+import shards.export
 from shards.codecs import make_codec
 from shards.decode import as_arrays, codec_of, read_decoded
 from shards.reader import TargetSet, ViewSet
@@ -72,6 +77,33 @@ def test_views_alone_and_equal_bytes(cache: Path, tmp_path: Path) -> None:
     export(cache, "--output", tmp_path / "views").succeeds()
     with tarfile.open(tmp_path / "views/v00-00000.tar") as tar:
         assert {name.partition(".")[2] for name in tar.getnames()} == {"jpg", "json", "cls"}
+
+
+class CountedKeys(list):
+    """The keys of a plan, and how many of them were looked at."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for key in super().__iter__():
+            self.looked_at += 1
+            yield key
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looked_at += len(range(len(self))[index]) if isinstance(index, slice) else 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("shard_size", [1, 8])
+def test_the_work_for_a_sample_does_not_grow_with_the_number_of_shards(tmp_path: Path, shard_size: int) -> None:
+    flags = ("--data", "digits", "--limit", "24", "--image_size", "16", "--shard_size", str(shard_size))
+    caches.extract("--teacher", "none", "--out", tmp_path, *flags, "--views", "2")
+    viewset = ViewSet(caches.viewset_of(tmp_path))
+    keys = CountedKeys(viewset.plan.keys)
+    viewset.plan = replace(viewset.plan, keys=keys)
+    assert shards.export.export(viewset, None, tmp_path / "out")[0] == 48
+    # once to leave out the skipped, then the name of each sample written; beartype looks at a few more
+    assert 24 + 48 <= keys.looked_at < 2 * (24 + 48)
 
 
 def test_refusals(full: Path, tmp_path: Path) -> None:

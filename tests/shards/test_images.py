@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.errors import BadInput, Damaged
-from shards.images import decode, encode, ending, parse_image_format
+from shards.views.image import decode, encode, ending, parse_image_format
 
 PNG, JPEG = parse_image_format("png"), parse_image_format("jpeg")
 
@@ -114,5 +114,5 @@ def test_a_format_is_parsed(text: str, parsed: dict) -> None:
 
 @pytest.mark.parametrize("text", ["", "jpg", "jpeg:0", "jpeg:101", "jpeg:high", "jpeg:-1", "jpeg:²", "png:9", "webp"])
 def test_another_format_is_bad_input(text: str) -> None:
-    with pytest.raises(BadInput, match="--image_format"):
+    with pytest.raises(BadInput, match="--view format="):
         parse_image_format(text)

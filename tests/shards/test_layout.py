@@ -1,5 +1,6 @@
 """Layout: every sample has its place, and no path leaves the cache."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,18 @@ def test_a_set_without_its_manifest_is_incomplete(cache: Path) -> None:
         read_viewset_manifest(folder)
     with pytest.raises(Incomplete, match="run the same extract command"):
         read_targetset_manifest(targetset)
+
+
+def test_a_plan_is_parsed_once_until_it_changes(cache: Path) -> None:
+    path = viewset_of(cache) / "plan.json"
+    os.utime(path, (1, 1))
+    plan = Plan.read(viewset_of(cache))
+    assert Plan.read(viewset_of(cache)) is plan
+    reseal(path, lambda document: document["request"].update(limit=41))
+    assert Plan.read(viewset_of(cache)).request["limit"] == 41  # just now: it may change again within the same tick
+    os.utime(path, (2, 2))
+    changed = Plan.read(viewset_of(cache))
+    assert changed.request["limit"] == 41 and Plan.read(viewset_of(cache)) is changed
+    path.unlink()
+    with pytest.raises(Damaged, match=r"plan\.json: missing"):
+        Plan.read(viewset_of(cache))

@@ -10,23 +10,23 @@ from caches import IMAGE_SIZE, NUM_SAMPLES, targetset_of, viewset_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import images
 from shards.errors import Damaged
-from shards.loader import Batch, BatchLoader, in_order, read_labels
+from shards.loader import Batch, BatchLoader, Reading, in_order
 from shards.order import BatchOrder
 from shards.reader import TargetSet, ViewSet
+from shards.views import image as images
 
 
 def loader(cache: Path, batch_size: int, **options: int) -> BatchLoader:
     views, targets = ViewSet(viewset_of(cache)), TargetSet(targetset_of(cache))
     order = BatchOrder(views.usable, batch_size, views.num_views)
 
-    def selection():
+    def readings():
         for epoch in range(2):
             for samples in order.epoch(epoch)[:, 0]:
-                yield order.view(epoch), samples
+                yield Reading(samples, order.view(epoch), epoch)
 
-    return BatchLoader(views, [targets], selection, batch_size, labels=True, **options)
+    return BatchLoader(views, [targets], readings, batch_size, labels=True, **options)
 
 
 def pixels(views: ViewSet, view: int, sample: int) -> np.ndarray:
@@ -37,8 +37,9 @@ def pixels(views: ViewSet, view: int, sample: int) -> np.ndarray:
 
 def check(batch: Batch, views: ViewSet, targets: TargetSet) -> None:
     expected = np.stack([pixels(views, batch.view, sample) for sample in batch.samples.tolist()])
-    np.testing.assert_array_equal(batch.images.numpy(), expected)
-    np.testing.assert_array_equal(batch.targets[0]["values"].numpy(), targets.read(batch.view, batch.samples)["values"])
+    np.testing.assert_array_equal(batch.fields["pixels"].numpy(), expected)
+    stored = batch.targets[targets.folder.name]["values"]
+    np.testing.assert_array_equal(stored.numpy(), targets.read(batch.view, batch.samples)["values"])
     labels = [int(views.content(batch.view, sample, "cls")) for sample in batch.samples.tolist()]
     assert batch.labels is not None and batch.labels.tolist() == labels
 
@@ -66,7 +67,7 @@ def test_a_batch_stays_valid_while_it_may_be_held(pristine: Path) -> None:
 
 
 def test_the_buffers_are_reused(pristine: Path) -> None:
-    addresses = {batch.images.data_ptr() for batch in loader(pristine, 4, ring=3, hold=1)}
+    addresses = {batch.fields["pixels"].data_ptr() for batch in loader(pristine, 4, ring=3, hold=1)}
     assert len(addresses) == 3  # of 20 batches
 
 
@@ -80,7 +81,7 @@ def test_in_order_gives_every_sample_once(pristine: Path) -> None:
     batches = list(BatchLoader(views, [], in_order(views.usable, 12, view=1), 12))
     assert [len(batch.samples) for batch in batches] == [12, 12, 12, 4]
     assert np.concatenate([batch.samples for batch in batches]).tolist() == list(range(NUM_SAMPLES))
-    assert all(batch.view == 1 and batch.labels is None and batch.targets == [] for batch in batches)
+    assert all(batch.view == 1 and batch.labels is None and batch.targets == {} for batch in batches)
 
 
 def test_labels_are_the_digits(pristine: Path) -> None:
@@ -89,7 +90,7 @@ def test_labels_are_the_digits(pristine: Path) -> None:
     views = ViewSet(viewset_of(pristine))
     rows = [int(key.removeprefix("digit-")) for key in views.plan.keys]
     expected = torch.from_numpy(load_digits().target[rows]).to(torch.int64)
-    assert torch.equal(read_labels(views, 0, range(NUM_SAMPLES)), expected)
+    assert views.labels(0, range(NUM_SAMPLES)).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("spoilt", ["views/v00-00001.tar", "targets"])

@@ -13,10 +13,11 @@ from shards.reader import TargetSet
 from shards.zarrs import ArraySpec, pack
 
 
+@pytest.mark.parametrize("layout", [None, (20, 5)])
 @pytest.mark.parametrize("row_shape", [(7,), (1000,), (197, 768)])
-def test_rows_of_many_shards(tmp_path: Path, row_shape: tuple[int, ...]) -> None:
-    """Small rows go by one np.take over all shards, dense ones by rows, and rows that follow each other by chunks."""
-    spec = ArraySpec("values", "float16", row_shape, num_samples=85, shard_size=20)
+def test_rows_of_many_shards(tmp_path: Path, row_shape: tuple[int, ...], layout: tuple[int, int] | None) -> None:
+    """Small rows go by one call over all shards, dense ones by rows, and rows that follow each other by chunks."""
+    spec = ArraySpec("values", "float16", row_shape, num_samples=85, shard_size=20, layout=layout)
     rows = np.random.default_rng(0).standard_normal((85, *row_shape), np.float32).astype(np.float16)
     mapped = MappedArray(spec)
     for shard in mapped.unopened(np.arange(85)):

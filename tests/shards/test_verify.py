@@ -72,7 +72,7 @@ DAMAGE: dict[str, tuple[Callable[[Path, Path], object], str, str]] = {
         "values/zarr.json",
         "missing; run the extract command",
     ),
-    "zarr.json codecs": (lambda v, t: _edit(t / "values/zarr.json", "crc32c", "pickle"), "zarr.json", "unknown codecs"),
+    "zarr.json codecs": (lambda v, t: _edit(t / "values/zarr.json", "crc32c", "pickle"), "zarr.json", "re-written"),
     "group altered": (lambda v, t: flip(t / "zarr.json", 4), "zarr.json", "altered or swapped"),
     "link to a tar": (lambda v, t: link(v / "views/v00-00000.tar", v.parents[1] / "tar"), "v00-00000.tar", "is a link"),
     "link to a folder": (lambda v, t: link(t / "values/c/1", v.parents[1] / "c"), "values/c/1", "is a link"),

@@ -1,0 +1,76 @@
+"""Modalities by name: what makes views and network inputs of images (and of what is named here later)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from shards.errors import BadInput
+from shards.views import modality_of
+
+if TYPE_CHECKING:
+    from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
+    from shards.views.base import ViewCodec
+
+
+class Entry(NamedTuple):
+    """One modality: its module, and the kinds of view that --view may name."""
+
+    module: str
+    kinds: tuple[str, ...]
+
+
+REGISTRY = {"image": Entry("extract.modalities.image", ("crop", "resize"))}
+"""A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described) -> InputSpec`,
+`default_input(codec) -> InputSpec` where no teacher has one, `plain_maker(inputs) -> ViewMaker` for evaluation, and
+`input_size(request)`, the size that a teacher is to take."""
+
+
+def view_maker(request: "ViewRequest") -> "ViewMaker":
+    """What makes the views that are asked for: images unless the flag, the cache or the teacher says otherwise."""
+    maker: ViewMaker = _module(_modality(request) or "image").maker_of(request)
+    return maker
+
+
+def input_size(request: "ViewRequest") -> int | None:
+    """The size that the flag or the cache asks of a teacher's input; None where its own is meant."""
+    modality = _modality(request)
+    size: int | None = _module(modality).input_size(request) if modality else None
+    return size
+
+
+def plain_maker(inputs: "InputSpec") -> "ViewMaker":
+    """What makes a sample's one view without augmentation, as a network with those inputs takes it."""
+    maker: ViewMaker = _module(inputs.modality).plain_maker(inputs)
+    return maker
+
+
+def input_of(where: str, modality: str, described: dict[str, Any]) -> "InputSpec":
+    """The input that `describe` described; BadInput, which begins with `where`, for what is none."""
+    if modality not in REGISTRY:
+        known = ", ".join(sorted(REGISTRY))
+        raise BadInput(f"{where}: takes {modality!r}, known are {known}: a newer version wrote it; install that one")
+    inputs: InputSpec = _module(modality).input_of(where, described)
+    return inputs
+
+
+def default_input(codec: "ViewCodec") -> "InputSpec":
+    """What a network is fed of views that no teacher has said anything of."""
+    inputs: InputSpec = _module(codec.modality).default_input(codec)
+    return inputs
+
+
+def _module(modality: str) -> Any:
+    return importlib.import_module(REGISTRY[modality].module)
+
+
+def _modality(request: "ViewRequest") -> str | None:
+    if request.stored is not None:
+        return modality_of(request.stored)
+    kind = (request.spec or "").partition(":")[0]
+    named = next((modality for modality, entry in REGISTRY.items() if kind in entry.kinds), None)
+    if named is not None:
+        return named
+    if request.sibling is not None:
+        return modality_of(request.sibling)
+    if request.inputs is not None:
+        return request.inputs.modality
+    return "image" if request.spec else None

@@ -1,0 +1,108 @@
+"""What a modality brings to extract and distill: a maker of views, and the input that a network takes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from extract.sources.base import Sample, Source
+from shards.views.base import Row, ViewCodec
+
+
+@runtime_checkable
+class InputSpec(Protocol):
+    """How the stored fields of views become what one network takes; each teacher and each student has its own."""
+
+    modality: ClassVar[str]
+
+    def prepare(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The network's arguments, by name and in its forward's order, for a batch of fields on any device."""
+        ...
+
+    def valid(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"] | None:
+        """Which tokens are content and which padding; None where every one is content."""
+        ...
+
+    def example(self) -> dict[str, Tensor]:
+        """The fields of a batch of one, of the shapes and types that `prepare` takes."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The input as JSON, from which the modality's `input_of` makes it again; part of a target set's identity."""
+        ...
+
+
+@runtime_checkable
+class ViewMaker(Protocol):
+    """How one view set's views are made of its source's samples."""
+
+    codec: ViewCodec
+    needs: ClassVar[frozenset[str]]
+    """What a sample must have: image, texts."""
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether the views of one sample are all the same, so that more than one is a waste."""
+        ...
+
+    @property
+    def bytes_a_view(self) -> float:
+        """About how many bytes a stored view takes in its tar."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """The maker's part of a view set's identity; `seed` is one of its fields."""
+        ...
+
+    def flags(self) -> dict[str, str | int]:
+        """The flags of `python -m extract` that ask for these views, each resolved."""
+        ...
+
+    def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
+        """The fields of one view of a sample, before they are encoded, and the facts that its .json tells.
+
+        Fixed by (seed, key, view) and nothing else. BadInput where the sample cannot be shown.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What is known of the views that are asked for, from the strongest to the weakest."""
+
+    spec: str | None
+    """--view."""
+    stored: dict[str, Any] | None
+    """The identity of the view set that grows or is read; it says whatever the flags leave out."""
+    sibling: dict[str, Any] | None
+    """The identity of another split's view set: both are to be stored alike."""
+    training: bool
+    """Whether the split is one to learn from."""
+    source: Source | None
+    """Where the samples come from; None where every view asked for is stored and it cannot be opened."""
+    inputs: InputSpec | None
+    """The teacher's."""
+
+
+def feed(network: nn.Module, inputs: InputSpec, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every output of `network`, by name and a row a sample, for stored fields on the network's device."""
+    outputs: dict[str, Tensor] = network(*inputs.prepare(fields).values())
+    return outputs
+
+
+def shapes(fields: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Each field's shape for one sample."""
+    return {name: tuple(rows.shape[1:]) for name, rows in fields.items()}
+
+
+def mismatch(inputs: InputSpec, codec: ViewCodec) -> str | None:
+    """How the fields that a network takes differ from those that views have; None where they fit."""
+    taken, stored = shapes(inputs.example()), {name: shape for name, (_, shape) in codec.fields.items()}
+    if inputs.modality != codec.modality:
+        return f"its views are {codec.modality}, the network takes {inputs.modality}"
+    wrong = [name for name, shape in taken.items() if stored.get(name) != shape]
+    if not wrong:
+        return None
+    return f"its views have {wrong[0]} of {stored.get(wrong[0])}, the network takes {taken[wrong[0]]}"

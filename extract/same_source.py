@@ -1,0 +1,66 @@
+"""Same source: what the source holds now is what the stored views were made from, told by a digest of each sample.
+
+A revision covers names and sizes, since to read a large source whole before each command would take hours. So each
+commit record keeps what the samples were, and whoever makes another view of them compares.
+"""
+
+from extract.plan import ViewSetJob
+from extract.sources.base import Sample, content_revision
+from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch
+from shards.layout import commit_path, read_commit
+
+SPOT_CHECKS = 8
+_NOT_READ = ""
+
+
+def records_digests(job: ViewSetJob) -> bool:
+    """Whether commit records of this view set keep digests: those of a view set that an earlier version began do not.
+
+    A source whose images are no files keeps none either, as its revision covers what they show.
+    """
+    return bool({"orientation", "modality"} & job.plan.identity.keys())
+
+
+def digest(sample: Sample | None) -> str:
+    """16 hex digits of the SHA-256 of a sample's file, label and texts; empty for a sample that was skipped."""
+    if sample is None:
+        return _NOT_READ
+    return content_revision([sample.encoded or b"", str(sample.label), *sample.texts])[:16]
+
+
+def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:
+    """What view 0 recorded of each row of `shard`; nothing where it is not committed or recorded none."""
+    record = read_commit(job.folder, 0, shard) or {}
+    digests = list(record.get("digests", []))
+    if digests and len(digests) != len(job.plan.rows(shard)):
+        raise Damaged(f"{job.folder / commit_path(0, shard)}: its digests are not those of its rows; {RESTORE}")
+    return digests
+
+
+def check_sample(job: ViewSetJob, sample: Sample, recorded: str) -> None:
+    """Raises IdentityMismatch where `sample` is another than the one that view 0 recorded."""
+    if recorded not in (_NOT_READ, digest(sample)):
+        raise IdentityMismatch(
+            f"--data {job.plan.request['data']}: sample {sample.key} is another image or label than the one in view 0 "
+            f"of {job.folder}, under the same name and size: restore the data, or give another --out"
+        )
+
+
+def check_source(job: ViewSetJob, skip_errors: bool) -> None:
+    """Before views are made: a few samples are those of view 0, and all can be read as far as opening tells."""
+    source = job.source
+    if source is None or not job.missing():
+        return
+    if source.unreadable and not (skip_errors and len(source.unreadable) < len(source.keys)):
+        try:
+            source.read(source.unreadable[0])
+        except BadInput as error:
+            remedy = "or leave such samples out with --on_error skip"
+            raise BadInput(f"{error}, {remedy}" if not skip_errors else f"{error}; every sample is so") from None
+    committed = [shard for shard in range(job.plan.num_shards) if recorded_digests(job, shard)]
+    for spot in range(SPOT_CHECKS if committed else 0):
+        shard = committed[spot * len(committed) // SPOT_CHECKS]
+        rows = job.plan.rows(shard)
+        row = spot * len(rows) // SPOT_CHECKS
+        if recorded := recorded_digests(job, shard)[row]:
+            check_sample(job, source.read(rows[row]), recorded)

@@ -1,0 +1,54 @@
+"""Labels as people store them, as the numbers of classes: numbers stay, names are sorted, a mixture is refused."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from extract.sources.base import numbered_classes
+from extract.sources.left_out import shown
+from shards.command.progress import counted
+from shards.errors import BadInput
+
+Label = int | str | None
+
+
+def number_labels(
+    flag: str,
+    values: Sequence[Label],
+    declared: tuple[str, ...] | None = None,
+    train: Callable[[], Iterable[Label]] = tuple,
+) -> tuple[list[int | None], tuple[str, ...] | None, tuple[str, ...]]:
+    """Each sample's class as a number, the classes' names, and what was guessed; negative numbers mean no label.
+
+    Numbers are classes as they are, also where they are written as text, called as `declared`; other text names the
+    classes, numbered in the order of the names in the `train` split, so that a split that lacks a class numbers the
+    others alike. Raises BadInput for numbers among names: neither reading would be true of both.
+    """
+    kinds = Counter(type(value) for value in values if value is not None)
+    own = {value for value in values if isinstance(value, str)}
+    texts = sorted({value for value in train() if isinstance(value, str)} or own) if own else []
+    if len(kinds) > 1:
+        number = next(value for value in values if isinstance(value, int))
+        raise BadInput(
+            f"{flag}: of {counted(kinds.total(), 'label')} {kinds[int]:,} are numbers, as {number}, and others text, "
+            f"as {texts[0]!r}: write one kind"
+        )
+    notes = []
+    if not all(re.fullmatch("-?[0-9]{1,18}", text) for text in (*texts, *own)):
+        if unknown := own - set(texts):
+            raise BadInput(
+                f"{flag}: class {min(unknown)!r} is in no sample of the train split: add one, or remove the class"
+            )
+        named = {text: number for number, text in enumerate(texts)}
+        labels = [None if value is None else named[value] for value in values if not isinstance(value, int)]
+        classes: tuple[str, ...] | None = tuple(texts)
+        numbered_classes(flag, [len(texts) - 1])  # refuses captions, of which there are more than there may be classes
+        notes.append(f"labels are text: {len(texts):,} classes in the order of their names ({shown(texts)})")
+    else:
+        if texts:
+            notes.append("labels are numbers written as text, and are read as numbers")
+        labels = [None if value is None or int(value) < 0 else int(value) for value in values]
+        classes = declared or numbered_classes(flag, labels)
+    if classes and (missing := labels.count(None)):
+        notes.append(f"{missing:,} of {counted(len(labels), 'sample')} have no label")
+    return labels, classes, tuple(f"{flag}: {note}" for note in notes)

@@ -1,0 +1,98 @@
+"""Parquet files: footers, columns, and rows read in place by row group, of which the last used are kept."""
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import BadInput
+
+_KEPT_BYTES = 512 << 20  # of decoded row groups; a Hugging Face file has some 10 to 100 MB a group
+
+ParquetFile = tuple[Path, pq.FileMetaData]
+
+
+def open_file(file: Path) -> ParquetFile:
+    """The file with what its footer says; BadInput when it is no parquet file."""
+    with _readable(file):
+        return file, pq.read_metadata(file)
+
+
+def read_footer(file: Path) -> bytes:
+    """A parquet file's metadata as stored: schema, and each column chunk's offset, size and statistics."""
+    with file.open("rb") as stream:
+        stream.seek(-8, 2)
+        length = int.from_bytes(stream.read(4), "little")
+        stream.seek(-8 - length, 2)
+        return stream.read(length)
+
+
+def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.ChunkedArray:
+    """One column of a file, or of one of its row groups; of a struct, 'image.path' reads that field alone."""
+    path, metadata = file
+    with _readable(path), pq.ParquetFile(path, metadata=metadata) as opened:
+        if group is None:
+            return opened.read(columns=[column], use_threads=False).column(0)
+        return opened.read_row_group(group, columns=[column], use_threads=False).column(0)
+
+
+@dataclass
+class _Group:
+    """One row group; the lock lets one thread decode while those that want the same rows wait."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    table: pa.Table | None = None
+
+
+class RowGroups:
+    """Rows by their index over all files, from decoded row groups of which the last used are kept (512 MB in all)."""
+
+    def __init__(self, files: list[ParquetFile], columns: list[str]) -> None:
+        self._columns = columns
+        self._places = [(*file, group) for file in files for group in range(file[1].num_row_groups)]
+        groups = [metadata.row_group(group) for _, metadata, group in self._places]
+        self._sizes_bytes = [group.total_byte_size for group in groups]
+        self._ends = list(accumulate(group.num_rows for group in groups))
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, _Group] = OrderedDict()
+        self._kept_bytes = 0
+
+    def row(self, index: int) -> tuple[Path, dict[str, Any]]:
+        """One row's file, and its columns as Python values; BadInput when the file cannot be decoded there."""
+        place = bisect.bisect_right(self._ends, index)
+        table = self._table(place)
+        offset = index - (self._ends[place] - table.num_rows)
+        return self._places[place][0], {name: table.column(name)[offset].as_py() for name in self._columns}
+
+    def _table(self, place: int) -> pa.Table:
+        with self._lock:
+            if place not in self._kept:
+                self._kept[place] = _Group()
+                self._kept_bytes += self._sizes_bytes[place]
+            group = self._kept[place]
+            self._kept.move_to_end(place)
+            while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+                self._kept_bytes -= self._sizes_bytes[self._kept.popitem(last=False)[0]]
+        with group.lock:
+            if group.table is None:
+                file, metadata, number = self._places[place]
+                # a reader of its own: one reader is not promised to serve two threads
+                with _readable(file), pq.ParquetFile(file, metadata=metadata) as opened:
+                    group.table = opened.read_row_group(number, columns=self._columns, use_threads=False)
+            return group.table
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{file} cannot be read as parquet ({error}): fetch it again") from error

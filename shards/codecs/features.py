@@ -1,0 +1,43 @@
+"""Features: a teacher's vectors as an objective meets them: whole rows or some tokens of each, padding marked."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """One vector (batch, dim) or several tokens (batch, tokens, dim) of each sample."""
+
+    rows: Float[Tensor, "batch *tokens dim"]
+    positions: Int64[Tensor, "batch kept"] | None = None
+    """Where the tokens stood in the whole sequence, ascending; None where it is stored whole."""
+    valid: Bool[Tensor, "batch kept"] | None = None
+    """Which of the tokens are content and not padding; None where all are."""
+
+    @classmethod
+    def of(cls, tokens: Float[Tensor, "batch tokens dim"], positions: Int64[Tensor, "batch kept"]) -> "Features":
+        """The rows of `tokens` at `positions`; torch refuses (on a GPU: asserts) a position outside of the sequence."""
+        return cls(tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1])), positions)
+
+    def within(self, valid: Bool[Tensor, "batch tokens"] | None) -> "Features":
+        """These features, knowing which tokens of the whole sequence are content; vectors stay as they are."""
+        if valid is None or self.rows.dim() < 3:
+            return self
+        return replace(self, valid=valid if self.positions is None else valid.gather(1, self.positions))
+
+    def take_from(self, student: Float[Tensor, "batch *tokens dim"]) -> Float[Tensor, "batch *kept dim"]:
+        """The rows at the same positions of another sequence, a student's."""
+        return student if self.positions is None else self.of(student, self.positions).rows
+
+    def __getitem__(self, samples: slice) -> "Features":
+        """Some samples of the batch."""
+        positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))
+        return Features(self.rows[samples], positions, valid)
+
+    def to(self, device: torch.device) -> "Features":
+        """The same on `device`."""
+        positions, valid = (None if x is None else x.to(device) for x in (self.positions, self.valid))
+        return Features(self.rows.to(device), positions, valid)

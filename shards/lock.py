@@ -1,0 +1,73 @@
+"""Lock: a folder has one writer at a time, and a command that wrote nothing leaves nothing."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from shards.errors import BadInput
+
+LOCK = ".lock"
+
+
+def writing(cache: Path) -> contextlib.AbstractContextManager[int]:
+    """This command is the only writer of `cache` while the block runs (see `locked`)."""
+    return locked(cache, f"{cache}: another extract is writing here; wait for it, or give another --out")
+
+
+@contextlib.contextmanager
+def locked(folder: Path, refusal: str) -> Iterator[int]:
+    """This process alone has the lock of `folder` while the block runs; BadInput with `refusal` when another has it.
+
+    Gives the lock's descriptor: children that inherit it share the lock, which is free when the last of them has ended.
+    After the block the lock file is gone, and so are the folders that were made for it and are empty.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    descriptor = _take(folder, refusal)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        _clear(folder, made)
+
+
+def _clear(folder: Path, made: list[Path]) -> None:
+    """The lock file is gone unless a child or the next command has the lock; then the empty folders of `made`."""
+    try:
+        descriptor = _take(folder, "")
+    except BadInput:
+        return
+    (folder / LOCK).unlink()
+    os.close(descriptor)  # only now: another command could have taken what was to be removed
+    with contextlib.suppress(OSError):  # the first folder that holds something ends it
+        for place in made:
+            place.rmdir()
+
+
+def _take(folder: Path, refusal: str) -> int:
+    """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # the command before removes the folder that it made
+            _make(folder)
+            # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
+            descriptor = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise BadInput(refusal) from None
+            except OSError:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # the command before removed this file when it ended: the next one has another
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if os.path.lexists(folder) and not folder.is_dir():  # and was not a folder that another command just removed
+            raise

@@ -1,0 +1,77 @@
+"""A folder has one writer at a time, and what was made for its lock is gone when nothing was written."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from shards.errors import BadInput
+from shards.lock import LOCK, locked, writing
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with writing(tmp_path / "cache"):
+        with pytest.raises(BadInput, match="another extract is writing"), writing(tmp_path / "cache"):
+            pass
+        with writing(tmp_path / "other"):
+            pass
+    with writing(tmp_path / "cache"):
+        pass
+
+
+def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError), writing(tmp_path / "mine/made/cache"):
+        raise ValueError
+    with writing(tmp_path / "mine"):
+        pass
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_what_was_written_stays_and_the_lock_goes(tmp_path: Path) -> None:
+    with writing(tmp_path / "made/cache"):
+        (tmp_path / "made/cache/plan.json").touch()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plan.json"]
+
+
+def test_a_refused_command_leaves_the_lock_of_the_other(tmp_path: Path) -> None:
+    with writing(tmp_path):
+        with pytest.raises(BadInput), writing(tmp_path):
+            pass
+        assert (tmp_path / LOCK).exists()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_descriptor_that_is_shared_keeps_the_lock(tmp_path: Path) -> None:
+    """As a child that outlives the command for a moment has it."""
+    with locked(tmp_path, "taken") as descriptor:
+        shared = os.dup(descriptor)
+    with pytest.raises(BadInput, match="taken"), locked(tmp_path, "taken"):
+        pass
+    os.close(shared)
+    with locked(tmp_path, "taken"):
+        pass
+
+
+def _count(folder: Path, rounds: int) -> None:
+    done = 0
+    while done < rounds:
+        try:
+            with locked(folder, "taken"):
+                (folder / "alone").open("x").close()  # FileExistsError where two are inside
+                (folder / "alone").unlink()
+                done += 1
+        except BadInput:
+            pass
+
+
+def test_removing_the_lock_lets_no_two_in(tmp_path: Path) -> None:
+    """Each round makes the folder and the lock and removes both, while others open them."""
+    context = multiprocessing.get_context("fork")
+    others = [context.Process(target=_count, args=(tmp_path / "cache", 100)) for _ in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(60)
+    assert [other.exitcode for other in others] == [0, 0, 0]
