@@ -1,8 +1,16 @@
-# `make demo` distils two students from one cache of real images; `make test` runs every check. Both make .venv first.
+# `make demo` distils two students from one cache of real images; `make test` runs every check; `make kernels` runs the
+# numerical tests as other processors compute. All make .venv first.
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test lint clean
+# what compares numbers with numbers: kernels of another instruction set add up in another order
+NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
+	$(wildcard $(addprefix tests/contract/test_,codec_contract.py open.py same_bytes.py)) \
+	$(wildcard $(addprefix tests/shards/test_,*codecs.py kept_sets.py recompute.py)) \
+	$(wildcard $(addprefix tests/extract/test_,data2vec2_*.py beitv2.py hugging_face_teachers.py dense_targets.py \
+	kept_tokens.py networks.py teachers.py pipeline.py augment.py))
+
+.PHONY: demo test kernels lint clean
 
 .venv: .venv/.complete
 
@@ -33,6 +41,10 @@ lint: .venv
 
 test: lint
 	$(RUN) -m pytest -n auto
+
+kernels: .venv
+	ATEN_CPU_CAPABILITY=default $(RUN) -m pytest -n auto $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 $(RUN) -m pytest -n auto $(NUMERIC)
 
 clean:
 	rm -rf .venv demo

@@ -10,6 +10,7 @@ import argparse
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.extracting import extraction_contender, extraction_of
+from benchmarks.live import LiveDistillation
 from benchmarks.measure import (
     Figure,
     Report,
@@ -97,7 +99,7 @@ def _contenders(
 ) -> dict[str, Callable[[], float]]:
     """Seconds a step; the two that train from files make one step more, in which threads start and buffers fill."""
     from_cache = stepper(build_module(cache, recipe), device)
-    in_the_loop = stepper(build_module(cache, recipe, [teacher]), device)
+    in_the_loop = stepper(build_module(cache, recipe, partial(LiveDistillation, teachers=[teacher])), device)
     batch, views = held_batch(cache, device), extraction_of(again, teacher, device).views
     asked = teacher.only([targetset.manifest["target"] for targetset in cache.training.targetsets])
 

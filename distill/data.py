@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
 import lightning
 import torch
 
 from distill.holding import Holding, open_validation
 from distill.recipe import Recipe, long_enough
+from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import Batch, BatchLoader, Order, Reading, in_order
 from shards.order import BatchOrder, held_out
@@ -66,7 +66,7 @@ class CacheData(lightning.LightningDataModule):
         return ValidationBatches(loader, -(-len(samples) // size))
 
     def _loader(self, holding: Holding, order: Order, batch_size: int, world_size: int) -> BatchLoader:
-        threads = self.num_threads or max(1, joblib.cpu_count() // world_size)
+        threads = self.num_threads or share_of_cores(world_size)
         labels = holding.viewset.labelled and self.recipe.label_weight > 0
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(

@@ -30,7 +30,7 @@ class Recipe:
     """Patterns on FACTS."""
     init: str = "random"
     input: dict[str, Any] | None = None
-    """The student's own: mean, std and image_size of images; what it leaves out is the first teacher's."""
+    """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: float = 0.0
     epochs: int = 10
     min_steps: int | None = None

@@ -1,7 +1,7 @@
 """Run: one training from a cache to an exported student, in a folder that says all about it."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from distill.holding import Holding
 from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
-from distill.students import Student, StudentRequest, build_student, input_choice, student_inputs
+from distill.students import Student, StudentRequest, build_student, student_input
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
@@ -28,20 +28,22 @@ from shards.reader import logit_names
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
 
-    from extract.teachers.base import Teacher
-
 
 def train(
-    config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path, teachers: "Sequence[Teacher]" = ()
+    config: DistillConfig,
+    recipe: Recipe,
+    data: CacheData,
+    run_dir: Path,
+    make: Callable[..., Distillation] = Distillation,
 ) -> dict[str, Any]:
     """The run in `run_dir` is finished, resumed from its last checkpoint if it had one; returns its summary.
 
-    With `teachers`, one for each target set, they are run on every batch instead of reading what was stored of them.
+    `make` puts the module together from its parts: benchmarks train with the teacher in the loop.
     """
     device_kind, num_devices = parse_devices(config.devices, recipe.precision)
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
     resumes = resumable(checkpoints.folder) is not None
-    module = build_module(data, recipe, teachers, resumes)  # refuses what does not fit before anything is written
+    module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
@@ -54,7 +56,7 @@ def train(
             length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
             how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
             print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
-            if recipe.input is None and (choice := input_choice(data.training)):
+            if choice := student_input(recipe.input, data.training.viewset, data.training.targetsets)[1]:
                 print(f"distill: {choice}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if device_kind == "cpu" and recipe.precision != "float32":
@@ -79,7 +81,7 @@ def train(
 
 
 def build_module(
-    data: CacheData, recipe: Recipe, teachers: "Sequence[Teacher]" = (), resumes: bool = False
+    data: CacheData, recipe: Recipe, make: Callable[..., Distillation] = Distillation, resumes: bool = False
 ) -> Distillation:
     """The module for a run over `data`: a seeded student whose outputs are those of the targets, or of the labels.
 
@@ -96,15 +98,9 @@ def build_module(
             raise BadInput(f"--objective {recipe.objective}: {targetset.folder.name} holds probabilities; give kl")
     num_classes = _num_classes(holding, labels is not None, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
+    inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)
     student = build_student(
-        StudentRequest(
-            recipe.student,
-            recipe.init,
-            holding.targetsets,
-            num_classes,
-            student_inputs(holding, recipe.input),
-            not resumes,
-        )
+        StudentRequest(recipe.student, recipe.init, holding.targetsets, num_classes, inputs, not resumes)
     )
     _check_outputs(student, recipe, holding, labels is not None)
     if recipe.compile:
@@ -112,11 +108,7 @@ def build_module(
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
     parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding, "validation": data.validation}
     parts |= {"objective": objective, "label_objective": labels, "total_steps": steps}
-    if teachers:
-        from distill.live import LiveDistillation
-
-        return LiveDistillation(**parts, teachers=teachers)
-    return Distillation(**parts)
+    return make(**parts)
 
 
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:

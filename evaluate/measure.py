@@ -9,7 +9,7 @@ from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
 from evaluate.preset import as_values, check_preset, resolve
 from evaluate.report import print_results
-from evaluate.runs import EVALUATION, check_run, merge_evaluation
+from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation
 from evaluate.student import load_student
 from evaluate.tasks import load_task, task_names
 from shards.command.arguments import as_yaml
@@ -33,9 +33,10 @@ def measure_run(config: EvaluateConfig) -> None:
         start, chosen = time.monotonic(), settings[name]
         measured = task.measure(evaluation, chosen)
         results[name] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
-        merge_evaluation(run, name, results[name])
+        if kept := merge_evaluation(run, name, results[name]):
+            print(f"evaluate: other data than before: the former result stays as {kept!r}")
         flags = {**asdict(config), "task": name, "preset": None if chosen is None else as_values(chosen)}
-        write_atomically(run / f"evaluate-{name}.yaml", as_yaml(flags))
+        write_atomically(flags_path(run, name), as_yaml(flags))
     print_results(results)
     print(f"evaluate: {', '.join(_cost(name, record) for name, record in results.items())}; {run / EVALUATION}")
 

@@ -1,13 +1,13 @@
 """Report: one run's results, or many runs' beside each other, as tables on the terminal."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import EVALUATION, SUMMARY, find_runs, missing_files, read_document, read_evaluation
+from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_document, read_evaluation
 from shards.command.progress import human_bytes
+from shards.command.tables import print_table
 from shards.errors import BadInput, one_line
 
 COLUMNS = {
@@ -35,7 +35,6 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 _METRICS = {metric for _, metric in COLUMNS.values()} | {"cosine_worst_percentile", "train_top1", "train_loss"}
 _NO_SETTINGS = _METRICS | {"seconds", "weights_sha256", "folder"}
-_NO_TERMINAL_WIDTH = 200
 _NOTHING = "-"
 
 
@@ -47,7 +46,7 @@ def print_results(results: dict[str, dict[str, Any]]) -> None:
         for metric in record
         if metric in _METRICS
     ]
-    _print_table(["task", "metric", "value", "samples", "on"], rows, right={"value", "samples"})
+    print_table(["task", "metric", "value", "samples", "on"], rows, right=("value", "samples"))
 
 
 def print_runs(folder: Path) -> None:
@@ -62,7 +61,7 @@ def print_runs(folder: Path) -> None:
     for run in whole:
         try:
             one = Measured.read(run)
-            rows.append([_name(run, folder), *one.row()])
+            rows += one.rows(_name(run, folder))
             measured.append(one)
         except BadInput as error:
             unreadable.append(error)
@@ -72,7 +71,7 @@ def print_runs(folder: Path) -> None:
     rows += _extractions(measured)
     kept = [index for index in range(len(headings)) if any(row[index] != _NOTHING for row in rows)]
     rows = [[row[index] for index in kept] for row in rows]
-    _print_table([headings[index] for index in kept], rows, right={*COSTS, *COLUMNS} - {"student"})
+    print_table([headings[index] for index in kept], rows, right=[*list(COSTS)[1:], *COLUMNS])
     _warn_of_differences([one.evaluation for one in measured])
     for problem in unreadable:
         print(f"evaluate: left out: {one_line(problem)}")
@@ -95,11 +94,17 @@ class Measured:
         summary = read_document(run / SUMMARY, "run the same distill command to finish the run")
         return cls(run, summary, read_evaluation(run))
 
-    def row(self) -> list[str]:
-        """Its cells; BadInput for a value that no cell can show."""
+    def rows(self, name: str) -> list[list[str]]:
+        """Its row, and one for each other data that it was measured on; BadInput for a value that no cell can show."""
         costs = [_shown(self.run / SUMMARY, self.summary, field, show) for field, show in COSTS.values()]
-        return costs + [
-            _shown(self.run / EVALUATION, self.evaluation.get(task, {}), metric, "{:.4f}".format)
+        others = dict.fromkeys(key.partition(ON)[2] for key in sorted(self.evaluation) if ON in key)
+        return [[name, *costs, *self._cells("")]] + [
+            [f"{name}{ON}{other}", *[_NOTHING] * len(COSTS), *self._cells(f"{ON}{other}")] for other in others
+        ]
+
+    def _cells(self, where: str) -> list[str]:
+        return [
+            _shown(self.run / EVALUATION, self.evaluation.get(task + where, {}), metric, "{:.4f}".format)
             for task, metric in COLUMNS.values()
         ]
 
@@ -134,18 +139,3 @@ def _shown(path: Path, record: dict[str, Any], field: str, show: Callable[[Any],
     if value is not None and show is not str and type(value) not in (int, float):
         raise BadInput(f"{path}: {field}: expected a number, found {value!r:.40}; remove the file or mend it")
     return _NOTHING if value is None else show(value)
-
-
-def _print_table(headings: list[str], rows: list[list[str]], right: set[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # not parsed: a run may be called [red]
-    # a file or a pipe has no width: nothing is cut or folded there
-    width = None if sys.stdout.isatty() else max(_NO_TERMINAL_WIDTH, max(sum(map(len, row)) for row in rows) + 100)
-    Console(width=width, highlight=False).print(table)

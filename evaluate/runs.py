@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ CONFIG = "config.yaml"
 STUDENT = "student.json"
 SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"
+ON = " on "
+"""Between the task and the data, in the key of a result that one of other data followed."""
 _MAX_BYTES = 16 << 20
 
 
@@ -90,9 +93,29 @@ def read_evaluation(run: Path) -> dict[str, dict[str, Any]]:
     return {task: record for task, record in held.items() if record.get("weights_sha256") == weights}
 
 
-def merge_evaluation(run: Path, task: str, record: dict[str, Any]) -> Path:
-    """evaluation.json holds `record` under `task`, beside what else was measured of the same weights; its path."""
-    path = run / EVALUATION
-    merged = {**read_evaluation(run), task: {**record, "weights_sha256": weights_of(run)}}
-    write_atomically(path, (json.dumps(merged, indent=1, sort_keys=True) + "\n").encode())
-    return path
+def merge_evaluation(run: Path, task: str, record: dict[str, Any]) -> str | None:
+    """evaluation.json holds `record` under `task`, beside what else was measured of the same weights.
+
+    What was there of other data stays, under "TASK on DATA", which is returned; so do the flags that give it again.
+    """
+    records, kept = read_evaluation(run), None
+    if (former := records.get(task)) is not None and measured_on(former) != measured_on(record):
+        kept = f"{task}{ON}{measured_on(former)}"
+        records[kept] = former
+        if (flags := flags_path(run, task)).exists():
+            flags.replace(flags_path(run, kept))
+    records.pop(f"{task}{ON}{measured_on(record)}", None)  # measured again
+    records[task] = {**record, "weights_sha256": weights_of(run)}
+    write_atomically(run / EVALUATION, (json.dumps(records, indent=1, sort_keys=True) + "\n").encode())
+    return kept
+
+
+def measured_on(record: dict[str, Any]) -> str:
+    """The data that a result is true of, in words."""
+    where = f"{record.get('data')} {record.get('split')}, {record.get('num_samples')} samples"
+    return f"{where}, {record['targetset']}" if "targetset" in record else where
+
+
+def flags_path(run: Path, key: str) -> Path:
+    """Where the flags are that give a result of evaluation.json again."""
+    return run / f"evaluate-{re.sub(r'[^A-Za-z0-9.]+', '-', key)}.yaml"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 import torch
 from jaxtyping import Int64
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from extract.modalities import plain_maker
 from extract.modalities.base import InputSpec, mismatch
+from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.reader import ViewSet
@@ -47,7 +47,7 @@ class Views:
 
 def threads(num_workers: int | None) -> int:
     """--num_workers, or as many threads as this process has cores."""
-    return num_workers or joblib.cpu_count()
+    return num_workers or share_of_cores()
 
 
 def check_labelled(source: "Source") -> tuple[str, ...]:

@@ -50,6 +50,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.plan import plan_views, stored_views
     from extract.plan_targets import plan_targets
     from extract.same_source import check_source
+    from shards.command.devices import share_of_cores
     from shards.lock import writing
 
     start = time.monotonic()
@@ -66,7 +67,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         views = plan_views(stored, teacher.inputs if teacher else None)
         targets = plan_targets(config, views, teacher) if teacher else []
         rank, num_processes = process or (0, num_processes)
-        device, num_threads = launch.device_of(kind, rank), launch.share_of_cores(num_processes)
+        device, num_threads = launch.device_of(kind, rank), share_of_cores(num_processes)
         if teacher is not None:
             teacher.network.to(device)
         extraction = Extraction(

@@ -58,17 +58,6 @@ def device_of(kind: str, rank: int) -> "torch.device":
     return torch.device("cpu")
 
 
-def share_of_cores(num_processes: int) -> int:
-    """Cores for each of `num_processes` processes.
-
-    Shared out are those that this machine lets us use: affinity and a container's quota count, and the environment
-    variable LOKY_MAX_CPU_COUNT where it says less.
-    """
-    import joblib
-
-    return max(1, joblib.cpu_count() // num_processes)
-
-
 def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Counts":
     """The same command in `num_processes` children; their counts added up.
 

@@ -1,15 +1,15 @@
 """`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
 
-import os
 import sys
 import time
 from pathlib import Path
 
 from shards.command import flags
 from shards.command.arguments import parse
+from shards.command.devices import share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.command.run import run_command
-from shards.errors import BadInput, Damaged, Incomplete, UnknownName
+from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownName
 
 
 def list_command(arguments: list[str]) -> None:
@@ -53,10 +53,10 @@ def verify_command(arguments: list[str]) -> None:
 
     start = time.monotonic()
     selections = select_all(config.paths)
-    findings = verify(selections, config.num_workers or len(os.sched_getaffinity(0)))
+    findings = verify(selections, config.num_workers or share_of_cores())
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)
-    for line in (*findings.damage.values(), *findings.unfinished):
+    for line in (*findings.damage.values(), *findings.newer, *findings.unfinished):
         print(line, file=sys.stderr)
     seconds = time.monotonic() - start
     counts = f"{counted(findings.num_files, 'file')} of {counted(findings.num_sets, 'set')}"
@@ -64,6 +64,8 @@ def verify_command(arguments: list[str]) -> None:
     read = f"{counts}, {human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s: {' '.join(config.paths)}"
     if findings.damage:
         raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
+    if findings.newer:
+        raise NewerVersion(f"written by a newer version (listed above); the rest is whole: {read}")
     if findings.unfinished:
         raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     if config.recompute:

@@ -41,6 +41,10 @@ class Damaged(TeacherShardsError):
     """A file of the cache is missing, truncated, altered, swapped or foreign."""
 
 
+class NewerVersion(Damaged):
+    """A document of a version of teacher-shards that came later: not damaged, but not to be read here."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of `error` on one line, whatever it held."""
     return " ".join(str(error).split()) or type(error).__name__

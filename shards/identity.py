@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.errors import RESTORE, Damaged
+from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.fields import check_fields
 
 FORMAT_VERSION = 1
@@ -68,8 +68,12 @@ def unsealed(path: Path, kind: str) -> dict[str, Any]:
         raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: {RESTORE}")
     if document.get("kind") != kind:
         raise Damaged(f"{path}: expected a {kind}, found {document.get('kind')!r}")
-    if document.get("format") != FORMAT_VERSION:
-        raise Damaged(f"{path}: format version {document.get('format')!r}; this version of teacher-shards reads 1")
+    version = document.get("format")
+    if version != FORMAT_VERSION:
+        found = f"{path}: format version {version!r}; this version of teacher-shards reads {FORMAT_VERSION}"
+        if type(version) is int and version > FORMAT_VERSION:
+            raise NewerVersion(f"{found}: it was written by a newer one; install that")
+        raise Damaged(found)
     check_fields(path, kind, document)
     return document
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.command.progress import counted, human_bytes
-from shards.errors import RESTORE, Damaged
+from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import (
     PLAN,
     TARGETSET_MANIFEST,
@@ -39,10 +39,14 @@ class Held:
     num_shards: int
     """Over all views."""
     damage: str | None = None
+    newer: bool = False
+    """Whether a later version of teacher-shards wrote it, which is all that `damage` says then."""
 
     @property
     def state(self) -> str:
         """Whole, damaged, half written, or whole with a growth that was cut off."""
+        if self.newer:
+            return "written by a newer version of teacher-shards"
         if self.damage:
             return "damaged: python -m shards verify says where"
         if self.manifest is None:
@@ -108,7 +112,17 @@ def _half_written(folder: Path, num_samples: int | None, shards_a_view: int, num
 
 
 def _damaged(folder: Path, error: Damaged) -> Held:
-    return Held(folder, None, None, 0, _bytes_on_disk(folder), len(_commits(folder)), 0, str(error))
+    return Held(
+        folder,
+        None,
+        None,
+        0,
+        _bytes_on_disk(folder),
+        len(_commits(folder)),
+        0,
+        str(error),
+        isinstance(error, NewerVersion),
+    )
 
 
 def _commits(folder: Path) -> list[Path]:
@@ -171,7 +185,7 @@ def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
 
 def _common_facts(held: Held) -> Iterator[tuple[str, str]]:
     yield "folder", str(held.folder)
-    yield "state", held.state if not held.damage else f"damaged: {held.damage}"
+    yield "state", f"damaged: {held.damage}" if held.damage and not held.newer else held.damage or held.state
     if held.manifest is None and not held.damage:
         yield "finish it", finishing_command(held.folder)
     yield "samples x views", f"{held.num_samples or 0:,} x {held.num_views}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 EPSILON = float(torch.finfo(torch.float32).eps)
 _LAYERS_ULPS = 32
-"""Units in the last place of the largest logit by which two kernels' forwards of our small networks may differ.
+"""Units in the last place of the largest value by which two kernels' passes through a layer or two may differ.
 
 A sum of n products in another order moves by about sqrt(n) of them, and n is at most a few hundred.
 """
@@ -26,3 +26,8 @@ def of_divergence(*logits: Tensor, temperature: float = 1.0) -> float:
     num_classes = logits[0].shape[-1]
     largest = max(float(rows.abs().max()) for rows in logits) / temperature + math.log(num_classes)
     return EPSILON * (_LAYERS_ULPS * largest + math.sqrt(num_classes)) * temperature**2
+
+
+def of_rows(rows: Tensor, num_layers: int = 4) -> float:
+    """The most by which two forwards of a network of a few layers differ in any value of these rows."""
+    return EPSILON * _LAYERS_ULPS * num_layers * float(rows.abs().max())

@@ -6,12 +6,12 @@ A module of this folder offers `build(request) -> Student`. The names of classif
 import importlib
 
 from distill.students.base import Student, StudentRequest
-from distill.students.inputs import input_choice, student_inputs
+from distill.students.inputs import student_input
 from extract.networks import architecture_names
 from shards.command.specs import parse_spec
 from shards.errors import UnknownName
 
-__all__ = ["Student", "StudentRequest", "build_student", "input_choice", "student_inputs", "student_names"]
+__all__ = ["Student", "StudentRequest", "build_student", "student_input", "student_names"]
 
 REGISTRY = {"data2vec2": "distill.students.data2vec2"}
 _CLASSIFIER = "distill.students.classifier"

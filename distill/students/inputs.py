@@ -1,51 +1,49 @@
-"""What a student is fed: an input of its own, which its recipe names or its first teacher gives."""
+"""What a student is fed: an input of its own, named by its recipe or taken over from its first teacher."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from extract.modalities import default_input, input_of
+from extract.modalities.base import InputSpec, mismatch
 from shards.errors import BadInput
-
-if TYPE_CHECKING:
-    from distill.holding import Holding
-    from extract.modalities.base import InputSpec
+from shards.reader import TargetSet, ViewSet
 
 
-def student_inputs(holding: "Holding", given: dict[str, Any] | None = None) -> "InputSpec":
-    """The first teacher's input, or the modality's default without a teacher, with what a recipe's `input` says of it.
+def student_input(
+    given: Mapping[str, Any] | None, viewset: ViewSet, targetsets: Sequence[TargetSet]
+) -> tuple[InputSpec, str]:
+    """The recipe's `input`; without it the first teacher's, or the modality's default without a teacher.
 
-    Raises BadInput where the recipe's fields are no such input's.
+    The text tells of the choice where several teachers are fed otherwise and the recipe names none, else it is empty.
+    BadInput where the recipe's is no such input, or does not take the stored views.
     """
-    inputs = _inputs_of(holding)[0] if holding.targetsets else default_input(holding.viewset.codec)
-    if given is None:
-        return inputs
-    described = inputs.describe()
-    if unknown := sorted(given.keys() - described.keys()):
-        known = ", ".join(described)
-        raise BadInput(f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {known}")
-    return input_of("--recipe: input", inputs.modality, described | given)
-
-
-def input_choice(holding: "Holding") -> str:
-    """What to tell where the teachers are fed otherwise and the recipe names no input; empty where they are alike."""
-    described = [inputs.describe() for inputs in _inputs_of(holding)]
-    names = [targetset.manifest["teacher"] for targetset in holding.targetsets]
-    for name, other in zip(names, described, strict=True):
-        if fields := [field for field in described[0] if other.get(field) != described[0][field]]:
-            taken = ", ".join(f"{field} {_shown(described[0][field])}" for field in fields)
-            return (
-                f"the teachers are fed otherwise: the student takes {names[0]}'s {taken}, not {name}'s; "
-                f"a recipe's `input: {{{', '.join(f'{field}: ...' for field in fields)}}}` says others"
+    modality, default = viewset.codec.modality, default_input(viewset.codec)
+    if given is not None:
+        if unknown := sorted(given.keys() - default.describe().keys()):
+            raise BadInput(
+                f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {', '.join(default.describe())}"
             )
-    return ""
-
-
-def _inputs_of(holding: "Holding") -> list["InputSpec"]:
-    modality = holding.viewset.codec.modality
-    return [
-        input_of(str(targetset.folder), modality, targetset.identity["teacher"]["preprocessing"])
-        for targetset in holding.targetsets
-    ]
+        chosen = input_of("--recipe: input", modality, default.describe() | dict(given))
+        if found := mismatch(chosen, viewset.codec):
+            raise BadInput(f"--recipe: input: of {viewset.folder} {found}; leave it out, or extract such views")
+        return chosen, ""
+    described = [targetset.identity["teacher"]["preprocessing"] for targetset in targetsets]
+    folders = [str(targetset.folder) for targetset in targetsets]
+    inputs = [input_of(folder, modality, each) for folder, each in zip(folders, described, strict=True)]
+    if not inputs:
+        return default, ""
+    first = inputs[0]
+    if all(each == first for each in inputs):
+        return first, ""
+    names = [targetset.manifest["teacher"] for targetset in targetsets]
+    other, otherwise = next((name, each) for name, each in zip(names, inputs, strict=True) if each != first)
+    differing = [field for field, value in first.describe().items() if otherwise.describe()[field] != value]
+    values = ", ".join(f"{field} {_shown(first.describe()[field])}" for field in differing)
+    return first, (
+        f"the teachers are fed otherwise: the student takes the {values} of {names[0]}, not those of {other}; "
+        "a recipe's `input` says others"
+    )
 
 
 def _shown(value: Any) -> str:
-    return "/".join(f"{number:g}" for number in value) if isinstance(value, list | tuple) else str(value)
+    return "/".join(f"{number:g}" for number in value) if isinstance(value, (list, tuple)) else str(value)

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from shards.errors import Damaged
+from shards.errors import Damaged, NewerVersion
 
 if TYPE_CHECKING:
     from shards.views.base import ViewCodec
@@ -20,11 +20,11 @@ def modality_of(identity: dict[str, Any]) -> str:
 
 
 def check_identity(where: str, identity: dict[str, Any]) -> None:
-    """The identity is of a known modality and has its fields; Damaged, which begins with `where`, otherwise."""
+    """The identity is of a known modality and has its fields; else NewerVersion or Damaged, beginning with `where`."""
     modality = modality_of(identity)
     if modality not in REGISTRY:
         known = ", ".join(sorted(REGISTRY))
-        raise Damaged(
+        raise NewerVersion(
             f"{where}: holds views of modality {modality!r}, and known are {known}: it was written by a newer version "
             "of teacher-shards; install that"
         )

@@ -57,7 +57,7 @@ def test_it_is_whole_and_listed(here: Path) -> None:
 def test_its_views_are_read(here: Path) -> None:
     for split, num_samples, num_views in (("train", 14, 2), ("validation", 6, 1)):
         views = ViewSet(viewset_of(here, split))
-        assert (len(views.usable), views.num_views) == (num_samples, num_views)
+        assert (len(views.usable), views.num_views, views.identity["image_size"]) == (num_samples, num_views, 16)
         for view in range(num_views):
             for sample in views.usable.tolist():
                 facts = json.loads(views.content(view, sample, "json"))

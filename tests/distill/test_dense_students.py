@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from test_ranks import two_ranks
 from test_resume import Recorder
 from training import distill, same, weights, write_recipe
 
+from benchmarks.live import LiveDistillation
 from distill.callbacks import Elapsed
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
+from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, load_recipe, resolve
 from distill.run import build_module, train
@@ -150,10 +153,10 @@ def test_stored_and_live_teachers_give_the_same_student(
 ) -> None:
     live_teachers = [load_teacher("data2vec2", str(checkpoint)) for _ in targets.split(",")]
     ends = []
-    for name, teachers in (("stored", []), ("live", live_teachers)):
+    for name, make in (("stored", Distillation), ("live", partial(LiveDistillation, teachers=live_teachers))):
         data = data_of(dense, targets, validation_fraction=0.0)
         config = DistillConfig(shards=str(dense), devices="cpu")
-        train(config, data.recipe, data, tmp_path / name, teachers)
+        train(config, data.recipe, data, tmp_path / name, make)
         ends.append(weights(tmp_path / name))
     # the extracted batches are those of the trainer only in size: a sum may be rounded otherwise in other company
     assert all(torch.allclose(ends[0][name], ends[1][name], atol=2e-4) for name in ends[0])

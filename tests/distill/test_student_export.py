@@ -103,14 +103,15 @@ def test_a_run_that_ends_within_an_epoch_is_validated(shards: Path, tmp_path: Pa
 def test_bfloat16_trains_float32_weights(shards: Path, tmp_path: Path) -> None:
     found = {}
     for precision in ("float32", "bfloat16"):
-        recipe = write_recipe(tmp_path / "test.yaml", precision=precision)
+        recipe = write_recipe(tmp_path / "test.yaml", precision=precision, lr=1e-3)
         distill(shards, tmp_path / precision, *ONE, "--recipe", recipe).succeeds()
         found[precision] = weights(tmp_path / precision)
     assert {tensor.dtype for tensor in found["bfloat16"].values()} == {torch.float32, torch.int64}
     moved = [not torch.equal(found["float32"][name], found["bfloat16"][name]) for name in found["float32"]]
     assert any(moved)
     for name, tensor in found["float32"].items():
-        assert torch.allclose(tensor.float(), found["bfloat16"][name].float(), atol=0.15), name
+        # 8 of Adam's steps apart at most, each no longer than the rate; statistics follow the weights
+        assert torch.allclose(tensor.float(), found["bfloat16"][name].float(), rtol=0.1, atol=2 * 8 * 1e-3), name
 
 
 def test_devices_that_cannot_be(shards: Path, tmp_path: Path) -> None:

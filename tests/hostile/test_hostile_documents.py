@@ -159,6 +159,10 @@ def test_a_view_set_whose_fields_make_no_sense_is_refused(cache: Path, tmp_path:
         {"jpg": [[0, 10]] * 3},
         {"jpg": [["0", 10]] * 16},
         {"jpg": [[0]] * 16},
+        {"jpg": [[0, 10]] * 15 + [[0]]},
+        {"jpg": [[0, 1.5]] * 16},
+        {"jpg": [[0, 10**20]] * 16},
+        {"jpg": [0] * 16},
         {"jpg": 3},
         [],
         "jpg",
@@ -193,3 +197,29 @@ def test_an_image_that_is_a_bomb_is_refused_by_its_header() -> None:
     jpeg[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
     with pytest.raises(Damaged):
         images.decode(bytes(jpeg), np.zeros((16, 16, 3), np.uint8))
+
+
+NEWER = {
+    "modality": lambda document: document["identity"].update(modality="audio"),
+    "format": lambda document: document.update(format=2),
+}
+
+
+@pytest.mark.parametrize("field", NEWER)
+def test_a_view_set_of_a_newer_version_is_called_that_and_not_damaged(cache: Path, tmp_path: Path, field: str) -> None:
+    folder = viewset_of(cache)
+    for name in ("plan.json", "viewset.json"):
+        reseal(folder / name, NEWER[field])
+    reseal_records(folder, "viewset.json", "plan.json")
+    listed = command("shards", "list", cache).succeeds().out.splitlines()
+    assert listed[1].endswith("written by a newer version of teacher-shards")
+    assert "written by a newer" in command("shards", "info", folder).succeeds().out
+    verified = command("shards", "verify", cache)
+    assert verified.status == 2 and "damaged" not in verified.err
+    assert len(verified.err.splitlines()) == 2 and "written by a newer" in verified.err.splitlines()[0]
+    for words in (("view", folder, "--output", tmp_path / "a.png"), ("export", folder, "--output", tmp_path / "out")):
+        command("shards", *words).refuses("written by a newer", "install that")
+    distill(cache, tmp_path / "run").refuses("written by a newer", "install that")
+    command("extract", "--teacher", "none", "--out", cache, *SMALL).refuses("written by a newer", "install that")
+    command("shards", "remove", folder, "--yes").succeeds()
+    assert not folder.exists()
