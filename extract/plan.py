@@ -17,6 +17,8 @@ from shards.layout import (
     PLAN,
     VIEWSET_MANIFEST,
     Plan,
+    commit_path,
+    inside,
     read_commit,
     read_viewset_manifest,
     viewset_folders,
@@ -52,8 +54,12 @@ class ViewSetJob:
         views = range(self.num_views if num_views is None else num_views)
         yield from ((view, shard) for view in views for shard in range(self.plan.num_shards))
 
+    def lacks(self, view: int, shard: int) -> bool:
+        """Whether the tar of one shard is not committed, by the name of its commit record alone."""
+        return not inside(self.folder, commit_path(view, shard)).exists()
+
     def missing(self) -> list[tuple[int, int]]:
-        """The shards whose tar is not committed."""
+        """The shards whose tar is not committed; Damaged where a commit record is not what it should be."""
         return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
 
