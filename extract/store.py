@@ -10,7 +10,7 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.errors import RESTORE, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sealed, sha256_of_file, unsealed
 from shards.layout import (
     CALIBRATION,
