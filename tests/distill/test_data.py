@@ -31,7 +31,7 @@ def test_a_cache_in_a_folder_called_targets(shards: Path, tmp_path: Path) -> Non
 
 
 def test_several_target_sets_are_listed_and_weights_taken(shards: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds run-one-.*, run-one-.*, run-two-.*; name one"):
+    with pytest.raises(BadInput, match=r"several target sets fit; name one, or .*: run-one-.*, run-one-.*, run-two-"):
         open_training(str(shards), None, False)
     holding = open_training(str(shards), "one-logits-float32=0.7,two=0.3", False)
     assert holding.weights == [0.7, 0.3]

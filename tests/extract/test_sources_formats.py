@@ -16,8 +16,8 @@ from PIL import Image
 from extract.sources import open_source
 from extract.sources.base import tar_safe_key
 from extract.sources.row_groups import RowGroups
-from extract.sources.splits import choose_split
 from shards.errors import BadInput
+from shards.splits import choose_split
 
 
 def png(grey: int = 0) -> bytes:
