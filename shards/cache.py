@@ -14,6 +14,7 @@ from shards.errors import BadInput
 from shards.layout import (
     PLAN,
     Plan,
+    inside,
     is_viewset,
     read_targetset_manifest,
     targetset_folders,
@@ -107,8 +108,9 @@ class ListedViewSet:
     @cached_property
     def targetsets(self) -> list[ListedTargetSet]:
         """Its target sets, whole or half written; Damaged where a link leads to them."""
-        folders = targetset_folders(self.folder)
-        return [ListedTargetSet(folder) for folder in folders if self.named in (None, folder)]
+        if self.named is not None:
+            return [ListedTargetSet(inside(self.folder, f"targets/{self.named.name}"))]
+        return [ListedTargetSet(folder) for folder in targetset_folders(self.folder)]
 
     @property
     def listed_folders(self) -> list[Path]:
