@@ -123,8 +123,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))
-    if inputs is not None and (found := mismatch(inputs, maker.codec)):
-        raise BadInput(f"--teacher {config.teacher}: {found}; give another --teacher, --view or --data")
+    if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
+        raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
     identity = _identity(plan, source, maker)
     if asked_views > 1 and maker.all_alike:
         raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")
