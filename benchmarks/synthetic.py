@@ -22,8 +22,8 @@ from extract.modalities.base import ViewRequest
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import build_image_network
-from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
+from extract.plan_views import ViewSetJob, plan_views, stored_views
 from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
 from extract.teachers.base import Teacher
 from extract.views import ViewShard, commit_shard

@@ -39,7 +39,7 @@ from distill.recipe import Recipe
 from distill.run import build_module
 from extract.config import ExtractConfig
 from extract.pipeline import forward
-from extract.plan import ViewSetJob
+from extract.plan_views import ViewSetJob
 from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 from shards.loader import Batch, Reading

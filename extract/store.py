@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
+from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sealed, sha256_of_file, unsealed
