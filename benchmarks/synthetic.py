@@ -136,7 +136,7 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
 
 
 def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
-    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    inputs = ImageInput(views.plan.identity["image_size"], (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
     return plan_targets(config, views, teacher)[0]
