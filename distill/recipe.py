@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.rates import peak_rate
+from distill.terms import terms_of
 from shards.command import settings
 from shards.command.ranges import (
     Betas,
@@ -36,13 +37,17 @@ class Recipe:
 
     name: str
     student: str
-    objective: str
+    objective: str = ""
+    """A loss to every target, as --objective names it; left out where `terms` has all losses."""
     fits: _Patterns = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
     input: dict[str, Any] | None = None
     """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: Share = 0.0
+    """The share of cross-entropy with the labels beside the objective."""
+    terms: list[dict[str, Any]] | None = None
+    """Losses that are summed, each with loss, to, of and weight (distill/terms.py); in place of the two above."""
     epochs: Count = 10
     min_steps: Count | None = None
     """More epochs, until they have so many optimiser steps: what suits ImageNet is too short for a small cache."""
@@ -112,7 +117,15 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if config.epochs is not None:
         recipe = replace(recipe, min_steps=None, max_steps=None)  # the flag says how long, not the recipe
     resolved = replace(recipe, **given_flags(Recipe, config))
-    make_objective(resolved.objective)  # refuses what is no objective
+    if recipe.terms is not None and (config.objective or config.label_weight is not None):
+        raise BadInput(
+            f"--objective and --label_weight: the recipe {recipe.name} has terms of its own; change them there"
+        )
+    if (resolved.terms is None) != bool(resolved.objective):
+        raise BadInput(f"--recipe {recipe.name}: expected an objective or terms, one of the two")
+    if resolved.terms is None:
+        make_objective(resolved.objective)  # refuses what is no objective
+    terms_of(resolved)
     if resolved.objective == "supervised" and resolved.label_weight != 1:
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
         raise BadInput(f"--label_weight {resolved.label_weight}: {only}")
@@ -132,6 +145,5 @@ def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = settings.as_values(recipe)
-    if recipe.input is None:
-        del values["input"]  # so that a run from before recipes had it goes on
-    return values
+    unused = [name for name in ("input", "terms") if values[name] is None]
+    return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

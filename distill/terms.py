@@ -1,0 +1,118 @@
+"""Terms: a recipe's loss is a weighted sum of losses, each of some outputs of the student to one target."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.objectives import make_objective
+from shards.command.ranges import Positive
+from shards.command.settings import parse_settings
+from shards.errors import BadInput
+
+if TYPE_CHECKING:
+    from distill.holding import Holding
+    from distill.objectives.base import Objective
+    from distill.recipe import Recipe
+
+LABELS, EVERY_TARGET = "labels", "*"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a recipe's `terms`."""
+
+    loss: str
+    """An objective with its arguments: kl:temperature=2."""
+    to: str | None = None
+    """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs."""
+    of: tuple[str, ...] = ()
+    """The student's outputs; by default the one of the target's name, and logits to labels."""
+    weight: Positive = 1.0
+
+
+@dataclass(frozen=True)
+class BoundTerm:
+    """A term of the target sets that a run reads."""
+
+    objective: "Objective"
+    of: tuple[str, ...]
+    to: int | str | None
+    """The number of a target set among those of the run, LABELS, or None."""
+    weight: float
+
+    def __call__(
+        self, outputs: Mapping[str, Tensor], targets: Sequence[Any], labels: Tensor | None
+    ) -> Float[Tensor, ""]:
+        """The weighted loss on one batch."""
+        target = {LABELS: labels, None: None}.get(self.to) if not isinstance(self.to, int) else targets[self.to]
+        arguments = [outputs[name] for name in self.of] + ([] if self.to is None else [target])
+        return self.weight * self.objective(*arguments)
+
+
+def terms_of(recipe: "Recipe") -> list[Term]:
+    """The recipe's terms; without any, its objective to every target and its `label_weight` to the labels."""
+    if recipe.terms is not None:
+        return [_parsed(recipe.name, values) for values in recipe.terms]
+    share = recipe.label_weight
+    to_targets = [] if recipe.objective == "supervised" else [Term(recipe.objective, EVERY_TARGET, weight=1 - share)]
+    return to_targets + ([Term("supervised", LABELS, weight=share)] if share > 0 else [])
+
+
+def _parsed(recipe: str, values: dict[str, Any]) -> Term:
+    if isinstance(values.get("of"), str):
+        values = values | {"of": [values["of"]]}
+    term = parse_settings(Term, values, f"--recipe {recipe}: terms")
+    if term.to is None and len(term.of) < 2:
+        raise BadInput(f"--recipe {recipe}: terms: {term.loss} is to nothing: say `to`, or two outputs in `of`")
+    make_objective(term.loss)  # refuses what is no objective
+    return term
+
+
+def learns_labels(recipe: "Recipe") -> bool:
+    """Whether a term of the recipe is to the labels."""
+    return any(term.to == LABELS for term in terms_of(recipe))
+
+
+def learns_targets(recipe: "Recipe") -> bool:
+    """Whether a term of the recipe is to a teacher's target."""
+    return any(term.to not in (LABELS, None) for term in terms_of(recipe))
+
+
+def bind(recipe: "Recipe", holding: "Holding") -> list[BoundTerm]:
+    """The terms of `recipe` over the target sets of `holding`; each term has a target and each target a term."""
+    bound: list[BoundTerm] = []
+    for term in terms_of(recipe):
+        if term.to in (LABELS, None):
+            bound.append(BoundTerm(make_objective(term.loss), term.of or ("logits",), term.to, term.weight))
+        elif holding.targetsets:
+            bound += _to_targets(term, holding)
+    reached = {term.to for term in bound}
+    for number, targetset in enumerate(holding.targetsets):
+        if number not in reached:
+            raise BadInput(
+                f"--targets: no term of the recipe {recipe.name} is to {targetset.folder.name}; leave it out"
+            )
+    return bound
+
+
+def _to_targets(term: Term, holding: "Holding") -> list[BoundTerm]:
+    objective = make_objective(term.loss)
+    targets = [targetset.manifest["target"] for targetset in holding.targetsets]
+    numbers = [number for number, target in enumerate(targets) if term.to in (EVERY_TARGET, target)]
+    if not numbers:
+        raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
+    for number in numbers:
+        targetset = holding.targetsets[number]
+        if objective.target not in (None, targets[number]):
+            found = f"{targetset.folder.name} holds {targets[number]}"
+            raise BadInput(f"--targets: objective {term.loss} needs {objective.target}, {found}; name another")
+        if objective.target is None and targetset.manifest["codec"].startswith("topk"):
+            raise BadInput(f"--objective {term.loss}: {targetset.folder.name} holds probabilities; give kl")
+    total = sum(holding.weights[number] for number in numbers)
+    return [
+        BoundTerm(objective, term.of or (targets[number],), number, term.weight * holding.weights[number] / total)
+        for number in numbers
+    ]
