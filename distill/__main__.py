@@ -16,13 +16,12 @@ def main(arguments: list[str] | None = None) -> None:
     from distill.holding import open_training
     from distill.recipe import load_recipe, pick_recipe, resolve
     from distill.run import train
-    from distill.terms import learns_targets
     from distill.trainer import choose_devices, is_first_process
     from shards.command.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = config.objective == "supervised" or (
-        config.objective is None and recipe is not None and not learns_targets(recipe)
+        config.objective is None and recipe is not None and not recipe.learns_targets
     )
     holding = open_training(config.shards, config.targets, labels_only, recipe)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)

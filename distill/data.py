@@ -9,7 +9,6 @@ import torch
 
 from distill.holding import Holding, open_validation
 from distill.recipe import Recipe, long_enough
-from distill.terms import learns_labels
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import Batch, BatchLoader, Order, Reading, in_order
@@ -68,7 +67,7 @@ class CacheData(lightning.LightningDataModule):
 
     def _loader(self, holding: Holding, order: Order, batch_size: int, world_size: int) -> BatchLoader:
         threads = self.num_threads or share_of_cores(world_size)
-        labels = holding.viewset.labelled and learns_labels(self.recipe)
+        labels = holding.viewset.labelled and self.recipe.learns_labels
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(
             holding.viewset,

@@ -2,20 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from distill.recipe import Recipe, load_recipe, recipe_names
+from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, list_viewsets, only, open_cache, prefer
 from shards.command.ranges import POSITIVE
 from shards.decode import codec_of
 from shards.errors import BadInput
-from shards.identity import identity_hash
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, targetset_folders, viewset_folders
+from shards.identity import identity_hash, same_but_for
 from shards.reader import TargetSet, ViewSet, check_pair
-from shards.selection import named
+from shards.splits import canonical_split
 from shards.views import modality_of, view_codec
 
-VALIDATION_SPLITS = ("validation", "val", "test")
+VALIDATION_SPLITS = ("validation", "test")
+"""The better one first."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Holding:
 
     @property
     def num_views(self) -> int:
-        """Views that the view set and every target set hold, and that the run may read."""
+        """Views that the view set and every target set have, and that the run may read."""
         views = min([self.viewset.num_views, *(targetset.num_views for targetset in self.targetsets)])
         return views if self.view_limit is None else min(views, self.view_limit)
 
@@ -55,8 +55,8 @@ class Holding:
     def facts(self) -> dict[str, str]:
         """What picks the recipe: source, modality, target, teacher (`none` without target sets)."""
         identity = self.viewset.identity
-        held = [targetset.manifest for targetset in self.targetsets] or [{"target": "none", "teacher": "none"}]
-        joined = {name: "+".join(sorted({manifest[name] for manifest in held})) for name in ("target", "teacher")}
+        manifests = [targetset.manifest for targetset in self.targetsets] or [{"target": "none", "teacher": "none"}]
+        joined = {name: "+".join(sorted({manifest[name] for manifest in manifests})) for name in ("target", "teacher")}
         return {"source": identity["source"], "modality": modality_of(identity), **joined}
 
     def codecs(self) -> list[Any]:
@@ -76,63 +76,49 @@ def open_training(shards: str, targets: str | None, labels_only: bool, recipe: R
 
     Raises BadInput where nothing or several things fit (the message lists them), Incomplete for a half-written one.
     """
-    path = Path(shards)
-    if path.parent.name == "targets" and (path.parent.parent / PLAN).exists():
-        targets, path = targets or path.name, path.parent.parent
-    folders = [path] if (path / PLAN).exists() else list(viewset_folders(path))
-    folders = [folder for folder in folders if _split(folder) not in VALIDATION_SPLITS] or folders
-    if not folders:
-        raise BadInput(
-            f"--shards {shards}: holds no view set; python -m extract --teacher ... --out {shards} makes one"
-        )
-    if len(folders) > 1:
-        raise BadInput(f"--shards {shards}: several view sets fit; name one: {', '.join(map(str, folders))}")
-    viewset = ViewSet(folders[0])
-    if labels_only or (targets is None and viewset.labelled and not list(targetset_folders(folders[0]))):
+    cache = open_cache(shards, "--shards")
+    listed = only(cache.name, "view sets", prefer(cache.viewsets, lambda viewset: not _validates(viewset)))
+    viewset = ViewSet(listed.folder)
+    targets = targets if targets is not None or listed.named is None else listed.named.name
+    if labels_only or (targets is None and viewset.labelled and not listed.targetsets):
         if targets is not None:
             raise BadInput(f"--targets {targets}: the recipe learns from the labels alone; leave --targets out")
         if not viewset.labelled:
-            raise BadInput(f"{folders[0]}: has no labels, which the recipe needs; distil from a teacher's target set")
+            raise BadInput(f"{listed}: has no labels, which the recipe needs; distil from a teacher's target set")
         return Holding(viewset, [], [])
-    chosen, weights = _choose(folders[0], targets, recipe)
-    targetsets = [TargetSet(folder) for folder in chosen]
+    weights = _for_recipe(listed, recipe) if targets is None else _as_named(listed, targets)
+    targetsets = [TargetSet(targetset.folder) for targetset in weights]
     for targetset in targetsets:
         check_pair(viewset, targetset)
-    return Holding(viewset, targetsets, weights)
+    return Holding(viewset, targetsets, list(weights.values()))
 
 
-def _split(viewset: Path) -> str:
-    # the plan, as it is written first: a half-written validation split does not keep a whole training one from use
-    return str(Plan.read(viewset).identity["split"])
+def _validates(viewset: ListedViewSet) -> bool:
+    """Whether its split is for validation; its plan says that also while it is half written."""
+    return canonical_split(viewset.split) in VALIDATION_SPLITS
 
 
-def _choose(viewset: Path, targets: str | None, recipe: Recipe | None) -> tuple[list[Path], list[float]]:
-    folders = list(targetset_folders(viewset))
-    names = ", ".join(folder.name for folder in folders) or "no target set: python -m extract --teacher ... adds one"
-    if targets is None:
-        whole = [folder for folder in folders if (folder / TARGETSET_MANIFEST).exists()]
-        if len(folders) > 1:
-            recipes = [recipe] if recipe and recipe.fits else [load_recipe(name) for name in recipe_names()]
-            kinds = {folder: TargetSet(folder).manifest["target"] for folder in whole}
-            folders = [folder for folder, kind in kinds.items() if any(one.is_for(kind) for one in recipes)] or folders
-        if len(folders) > 1:
-            raise BadInput(f"--targets: {viewset} holds {names}; name one, or several as NAME=0.5,NAME=0.5")
-        if not folders:
-            raise BadInput(f"--targets: {viewset} holds {names}")
-        return folders, [1.0]
-    chosen: list[Path] = []
-    weights: list[float] = []
+def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTargetSet, float]:
+    """The only target set of `viewset`, or of several the whole one that `recipe` (or any recipe) is for."""
+    targetsets = fitting_targetsets("--targets", viewset, None)
+    if len(targetsets) > 1:
+        recipes = [recipe] if recipe and recipe.fits else [load_recipe(name) for name in recipe_names()]
+        whole = [each for each in targetsets if each.whole]
+        suited = [each for each in whole if any(fit.is_for(each.manifest["target"]) for fit in recipes)]
+        targetsets = suited or targetsets
+    return {only("--targets", "target sets", targetsets, "name one, or several as NAME=0.5,NAME=0.5"): 1.0}
+
+
+def _as_named(viewset: ListedViewSet, targets: str) -> dict[ListedTargetSet, float]:
+    """The target sets that `targets` names, NAME or NAME=WEIGHT each, with their weights."""
+    weights: dict[ListedTargetSet, float] = {}
     for part in targets.split(","):
         name, equals, number = part.partition("=")
-        fitting = named(folders, name) if name else []
-        if len(fitting) != 1:
-            found = "several target sets fit" if fitting else "no target set fits"
-            raise BadInput(f"--targets {part}: {found}; {viewset} holds {names}")
-        if fitting[0] in chosen:
-            raise BadInput(f"--targets {targets}: names {fitting[0].name} twice; add the weights up")
-        chosen.append(fitting[0])
-        weights.append(_weight(part, number) if equals else 1.0)
-    return chosen, weights
+        targetset = only(f"--targets {part}", "target sets", fitting_targetsets("--targets", viewset, name))
+        if targetset in weights:
+            raise BadInput(f"--targets {targets}: names {targetset} twice; add the weights up")
+        weights[targetset] = _weight(part, number) if equals else 1.0
+    return weights
 
 
 def _weight(part: str, number: str) -> float:
@@ -151,41 +137,46 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
     Of several such splits, the first of VALIDATION_SPLITS is taken; of several codecs the training's own, else the one
     that keeps most: a loss against float32 is the yardstick by which codecs can be compared.
     """
-    found: dict[str, Holding] = {}
+    holdings: dict[str, Holding] = {}
     reason = ""
-    for folder in viewset_folders(training.viewset.folder.parent):
-        identity, wanted = Plan.read(folder).identity, training.viewset.identity
-        same = identity["source"] == wanted["source"] and view_codec(identity).fields == training.viewset.codec.fields
-        if folder == training.viewset.folder or not same or identity["split"] not in VALIDATION_SPLITS:
+    for listed in list_viewsets(training.viewset.folder.parent):
+        if listed.folder == training.viewset.folder or not _validates(listed) or not _same_samples(listed, training):
             continue
-        if not (folder / VIEWSET_MANIFEST).exists():
-            reason = f"{folder.name} is half written"
-        elif (targetsets := _same_targets(folder, training)) is None:
-            reason = f"{folder.name} lacks the teacher's target set; extract {_flags(training, identity)} adds it"
+        if not listed.whole:
+            reason = f"{listed.folder.name} is half written"
+        elif (targetsets := _same_targets(listed, training)) is None:
+            reason = f"{listed.folder.name} lacks the teacher's target set; extract {_flags(training, listed)} adds it"
         else:
-            found[identity["split"]] = Holding(ViewSet(folder), targetsets, training.weights)
-    best = next((found[split] for split in VALIDATION_SPLITS if split in found), None)
+            split = canonical_split(listed.split)
+            holdings[split] = Holding(ViewSet(listed.folder), targetsets, training.weights)
+    best = next((holdings[split] for split in VALIDATION_SPLITS if split in holdings), None)
     return best, "" if best else reason
 
 
-def _flags(training: Holding, identity: dict[str, Any]) -> str:
-    held = [targetset.manifest for targetset in training.targetsets]
-    targets, codecs = (",".join(manifest[name] for manifest in held) for name in ("target", "codec"))
+def _same_samples(listed: ListedViewSet, training: Holding) -> bool:
+    """Whether the views are of the training's source and have the fields of its views."""
+    same_source = listed.source == training.viewset.identity["source"]
+    return same_source and view_codec(listed.identity).fields == training.viewset.codec.fields
+
+
+def _flags(training: Holding, listed: ListedViewSet) -> str:
+    manifests = [targetset.manifest for targetset in training.targetsets]
+    targets, codecs = (",".join(manifest[name] for manifest in manifests) for name in ("target", "codec"))
     precisions = {targetset.identity["precision"] for targetset in training.targetsets} - {"float32"}
     precision = "".join(f" --precision {name}" for name in precisions)
-    return f"--split {identity['split']} --target {targets} --codec {codecs}{precision} with the teacher's own flags"
+    return f"--split {listed.split} --target {targets} --codec {codecs}{precision} with the teacher's own flags"
 
 
-def _same_targets(viewset: Path, training: Holding) -> list[TargetSet] | None:
-    whole = [TargetSet(path) for path in targetset_folders(viewset) if (path / TARGETSET_MANIFEST).exists()]
-    whole.sort(key=lambda held: -held.bytes_per_sample)
-    found: list[TargetSet] = []
-    for one in training.targetsets:
-        alike = [held for held in whole if _same_but_for(held, one, "viewset", "codec")]
-        found += [held for held in alike if _same_but_for(held, one, "viewset")][:1] or alike[:1]
-    return found if len(found) == len(training.targetsets) else None
+def _same_targets(listed: ListedViewSet, training: Holding) -> list[TargetSet] | None:
+    """The target sets of `listed` of the same teachers and targets as those of `training`; None where it lacks any."""
+    whole = [targetset for targetset in listed.targetsets if targetset.whole]
+    same = [_same_target(whole, learned.identity) for learned in training.targetsets]
+    opened = [targetset for targetset in same if targetset is not None]
+    return opened if len(opened) == len(same) else None
 
 
-def _same_but_for(one: TargetSet, other: TargetSet, *fields: str) -> bool:
-    ignored = dict.fromkeys(fields)
-    return {**one.identity, **ignored} == {**other.identity, **ignored}
+def _same_target(whole: list[ListedTargetSet], identity: dict[str, Any]) -> TargetSet | None:
+    alike = [each for each in whole if same_but_for(each.identity, identity, "viewset", "codec")]
+    alike = prefer(alike, lambda each: same_but_for(each.identity, identity, "viewset"))
+    opened = (TargetSet(each.folder) for each in alike)
+    return max(opened, key=lambda targetset: targetset.bytes_per_sample, default=None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.rates import peak_rate
-from distill.terms import terms_of
+from distill.terms import LABELS, Term, parse_term, to_objective
 from shards.command import settings
 from shards.command.ranges import (
     Betas,
@@ -71,6 +71,23 @@ class Recipe:
     checkpoint_every: Count = 1000
     """Optimiser steps between checkpoints."""
 
+    @property
+    def losses(self) -> list[Term]:
+        """The terms whose sum is trained on; BadInput for what is none."""
+        if self.terms is None:
+            return to_objective(self.objective, self.label_weight)
+        return [parse_term(self.name, values) for values in self.terms]
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether a term is to the labels."""
+        return any(term.to == LABELS for term in self.losses)
+
+    @property
+    def learns_targets(self) -> bool:
+        """Whether a term is to a teacher's target."""
+        return any(term.to not in (LABELS, None) for term in self.losses)
+
     def is_for(self, target: str) -> bool:
         """Whether the recipe is meant for targets of that name, and not for any target."""
         pattern = self.fits.get("target", "*")
@@ -125,7 +142,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
         raise BadInput(f"--recipe {recipe.name}: expected an objective or terms, one of the two")
     if resolved.terms is None:
         make_objective(resolved.objective)  # refuses what is no objective
-    terms_of(resolved)
+    _ = resolved.losses  # refuses what is no term
     if resolved.objective == "supervised" and resolved.label_weight != 1:
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
         raise BadInput(f"--label_weight {resolved.label_weight}: {only}")

@@ -18,7 +18,7 @@ from distill.holding import Holding
 from distill.module import Distillation
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
-from distill.terms import LABELS, BoundTerm, bind, learns_labels
+from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
@@ -88,7 +88,7 @@ def build_module(
     Where the run `resumes`, a checkpoint brings the weights, and those that the student began with are not needed.
     """
     holding = data.training
-    terms, labels = bind(recipe, holding), learns_labels(recipe)
+    terms, labels = bind(recipe.losses, holding.targetsets, holding.weights), recipe.learns_labels
     num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
     inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)

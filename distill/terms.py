@@ -11,11 +11,10 @@ from distill.objectives import make_objective
 from shards.command.ranges import Positive
 from shards.command.settings import parse_settings
 from shards.errors import BadInput
+from shards.reader import TargetSet
 
 if TYPE_CHECKING:
-    from distill.holding import Holding
     from distill.objectives.base import Objective
-    from distill.recipe import Recipe
 
 LABELS, EVERY_TARGET = "labels", "*"
 
@@ -52,16 +51,8 @@ class BoundTerm:
         return self.weight * self.objective(*arguments)
 
 
-def terms_of(recipe: "Recipe") -> list[Term]:
-    """The recipe's terms; without any, its objective to every target and its `label_weight` to the labels."""
-    if recipe.terms is not None:
-        return [_parsed(recipe.name, values) for values in recipe.terms]
-    share = recipe.label_weight
-    to_targets = [] if recipe.objective == "supervised" else [Term(recipe.objective, EVERY_TARGET, weight=1 - share)]
-    return to_targets + ([Term("supervised", LABELS, weight=share)] if share > 0 else [])
-
-
-def _parsed(recipe: str, values: dict[str, Any]) -> Term:
+def parse_term(recipe: str, values: dict[str, Any]) -> Term:
+    """One entry of a recipe's `terms`; BadInput, which names the recipe, for what is none."""
     if isinstance(values.get("of"), str):
         values = values | {"of": [values["of"]]}
     term = parse_settings(Term, values, f"--recipe {recipe}: terms")
@@ -71,48 +62,45 @@ def _parsed(recipe: str, values: dict[str, Any]) -> Term:
     return term
 
 
-def learns_labels(recipe: "Recipe") -> bool:
-    """Whether a term of the recipe is to the labels."""
-    return any(term.to == LABELS for term in terms_of(recipe))
+def to_objective(objective: str, label_weight: float) -> list[Term]:
+    """The terms that a recipe without any stands for: its objective to every target, its label weight to the labels."""
+    targets = [] if objective == "supervised" else [Term(objective, EVERY_TARGET, weight=1 - label_weight)]
+    return targets + ([Term("supervised", LABELS, weight=label_weight)] if label_weight > 0 else [])
 
 
-def learns_targets(recipe: "Recipe") -> bool:
-    """Whether a term of the recipe is to a teacher's target."""
-    return any(term.to not in (LABELS, None) for term in terms_of(recipe))
+def bind(terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
+    """The terms over these target sets, which share a term's weight by `weights`.
 
-
-def bind(recipe: "Recipe", holding: "Holding") -> list[BoundTerm]:
-    """The terms of `recipe` over the target sets of `holding`; each term has a target and each target a term."""
+    BadInput where a term has no target set, or a target set no term.
+    """
     bound: list[BoundTerm] = []
-    for term in terms_of(recipe):
+    for term in terms:
         if term.to in (LABELS, None):
             bound.append(BoundTerm(make_objective(term.loss), term.of or ("logits",), term.to, term.weight))
-        elif holding.targetsets:
-            bound += _to_targets(term, holding)
+        elif targetsets:
+            bound += _to_targets(term, targetsets, weights)
     reached = {term.to for term in bound}
-    for number, targetset in enumerate(holding.targetsets):
+    for number, targetset in enumerate(targetsets):
         if number not in reached:
-            raise BadInput(
-                f"--targets: no term of the recipe {recipe.name} is to {targetset.folder.name}; leave it out"
-            )
+            raise BadInput(f"--targets: no term of the recipe is to {targetset.folder.name}; leave it out")
     return bound
 
 
-def _to_targets(term: Term, holding: "Holding") -> list[BoundTerm]:
+def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
     objective = make_objective(term.loss)
-    targets = [targetset.manifest["target"] for targetset in holding.targetsets]
+    targets = [targetset.manifest["target"] for targetset in targetsets]
     numbers = [number for number, target in enumerate(targets) if term.to in (EVERY_TARGET, target)]
     if not numbers:
         raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
     for number in numbers:
-        targetset = holding.targetsets[number]
+        targetset = targetsets[number]
         if objective.target not in (None, targets[number]):
             found = f"{targetset.folder.name} holds {targets[number]}"
             raise BadInput(f"--targets: objective {term.loss} needs {objective.target}, {found}; name another")
         if objective.target is None and targetset.manifest["codec"].startswith("topk"):
             raise BadInput(f"--objective {term.loss}: {targetset.folder.name} holds probabilities; give kl")
-    total = sum(holding.weights[number] for number in numbers)
+    total = sum(weights[number] for number in numbers)
     return [
-        BoundTerm(objective, term.of or (targets[number],), number, term.weight * holding.weights[number] / total)
+        BoundTerm(objective, term.of or (targets[number],), number, term.weight * weights[number] / total)
         for number in numbers
     ]

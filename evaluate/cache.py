@@ -1,33 +1,45 @@
-"""Cache: which view set and which target set a run is measured against, where several may lie."""
+"""Cache: what a run was trained on, and which of several stored sets it is measured against for that."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evaluate.runs import read_summary
-from extract.sources.splits import canonical_split, choose_split
+from shards.cache import (
+    Cache,
+    ListedTargetSet,
+    ListedViewSet,
+    choose_viewset,
+    fitting_targetsets,
+    names,
+    only,
+    prefer,
+)
 from shards.errors import BadInput
-from shards.layout import PLAN, TARGETSET_MANIFEST, Plan, read_targetset_manifest, targetset_folders, viewset_folders
-from shards.selection import named
+from shards.identity import same_but_for
+
+NEAR = (("viewset",), ("viewset", "codec", "precision"), ("viewset", "codec", "precision", "target"))
+"""What a target set may have of its own to be like one that the run learned from, the nearest first: nothing but the
+views; its codec and precision; another of the teacher's targets."""
 
 
 @dataclass(frozen=True)
 class TrainedOn:
     """What a run was trained on, as its cache still has it."""
 
-    viewset: Path
-    plan: Plan
-    targetsets: list[Path]
+    viewset: ListedViewSet
+    targetsets: list[ListedTargetSet]
 
 
 def trained_on(run: Path) -> TrainedOn:
     """The view set and target sets that the summary of `run` names; BadInput when they are no longer there."""
     summary = read_summary(run)
-    viewset = Path(str(summary.get("cache"))) / str(summary.get("viewset"))
-    if not (viewset / PLAN).is_file():
+    viewset = ListedViewSet(Path(str(summary.get("cache"))) / str(summary.get("viewset")))
+    if not viewset.planned:
         raise BadInput(f"{run}: was trained on {viewset}, which is not here; give --data, or --shards where it is now")
-    names = summary.get("targetsets") or []
-    return TrainedOn(viewset, Plan.read(viewset), [viewset / "targets" / str(name) for name in names])
+    folders = [viewset.folder / "targets" / str(name) for name in summary.get("targetsets") or []]
+    return TrainedOn(viewset, [ListedTargetSet(folder) for folder in folders])
 
 
 def trained_on_if_here(run: Path) -> TrainedOn | None:
@@ -38,70 +50,33 @@ def trained_on_if_here(run: Path) -> TrainedOn | None:
         return None
 
 
-def find_viewset(place: Path, split: str, beside: TrainedOn | None) -> Path:
-    """The view set of `split` at `place`, a cache or a view set itself.
-
-    Where a cache holds several sources, the one that the run was trained on decides; BadInput with the choice when
-    nothing does.
-    """
-    if (place / PLAN).is_file():
-        held = Plan.read(place).identity["split"]
-        if canonical_split(split) != canonical_split(held):
-            raise BadInput(f"--shards {place}: is split {held}, asked for {split}; give --split {held}")
-        return place
-    plans = {folder: Plan.read(folder).identity for folder in viewset_folders(place)}
-    if not plans:
-        raise BadInput(f"--shards {place}: holds no view set; python -m extract --out {place} writes one")
-    source = beside.plan.identity["source"] if beside else None
-    found = [folder for folder, identity in plans.items() if identity["source"] == source] or list(plans)
-    splits = {plans[folder]["split"] for folder in found}
-    try:
-        split = choose_split(f"--shards {place}", split, splits)
-    except BadInput as error:
-        more = f"or python -m extract with --split {split} --out {place} to add it"
-        raise BadInput(f"{error}, {more}") from None
-    found = [folder for folder in found if plans[folder]["split"] == split]
-    if len(found) > 1:
-        names = ", ".join(folder.name for folder in found)
-        raise BadInput(f"--shards {place}: several view sets of split {split} ({names}); give --shards one of them")
-    return found[0]
+def viewset_of(cache: Cache, split: str, trained: TrainedOn | None) -> ListedViewSet:
+    """The view set of `split`, of the source and modality that the run was trained on where the cache has these."""
+    like = (trained.viewset.source, trained.viewset.modality) if trained else ()
+    return choose_viewset(cache, split, *like)
 
 
-def find_targetset(viewset: Path, wanted: str | None, beside: TrainedOn | None) -> Path:
+def targetset_of(viewset: ListedViewSet, wanted: str | None, trained: TrainedOn | None) -> ListedTargetSet:
     """The target set of `viewset` that `wanted`, a part of its name, means.
 
     Of several the whole ones are preferred, then what the run learned from (or the same target in another codec, or
     another of its teachers' targets), then logits; BadInput with the choice when that leaves more than one.
     """
-    folders = list(targetset_folders(viewset))
-    if not folders:
-        raise BadInput(f"{viewset}: holds no target set; python -m extract --teacher ... adds one")
-    found = folders if wanted is None else named(folders, wanted)
-    if not found:
-        raise BadInput(f"--targetset {wanted}: {viewset} holds {', '.join(folder.name for folder in folders)}")
-    if len(found) > 1:
-        identities = {folder: identity for folder in found if (identity := _whole(folder))}
-        learned_from = [identity for folder in (beside.targetsets if beside else []) if (identity := _whole(folder))]
-        if not identities:
-            return found[0]  # half written: refused by whoever opens it
-        found = list(identities)
-        for ignored in ({"viewset"}, {"viewset", "codec", "precision"}, {"viewset", "codec", "precision", "target"}):
-            learned = [_without(identity, ignored) for identity in learned_from]
-            found = [folder for folder in found if _without(identities[folder], ignored) in learned] or found
-        found = [folder for folder in found if identities[folder]["target"] == "logits"] or found
-    if len(found) > 1:
-        names = ", ".join(folder.name for folder in found)
-        lacks = ""
-        if wanted is None and beside and beside.targetsets:
-            lacks = f"lacks what the run learned from ({', '.join(one.name for one in beside.targetsets)}) and "
-        raise BadInput(f"--targetset: {viewset} {lacks}holds several that fit ({names}); give a part of one name")
-    return found[0]
+    fitting = fitting_targetsets("--targetset", viewset, wanted)
+    if len(fitting) == 1:
+        return fitting[0]
+    fitting = prefer(fitting, lambda targetset: targetset.whole)
+    if not fitting[0].whole:
+        return fitting[0]  # refused by whoever opens it
+    learned_from = trained.targetsets if trained else []
+    identities = [targetset.identity for targetset in learned_from if targetset.whole]
+    for ignored in NEAR:
+        fitting = prefer(fitting, partial(_is_near, identities=identities, ignored=ignored))
+    fitting = prefer(fitting, lambda targetset: targetset.manifest["target"] == "logits")
+    lacks = f": {viewset} lacks what the run learned from ({names(learned_from)})" if learned_from else ""
+    flag = f"--targetset{lacks}" if wanted is None else f"--targetset {wanted}"
+    return only(flag, "target sets", fitting, "give a part of one name")
 
 
-def _without(identity: dict[str, Any], ignored: set[str]) -> dict[str, Any]:
-    return {field: value for field, value in identity.items() if field not in ignored}
-
-
-def _whole(targetset: Path) -> dict[str, Any] | None:
-    """The identity of a target set, None while it is half written."""
-    return read_targetset_manifest(targetset)["identity"] if (targetset / TARGETSET_MANIFEST).exists() else None
+def _is_near(targetset: ListedTargetSet, identities: list[dict[str, Any]], ignored: tuple[str, ...]) -> bool:
+    return any(same_but_for(targetset.identity, identity, *ignored) for identity in identities)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from evaluate.cache import find_targetset, find_viewset, trained_on, trained_on_if_here
+from evaluate.cache import TrainedOn, targetset_of, trained_on, trained_on_if_here, viewset_of
 from evaluate.config import EvaluateConfig
 from evaluate.student import Student, check_output
 from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
+from shards.cache import Cache, ListedViewSet, open_cache
 from shards.command.progress import Progress
-from shards.layout import Plan
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Evaluation:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
         config, inputs, batch_size = self.config, self.student.inputs, self.batch_size
         if config.data is None and config.shards is not None:
-            viewset = ViewSet(find_viewset(Path(config.shards), split, trained_on_if_here(self.run)))
+            viewset = ViewSet(self.stored_views(split).folder)
             return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
         return views_of_source(self.source(split), self.data()[0], inputs, batch_size, config.num_workers)
 
@@ -45,11 +46,8 @@ class Evaluation:
         config = self.config
         if config.data is not None:
             return config.data, config.data_dir
-        if config.shards is None:
-            plan = trained_on(self.run).plan
-        else:
-            plan = Plan.read(find_viewset(Path(config.shards), config.split, trained_on_if_here(self.run)))
-        return plan.request["data"], config.data_dir or plan.request["data_dir"]
+        viewset = trained_on(self.run).viewset if config.shards is None else self.stored_views(config.split)
+        return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
 
     def source(self, split: str) -> "Source":
         """The samples of `split` of that data, the first `--limit` of them."""
@@ -70,14 +68,27 @@ class Evaluation:
         check_same_classes(train.class_names, train.split, test)
         return train, test
 
+    @cached_property
+    def trained(self) -> TrainedOn | None:
+        """What the run was trained on; None where that is no longer here."""
+        return trained_on_if_here(self.run)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """--shards, else the cache that the run was trained on."""
+        shards = self.config.shards
+        return open_cache(trained_on(self.run).viewset.folder.parent if shards is None else shards, "--shards")
+
+    def stored_views(self, split: str) -> ListedViewSet:
+        """The view set of `split` in that cache."""
+        return viewset_of(self.cache, split, self.trained)
+
     def stored(self) -> tuple[ViewSet, TargetSet]:
         """The stored views of the split and what the teacher said of them, in --shards or the run's own cache."""
-        shards = self.config.shards
-        beside = trained_on(self.run) if shards is None else trained_on_if_here(self.run)
-        place = Path(shards) if shards is not None else beside.viewset.parent if beside else Path()
-        viewset = ViewSet(find_viewset(place, self.config.split, beside))
+        listed = self.stored_views(self.config.split)
+        viewset = ViewSet(listed.folder)
         check_fits(viewset, self.student.inputs)
-        targetset = TargetSet(find_targetset(viewset.folder, self.config.targetset, beside))
+        targetset = TargetSet(targetset_of(listed, self.config.targetset, self.trained).folder)
         check_pair(viewset, targetset)
         return viewset, targetset
 

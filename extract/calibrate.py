@@ -12,7 +12,7 @@ from extract.plan_targets import TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
 from shards.errors import BadInput, Damaged
-from shards.layout import CALIBRATION, TARGETSET_MANIFEST, inside
+from shards.layout import CALIBRATION, inside, targetset_is_whole
 from shards.reader import TargetSet
 
 
@@ -31,7 +31,7 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
     if not job.codec.has_statistics:
         return job
     path = inside(job.folder, CALIBRATION)
-    if (job.folder / TARGETSET_MANIFEST).exists():  # a growth encodes with the very statistics of what is there
+    if targetset_is_whole(job.folder):  # a growth encodes with the very statistics of what is there
         path = TargetSet(job.folder).checked(CALIBRATION)
     try:
         state = load(path.read_bytes())

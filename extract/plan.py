@@ -10,18 +10,21 @@ from extract.config import ExtractConfig
 from extract.modalities import input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
-from extract.sources.splits import canonical_split
+from shards.cache import ListedViewSet, list_viewsets, only
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
 from shards.layout import (
     PLAN,
-    VIEWSET_MANIFEST,
     Plan,
+    commit_path,
+    inside,
+    is_viewset,
     read_commit,
     read_viewset_manifest,
-    viewset_folders,
+    viewset_is_whole,
     viewset_name,
 )
+from shards.splits import canonical_split
 from shards.views import DEFAULT_MODALITY
 
 if TYPE_CHECKING:
@@ -52,8 +55,12 @@ class ViewSetJob:
         views = range(self.num_views if num_views is None else num_views)
         yield from ((view, shard) for view in views for shard in range(self.plan.num_shards))
 
+    def lacks(self, view: int, shard: int) -> bool:
+        """Whether the tar of one shard is not committed, by the name of its commit record alone."""
+        return not inside(self.folder, commit_path(view, shard)).exists()
+
     def missing(self) -> list[tuple[int, int]]:
-        """The shards whose tar is not committed."""
+        """The shards whose tar is not committed; Damaged where a commit record is not what it should be."""
         return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
 
@@ -66,15 +73,15 @@ class Stored:
     folder: Path | None
     """The view set's; None where there is none yet."""
     plan: Plan | None
-    sibling: Plan | None
-    """The plan of another split of the same source, which is to be stored alike."""
+    sibling: dict[str, Any] | None
+    """The identity of another split of the same source, which is to be stored alike."""
 
     def request(self, source: "Source | None" = None, inputs: "InputSpec | None" = None) -> ViewRequest:
         """What is known of the views that are asked for."""
         return ViewRequest(
             self.config.view,
             self.plan.identity if self.plan else None,
-            self.sibling.identity if self.sibling else None,
+            self.sibling,
             (source.split if source else canonical_split(self.config.split)) == "train",
             source,
             inputs,
@@ -87,30 +94,29 @@ class Stored:
 
 def stored_views(config: ExtractConfig) -> Stored:
     """What the cache `config.out` holds of the views that `config` means; BadInput where it holds several that fit."""
-    cache = Path(config.out)
-    plans = {folder: Plan.read(folder) for folder in viewset_folders(cache)} if cache.is_dir() else {}
+    viewsets = _viewsets(Path(config.out))
     if config.data is None:
-        names = sorted({plan.request["data"] for plan in plans.values()})
-        if len(names) > 1:
-            raise BadInput(f"--data: the cache {cache} holds several sources ({', '.join(names)}); name one")
-        config = replace(config, data=names[0] if names else DEFAULT_SOURCE)
-    plans = {folder: plan for folder, plan in plans.items() if plan.request["data"] == config.data}
-    sibling = next(iter(plans.values()), None)
-    if config.data_dir is None:
-        config = replace(config, data_dir=next((p.request["data_dir"] for p in plans.values()), None))
+        data = sorted({viewset.request["data"] for viewset in viewsets}) or [DEFAULT_SOURCE]
+        config = replace(config, data=only("--data", "sources", data, f"name one of those in {config.out}"))
+    viewsets = [viewset for viewset in viewsets if viewset.request["data"] == config.data]
+    if config.data_dir is None and viewsets:
+        config = replace(config, data_dir=viewsets[0].request["data_dir"])
+    sibling = viewsets[0].identity if viewsets else None
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    asked = {config.split, canonical_split(config.split)}
-    fitting = [folder for folder, plan in plans.items() if asked & {plan.request["split"], _split(plan)}]
-    if len(fitting) > 1:
-        raise BadInput(f"--out {cache}: holds several view sets of {config.data} {config.split}; move them apart")
-    if not fitting:
+    names = {config.split, canonical_split(config.split)}
+    viewsets = [viewset for viewset in viewsets if names & {viewset.request["split"], viewset.split}]
+    if not viewsets:
         return Stored(config, None, None, sibling)
-    plan = plans[fitting[0]]
-    return Stored(replace(config, limit=config.limit or plan.request["limit"]), fitting[0], plan, sibling)
+    viewset = only(f"--out {config.out}", f"view sets of {config.data} {config.split}", viewsets, "move them apart")
+    config = replace(config, limit=config.limit or viewset.request["limit"])
+    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling)
 
 
-def _split(plan: Plan) -> str:
-    return str(plan.identity["split"])
+def _viewsets(cache: Path) -> list[ListedViewSet]:
+    """The view sets of `cache` that have their plans: a plan that was lost is written anew."""
+    if is_viewset(cache):
+        raise BadInput(f"--out {cache}: is a view set; give its cache, --out {cache.absolute().parent}")
+    return [viewset for viewset in list_viewsets(cache) if viewset.planned]
 
 
 def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
@@ -119,12 +125,12 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     IdentityMismatch where the cache has another one: it grows by views and changes in nothing else.
     """
     config, folder, plan = stored.config, stored.folder, stored.plan
-    whole_views = read_viewset_manifest(folder)["num_views"] if folder and (folder / VIEWSET_MANIFEST).exists() else 0
+    whole_views = read_viewset_manifest(folder)["num_views"] if folder and viewset_is_whole(folder) else 0
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))
-    if inputs is not None and (found := mismatch(inputs, maker.codec)):
-        raise BadInput(f"--teacher {config.teacher}: {found}; give another --teacher, --view or --data")
+    if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
+        raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
     identity = _identity(plan, source, maker)
     if asked_views > 1 and maker.all_alike:
         raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")

@@ -12,11 +12,11 @@ from shards.codecs import make_codec
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
 from shards.layout import (
-    TARGETSET_MANIFEST,
     inside,
     read_commit,
     read_targetset_manifest,
     targetset_folders,
+    targetset_is_whole,
     targetset_name,
 )
 
@@ -60,7 +60,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
         name = targetset_name(teacher.name, target, codec.name, identity, keep)
         folder = inside(views.folder, f"targets/{name}")
         _refuse_half_written(views.folder, folder, identity)
-        whole = read_targetset_manifest(folder)["num_views"] if (folder / TARGETSET_MANIFEST).exists() else 0
+        whole = read_targetset_manifest(folder)["num_views"] if targetset_is_whole(folder) else 0
         if any(job.folder == folder for job in jobs):
             raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
         num_views, extra = max(views.asked_views, whole), teacher.extra_tokens.get(target, 0)
@@ -122,7 +122,7 @@ def _refuse_half_written(viewset: Path, asked: Path, identity: dict[str, Any]) -
     """A half-written target set of the same teacher, target and codec is finished or removed before another begins."""
     for folder in targetset_folders(viewset):
         same_name = folder.name.rpartition("-")[0] == asked.name.rpartition("-")[0]
-        if not same_name or folder == asked or (folder / TARGETSET_MANIFEST).exists():
+        if not same_name or folder == asked or targetset_is_whole(folder):
             continue
         remedy = f"finish it with its own flags, or python -m shards remove {folder}"
         try:

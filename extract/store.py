@@ -10,7 +10,7 @@ import numpy as np
 from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.errors import RESTORE, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sealed, sha256_of_file, unsealed
 from shards.layout import (
     CALIBRATION,
@@ -21,6 +21,7 @@ from shards.layout import (
     inside,
     read_commit,
     read_targetset_manifest,
+    targetset_is_whole,
 )
 from shards.listing import SAVED_FLAGS
 from shards.zarr_json import check_array, read_array
@@ -35,7 +36,7 @@ def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
         plain = ArraySpec(name, dtype, row_shape, *counts)
         if inside(job.folder, f"{name}/zarr.json").exists():
             specs.append(replace(plain, layout=read_array(job.folder, name, *counts)[0].layout))
-        elif (job.folder / TARGETSET_MANIFEST).exists():
+        elif targetset_is_whole(job.folder):
             specs.append(specs_of(read_targetset_manifest(job.folder))[name])
         else:
             specs.append(without_padding(plain))
@@ -55,8 +56,7 @@ def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         group = group_bytes({"identity": job.identity, "target": job.target})
         write_atomically(inside(job.folder, "zarr.json"), group)
-    whole = (job.folder / TARGETSET_MANIFEST).exists()
-    told = specs_of(read_targetset_manifest(job.folder)) if whole else {}
+    told = specs_of(read_targetset_manifest(job.folder)) if targetset_is_whole(job.folder) else {}
     for spec in array_specs(job, views):
         path = inside(job.folder, f"{spec.name}/zarr.json")
         if path.exists():

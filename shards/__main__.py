@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.command import flags
 from shards.command.arguments import parse
@@ -11,6 +12,9 @@ from shards.command.progress import counted, human_bytes
 from shards.command.run import run_command
 from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownName
 
+if TYPE_CHECKING:
+    from shards.cache import ListedViewSet
+
 
 def list_command(arguments: list[str]) -> None:
     """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
@@ -18,9 +22,8 @@ def list_command(arguments: list[str]) -> None:
 
     from shards.command.tables import print_table
     from shards.listing import COLUMNS, list_rows
-    from shards.selection import select_all
 
-    print_table(COLUMNS, list_rows(select_all(config.paths)), right=COLUMNS[1:4])
+    print_table(COLUMNS, list_rows(_viewsets(config.paths)), right=COLUMNS[1:4])
 
 
 def info_command(arguments: list[str]) -> None:
@@ -29,13 +32,12 @@ def info_command(arguments: list[str]) -> None:
 
     from shards.command.tables import print_table
     from shards.listing import describe_targetset, describe_viewset, targetset_facts, viewset_facts
-    from shards.selection import select_all
 
-    for selection in select_all(config.paths):
-        viewset = describe_viewset(selection.viewset)
-        if selection.named is None:
+    for listed in _viewsets(config.paths):
+        viewset = describe_viewset(listed.folder)
+        if listed.named is None:
             print_table(("", ""), viewset_facts(viewset))
-        for folder in selection.targetsets:
+        for folder in listed.listed_folders:
             print()
             print_table(("", ""), targetset_facts(describe_targetset(folder, viewset)))
 
@@ -46,12 +48,11 @@ def verify_command(arguments: list[str]) -> None:
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
-    from shards.selection import select_all
     from shards.verify import verify
 
     start = time.monotonic()
-    selections = select_all(config.paths)
-    findings = verify(selections, config.num_workers or share_of_cores())
+    viewsets = _viewsets(config.paths)
+    findings = verify(viewsets, config.num_workers or share_of_cores())
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)
     for line in (*findings.damage.values(), *findings.newer, *findings.unfinished):
@@ -67,7 +68,7 @@ def verify_command(arguments: list[str]) -> None:
     if findings.unfinished:
         raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     if config.recompute:
-        _recompute(config, [(one.viewset, targetset) for one in selections for targetset in one.targetsets])
+        _recompute(config, [(viewset.folder, each.folder) for viewset in viewsets for each in viewset.targetsets])
     print(f"shards verify: whole: {read}")
 
 
@@ -94,16 +95,17 @@ def view_command(arguments: list[str]) -> None:
     """Draw a contact sheet of stored views, with what is known of each and what the teacher says of it."""
     config = parse(flags.ViewConfig, "shards view", arguments, view_command.__doc__ or "", "path")
 
+    from shards.cache import names
     from shards.contact_sheet import contact_sheet, image_form, save
     from shards.reader import TargetSet, ViewSet
-    from shards.selection import select_one
 
-    form, selection = image_form(config.output), select_one(config.path)
-    targetset = TargetSet(selection.targetsets[0]) if len(selection.targetsets) == 1 else None
-    sheet = contact_sheet(ViewSet(selection.viewset), targetset, config.num)
+    form, viewset = image_form(config.output), _viewset(config.path)
+    targetsets = [each.folder for each in viewset.targetsets]
+    targetset = TargetSet(targetsets[0]) if len(targetsets) == 1 else None
+    sheet = contact_sheet(ViewSet(viewset.folder), targetset, config.num)
     save(sheet, Path(config.output), form)
-    if len(selection.targetsets) > 1:
-        print(f"shards view: views alone; to see what a teacher says name one of {_names(selection.targetsets)}")
+    if len(targetsets) > 1:
+        print(f"shards view: views alone; to see what a teacher says name one of {names(targetsets)}")
     print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
 
 
@@ -111,16 +113,15 @@ def export_command(arguments: list[str]) -> None:
     """Write views and decoded targets as WebDataset tars that need nothing of this project."""
     config = parse(flags.ExportConfig, "shards export", arguments, export_command.__doc__ or "", "path")
 
+    from shards.cache import only
     from shards.export import export
     from shards.reader import TargetSet, ViewSet
-    from shards.selection import select_one
 
     start = time.monotonic()
-    selection = select_one(config.path)
-    if len(selection.targetsets) > 1:
-        raise BadInput(f"{config.path}: holds several target sets; name one: {_names(selection.targetsets)}")
-    targetset = TargetSet(selection.targetsets[0]) if selection.targetsets else None
-    count, size = export(ViewSet(selection.viewset), targetset, Path(config.output))
+    viewset = _viewset(config.path)
+    targetsets = [each.folder for each in viewset.targetsets]
+    targetset = TargetSet(only(config.path, "target sets", targetsets)) if targetsets else None
+    count, size = export(ViewSet(viewset.folder), targetset, Path(config.output))
     seconds = time.monotonic() - start
     rate = f"{count / seconds:,.0f} samples/s over {seconds:,.1f} s"
     print(f"shards export: done: {counted(count, 'sample')}, {human_bytes(size)}, {rate}: {config.output}")
@@ -137,8 +138,17 @@ def remove_command(arguments: list[str]) -> None:
     print(f"shards remove: {freed}")
 
 
-def _names(folders: list[Path]) -> str:
-    return ", ".join(map(str, folders))
+def _viewsets(paths: tuple[str, ...]) -> "list[ListedViewSet]":
+    from shards.cache import open_cache
+
+    # the whole paths: what `info` says to type is typed in another folder too
+    return [viewset for path in paths for viewset in open_cache(Path(path).absolute()).viewsets]
+
+
+def _viewset(path: str) -> "ListedViewSet":
+    from shards.cache import only
+
+    return only(path, "view sets", _viewsets((path,)))
 
 
 COMMANDS = {

@@ -87,6 +87,11 @@ def differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
     return [f"{name}: the cache has {_shown(one, other)}, asked for {_shown(other, one)}" for name, one, other in found]
 
 
+def same_but_for(identity: dict[str, Any], other: dict[str, Any], *ignored: str) -> bool:
+    """Whether two identities have the same fields, those that are `ignored` aside."""
+    return all(identity.get(name, _ABSENT) == other.get(name, _ABSENT) for name in {*identity, *other} - {*ignored})
+
+
 def _differing(held: Any, asked: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(held, dict) and isinstance(asked, dict):
         for field in sorted(held.keys() | asked.keys()):

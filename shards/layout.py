@@ -1,12 +1,11 @@
 """Layout: where everything lies in a cache, and the documents that say so (DESIGN, "On disk, version 1")."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shards.errors import BadInput, Damaged, Incomplete
+from shards.errors import Damaged, Incomplete
 from shards.identity import identity_hash, unsealed
 
 VIEWSET_MANIFEST = "viewset.json"
@@ -92,11 +91,11 @@ class Plan:
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
         if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return cls._parse(path)
-        if version not in _PLANS:
-            while len(_PLANS) >= _PLANS_KEPT:
-                _PLANS.pop(next(iter(_PLANS)), None)
-            _PLANS[version] = cls._parse(path)
-        return _PLANS[version]
+        plan = _PLANS.get(version)
+        if plan is None:
+            plan = cls._parse(path)
+            _keep(version, plan)
+        return plan
 
     @classmethod
     def _parse(cls, path: Path) -> "Plan":
@@ -128,36 +127,56 @@ class Plan:
 
 _PLANS: dict[tuple[object, ...], Plan] = {}
 """Plans by path, inode, size and time of change."""
-_PLANS_KEPT = 4
+_PLANS_KEPT, _KEYS_KEPT = 4, 6_000_000
+"""Plans that are kept however large they are; more of them while all have few keys, which take 0.5 GB."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
-def viewset_folders(cache: Path) -> Iterator[Path]:
-    """The folders of `cache` that hold a view set, whole or half written."""
-    if not cache.is_dir():
-        raise BadInput(f"{cache}: no such folder; python -m extract --out {cache} writes a cache there")
-    for folder in sorted(cache.iterdir()):
-        if folder.is_dir() and not folder.is_symlink() and (folder / PLAN).exists():
-            yield folder
+def _keep(version: tuple[object, ...], plan: Plan) -> None:
+    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
+    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+        _PLANS.pop(next(iter(_PLANS)), None)
+    _PLANS[version] = plan
 
 
-def targetset_folders(viewset: Path) -> Iterator[Path]:
-    """The folders of a view set that hold a target set, whole or half written."""
+def is_viewset(folder: Path) -> bool:
+    """Whether `folder` is a view set: whole, half written, or damaged so far that one of its two documents is left."""
+    return folder.is_dir() and any((folder / name).exists() for name in (PLAN, VIEWSET_MANIFEST))
+
+
+def viewset_is_whole(folder: Path) -> bool:
+    """Whether the view set in `folder` has its manifest, which is written last; it is half written otherwise."""
+    return (folder / VIEWSET_MANIFEST).is_file()
+
+
+def targetset_is_whole(folder: Path) -> bool:
+    """Whether the target set in `folder` has its manifest, which is written last; it is half written otherwise."""
+    return (folder / TARGETSET_MANIFEST).is_file()
+
+
+def viewset_folders(cache: Path) -> list[Path]:
+    """The view sets of `cache`, by name; without links, which lead to view sets of other caches."""
+    folders = sorted(cache.iterdir()) if cache.is_dir() else []
+    return [folder for folder in folders if is_viewset(folder) and not folder.is_symlink()]
+
+
+def targetset_folders(viewset: Path) -> list[Path]:
+    """The target sets of `viewset`, whole or half written, by name; Damaged where a link leads to them."""
     targets = inside(viewset, "targets")
-    if targets.is_dir():
-        yield from (folder for folder in sorted(targets.iterdir()) if folder.is_dir() and not folder.is_symlink())
+    folders = sorted(targets.iterdir()) if targets.is_dir() else []
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
 
 
 def read_viewset_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a whole view set; Incomplete while it is half written."""
-    if not (folder / VIEWSET_MANIFEST).exists() and (folder / PLAN).exists():
+    if not viewset_is_whole(folder) and (folder / PLAN).exists():
         raise Incomplete(f"{folder}: half written (no {VIEWSET_MANIFEST}); run the same extract command to finish it")
     return unsealed(inside(folder, VIEWSET_MANIFEST), "viewset")
 
 
 def read_targetset_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a whole target set; Incomplete while it is half written."""
-    if not (folder / TARGETSET_MANIFEST).exists():
+    if not targetset_is_whole(folder):
         raise Incomplete(f"{folder}: half written (no {TARGETSET_MANIFEST}); run the same extract command to finish it")
     return unsealed(inside(folder, TARGETSET_MANIFEST), "targetset")

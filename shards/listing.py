@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.cache import ListedViewSet
 from shards.command.progress import counted, human_bytes
 from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import (
@@ -16,8 +17,9 @@ from shards.layout import (
     inside,
     read_targetset_manifest,
     read_viewset_manifest,
+    targetset_is_whole,
+    viewset_is_whole,
 )
-from shards.selection import Selection
 from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
@@ -77,7 +79,7 @@ def saved_flags(folder: Path) -> dict[str, Any]:
 def describe_viewset(folder: Path) -> Held:
     """The view set in `folder`, without its target sets."""
     try:
-        if (folder / VIEWSET_MANIFEST).exists():
+        if viewset_is_whole(folder):
             return _whole(folder, read_viewset_manifest(folder), VIEWSET_MANIFEST)
         plan = Plan.read(folder)
         return _half_written(folder, len(plan.keys), plan.num_shards, 1)
@@ -88,7 +90,7 @@ def describe_viewset(folder: Path) -> Held:
 def describe_targetset(folder: Path, viewset: Held) -> Held:
     """The target set in `folder`, which belongs to `viewset`."""
     try:
-        if (folder / TARGETSET_MANIFEST).exists():
+        if targetset_is_whole(folder):
             return _whole(folder, read_targetset_manifest(folder), TARGETSET_MANIFEST)
         num_shards = viewset.num_shards // max(1, viewset.num_views)
         return _half_written(folder, viewset.num_samples, num_shards, viewset.num_views)
@@ -135,12 +137,12 @@ def _bytes_on_disk(folder: Path) -> int:
     return sum(path.lstat().st_size for path in own if path.is_file())
 
 
-def list_rows(selections: list[Selection]) -> Iterator[tuple[str, ...]]:
+def list_rows(listed: list[ListedViewSet]) -> Iterator[tuple[str, ...]]:
     """One line a view set and, indented beneath it, a target set."""
-    for selection in selections:
-        viewset = describe_viewset(selection.viewset)
+    for each in listed:
+        viewset = describe_viewset(each.folder)
         yield viewset.row()
-        for folder in selection.targetsets:
+        for folder in each.listed_folders:
             yield describe_targetset(folder, viewset).row("  ")
 
 

@@ -5,12 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from shards.cache import names, open_cache
 from shards.command.progress import human_bytes
 from shards.commit import TEMPORARY_PREFIX, sync_folder
 from shards.errors import BadInput
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset
 from shards.lock import writing
-from shards.selection import is_viewset, select
 
 _OWN_FILE = re.compile(
     r"(?:views|commits)/v\d+-\d+\.(?:tar|json)|[^/]+/zarr\.json|[^/]+/c/\d+/\d+(?:/0)*|[^/]+\.(?:json|yaml|npy|safetensors)"
@@ -28,7 +28,7 @@ def remove(paths: tuple[str, ...], yes: bool) -> int | None:
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     if not yes:
         if not sys.stdin.isatty():
-            raise BadInput(f"there is no terminal to ask on; give --yes to remove {', '.join(map(str, folders))}")
+            raise BadInput(f"there is no terminal to ask on; give --yes to remove {names(folders)}")
         print(*folders, sep="\n")
         if input(f"remove the above with all that is in it ({human_bytes(size)})? [y/N] ").lower() not in ("y", "yes"):
             return None
@@ -40,15 +40,13 @@ def remove(paths: tuple[str, ...], yes: bool) -> int | None:
 
 
 def _named_set(path: str) -> Path:
-    place, found = Path(path).absolute(), select(path)
-    viewset = found[0].viewset
-    if place not in (viewset, found[0].named):
-        names = ", ".join(str(selection.viewset) for selection in found)
-        raise BadInput(f"{path}: is a whole cache; name the sets to remove, one or more of {names}")
+    cache = open_cache(Path(path).absolute())
+    if cache.place == cache.root:
+        raise BadInput(f"{path}: is a whole cache; name the sets to remove, one or more of {names(cache.viewsets)}")
     # a cache that is itself a link may be meant so; within it none is
-    for part in (place, *place.parents):
-        if part == viewset.parent:
-            return place
+    for part in (cache.place, *cache.place.parents):
+        if part == cache.root:
+            return cache.place
         if part.is_symlink():
             break
     raise BadInput(f"{part}: is a link, and what it points to is not removed; remove the link itself with rm")

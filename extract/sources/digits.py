@@ -3,7 +3,7 @@
 from PIL import Image
 
 from extract.sources.base import Source, content_revision
-from extract.sources.splits import canonical_split, choose_split
+from shards.splits import canonical_split, choose_split
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:

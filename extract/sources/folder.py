@@ -7,9 +7,9 @@ from pathlib import Path
 
 from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
 from extract.sources.left_out import LeftOut, is_system, shown, unreadable_note
-from extract.sources.splits import SPLIT_NAMES, canonical_split, choose_split
 from shards.command.progress import counted
 from shards.errors import BadInput
+from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 
 _DANGLING = -1
 

@@ -9,11 +9,11 @@ from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_fr
 from extract.sources.hub import DATASETS, hub_title, local_folder
 from extract.sources.local_copy import open_local_copy
 from extract.sources.outside_images import is_text
-from extract.sources.splits import canonical_split
 from extract.sources.table_labels import TableLabels, read_table_labels
 from extract.sources.through_datasets import Opened, open_dataset
 from shards.command.progress import counted
 from shards.errors import BadInput
+from shards.splits import canonical_split
 
 if TYPE_CHECKING:
     from datasets import Dataset

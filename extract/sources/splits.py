@@ -2,39 +2,10 @@
 
 import glob
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 from shards.errors import BadInput
-
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),  # `datasets` counts the last two as test as well
-}
-
-
-def canonical_split(name: str) -> str:
-    """`train`, `validation` or `test` for any of their names in any case (`Val`: `validation`); else `name` itself."""
-    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), name)
-
-
-def choose_split(flag: str, asked: str, available: Collection[str]) -> str:
-    """The name in `available` that `asked` means: itself, its other names in any case, `test` where validation lacks.
-
-    Raises BadInput where two names differ in case alone and `asked` is neither, and where none fits.
-    """
-    if asked in available:
-        return asked
-    canonical = canonical_split(asked)
-    last_resort = SPLIT_NAMES["test"] if canonical == "validation" else ()
-    for name in (asked.lower(), *SPLIT_NAMES.get(canonical, ()), *last_resort):
-        matching = [name] if name in available else sorted(each for each in available if each.lower() == name)
-        if len(matching) > 1:
-            raise BadInput(f"{flag}: split {asked!r} may be {' or '.join(matching)}: give --split one of these")
-        if matching:
-            return matching[0]
-    raise BadInput(f"{flag}: no split {asked!r}, only {', '.join(sorted(available))}: give --split one of these")
+from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 
 
 def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:

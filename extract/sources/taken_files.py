@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from extract.sources.base import IMAGE_SUFFIXES
 from extract.sources.left_out import is_system, is_system_folder
-from extract.sources.splits import SPLIT_NAMES, canonical_split, split_words
+from extract.sources.splits import split_words
 from shards.command.progress import counted
 from shards.errors import BadInput
+from shards.splits import SPLIT_NAMES, canonical_split
 
 
 def check_taken(

@@ -9,9 +9,9 @@ from extract.sources.base import IMAGE_SUFFIXES, content_revision
 from extract.sources.hub import hub_errors, local_folder
 from extract.sources.row_groups import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits
-from extract.sources.splits import choose_split
 from extract.sources.taken_files import check_taken, files_below, unlisted_note
 from shards.errors import BadInput
+from shards.splits import choose_split
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,17 +7,17 @@ the folder, and makes one table of each set: for every file its record (size, SH
 
 from concurrent.futures import ThreadPoolExecutor
 
+from shards.cache import ListedViewSet
 from shards.command.progress import Progress
-from shards.selection import Selection
 from shards.verify.documents import tables_of
 from shards.verify.files import damage_of
 from shards.verify.findings import Findings
 
 
-def verify(selections: list[Selection], num_threads: int) -> Findings:
-    """Everything that `selections` name has been read and checked when this returns."""
+def verify(listed: list[ListedViewSet], num_threads: int) -> Findings:
+    """The view sets of `listed`, or the target sets that paths name, have been read and checked when this returns."""
     findings = Findings()
-    tables = [named for selection in selections for named in tables_of(selection, findings)]
+    tables = [table for viewset in listed for table in tables_of(viewset, findings)]
     files = [(folder, relative, entry) for folder, table in tables for relative, entry in table.items()]
     with Progress("verify", len(files), "files") as progress, ThreadPoolExecutor(num_threads) as pool:
         for (folder, relative, entry), damage in zip(

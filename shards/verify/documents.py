@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shards.cache import ListedViewSet
 from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
 from shards.errors import RESTORE, Damaged, NewerVersion, one_line
@@ -23,9 +24,10 @@ from shards.layout import (
     inside,
     read_commit,
     tar_path,
+    targetset_is_whole,
+    viewset_is_whole,
 )
 from shards.listing import SAVED_FLAGS, Held, describe_targetset, describe_viewset, finishing_command
-from shards.selection import Selection
 from shards.verify.arrays import read_arrays
 from shards.verify.files import Check, Entry, Place, Table, check_object, check_tar, place_of, walk
 from shards.verify.findings import Findings
@@ -34,17 +36,18 @@ ChecksOf = Callable[[Place], dict[str, Check]]
 """The files of one shard, and what must be true of each."""
 
 
-def tables_of(selection: Selection, findings: Findings) -> Iterator[tuple[Path, Table]]:
+def tables_of(listed: ListedViewSet, findings: Findings) -> Iterator[tuple[Path, Table]]:
     """Each set's folder and its table."""
-    findings.num_sets += len(selection.targetsets) + (selection.named is None)
+    viewset, targetsets = listed.folder, listed.listed_folders
+    findings.num_sets += len(targetsets) + (listed.named is None)
     try:
-        plan = _read_plan(selection.viewset, findings)
-        if selection.named is None:
-            yield selection.viewset, _viewset_table(selection.viewset, plan, findings)
+        plan = _read_plan(viewset, findings)
+        if listed.named is None:
+            yield viewset, _viewset_table(viewset, plan, findings)
     except NewerVersion as error:  # nothing of it can be judged
         findings.newer.append(one_line(error))
         return
-    for folder in selection.targetsets:
+    for folder in targetsets:
         try:
             yield folder, _targetset_table(folder, plan, findings)
         except NewerVersion as error:
@@ -138,8 +141,9 @@ class _Documents:
 
 def _read_documents(folder: Path, name: str, kind: str, findings: Findings) -> _Documents:
     manifest: dict[str, Any] | None = None
-    files = set(walk(folder, findings, skip="targets" if kind == "viewset" else ""))
-    if name in files:
+    of_views = kind == "viewset"
+    files = set(walk(folder, findings, skip="targets" if of_views else ""))
+    if viewset_is_whole(folder) if of_views else targetset_is_whole(folder):
         try:
             manifest = unsealed(inside(folder, name), kind)
         except NewerVersion:

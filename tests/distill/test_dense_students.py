@@ -27,10 +27,10 @@ from distill.trainer import fit, make_trainer
 from extract.networks import load_exported
 from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher
+from shards.cache import named
 from shards.codecs.features import Features
 from shards.command.devices import Devices
 from shards.errors import BadInput
-from shards.selection import named
 from tests.extract.test_data2vec2_writer import write_checkpoint
 
 SAMPLES = 48
@@ -284,8 +284,8 @@ def test_of_another_kind_of_teacher_a_transformer_with_tokens_like_its(dense: Pa
 
 def test_a_target_is_named_by_its_own_words(dense: Path) -> None:
     """layer_mean is in layer_mean_no_cls's name, and the whole set's in that of the one with kept tokens."""
-    names = [Path(f"t/{name}") for name in ("d-layer_mean-int8-1a2b", "d-layer_mean-int8-4tokens-3c4d")]
-    names += [Path("t/d-layer_mean_no_cls-int8-5e6f"), Path("t/d-layer_1-int8-aaaa"), Path("t/d-layer_12-int8-bbbb")]
+    names = ["d-layer_mean-int8-1a2b", "d-layer_mean-int8-4tokens-3c4d", "d-layer_mean_no_cls-int8-5e6f"]
+    names += ["d-layer_1-int8-aaaa", "d-layer_12-int8-bbbb"]
     assert named(names, "layer_mean-int8") == names[:1] and named(names, "4tokens") == names[1:2]
     assert named(names, "layer_1") == names[3:4] and named(names, "no_cls") == names[2:3]
     assert named(names, "layer_mean") == names[:2] and named(names, "other") == []

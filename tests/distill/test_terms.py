@@ -8,7 +8,7 @@ from training import distill, open_data, write_recipe
 
 from distill.recipe import Recipe, load_recipe
 from distill.run import build_module
-from distill.terms import LABELS, Term, bind, learns_labels, learns_targets, terms_of
+from distill.terms import LABELS, Term, bind
 from shards.errors import BadInput
 
 ONE, TWO = "one-logits-float32", "two"
@@ -21,11 +21,11 @@ def recipe(**values: object) -> Recipe:
 def test_objective_and_label_weight_are_terms() -> None:
     alone, shared = recipe(objective="kl"), recipe(objective="kl", label_weight=0.25)
     labels = recipe(objective="supervised", label_weight=1.0)
-    assert terms_of(alone) == [Term("kl", "*", weight=1.0)]
-    assert terms_of(shared) == [Term("kl", "*", weight=0.75), Term("supervised", LABELS, weight=0.25)]
-    assert terms_of(labels) == [Term("supervised", LABELS, weight=1.0)]
-    assert [learns_labels(each) for each in (alone, shared, labels)] == [False, True, True]
-    assert [learns_targets(each) for each in (alone, shared, labels)] == [True, True, False]
+    assert alone.losses == [Term("kl", "*", weight=1.0)]
+    assert shared.losses == [Term("kl", "*", weight=0.75), Term("supervised", LABELS, weight=0.25)]
+    assert labels.losses == [Term("supervised", LABELS, weight=1.0)]
+    assert [each.learns_labels for each in (alone, shared, labels)] == [False, True, True]
+    assert [each.learns_targets for each in (alone, shared, labels)] == [True, True, False]
 
 
 def test_terms_give_the_same_loss_as_the_fields_that_they_stand_for(shards: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_term_between_outputs_needs_no_target(shards: Path) -> None:
         {"loss": "kl", "to": "logits"}, {"loss": "supervised", "of": ["logits", "pooled"]},
     ])  # fmt: skip
     outputs = {"logits": torch.zeros(3, 5), "pooled": torch.tensor([0, 1, 4])}
-    _, between = bind(data.recipe, data.training)
+    _, between = bind(data.recipe.losses, data.training.targetsets, data.training.weights)
     assert between.to is None and float(between(outputs, [], None)) == pytest.approx(
         torch.log(torch.tensor(5.0)).item()
     )

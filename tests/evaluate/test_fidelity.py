@@ -94,11 +94,13 @@ def test_what_the_run_learned_from_is_meant_and_a_choice_that_is_left_is_the_use
     assert fidelity(run)["targetset"].startswith("run-teacher-logits-float32")  # as it learned, on another split
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "targetsets": []}))
-    with pytest.raises(BadInput, match=r"several that fit \(run-teacher-logits-float32-.*topk3"):
+    with pytest.raises(BadInput, match=r"several target sets fit; .*: run-teacher-logits-float32-.*topk3"):
         fidelity(run)
     with pytest.raises(BadInput, match=r"--targetset resnet: .* holds run-teacher"):
         fidelity(run, "--targetset", "resnet")
     assert fidelity(run, "--split", "train")["targetset"].startswith("run-teacher-logits-float32")
+    (topk,) = bench.cache.glob("digits-validation-*/targets/*topk3*")
+    assert fidelity(run, "--shards", str(topk))["targetset"] == topk.name
 
 
 def test_other_shapes_are_refused(bench: Bench) -> None:
