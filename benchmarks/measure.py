@@ -136,12 +136,7 @@ Sizes = Mapping[str, Mapping[str, Any]]
 def settings_here(sizes: Sizes, options: argparse.Namespace) -> dict[str, Any]:
     """The sizes to measure with here, to which what else was chosen is added."""
     chosen = sizes["quick" if options.quick else the_device().type]
-    return dict(chosen) | {"threads": num_cores(), "images": getattr(options, "images", None)}
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return share_of_cores()
+    return dict(chosen) | {"threads": share_of_cores(), "images": getattr(options, "images", None)}
 
 
 def run(
@@ -212,7 +207,7 @@ def document(name: str, report: Report, options: argparse.Namespace) -> dict[str
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(),
         "cpu": cpu_name(),
-        "num_cores": num_cores(),
+        "num_cores": share_of_cores(),
         "num_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": git_revision(),
