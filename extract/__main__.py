@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from extract.config import ALIASES, DESCRIPTION, ExtractConfig
 from shards.command.arguments import as_yaml, parse
 from shards.command.run import run_command
-from shards.errors import BadInput, TeacherShardsError, one_line
+from shards.errors import TeacherShardsError, one_line
 
 if TYPE_CHECKING:
     from extract.pipeline import Counts
@@ -22,7 +22,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse, plan, extract what is missing, and write the manifests."""
     arguments = sys.argv[1:] if arguments is None else arguments
     config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES)
-    _check_choices(config)
 
     from extract import launch
 
@@ -44,17 +43,18 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.pipeline import Extraction
     from extract.plan import resolve
     from extract.same_source import check_source
-    from shards.command.devices import share_of_cores
+    from shards.command.devices import parse_devices, share_of_cores
     from shards.lock import writing
 
     start = time.monotonic()
-    kind, num_processes = launch.parse_devices(config.devices)
+    devices = parse_devices("devices", config.devices)
     # a child works within the lock of the command that started it
     with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
         plan = resolve(config)
         teacher = plan.teacher
-        rank, num_processes = process or (0, num_processes)
-        device, num_threads = launch.device_of(kind, rank), share_of_cores(num_processes)
+        rank, num_processes = process or (0, len(devices.indices))
+        device = launch.device_of(devices.kind, devices.indices[rank])
+        num_threads = share_of_cores(num_processes)
         if teacher is not None:
             teacher.network.to(device)
         skip_errors, compute_threads = config.on_error == "skip", min(num_threads, launch.MAX_COMPUTE_THREADS)
@@ -71,19 +71,6 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
             teacher.network.cpu()  # the children have their own; this one was for the calibration
         counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
         _finish(plan, counts, start)
-
-
-def _check_choices(config: ExtractConfig) -> None:
-    choices = {"precision": ("float32", "bfloat16", "float16"), "on_error": ("fail", "skip")}
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise BadInput(f"--{name} {getattr(config, name)!r}: expected {' or '.join(allowed)}")
-    for name in ("views", "limit", "shard_size", "batch_size", "keep_tokens"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
-    if config.split != Path(config.split).name:
-        raise BadInput(f"--split {config.split!r}: expected a plain word such as train or validation")
 
 
 def _begin(plan: "ExtractionPlan") -> None:
