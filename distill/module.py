@@ -44,7 +44,7 @@ class Distillation(lightning.LightningModule):
         self.objective, self.label_objective = objective, label_objective
         self.codecs, self.weights = holding.codecs(), holding.weights
         self.validation_codecs = validation.codecs() if validation else self.codecs
-        self.target_names = [targetset.manifest["target"] for targetset in holding.targetsets]
+        self.target_names = [targetset.manifest.target for targetset in holding.targetsets]
         self.inputs = student.inputs
         self.training_sets = [targetset.folder.name for targetset in holding.targetsets]
         self.validation_sets = [one.folder.name for one in (validation or holding).targetsets]

@@ -91,10 +91,10 @@ def build_module(
     objective = make_objective(recipe.objective)
     labels = make_objective("supervised") if recipe.label_weight > 0 else None
     for targetset in holding.targetsets:
-        if objective.target not in (None, targetset.manifest["target"]):
-            found = f"{targetset.folder.name} holds {targetset.manifest['target']}"
+        if objective.target not in (None, targetset.manifest.target):
+            found = f"{targetset.folder.name} holds {targetset.manifest.target}"
             raise BadInput(f"--targets: objective {recipe.objective} needs {objective.target}, {found}; name another")
-        if objective.target is None and targetset.manifest["codec"].startswith("topk"):
+        if objective.target is None and targetset.manifest.codec.startswith("topk"):
             raise BadInput(f"--objective {recipe.objective}: {targetset.folder.name} holds probabilities; give kl")
     num_classes = _num_classes(holding, labels is not None, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
@@ -114,7 +114,7 @@ def build_module(
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:
     """The classes of all logits and labels that are learnt from; None where features are all there is."""
     names = holding.viewset.class_names
-    logits = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    logits = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
     sizes = {targetset.row_shape[0] for targetset in logits}
     if with_labels and not holding.targetsets:
         sizes = {len(names or [])}
@@ -139,7 +139,7 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labe
     with torch.no_grad():
         given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    wanted = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
+    wanted = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
     if with_labels and "logits" not in given:
         raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
     if len(wanted) > len({name for name, _ in wanted}):
@@ -186,7 +186,7 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
 
 def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
     """Of the student's logits: those of the first teacher with logits, else those of the labels."""
-    learnt = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    learnt = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
     names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
     return names if names is not None and len(names) == num_classes else None
 

@@ -50,7 +50,7 @@ def recompute(
     viewset, targetset = ViewSet(viewset_folder), TargetSet(targetset_folder)
     check_pair(viewset, targetset)
     where = "--recompute: say where the teacher is now with --teacher (and --weights)"
-    target = targetset.manifest["target"]
+    target = targetset.manifest.target
     teacher = load_teacher_of(targetset, spec, weights, where).only([target])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher.network.to(device)
