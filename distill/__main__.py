@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     from shards.command.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
-    labels_only = (config.objective or (recipe and recipe.objective)) == "supervised"
+    labels_only = config.objective == "supervised" or (
+        config.objective is None and recipe is not None and not recipe.learns_targets
+    )
     holding = open_training(config.shards, config.targets, labels_only, recipe)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
     holding = replace(holding, view_limit=recipe.views)

@@ -67,7 +67,7 @@ class CacheData(lightning.LightningDataModule):
 
     def _loader(self, holding: Holding, order: Order, batch_size: int, world_size: int) -> BatchLoader:
         threads = self.num_threads or share_of_cores(world_size)
-        labels = holding.viewset.labelled and self.recipe.label_weight > 0
+        labels = holding.viewset.labelled and self.recipe.learns_labels
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return BatchLoader(
             holding.viewset,

@@ -1,6 +1,7 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.holding import Holding
-from distill.objectives.base import Objective
 from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
 from distill.students import Student
+from distill.terms import BoundTerm
 from extract.modalities.base import feed
 from shards.decode import decode
 from shards.loader import Batch
@@ -32,8 +33,7 @@ class Distillation(lightning.LightningModule):
         *,
         student: Student,
         recipe: Recipe,
-        objective: Objective,
-        label_objective: Objective | None,
+        terms: Sequence[BoundTerm],
         holding: Holding,
         validation: Holding | None,
         total_steps: int,
@@ -41,10 +41,9 @@ class Distillation(lightning.LightningModule):
         super().__init__()
         self.student, self.exported = student.network, student
         self.recipe, self.total_steps = recipe, total_steps
-        self.objective, self.label_objective = objective, label_objective
-        self.codecs, self.weights = holding.codecs(), holding.weights
+        self.terms = tuple(terms)
+        self.codecs = holding.codecs()
         self.validation_codecs = validation.codecs() if validation else self.codecs
-        self.target_names = [targetset.manifest.target for targetset in holding.targetsets]
         self.inputs = student.inputs
         self.training_sets = [targetset.folder.name for targetset in holding.targetsets]
         self.validation_sets = [one.folder.name for one in (validation or holding).targetsets]
@@ -55,23 +54,18 @@ class Distillation(lightning.LightningModule):
         return [decode(codec, batch.targets[name], valid) for name, codec in zip(names, codecs, strict=True)]
 
     def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
-        """The recipe's loss on one batch: (1 - share) x the mean over target sets + share x the labels' loss.
+        """The sum of the recipe's terms on one batch.
 
         When `validating`, the batch's targets are those of the validation split's target sets.
         """
         outputs = feed(self.student, self.inputs, batch.fields)
-        share = self.recipe.label_weight
+        if validating:
+            targets = self.targets(batch, self.validation_sets, self.validation_codecs)
+        else:
+            targets = self.targets(batch, self.training_sets, self.codecs)
         loss = torch.zeros((), device=batch.device)
-        if self.weights:
-            total = sum(self.weights)
-            names, codecs = self.training_sets, self.codecs
-            if validating:
-                names, codecs = self.validation_sets, self.validation_codecs
-            targets = self.targets(batch, names, codecs)
-            for weight, name, target in zip(self.weights, self.target_names, targets, strict=True):
-                loss = loss + (1 - share) * weight / total * self.objective(outputs[name], target, batch.labels)
-        if self.label_objective is not None:
-            loss = loss + share * self.label_objective(outputs["logits"], None, batch.labels)
+        for term in self.terms:
+            loss = loss + term(outputs, targets, batch.labels)
         return loss
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:

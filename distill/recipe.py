@@ -10,6 +10,7 @@ from typing import Any
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.rates import peak_rate
+from distill.terms import LABELS, Term, parse_term, to_objective
 from shards.command.arguments import read_named_yaml
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
@@ -25,13 +26,17 @@ class Recipe:
 
     name: str
     student: str
-    objective: str
+    objective: str = ""
+    """A loss to every target, as --objective names it; left out where `terms` has all losses."""
     fits: dict[str, str] = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
     input: dict[str, Any] | None = None
     """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: float = 0.0
+    """The share of cross-entropy with the labels beside the objective."""
+    terms: list[dict[str, Any]] | None = None
+    """Losses that are summed, each with loss, to, of and weight (distill/terms.py); in place of the two above."""
     epochs: int = 10
     min_steps: int | None = None
     """More epochs, until they have so many optimiser steps: what suits ImageNet is too short for a small cache."""
@@ -54,6 +59,23 @@ class Recipe:
     """Held out by key where the cache has no validation split."""
     checkpoint_every: int = 1000
     """Optimiser steps between checkpoints."""
+
+    @property
+    def losses(self) -> list[Term]:
+        """The terms whose sum is trained on; BadInput for what is none."""
+        if self.terms is None:
+            return to_objective(self.objective, self.label_weight)
+        return [parse_term(self.name, values) for values in self.terms]
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether a term is to the labels."""
+        return any(term.to == LABELS for term in self.losses)
+
+    @property
+    def learns_targets(self) -> bool:
+        """Whether a term is to a teacher's target."""
+        return any(term.to not in (LABELS, None) for term in self.losses)
 
     def is_for(self, target: str) -> bool:
         """Whether the recipe is meant for targets of that name, and not for any target."""
@@ -126,7 +148,15 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     _check(resolved, ("seed",), lambda value: 0 <= value < 2**32, "expected 0 to 2^32 - 1")
     precisions = ("float32", "bfloat16", "float16")
     _check(resolved, ("precision",), lambda value: value in precisions, f"expected {', '.join(precisions)}")
-    make_objective(resolved.objective)  # refuses what is no objective
+    if recipe.terms is not None and (config.objective or config.label_weight is not None):
+        raise BadInput(
+            f"--objective and --label_weight: the recipe {recipe.name} has terms of its own; change them there"
+        )
+    if (resolved.terms is None) != bool(resolved.objective):
+        raise BadInput(f"--recipe {recipe.name}: expected an objective or terms, one of the two")
+    if resolved.terms is None:
+        make_objective(resolved.objective)  # refuses what is no objective
+    _ = resolved.losses  # refuses what is no term
     if resolved.objective == "supervised":
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
         _check(resolved, ("label_weight",), lambda value: value == 1, only)
@@ -154,6 +184,5 @@ def _check(recipe: Recipe, names: Iterable[str], holds: Callable[[Any], bool], e
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
-    if recipe.input is None:
-        del values["input"]  # so that a run from before recipes had it goes on
-    return values
+    unused = [name for name in ("input", "terms") if values[name] is None]
+    return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

@@ -16,9 +16,9 @@ from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import Holding
 from distill.module import Distillation
-from distill.objectives import make_objective
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
+from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import fit, is_first_process, make_trainer, parse_devices
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
@@ -88,26 +88,19 @@ def build_module(
     Where the run `resumes`, a checkpoint brings the weights, and those that the student began with are not needed.
     """
     holding = data.training
-    objective = make_objective(recipe.objective)
-    labels = make_objective("supervised") if recipe.label_weight > 0 else None
-    for targetset in holding.targetsets:
-        if objective.target not in (None, targetset.manifest.target):
-            found = f"{targetset.folder.name} holds {targetset.manifest.target}"
-            raise BadInput(f"--targets: objective {recipe.objective} needs {objective.target}, {found}; name another")
-        if objective.target is None and targetset.manifest.codec.startswith("topk"):
-            raise BadInput(f"--objective {recipe.objective}: {targetset.folder.name} holds probabilities; give kl")
-    num_classes = _num_classes(holding, labels is not None, recipe)
+    terms, labels = bind(recipe.losses, holding.targetsets, holding.weights), recipe.learns_labels
+    num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
     inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)
     student = build_student(
         StudentRequest(recipe.student, recipe.init, holding.targetsets, num_classes, inputs, not resumes)
     )
-    _check_outputs(student, recipe, holding, labels is not None)
+    _check_outputs(student, recipe, holding, terms)
     if recipe.compile:
         student.network.compile()
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
     parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding, "validation": data.validation}
-    parts |= {"objective": objective, "label_objective": labels, "total_steps": steps}
+    parts |= {"terms": terms, "total_steps": steps}
     return make(**parts)
 
 
@@ -130,8 +123,8 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
     return num_classes
 
 
-def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labels: bool) -> None:
-    """The student answers for every target, in its shape."""
+def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: list[BoundTerm]) -> None:
+    """The student has every output that a term is of, and answers for every target in its shape."""
     if found := mismatch(student.inputs, holding.viewset.codec):
         raise BadInput(
             f"--shards {holding.viewset.folder}: {found}; extract views that the student {recipe.student} takes"
@@ -139,18 +132,22 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, with_labe
     with torch.no_grad():
         given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    wanted = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
-    if with_labels and "logits" not in given:
-        raise BadInput(f"--label_weight {recipe.label_weight}: the student {recipe.student} has no logits; use 0")
-    if len(wanted) > len({name for name, _ in wanted}):
-        found = ", ".join(f"{name} {shape}" for name, shape in sorted(wanted))
+    targets = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
+    if len(targets) > len({name for name, _ in targets}):
+        found = ", ".join(f"{name} {shape}" for name, shape in sorted(targets))
         raise BadInput(f"--targets: {found}: one student has one shape for each; distil from teachers of one shape")
-    for name, shape in sorted(wanted):
-        if given.get(name) != shape:
-            has = ", ".join(f"{output} {found}" for output, found in given.items())
-            raise BadInput(
-                f"--student {recipe.student}: gives {has}; the target is {name} {shape}: give another student"
-            )
+    has = ", ".join(f"{output} {shape}" for output, shape in given.items())
+    for term in terms:
+        missing = [name for name in term.of if name not in given]
+        if missing and term.to == LABELS:
+            raise BadInput(f"--label_weight {recipe.label_weight}: {recipe.student} has no {missing[0]}; use 0")
+        if isinstance(term.to, int):
+            target = holding.targetsets[term.to]
+            if any(given.get(name) != target.row_shape for name in term.of):
+                wanted = f"{target.manifest.target} {target.row_shape}"
+                raise BadInput(f"--student {recipe.student}: gives {has}; the target is {wanted}: give another student")
+        elif missing:
+            raise BadInput(f"--student {recipe.student}: gives {has}, and no {missing[0]}; give another student")
 
 
 def _extra_loggers(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path) -> "list[WandbLogger]":

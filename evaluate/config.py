@@ -34,7 +34,8 @@ class EvaluateConfig:
     limit: int | None = None
     """Take the first N samples of each split only."""
     shards: str | None = None
-    """A cache, or one view set of it: views in place of --data, and fidelity's targets (default: the run's cache)."""
+    """A cache, or a view set or target set of it: views in place of --data, and fidelity's targets (default: the run's
+    cache)."""
     targetset: str | None = None
     """fidelity's target set, by name or a part of it (default: what the run learned from, else logits)."""
     batch_size: int | None = None

@@ -61,11 +61,10 @@ class Extraction:
 
     def work(self) -> list[tuple[int, int, list[TargetSetJob]]]:
         """This process's shards that lack their tar or a target set's rows, with the target sets that lack them."""
-        no_tar = set(self.views.missing())
         # by place and not by what is missing, which changes while other processes work
         mine = list(self.views.places())[self.rank :: self.num_processes]
         lacking = [(place, [job for job in self.targets if job.lacks(*place)]) for place in mine]
-        return [(*place, jobs) for place, jobs in lacking if jobs or place in no_tar]
+        return [(*place, jobs) for place, jobs in lacking if jobs or self.views.lacks(*place)]
 
     def run(self) -> Counts:
         """Every shard of `work` is committed when this returns."""
@@ -87,11 +86,10 @@ class Extraction:
 
     def shards(self, places: list[Place]) -> Iterator[ViewShard]:
         """Each place's views, made or read back, the next one under way while the caller works on this one."""
-        no_tar = set(self.views.missing())
         with ThreadPoolExecutor(self.num_threads) as pool, ThreadPoolExecutor(1) as ahead:
 
             def views(place: Place) -> ViewShard:
-                if place in no_tar:
+                if self.views.lacks(*place):
                     return make_shard(self.views, *place, pool, self.skip_errors)
                 return read_shard(self.views, *place, pool)
 
@@ -111,8 +109,8 @@ class Extraction:
         batches = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         encoded: list[list[dict[str, Tensor]]] = [[] for _ in jobs]
         errors: list[dict[str, float]] = [{} for _ in jobs]
-        for batch, found in zip(batches, self.each(partial(self._encode, shard, jobs), batches), strict=True):
-            for position, (stored, error) in enumerate(found):
+        for batch, of_jobs in zip(batches, self.each(partial(self._encode, shard, jobs), batches), strict=True):
+            for position, (stored, error) in enumerate(of_jobs):
                 encoded[position].append(stored)
                 errors[position] |= error
             counts.teacher_forwards += len(batch) if jobs else 0

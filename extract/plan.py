@@ -14,7 +14,14 @@ from shards.cache import ListedViewSet, list_viewsets, only
 from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
-from shards.layout import PLAN, is_viewset, viewset_is_whole, viewset_name
+from shards.layout import (
+    PLAN,
+    commit_path,
+    inside,
+    is_viewset,
+    viewset_is_whole,
+    viewset_name,
+)
 from shards.splits import canonical_split
 from shards.views import DEFAULT_MODALITY
 
@@ -46,8 +53,12 @@ class ViewSetJob:
         views = range(self.num_views if num_views is None else num_views)
         yield from ((view, shard) for view in views for shard in range(self.plan.num_shards))
 
+    def lacks(self, view: int, shard: int) -> bool:
+        """Whether the tar of one shard is not committed, by the name of its commit record alone."""
+        return not inside(self.folder, commit_path(view, shard)).exists()
+
     def missing(self) -> list[tuple[int, int]]:
-        """The shards whose tar is not committed."""
+        """The shards whose tar is not committed; Damaged where a commit record is not what it should be."""
         return [place for place in self.places() if read_commit(self.folder, *place) is None]
 
 
@@ -116,8 +127,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))
-    if inputs is not None and (found := mismatch(inputs, maker.codec)):
-        raise BadInput(f"--teacher {config.teacher}: {found}; give another --teacher, --view or --data")
+    if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
+        raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
     identity = _identity(plan, source, maker)
     if asked_views > 1 and maker.all_alike:
         raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 from shards.documents import Plan, TargetSetManifest, read_targetset_manifest
 from shards.errors import BadInput
-from shards.layout import PLAN, is_viewset, targetset_folders, targetset_is_whole, viewset_folders, viewset_is_whole
+from shards.layout import (
+    PLAN,
+    inside,
+    is_viewset,
+    targetset_folders,
+    targetset_is_whole,
+    viewset_folders,
+    viewset_is_whole,
+)
 from shards.splits import choose_split
 from shards.views import modality_of
 
@@ -98,8 +106,9 @@ class ListedViewSet:
     @cached_property
     def targetsets(self) -> list[ListedTargetSet]:
         """Its target sets, whole or half written; Damaged where a link leads to them."""
-        folders = targetset_folders(self.folder)
-        return [ListedTargetSet(folder) for folder in folders if self.named in (None, folder)]
+        if self.named is not None:
+            return [ListedTargetSet(inside(self.folder, f"targets/{self.named.name}"))]
+        return [ListedTargetSet(folder) for folder in targetset_folders(self.folder)]
 
     @property
     def listed_folders(self) -> list[Path]:

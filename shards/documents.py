@@ -128,15 +128,15 @@ class Plan(Document, frozen=True, omit_defaults=True):
 
 _PLANS: dict[tuple[object, ...], Plan] = {}
 """Plans by path, inode, size and time of change."""
-_KEYS_KEPT = 6_000_000
-"""Keys of all plans that are kept: four plans of ImageNet, or any number of small ones; about 0.5 GB."""
+_PLANS_KEPT, _KEYS_KEPT = 4, 6_000_000
+"""Plans that are kept however large they are; more of them while all have few keys, which take 0.5 GB."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
 def _keep(version: tuple[object, ...], plan: Plan) -> None:
-    """`plan` is kept for the rest of the process, and the oldest plans leave where all have too many keys."""
-    while _PLANS and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
+    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
         _PLANS.pop(next(iter(_PLANS)), None)
     _PLANS[version] = plan
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from shards.errors import BadInput
 
 LOCK = ".lock"
+_ATTEMPTS = 20
+"""A command that ends just now removes its lock file, and folders that it made, under the next command's hands."""
 
 
 def writing(cache: Path) -> contextlib.AbstractContextManager[int]:
@@ -47,22 +49,29 @@ def _clear(folder: Path, made: list[Path]) -> None:
 
 def _take(folder: Path, refusal: str) -> int:
     """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
-    while True:
-        with contextlib.suppress(FileNotFoundError):  # the command before removes the folder that it made
+    for attempt in range(_ATTEMPTS):
+        try:
             _make(folder)
             # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
             descriptor = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                raise BadInput(refusal) from None
-            except OSError:
-                os.close(descriptor)
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:  # no command removes its folder so often: nothing can be made here
                 raise
-            os.close(descriptor)  # the command before removed this file when it ended: the next one has another
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BadInput(refusal) from None
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the command before removed this file when it ended: the next one has another
+    raise BadInput(refusal)
 
 
 def _make(folder: Path) -> None:

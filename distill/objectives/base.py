@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from shards.codecs.features import Features
@@ -12,15 +12,13 @@ from shards.codecs.features import Features
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss on the student's output of the target's name, against the decoded target or the labels."""
+    """A loss on one or more outputs of the student and, last, what they are to match, where a term names that."""
 
     target: str | None
     """The one kind of target it is defined on; None for any features, or for labels alone."""
 
-    def __call__(
-        self, student: Float[Tensor, "batch ..."], target: Any, labels: Int64[Tensor, " batch"] | None
-    ) -> Float[Tensor, ""]:
-        """The mean over the batch."""
+    def __call__(self, *outputs_and_target: Any) -> Float[Tensor, ""]:
+        """The mean over the batch; the target is decoded (Features, TopKProbabilities) or the labels (int64)."""
         ...
 
 
@@ -31,9 +29,7 @@ class FeatureObjective:
     loss: Callable[[Tensor, Tensor], Tensor]
     target: ClassVar[str | None] = None
 
-    def __call__(
-        self, student: Float[Tensor, "batch *rows"], target: Features, labels: Int64[Tensor, " batch"] | None
-    ) -> Float[Tensor, ""]:
+    def __call__(self, student: Float[Tensor, "batch *rows"], target: Features) -> Float[Tensor, ""]:
         """The mean over the batch; the student saw the whole sample, also where the target kept few tokens of it."""
         compared, wanted = target.take_from(student), target.rows
         if target.valid is not None:

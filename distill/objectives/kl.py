@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +24,6 @@ class KL:
         self,
         student: Float[Tensor, "batch classes"],
         target: Features | TopKProbabilities,
-        labels: Int64[Tensor, " batch"] | None,
     ) -> Float[Tensor, ""]:
         """The mean over the batch; the T^2 keeps the gradient's size as T grows."""
         logits = student.float()

@@ -1,7 +1,7 @@
 """Cross-entropy with the labels alone: no teacher."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -14,11 +14,8 @@ class Supervised:
 
     target: ClassVar[str | None] = None
 
-    def __call__(
-        self, student: Float[Tensor, "batch classes"], target: Any, labels: Int64[Tensor, " batch"] | None
-    ) -> Float[Tensor, ""]:
-        """The mean over the batch; the data module has made sure that there are labels."""
-        assert labels is not None
+    def __call__(self, student: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """The mean over the batch."""
         return F.cross_entropy(student.float(), labels)
 
 

@@ -12,27 +12,25 @@ from shards.reader import TargetSet, ViewSet
 def student_input(
     given: Mapping[str, Any] | None, viewset: ViewSet, targetsets: Sequence[TargetSet]
 ) -> tuple[InputSpec, str]:
-    """The recipe's `input`; without it the first teacher's, or the modality's default without a teacher.
+    """The first teacher's, or the modality's default without a teacher, with what the recipe's `input` says of it.
 
     The text tells of the choice where several teachers are fed otherwise and the recipe names none, else it is empty.
     BadInput where the recipe's is no such input, or does not take the stored views.
     """
-    modality, default = viewset.codec.modality, default_input(viewset.codec)
-    if given is not None:
-        if unknown := sorted(given.keys() - default.describe().keys()):
-            raise BadInput(
-                f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {', '.join(default.describe())}"
-            )
-        chosen = input_of("--recipe: input", modality, default.describe() | dict(given))
-        if found := mismatch(chosen, viewset.codec):
-            raise BadInput(f"--recipe: input: of {viewset.folder} {found}; leave it out, or extract such views")
-        return chosen, ""
+    modality = viewset.codec.modality
     described = [targetset.identity["teacher"]["preprocessing"] for targetset in targetsets]
     folders = [str(targetset.folder) for targetset in targetsets]
     inputs = [input_of(folder, modality, each) for folder, each in zip(folders, described, strict=True)]
-    if not inputs:
-        return default, ""
-    first = inputs[0]
+    first = inputs[0] if inputs else default_input(viewset.codec)
+    if given is not None:
+        if unknown := sorted(given.keys() - first.describe().keys()):
+            raise BadInput(
+                f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {', '.join(first.describe())}"
+            )
+        chosen = input_of("--recipe: input", modality, first.describe() | dict(given))
+        if found := mismatch(chosen, viewset.codec):
+            raise BadInput(f"--recipe: input: of {viewset.folder} {found}; leave it out, or extract such views")
+        return chosen, ""
     if all(each == first for each in inputs):
         return first, ""
     names = [targetset.manifest.teacher for targetset in targetsets]

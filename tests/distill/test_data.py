@@ -24,6 +24,13 @@ def test_a_cache_a_view_set_and_a_target_set_name_the_same(shards: Path) -> None
         assert holding.facts() == facts
 
 
+def test_a_path_and_a_flag_that_name_two_target_sets_are_refused(shards: Path) -> None:
+    with pytest.raises(BadInput, match="--targets two: the path names another target set"):
+        open_training(str(caches.targetset_of(shards, "topk3")), "two", False)
+    with pytest.raises(BadInput, match=r"--targets run-.*: the recipe learns from the labels alone"):
+        open_training(str(caches.targetset_of(shards, "topk3")), None, True)
+
+
 def test_a_cache_in_a_folder_called_targets(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "targets").mkdir()
     copy = shutil.copytree(shards, tmp_path / "targets" / "cache")

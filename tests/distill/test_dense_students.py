@@ -177,7 +177,7 @@ def test_the_loss_falls_on_the_kept_positions_only(dense: Path) -> None:
             for k, p in enumerate(ps)
         ]
     )
-    assert float(make_objective("mse")(tokens, target, None)) == pytest.approx(float(naive.mean()), rel=1e-5)
+    assert float(make_objective("mse")(tokens, target)) == pytest.approx(float(naive.mean()), rel=1e-5)
 
 
 def test_a_run_resumes_without_the_teachers_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def formula(student: Tensor, teacher: Tensor, temperature: float) -> float:
 
 def kl(student: Tensor, target: object, temperature: float = 1.0) -> Tensor:
     target = Features(target) if isinstance(target, Tensor) else target
-    return make_objective(f"kl:temperature={temperature}")(student, target, None)
+    return make_objective(f"kl:temperature={temperature}")(student, target)
 
 
 def top(teacher: Tensor, k: int) -> TopKProbabilities:
@@ -149,7 +149,7 @@ def test_topk_gradients_are_those_of_finite_differences(k: int) -> None:
 def test_supervised_is_cross_entropy() -> None:
     student, _ = draw(4)
     labels = torch.tensor([0, 10, 3, 3, 7, 1])
-    loss = make_objective("supervised")(student, None, labels)
+    loss = make_objective("supervised")(student, labels)
     log_q = student.double().log_softmax(-1)
     assert float(loss) == pytest.approx(
         float(-log_q[torch.arange(6), labels].mean()), abs=rounding.of_divergence(student)

@@ -40,10 +40,9 @@ def test_of_teachers_fed_otherwise_the_first_is_taken_and_said(
 ) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", max_steps=1)
     found = distill(two_inputs, tmp_path / "run", "--targets", targets, "--recipe", recipe).succeeds()
-    (line,) = [line for line in found.out.splitlines() if "normalise otherwise" in line]
-    assert (
-        f"of run-{first}, not those of run-" in line and "a recipe's `input: {mean: ..., std: ...}` says others" in line
-    )
+    (line,) = [line for line in found.out.splitlines() if "fed otherwise" in line]
+    assert "the student takes the mean " in line and f" of run-{first}, not those of run-" in line
+    assert "a recipe's `input` says others" in line
     mean = mean["mean"] if isinstance(mean, dict) else mean
     assert load_exported(tmp_path / "run")[1]["mean"] == mean
 
@@ -51,43 +50,42 @@ def test_of_teachers_fed_otherwise_the_first_is_taken_and_said(
 def test_teachers_fed_alike_need_no_word(shards: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", max_steps=1)
     found = distill(shards, tmp_path / "run", "--targets", "one-logits-float32,two", "--recipe", recipe).succeeds()
-    assert "normalise" not in found.out + found.err
+    assert "otherwise" not in found.out + found.err
 
 
 def test_the_recipes_input_feeds_the_student_wherever_it_goes(two_inputs: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", max_steps=1, input=OWN)
     found = distill(two_inputs, tmp_path / "run", "--targets", "three,two", "--recipe", recipe).succeeds()
-    assert "normalise otherwise" not in found.out
+    assert "fed otherwise" not in found.out
     document = load_exported(tmp_path / "run")[1]
     assert (document["mean"], document["std"]) == ([0.25, 0.5, 0.75], [1.0, 0.5, 0.25])
-    preprocessing = load_teacher(f"run:{tmp_path / 'run'}").preprocessing
-    assert (preprocessing.mean, preprocessing.std) == ((0.25, 0.5, 0.75), (1.0, 0.5, 0.25))
+    inputs = load_teacher(f"run:{tmp_path / 'run'}").inputs
+    assert (inputs.mean, inputs.std) == ((0.25, 0.5, 0.75), (1.0, 0.5, 0.25))
     images = torch.full((1, 16, 16, 3), 255, dtype=torch.uint8)
     student = load_student(tmp_path / "run", "cpu", "float32")
     with torch.no_grad():  # white pixels: (1 - mean) / std is 0.75, 1 and 1
         white = torch.tensor([0.75, 1.0, 1.0])[None, :, None, None].expand(1, 3, 16, 16)
-        torch.testing.assert_close(student(images)["logits"], student.network(white)["logits"])
+        torch.testing.assert_close(student({"pixels": images})["logits"], student.network(white)["logits"])
 
 
 def test_the_loss_is_of_the_students_own_input(shards: Path) -> None:
     data = open_data(shards, input=OWN)
     module, batch = build_module(data, data.recipe), next(iter(data.training_batches()))
     mean, std = (torch.tensor(OWN[name], dtype=torch.float64)[:, None, None] for name in ("mean", "std"))
-    images = (batch.images.permute(0, 3, 1, 2).double() / 255 - mean) / std
+    images = (batch.fields["pixels"].permute(0, 3, 1, 2).double() / 255 - mean) / std
     logits = module.student(images.float())["logits"]
-    teacher = torch.as_tensor(batch.targets[0]["values"])
+    teacher = torch.as_tensor(next(iter(batch.targets.values()))["values"])
     expected = F.kl_div((logits / 2).log_softmax(-1), (teacher / 2).softmax(-1), reduction="batchmean") * 4
     assert float(module.loss(batch)) == pytest.approx(float(expected), rel=1e-4)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown": ({**OWN, "size": 3}, "input: unknown size; it has mean, std and image_size"),
-    "no std": ({"mean": [0, 0, 0]}, "input: std: expected three numbers above 0, found None"),
-    "zero std": ({"mean": [0, 0, 0], "std": [1, 1, 0]}, "input: std: expected three numbers above 0, found [1, 1, 0]"),
-    "two numbers": ({"mean": [0, 0], "std": [1, 1, 1]}, "input: mean: expected three numbers, found [0, 0]"),
-    "no numbers": ({"mean": "abc", "std": [1, 1, 1]}, "input: mean: expected three numbers, found 'abc'"),
-    "infinite": ({"mean": [float("inf"), 0, 0], "std": [1, 1, 1]}, "input: mean: expected three numbers"),
-    "another size": ({**OWN, "image_size": 32}, "input: image_size 32: the stored views have 16 pixels"),
+    "unknown": ({**OWN, "size": 3}, "input: unknown size; it has image_size, mean, std"),
+    "zero std": ({"std": [1, 1, 0]}, "input: std is missing or cannot be [1, 1, 0]"),
+    "two numbers": ({"mean": [0, 0]}, "input: mean is missing or cannot be [0, 0]"),
+    "no numbers": ({"mean": "abc"}, "input: mean is missing or cannot be abc"),
+    "infinite": ({"mean": [float("inf"), 0, 0]}, "input: mean is missing or cannot be [inf, 0, 0]"),
+    "another size": ({**OWN, "image_size": 32}, "its views have pixels of (16, 16, 3), the network takes (32, 32, 3)"),
 }
 
 
@@ -97,6 +95,13 @@ def test_what_is_no_input_is_refused_before_anything_is_written(shards: Path, tm
     recipe = write_recipe(tmp_path / "recipe.yaml", input=given)
     distill(shards, tmp_path / "run", "--targets", "one-logits-float32", "--recipe", recipe).refuses(message)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_the_recipe_leaves_out_is_the_first_teachers(shards: Path) -> None:
+    data = open_data(shards, input={"std": OWN["std"]})
+    assert build_module(data, data.recipe).inputs.describe() == {
+        **{"image_size": 16, "mean": (0.5, 0.4, 0.3), "std": (1.0, 0.5, 0.25)}
+    }
 
 
 def test_a_recipe_without_one_is_saved_as_before() -> None:

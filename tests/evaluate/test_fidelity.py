@@ -99,6 +99,8 @@ def test_what_the_run_learned_from_is_meant_and_a_choice_that_is_left_is_the_use
     with pytest.raises(BadInput, match=r"--targetset resnet: .* holds run-teacher"):
         fidelity(run, "--targetset", "resnet")
     assert fidelity(run, "--split", "train")["targetset"].startswith("run-teacher-logits-float32")
+    (topk,) = bench.cache.glob("digits-validation-*/targets/*topk3*")
+    assert fidelity(run, "--shards", str(topk))["targetset"] == topk.name
 
 
 def test_other_shapes_are_refused(bench: Bench) -> None:

@@ -129,6 +129,12 @@ def test_a_cache_of_several_sources_asks_which(tmp_path: Path) -> None:
     command("extract", "--teacher", "none", "--out", tmp_path / "cache").refuses("--data", "several sources", "digits")
 
 
+def test_a_view_set_is_no_cache(base: Path) -> None:
+    before = contents(base)
+    command("extract", "--teacher", "none", "--out", base).refuses("is a view set", f"--out {base.parent}")
+    assert contents(base) == before
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -17,7 +17,6 @@ from extract.sources import open_source
 from extract.sources.base import tar_safe_key
 from extract.sources.row_groups import RowGroups
 from shards.errors import BadInput
-from shards.splits import choose_split
 
 
 def png(grey: int = 0) -> bytes:
@@ -225,25 +224,3 @@ def test_files_of_a_split(tmp_path: Path, names: list[str], asked: str, found: A
     else:
         source = open_source(f"parquet:{tmp_path}", asked)
         assert (source.split, list(source.keys)) == (found[0], [f"{name}-000000" for name in found[1]])
-
-
-@pytest.mark.parametrize(
-    ("available", "asked", "chosen"),
-    [
-        (("Training", "Testing"), "train", "Training"),
-        (("Training", "Testing"), "val", "Testing"),
-        (("TRAIN", "Val", "test"), "validation", "Val"),
-        (("TRAIN", "Val", "test"), "TEST", "test"),
-        (("train", "Train"), "train", "train"),
-        (("train", "Train"), "Train", "Train"),
-        (("Train", "TRAIN"), "train", "may be TRAIN or Train"),
-        (("Testing", "extra"), "train", "no split 'train', only Testing, extra"),
-        (("Extra", "train"), "extra", "Extra"),
-    ],
-)
-def test_split_names_in_any_case(available: tuple[str, ...], asked: str, chosen: str) -> None:
-    if chosen in available:
-        assert choose_split("--data x", asked, available) == chosen
-    else:
-        with pytest.raises(BadInput, match=f"--data x: .*{chosen}"):
-            choose_split("--data x", asked, available)

@@ -167,9 +167,9 @@ def test_an_encoder_of_the_hub_has_one_identity_with_and_without_a_prefix(
     other = load_teacher(f"hf:{tmp_path}")
     assert f"taking the prefix {prefix} off the names" in capsys.readouterr().err
     assert other.weights_sha256 == plain.weights_sha256
-    size = plain.preprocessing.image_size
+    size = plain.inputs.image_size
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(other.forward(images)["tokens"], plain.forward(images)["tokens"])
+    assert torch.equal(other.network(images)["tokens"], plain.network(images)["tokens"])
 
 
 def test_an_encoder_of_the_hub_from_a_file_of_two_sets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

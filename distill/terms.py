@@ -1,0 +1,109 @@
+"""Terms: a recipe's loss is a weighted sum of losses, each of some outputs of the student to one target."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.objectives import make_objective
+from shards.errors import BadInput
+from shards.reader import TargetSet
+
+if TYPE_CHECKING:
+    from distill.objectives.base import Objective
+
+LABELS, EVERY_TARGET = "labels", "*"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a recipe's `terms`."""
+
+    loss: str
+    """An objective with its arguments: kl:temperature=2."""
+    to: str | None = None
+    """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs."""
+    of: tuple[str, ...] = ()
+    """The student's outputs; by default the one of the target's name, and logits to labels."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class BoundTerm:
+    """A term of the target sets that a run reads."""
+
+    objective: "Objective"
+    of: tuple[str, ...]
+    to: int | str | None
+    """The number of a target set among those of the run, LABELS, or None."""
+    weight: float
+
+    def __call__(
+        self, outputs: Mapping[str, Tensor], targets: Sequence[Any], labels: Tensor | None
+    ) -> Float[Tensor, ""]:
+        """The weighted loss on one batch."""
+        target = {LABELS: labels, None: None}.get(self.to) if not isinstance(self.to, int) else targets[self.to]
+        arguments = [outputs[name] for name in self.of] + ([] if self.to is None else [target])
+        return self.weight * self.objective(*arguments)
+
+
+def parse_term(recipe: str, values: Any) -> Term:
+    """One entry of a recipe's `terms`; BadInput, which names the recipe, for what is none."""
+    known = [field.name for field in fields(Term)]
+    if not isinstance(values, dict) or not values.keys() <= set(known) or not isinstance(values.get("loss"), str):
+        raise BadInput(f"--recipe {recipe}: terms: expected a loss with {', '.join(known[1:])}, found {values!r:.80}")
+    of, weight = values.get("of", ()), values.get("weight", 1.0)
+    if type(weight) not in (int, float) or not 0 < weight < math.inf:
+        raise BadInput(f"--recipe {recipe}: terms: weight {weight!r}: expected a number above 0")
+    term = Term(values["loss"], values.get("to"), (of,) if isinstance(of, str) else tuple(of), float(weight))
+    if term.to is None and len(term.of) < 2:
+        raise BadInput(f"--recipe {recipe}: terms: {term.loss} is to nothing: say `to`, or two outputs in `of`")
+    make_objective(term.loss)  # refuses what is no objective
+    return term
+
+
+def to_objective(objective: str, label_weight: float) -> list[Term]:
+    """The terms that a recipe without any stands for: its objective to every target, its label weight to the labels."""
+    targets = [] if objective == "supervised" else [Term(objective, EVERY_TARGET, weight=1 - label_weight)]
+    return targets + ([Term("supervised", LABELS, weight=label_weight)] if label_weight > 0 else [])
+
+
+def bind(terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
+    """The terms over these target sets, which share a term's weight by `weights`.
+
+    BadInput where a term has no target set, or a target set no term.
+    """
+    bound: list[BoundTerm] = []
+    for term in terms:
+        if term.to in (LABELS, None):
+            bound.append(BoundTerm(make_objective(term.loss), term.of or ("logits",), term.to, term.weight))
+        elif targetsets:
+            bound += _to_targets(term, targetsets, weights)
+    reached = {term.to for term in bound}
+    for number, targetset in enumerate(targetsets):
+        if number not in reached:
+            raise BadInput(f"--targets: no term of the recipe is to {targetset.folder.name}; leave it out")
+    return bound
+
+
+def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
+    objective = make_objective(term.loss)
+    targets = [targetset.manifest.target for targetset in targetsets]
+    numbers = [number for number, target in enumerate(targets) if term.to in (EVERY_TARGET, target)]
+    if not numbers:
+        raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
+    for number in numbers:
+        targetset = targetsets[number]
+        if objective.target not in (None, targets[number]):
+            found = f"{targetset.folder.name} holds {targets[number]}"
+            raise BadInput(f"--targets: objective {term.loss} needs {objective.target}, {found}; name another")
+        if objective.target is None and targetset.manifest.codec.startswith("topk"):
+            raise BadInput(f"--objective {term.loss}: {targetset.folder.name} holds probabilities; give kl")
+    total = sum(weights[number] for number in numbers)
+    return [
+        BoundTerm(objective, term.of or (targets[number],), number, term.weight * weights[number] / total)
+        for number in numbers
+    ]
