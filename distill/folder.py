@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from distill.config import DistillConfig
 from distill.data import CacheData
@@ -46,9 +46,9 @@ def run_of(recipe: Recipe, data: CacheData) -> Run:
 
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
-    run = msgspec.to_builtins(run_of(recipe, data))
+    run = structs.asdict(run_of(recipe, data))
     if (run_dir / RUN).exists():
-        former = msgspec.to_builtins(read_run(run_dir / RUN))
+        former = structs.asdict(read_run(run_dir / RUN))
         found = "; ".join(differences(former, run)).replace("the cache has", "the run has")
         if found:
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {found}; give another --run_dir")

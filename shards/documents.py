@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from shards.errors import BadInput, Damaged, Incomplete
 from shards.layout import (
@@ -46,7 +45,7 @@ Files = dict[str, FileRecord]
 """By the path of each file, relative to its set's folder."""
 
 
-class Document(Struct, frozen=True, omit_defaults=True):
+class Document(Struct, frozen=True):
     """A document that is sealed with its own SHA-256; an optional field that is None is not written."""
 
     kind: ClassVar[str]
@@ -55,8 +54,9 @@ class Document(Struct, frozen=True, omit_defaults=True):
 
     def document(self) -> dict[str, Any]:
         """The fields as they are sealed on the disk."""
-        fields: dict[str, Any] = msgspec.to_builtins(self)
-        return {"kind": self.kind, "format": FORMAT_VERSION, **fields}
+        values = ((field, getattr(self, field.name)) for field in structs.fields(self))
+        written = {field.name: value for field, value in values if field.required or value is not None}
+        return {"kind": self.kind, "format": FORMAT_VERSION, **written}
 
 
 class ViewSetIdentity(Struct):
@@ -84,7 +84,7 @@ class Request(Struct):
     split: str
 
 
-class Plan(Document, frozen=True, omit_defaults=True):
+class Plan(Document, frozen=True):
     """plan.json: which sample lies in which shard, the keys in order, cut into shards of `shard_size` rows."""
 
     kind = "plan"
@@ -104,17 +104,11 @@ class Plan(Document, frozen=True, omit_defaults=True):
         Parsed once a process: of a million samples it takes a second, and a command asks for it several times.
         """
         path = inside(viewset, PLAN)
-        if not path.exists():
-            return read_document(path, cls)  # which says what is missing
-        status = path.stat()
+        status = path.stat() if path.exists() else None
+        if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+            return read_document(path, cls)  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-            return read_document(path, cls)
-        plan = _PLANS.get(version)
-        if plan is None:
-            plan = read_document(path, cls)
-            _keep(version, plan)
-        return plan
+        return _PLANS.get(version) or _keep(version, read_document(path, cls))
 
     @property
     def num_shards(self) -> int:
@@ -134,14 +128,15 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
-def _keep(version: tuple[object, ...], plan: Plan) -> None:
+def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
     """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
     while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
         _PLANS.pop(next(iter(_PLANS)), None)
     _PLANS[version] = plan
+    return plan
 
 
-class Commit(Document, frozen=True, omit_defaults=True):
+class Commit(Document, frozen=True):
     """commits/v00-00000.json: one shard of a view set (members, skipped, digests) or target set (codec_error)."""
 
     kind = "commit"
@@ -160,7 +155,7 @@ class Commit(Document, frozen=True, omit_defaults=True):
     """The SHA-256 of the statistics that the rows are encoded with; None for a codec without any."""
 
 
-class ViewSetManifest(Document, frozen=True, omit_defaults=True):
+class ViewSetManifest(Document, frozen=True):
     """viewset.json: the commit of a whole view set, written last."""
 
     kind = "viewset"
@@ -178,7 +173,7 @@ class ViewSetManifest(Document, frozen=True, omit_defaults=True):
     files: Files
 
 
-class TargetSetManifest(Document, frozen=True, omit_defaults=True):
+class TargetSetManifest(Document, frozen=True):
     """targetset.json: the commit of a whole target set, written last."""
 
     kind = "targetset"
@@ -209,8 +204,8 @@ class TargetSetManifest(Document, frozen=True, omit_defaults=True):
         if math.prod(self.row_shape) > MAX_ROW_NUMBERS:
             raise ValueError(f"row_shape cannot be {repr(self.row_shape)[:60]}")
         if self.class_names is not None and [len(self.class_names)] != self.row_shape:
-            num_names = len(self.class_names)
-            raise ValueError(f"{num_names} class_names cannot name a row of shape {repr(self.row_shape)[:60]}")
+            names, shape = len(self.class_names), repr(self.row_shape)[:60]
+            raise ValueError(f"{names} class_names cannot name a row of shape {shape}")
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True):

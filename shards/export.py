@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from jaxtyping import Int
 
@@ -84,7 +83,7 @@ def _description(viewset: ViewSet, targetset: TargetSet | None, num_views: int, 
         "views": num_views,
         "class_names": viewset.class_names,
         "viewset": viewset.identity,
-        "files": msgspec.to_builtins(files),
+        "files": files,
     }
     if targetset is not None:
         manifest = targetset.manifest

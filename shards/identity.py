@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 _READ_BYTES = 8 << 20
 _ABSENT = "no such field"
 
 
 def canonical_json(document: Any) -> bytes:
-    """The one byte string for `document`: sorted keys, no spaces, ASCII, no NaN."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    """The one byte string for `document`: sorted keys, no spaces, ASCII, no NaN; a Struct in it is an object."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, default=structs.asdict)
+    return text.encode()
 
 
 def sha256_of(data: bytes | bytearray | memoryview) -> str:

@@ -62,7 +62,7 @@ def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, A
     if phrases := mismatches(_rebuilt(config), state):
         raise BadInput(f"{folder}: the network to export is no {config['architecture']}: {', '.join(phrases)}")
     record = write_atomically(folder / _WEIGHTS_FILE, save(state))
-    write_atomically(folder / _CONFIG_FILE, sealed({**config, "weights": msgspec.to_builtins(record)}))
+    write_atomically(folder / _CONFIG_FILE, sealed({**config, "weights": record}))
 
 
 def load_exported(run_dir: Path | str) -> tuple["torch.nn.Module", dict[str, Any]]:

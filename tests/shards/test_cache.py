@@ -46,7 +46,8 @@ def write_targetset(viewset: Path, name: str, whole: bool = True, **identity: An
     folder.mkdir(parents=True)
     teacher, target, codec, _ = name.split("-")
     fields: dict[str, Any] = {"kind": "targetset", "format": 1, "teacher": teacher, "target": target, "codec": codec}
-    fields |= {"identity": {"viewset": "", "teacher": teacher, "target": target, "codec": codec} | identity}
+    named = {"teacher": {"architecture": teacher}, "target": target, "codec": {"name": codec}, "precision": "float32"}
+    fields |= {"identity": {"viewset": ""} | named | identity, "codec_error": {}}
     fields |= {"row_shape": [3], "arrays": {"values": ["float32", [3]]}, "files": {}}
     if whole:
         write_sealed(folder / TARGETSET_MANIFEST, fields | {"num_samples": 1, "num_views": 1, "shard_size": 1})
