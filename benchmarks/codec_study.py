@@ -93,7 +93,7 @@ def _row(options: argparse.Namespace, cache: Path, name: str, seed: int) -> dict
     held = next(
         found
         for found in map(TargetSet, targets)
-        if (found.manifest["codec"], found.manifest.get("keep_tokens")) == (flags[1], keep)
+        if (found.manifest.codec, found.manifest.keep_tokens) == (flags[1], keep)
     )
     run = options.work / "runs" / f"{held.folder.name}-seed{seed}"
     recipe = ("--recipe", "distil-data2vec2", "--student", f"data2vec2:depth={TEACHER.depth // 2}", "--init", "random")
@@ -108,7 +108,7 @@ def _row(options: argparse.Namespace, cache: Path, name: str, seed: int) -> dict
         "codec": name,
         "seed": seed,
         "bytes_a_sample": held.bytes_per_sample,
-        "codec_cosine": held.manifest["codec_error"]["cosine_mean"],
+        "codec_cosine": held.manifest.codec_error["cosine_mean"],
         "loss": summary["best_val_loss"],
         "knn": evaluation["knn"]["top1"],
         "cosine": evaluation["fidelity"]["cosine"],

@@ -30,9 +30,10 @@ from extract.views import ViewShard, commit_shard
 from shards import tar
 from shards.command.specs import parse_spec
 from shards.commit import write_atomically
+from shards.documents import Plan
 from shards.errors import BadInput
 from shards.identity import sha256_of
-from shards.layout import CALIBRATION, Plan, viewset_name
+from shards.layout import CALIBRATION, viewset_name
 
 ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
 """One sample's shape of the targets that the figures are about."""

@@ -101,7 +101,7 @@ def _contenders(
     from_cache = stepper(build_module(cache, recipe), device)
     in_the_loop = stepper(build_module(cache, recipe, partial(LiveDistillation, teachers=[teacher])), device)
     batch, views = held_batch(cache, device), extraction_of(again, teacher, device).views
-    asked = teacher.only([targetset.manifest["target"] for targetset in cache.training.targetsets])
+    asked = teacher.only([targetset.manifest.target for targetset in cache.training.targetsets])
 
     def teach() -> None:
         for _ in range(steps):

@@ -8,14 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.recipe import Recipe, as_values
 from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
+from shards.documents import Run, read_run
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.lock import LOCK, locked
+from shards.sealed import read_object
 
 RUN, SUMMARY = "run.json", "summary.json"
 CONFIG, RECIPE = "config.yaml", "recipe.yaml"
@@ -29,22 +33,23 @@ def only_run(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def run_identity(recipe: Recipe, data: CacheData) -> dict[str, Any]:
-    """All that decides what the run ends with; devices, threads and logging do not."""
-    return {
-        "recipe": {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")},
-        "cache": data.training.identity(),
-        "weights": data.training.weights,
-        "validation": data.validation.identity() if data.validation else None,
-        "num_views": data.training.num_views,
-    }
+def run_of(recipe: Recipe, data: CacheData) -> Run:
+    """All that decides what the run ends with."""
+    return Run(
+        recipe={name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")},
+        cache=data.training.identity(),
+        weights=data.training.weights,
+        validation=data.validation.identity() if data.validation else None,
+        num_views=data.training.num_views,
+    )
 
 
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
-    asked = run_identity(recipe, data)
+    run = structs.asdict(run_of(recipe, data))
     if (run_dir / RUN).exists():
-        found = "; ".join(differences(_read(run_dir / RUN), asked)).replace("the cache has", "the run has")
+        former = structs.asdict(read_run(run_dir / RUN))
+        found = "; ".join(differences(former, run)).replace("the cache has", "the run has")
         if found:
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {found}; give another --run_dir")
         return
@@ -54,32 +59,22 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": data.training.num_views}))
     given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
     write_atomically(run_dir / CONFIG, as_yaml(given))
-    write_atomically(run_dir / RUN, json.dumps(asked, indent=1).encode())
+    write_atomically(run_dir / RUN, json.dumps(run, indent=1).encode())
 
 
 def held_views(run_dir: Path) -> int | None:
     """The number of views that the run in `run_dir` began with; None when there is none yet."""
-    return _read(run_dir / RUN).get("num_views") if (run_dir / RUN).exists() else None
+    return read_run(run_dir / RUN).num_views if (run_dir / RUN).exists() else None
 
 
 def held_summary(run_dir: Path) -> dict[str, Any] | None:
     """The summary of a finished run; None while it is not finished."""
-    return _read(run_dir / SUMMARY) if (run_dir / SUMMARY).exists() else None
+    return read_object(run_dir / SUMMARY, "give another --run_dir") if (run_dir / SUMMARY).exists() else None
 
 
 def write_summary(run_dir: Path, summary: dict[str, Any]) -> None:
     """The run is finished: written last."""
     write_atomically(run_dir / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}); give another --run_dir") from None
-    if not isinstance(document, dict):
-        raise BadInput(f"{path}: expected an object, found {type(document).__name__}; give another --run_dir")
-    return document
 
 
 def git_revision() -> str | None:

@@ -37,8 +37,8 @@ class Holding:
     @property
     def num_bytes(self) -> int:
         """Bytes on disk of all that is read."""
-        files = [self.viewset.manifest["files"], *(targetset.manifest["files"] for targetset in self.targetsets)]
-        return sum(record["size"] for records in files for record in records.values())
+        files = [self.viewset.manifest.files, *(targetset.manifest.files for targetset in self.targetsets)]
+        return sum(record.size for records in files for record in records.values())
 
     def extracted(self) -> list[dict[str, Any]]:
         """What each target set cost once, whatever number of students learn from it: teacher forwards and bytes."""
@@ -47,7 +47,7 @@ class Holding:
             {
                 "targetset": targetset.folder.name,
                 "teacher_forwards": usable * targetset.num_views,
-                "bytes": sum(record["size"] for record in targetset.manifest["files"].values()),
+                "bytes": sum(record.size for record in targetset.manifest.files.values()),
             }
             for targetset in self.targetsets
         ]
@@ -55,9 +55,13 @@ class Holding:
     def facts(self) -> dict[str, str]:
         """What picks the recipe: source, modality, target, teacher (`none` without target sets)."""
         identity = self.viewset.identity
-        manifests = [targetset.manifest for targetset in self.targetsets] or [{"target": "none", "teacher": "none"}]
-        joined = {name: "+".join(sorted({manifest[name] for manifest in manifests})) for name in ("target", "teacher")}
-        return {"source": identity["source"], "modality": modality_of(identity), **joined}
+        manifests = [targetset.manifest for targetset in self.targetsets]
+        return {
+            "source": identity["source"],
+            "modality": modality_of(identity),
+            "target": "+".join(sorted({manifest.target for manifest in manifests})) or "none",
+            "teacher": "+".join(sorted({manifest.teacher for manifest in manifests})) or "none",
+        }
 
     def codecs(self) -> list[Any]:
         """Each target set's codec."""
@@ -104,7 +108,7 @@ def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTar
     if len(targetsets) > 1:
         recipes = [recipe] if recipe and recipe.fits else [load_recipe(name) for name in recipe_names()]
         whole = [each for each in targetsets if each.whole]
-        suited = [each for each in whole if any(fit.is_for(each.manifest["target"]) for fit in recipes)]
+        suited = [each for each in whole if any(fit.is_for(each.manifest.target) for fit in recipes)]
         targetsets = suited or targetsets
     return {only("--targets", "target sets", targetsets, "name one, or several as NAME=0.5,NAME=0.5"): 1.0}
 
@@ -161,7 +165,8 @@ def _same_samples(listed: ListedViewSet, training: Holding) -> bool:
 
 def _flags(training: Holding, listed: ListedViewSet) -> str:
     manifests = [targetset.manifest for targetset in training.targetsets]
-    targets, codecs = (",".join(manifest[name] for manifest in manifests) for name in ("target", "codec"))
+    targets = ",".join(manifest.target for manifest in manifests)
+    codecs = ",".join(manifest.codec for manifest in manifests)
     precisions = {targetset.identity["precision"] for targetset in training.targetsets} - {"float32"}
     precision = "".join(f" --precision {name}" for name in precisions)
     return f"--split {listed.split} --target {targets} --codec {codecs}{precision} with the teacher's own flags"

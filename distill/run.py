@@ -107,7 +107,7 @@ def build_module(
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:
     """The classes of all logits and labels that are learnt from; None where features are all there is."""
     names = holding.viewset.class_names
-    logits = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    logits = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
     sizes = {targetset.row_shape[0] for targetset in logits}
     if with_labels and not holding.targetsets:
         sizes = {len(names or [])}
@@ -132,7 +132,7 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
     with torch.no_grad():
         given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    targets = {(targetset.manifest["target"], targetset.row_shape) for targetset in holding.targetsets}
+    targets = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
     if len(targets) > len({name for name, _ in targets}):
         found = ", ".join(f"{name} {shape}" for name, shape in sorted(targets))
         raise BadInput(f"--targets: {found}: one student has one shape for each; distil from teachers of one shape")
@@ -144,7 +144,7 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
         if isinstance(term.to, int):
             target = holding.targetsets[term.to]
             if any(given.get(name) != target.row_shape for name in term.of):
-                wanted = f"{target.manifest['target']} {target.row_shape}"
+                wanted = f"{target.manifest.target} {target.row_shape}"
                 raise BadInput(f"--student {recipe.student}: gives {has}; the target is {wanted}: give another student")
         elif missing:
             raise BadInput(f"--student {recipe.student}: gives {has}, and no {missing[0]}; give another student")
@@ -183,7 +183,7 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
 
 def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
     """Of the student's logits: those of the first teacher with logits, else those of the labels."""
-    learnt = [targetset for targetset in holding.targetsets if targetset.manifest["target"] == "logits"]
+    learnt = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
     names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
     return names if names is not None and len(names) == num_classes else None
 

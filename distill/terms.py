@@ -88,7 +88,7 @@ def bind(terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequen
 
 def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
     objective = make_objective(term.loss)
-    targets = [targetset.manifest["target"] for targetset in targetsets]
+    targets = [targetset.manifest.target for targetset in targetsets]
     numbers = [number for number, target in enumerate(targets) if term.to in (EVERY_TARGET, target)]
     if not numbers:
         raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
@@ -97,7 +97,7 @@ def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[f
         if objective.target not in (None, targets[number]):
             found = f"{targetset.folder.name} holds {targets[number]}"
             raise BadInput(f"--targets: objective {term.loss} needs {objective.target}, {found}; name another")
-        if objective.target is None and targetset.manifest["codec"].startswith("topk"):
+        if objective.target is None and targetset.manifest.codec.startswith("topk"):
             raise BadInput(f"--objective {term.loss}: {targetset.folder.name} holds probabilities; give kl")
     total = sum(weights[number] for number in numbers)
     return [

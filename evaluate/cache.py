@@ -72,7 +72,7 @@ def targetset_of(viewset: ListedViewSet, wanted: str | None, trained: TrainedOn 
     identities = [targetset.identity for targetset in learned_from if targetset.whole]
     for ignored in NEAR:
         fitting = prefer(fitting, partial(_is_near, identities=identities, ignored=ignored))
-    fitting = prefer(fitting, lambda targetset: targetset.manifest["target"] == "logits")
+    fitting = prefer(fitting, lambda targetset: targetset.manifest.target == "logits")
     lacks = f": {viewset} lacks what the run learned from ({names(learned_from)})" if learned_from else ""
     flag = f"--targetset{lacks}" if wanted is None else f"--targetset {wanted}"
     return only(flag, "target sets", fitting, "give a part of one name")

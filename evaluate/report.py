@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_document, read_evaluation
+from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_evaluation
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.errors import BadInput, one_line
+from shards.sealed import read_object
 
 COLUMNS = {
     "top-1": ("accuracy", "top1"),
@@ -91,7 +92,7 @@ class Measured:
     @classmethod
     def read(cls, run: Path) -> "Measured":
         """The run's two documents; BadInput when one cannot be read."""
-        summary = read_document(run / SUMMARY, "run the same distill command to finish the run")
+        summary = read_object(run / SUMMARY, "run the same distill command to finish the run")
         return cls(run, summary, read_evaluation(run))
 
     def rows(self, name: str) -> list[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shards.commit import write_atomically
 from shards.errors import BadInput
+from shards.sealed import read_object
 
 CONFIG = "config.yaml"
 STUDENT = "student.json"
@@ -16,7 +17,6 @@ SUMMARY = "summary.json"
 EVALUATION = "evaluation.json"
 ON = " on "
 """Between the task and the data, in the key of a result that one of other data followed."""
-_MAX_BYTES = 16 << 20
 
 
 def missing_files(run: Path) -> list[str]:
@@ -50,32 +50,15 @@ def find_runs(folder: Path) -> Iterator[Path]:
         folders.sort()
 
 
-def read_document(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object at `path`; BadInput, with `remedy`, when it is missing or none."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise BadInput(f"{path}: larger than {_MAX_BYTES} bytes, which no {path.name} is; {remedy}")
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise BadInput(f"{path}: missing; {remedy}") from None
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}); {remedy}") from None
-    if not isinstance(document, dict):
-        raise BadInput(f"{path}: expected an object, found a {type(document).__name__}; {remedy}")
-    return document
-
-
 def read_summary(run: Path) -> dict[str, Any]:
     """What training cost and what it read: summary.json, which `distill` writes last."""
     path = run / SUMMARY
-    return read_document(path, "the run is half written: run the same distill command, or give --data or --shards")
+    return read_object(path, "the run is half written: run the same distill command, or give --data or --shards")
 
 
 def weights_of(run: Path) -> str:
     """The SHA-256 of the student's weights, as its student.json gives it."""
-    student = read_document(run / STUDENT, "run the same distill command to finish the run")
+    student = read_object(run / STUDENT, "run the same distill command to finish the run")
     weights = student.get("weights")
     return str(weights.get("sha256")) if isinstance(weights, dict) else "unknown"
 
@@ -86,7 +69,7 @@ def read_evaluation(run: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     weights = weights_of(run)
-    held = read_document(path, "remove it and evaluate again")
+    held = read_object(path, "remove it and evaluate again")
     for task, record in held.items():
         if not isinstance(record, dict):
             raise BadInput(f"{path}: {task}: expected a record, found {record!r:.40}; remove it and evaluate again")

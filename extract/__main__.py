@@ -89,18 +89,20 @@ def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
     from extract.store import finish_targets, finish_views
     from shards.command.progress import counted, human_bytes
 
-    teacher, manifests = plan.teacher, [finish_views(plan.views)]
+    teacher = plan.teacher
+    manifest_of_views = finish_views(plan.views)
+    records = [*manifest_of_views.files.values()]
     for job in plan.targets:
         assert teacher is not None
         manifest = finish_targets(job, plan.views, teacher.name, teacher.settings, teacher.class_names)
-        manifests.append(manifest)
-        error = ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
+        records += manifest.files.values()
+        error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
         print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
-    skipped = manifests[0]["skipped"]
+    skipped = manifest_of_views.skipped
     if skipped:
         shown = ", ".join(skipped[:5]) + (" ..." if len(skipped) > 5 else "")
         print(f"extract: {counted(len(skipped), 'sample')} skipped: {shown}")
-    size = sum(file["size"] for manifest in manifests for file in manifest["files"].values())
+    size = sum(record.size for record in records)
     seconds = time.monotonic() - start
     done = max(counts.views, counts.teacher_forwards)
     print(

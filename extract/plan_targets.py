@@ -9,16 +9,10 @@ from extract.config import ExtractConfig
 from extract.plan_views import ViewSetJob
 from extract.targets import default_codec, default_target, has_tokens
 from shards.codecs import make_codec
+from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
-from shards.layout import (
-    inside,
-    read_commit,
-    read_targetset_manifest,
-    targetset_folders,
-    targetset_is_whole,
-    targetset_name,
-)
+from shards.layout import inside, targetset_folders, targetset_is_whole, targetset_name
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
@@ -60,7 +54,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
         name = targetset_name(teacher.name, target, codec.name, identity, keep)
         folder = inside(views.folder, f"targets/{name}")
         _refuse_half_written(views.folder, folder, identity)
-        whole = read_targetset_manifest(folder)["num_views"] if targetset_is_whole(folder) else 0
+        whole = read_targetset_manifest(folder).num_views if targetset_is_whole(folder) else 0
         if any(job.folder == folder for job in jobs):
             raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
         num_views, extra = max(views.asked_views, whole), teacher.extra_tokens.get(target, 0)

@@ -11,16 +11,14 @@ from extract.modalities import input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
+from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences, sha256_of
 from shards.layout import (
     PLAN,
-    Plan,
     commit_path,
     inside,
     is_viewset,
-    read_commit,
-    read_viewset_manifest,
     viewset_is_whole,
     viewset_name,
 )
@@ -125,7 +123,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     IdentityMismatch where the cache has another one: it grows by views and changes in nothing else.
     """
     config, folder, plan = stored.config, stored.folder, stored.plan
-    whole_views = read_viewset_manifest(folder)["num_views"] if folder and viewset_is_whole(folder) else 0
+    whole_views = read_viewset_manifest(folder).num_views if folder and viewset_is_whole(folder) else 0
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))

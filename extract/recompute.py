@@ -51,7 +51,7 @@ def recompute(
     viewset, targetset = ViewSet(viewset_folder), TargetSet(targetset_folder)
     check_pair(viewset, targetset)
     where = "--recompute: say where the teacher is now with --teacher (and --weights)"
-    target = targetset.manifest["target"]
+    target = targetset.manifest.target
     teacher = load_teacher_of(targetset, spec, weights, where).only([target])
     device = one_device("recompute")
     teacher.network.to(device)

@@ -6,8 +6,9 @@ commit record keeps what the samples were, and whoever makes another view of the
 
 from extract.plan_views import ViewSetJob
 from extract.sources.base import Sample, content_revision
+from shards.documents import read_commit
 from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch
-from shards.layout import commit_path, read_commit
+from shards.layout import commit_path
 
 SPOT_CHECKS = 8
 _NOT_READ = ""
@@ -30,8 +31,8 @@ def digest(sample: Sample | None) -> str:
 
 def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:
     """What view 0 recorded of each row of `shard`; nothing where it is not committed or recorded none."""
-    record = read_commit(job.folder, 0, shard) or {}
-    digests = list(record.get("digests", []))
+    record = read_commit(job.folder, 0, shard)
+    digests = (record and record.digests) or []
     if digests and len(digests) != len(job.plan.rows(shard)):
         raise Damaged(f"{job.folder / commit_path(0, shard)}: its digests are not those of its rows; {RESTORE}")
     return digests

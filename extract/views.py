@@ -10,8 +10,9 @@ from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests, records_digests
 from shards import tar
 from shards.commit import write_atomically, write_sealed
-from shards.errors import BadInput
-from shards.layout import commit_path, inside, read_commit, tar_path
+from shards.documents import Commit, read_commit
+from shards.errors import RESTORE, BadInput, Damaged
+from shards.layout import commit_path, inside, tar_path
 from shards.reader import check_file
 from shards.views.base import Row, ViewCodec
 
@@ -78,21 +79,22 @@ def _empty(codec: ViewCodec, num_rows: int) -> Row:
     return {name: np.zeros((num_rows, *shape), dtype) for name, (dtype, shape) in codec.fields.items()}
 
 
-def _with_gaps(places: list[list[int]], skipped: set[int], num_rows: int) -> list[list[int]]:
-    """`places` with [0, 0] at the skipped rows, so that a row number finds its member."""
+def _with_gaps(places: list[tuple[int, int]], skipped: set[int], num_rows: int) -> list[tuple[int, int]]:
+    """`places` with NO_MEMBER at the skipped rows, so that a row number finds its member."""
     following = iter(places)
-    return [[0, 0] if row in skipped else next(following) for row in range(num_rows)]
+    return [tar.NO_MEMBER if row in skipped else next(following) for row in range(num_rows)]
 
 
 def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewShard:
     """The shard read back from its tar, verified: a second teacher, or a resumed run, needs no source."""
-    record = read_commit(job.folder, view, shard)
+    record, name = read_commit(job.folder, view, shard), tar_path(view, shard)
     assert record is not None
-    name = tar_path(view, shard)
-    stored = tar.StoredTar(check_file(job.folder, name, record["files"][name]), record["members"])
+    if record.members is None or name not in record.files:
+        raise Damaged(f"{job.folder / commit_path(view, shard)}: is no commit record of a shard of views; {RESTORE}")
+    stored = tar.StoredTar(check_file(job.folder, name, record.files[name]), record.members)
     plan, codec = job.plan, job.maker.codec
     keys = [plan.keys[row] for row in plan.rows(shard)]
-    skipped_keys = set(record["skipped"])
+    skipped_keys = set(record.skipped or ())
     skipped = {row for row, key in enumerate(keys) if key in skipped_keys}
     read = ViewShard(view, shard, keys, _empty(codec, len(keys)), skipped)
 
@@ -108,13 +110,12 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
     """The shard's tar and then its commit record are on the disk."""
     assert made.packed is not None
     name = tar_path(made.view, made.shard)
-    document = {
-        "kind": "commit",
-        "format": 1,
-        "view": made.view,
-        "shard": made.shard,
-        "files": {name: write_atomically(inside(job.folder, name), made.packed)},
-        "members": made.members,
-        "skipped": [made.keys[row] for row in sorted(made.skipped)],
-    } | ({"digests": made.digests} if made.digests else {})
-    write_sealed(inside(job.folder, commit_path(made.view, made.shard)), document)
+    record = Commit(
+        made.view,
+        made.shard,
+        {name: write_atomically(inside(job.folder, name), made.packed)},
+        members=made.members,
+        skipped=[made.keys[row] for row in sorted(made.skipped)],
+        digests=made.digests or None,
+    )
+    write_sealed(inside(job.folder, commit_path(made.view, made.shard)), record.document())

@@ -10,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shards.documents import Plan, TargetSetManifest, read_targetset_manifest
 from shards.errors import BadInput
 from shards.layout import (
     PLAN,
-    Plan,
     inside,
     is_viewset,
-    read_targetset_manifest,
     targetset_folders,
     targetset_is_whole,
     viewset_folders,
@@ -43,15 +42,14 @@ class ListedTargetSet:
         return targetset_is_whole(self.folder)
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> TargetSetManifest:
         """Its manifest."""
         return read_targetset_manifest(self.folder)
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a stored row's meaning depends on."""
-        identity: dict[str, Any] = self.manifest["identity"]
-        return identity
+        return self.manifest.identity
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shards.identity import sealed, sha256_of
+from shards.documents import FileRecord
+from shards.identity import sha256_of
+from shards.sealed import sealed
 
 TEMPORARY_PREFIX = ".partial-"
 
 
-def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[str, Any]:
+def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> FileRecord:
     """`path` holds exactly `data`, durably, when this returns; until then it is absent or what it was before.
 
-    Returns the file's record, {"size": bytes, "sha256": hex}. Written with one call: a file written in small pieces
+    Returns the file's record. Written with one call: a file written in small pieces
     reads back at half the speed from the page cache.
     """
     # a name of its own for each process: a child that outlived a killed command must not rename another's half file
@@ -35,10 +37,10 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> dict[s
             temporary.unlink(missing_ok=True)
         # os.write and os.fsync name no file; the user needs one
         raise OSError(error.errno, error.strerror, str(path)) from error
-    return {"size": len(memoryview(data)), "sha256": sha256_of(data)}
+    return FileRecord(len(memoryview(data)), sha256_of(data))
 
 
-def write_sealed(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+def write_sealed(path: Path, document: dict[str, Any]) -> FileRecord:
     """Write `document`, sealed with its own hash; returns the file's record."""
     return write_atomically(path, sealed(document))
 

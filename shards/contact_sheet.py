@@ -69,7 +69,7 @@ def teacher_lines(
     viewset: ViewSet, targetset: TargetSet, samples: np.ndarray, num_views: int
 ) -> dict[tuple[int, int], list[str]]:
     """What the teacher says of each (view, sample)."""
-    codec, target = codec_of(targetset), targetset.manifest["target"]
+    codec, target = codec_of(targetset), targetset.manifest.target
     said: dict[tuple[int, int], list[str]] = {}
     for view in range(num_views):
         lines = _said(logit_names(viewset, targetset), target, read_decoded(targetset, codec, view, samples))

@@ -24,7 +24,7 @@ def codec_of(targetset: TargetSet) -> "Codec":
 
     manifest = targetset.manifest
     try:
-        codec = make_codec(manifest["codec"], targetset.row_shape, manifest.get("keep_tokens"))
+        codec = make_codec(manifest.codec, targetset.row_shape, manifest.keep_tokens)
     except BadInput as error:
         raise Damaged(f"{targetset.folder}: names no codec of its rows ({error}); {RESTORE}") from None
     arrays = {name: (spec.dtype, spec.row_shape) for name, spec in targetset.arrays.items()}

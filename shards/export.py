@@ -10,6 +10,7 @@ from jaxtyping import Int
 from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
 from shards.decode import as_arrays, codec_of, read_decoded
+from shards.documents import Files
 from shards.errors import BadInput
 from shards.layout import shard_name
 from shards.reader import TargetSet, ViewSet, check_pair
@@ -34,7 +35,8 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
         check_pair(viewset, targetset)
         num_views = min(num_views, targetset.num_views)
     codec = codec_of(targetset) if targetset is not None else None
-    files, count = {}, 0
+    files: Files = {}
+    count = 0
     with Progress("export", len(viewset.usable) * num_views) as progress:
         for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
             samples = viewset.usable_in(shard)
@@ -47,7 +49,7 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
             count += len(samples)
             progress.advance(len(samples))
     write_sealed(output / DESCRIPTION_FILE, _description(viewset, targetset, num_views, files))
-    return count, sum(record["size"] for record in files.values())
+    return count, sum(record.size for record in files.values())
 
 
 def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
@@ -66,16 +68,14 @@ def _add_targets(
     samples: Int[np.ndarray, " count"],
 ) -> None:
     decoded = read_decoded(targetset, codec, view, samples)
-    for name, rows in as_arrays(decoded, targetset.manifest["target"]).items():
+    for name, rows in as_arrays(decoded, targetset.manifest.target).items():
         for sample, row in zip(samples.tolist(), rows, strict=True):
             buffer = io.BytesIO()
             np.save(buffer, row, allow_pickle=False)
             contents[sample][f"{name}.npy"] = buffer.getvalue()
 
 
-def _description(
-    viewset: ViewSet, targetset: TargetSet | None, num_views: int, files: dict[str, Any]
-) -> dict[str, Any]:
+def _description(viewset: ViewSet, targetset: TargetSet | None, num_views: int, files: Files) -> dict[str, Any]:
     """What whoever receives the export needs to know, without the cache."""
     document = {
         "kind": "export",
@@ -87,6 +87,6 @@ def _description(
     }
     if targetset is not None:
         manifest = targetset.manifest
-        document |= {name: manifest[name] for name in ("teacher", "target", "codec", "row_shape")}
+        document |= {name: getattr(manifest, name) for name in ("teacher", "target", "codec", "row_shape")}
         document["targetset"] = targetset.identity
     return document

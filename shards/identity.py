@@ -1,4 +1,4 @@
-"""Identity: what a stored byte means, as a JSON document with one SHA-256; and documents sealed by their own hash."""
+"""Identity: what a stored byte means, as a JSON document with one SHA-256."""
 
 import hashlib
 import json
@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.errors import RESTORE, Damaged, NewerVersion
-from shards.fields import check_fields
-
-FORMAT_VERSION = 1
-MAX_DOCUMENT_BYTES = 2 << 30
-"""A manifest, plan or commit record larger than this is refused before it is parsed."""
+from msgspec import structs
 
 _READ_BYTES = 8 << 20
 _ABSENT = "no such field"
 
 
 def canonical_json(document: Any) -> bytes:
-    """The one byte string for `document`: sorted keys, no spaces, ASCII, no NaN."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    """The one byte string for `document`: sorted keys, no spaces, ASCII, no NaN; a Struct in it is an object."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, default=structs.asdict)
+    return text.encode()
 
 
 def sha256_of(data: bytes | bytearray | memoryview) -> str:
@@ -40,42 +36,6 @@ def sha256_of_file(path: Path) -> str:
 def identity_hash(identity: dict[str, Any]) -> str:
     """Hex SHA-256 of an identity; its first 8 digits name the folder."""
     return sha256_of(canonical_json(identity))
-
-
-def sealed(document: dict[str, Any]) -> bytes:
-    """`document` as JSON with its own SHA-256 in the field `sha256`, one key a line so that people can read it."""
-    body = {**document, "sha256": sha256_of(canonical_json(document))}
-    lines = [f"{json.dumps(key)}: {canonical_json(body[key]).decode()}" for key in sorted(body)]
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def unsealed(path: Path, kind: str) -> dict[str, Any]:
-    """The sealed document of `kind` at `path`, its own hash checked.
-
-    Raises Damaged when it is missing, too large, no JSON, of another kind or format, altered, or makes no sense.
-    """
-    try:
-        if path.stat().st_size > MAX_DOCUMENT_BYTES:
-            raise Damaged(f"{path}: larger than {MAX_DOCUMENT_BYTES} bytes, which no {kind} is")
-        document = json.loads(path.read_bytes())
-        held = document.pop("sha256", None) if isinstance(document, dict) else None
-        found = sha256_of(canonical_json(document))
-    except FileNotFoundError:
-        raise Damaged(f"{path}: missing; run the extract command again to write it") from None
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: not JSON ({error}); {RESTORE}") from None
-    if held is None or held != found:
-        raise Damaged(f"{path}: its own SHA-256 does not fit; it was altered: {RESTORE}")
-    if document.get("kind") != kind:
-        raise Damaged(f"{path}: expected a {kind}, found {document.get('kind')!r}")
-    version = document.get("format")
-    if version != FORMAT_VERSION:
-        found = f"{path}: format version {version!r}; this version of teacher-shards reads {FORMAT_VERSION}"
-        if type(version) is int and version > FORMAT_VERSION:
-            raise NewerVersion(f"{found}: it was written by a newer one; install that")
-        raise Damaged(found)
-    check_fields(path, kind, document)
-    return document
 
 
 def differences(held: Any, asked: Any, prefix: str = "") -> list[str]:

@@ -8,22 +8,14 @@ from typing import Any
 
 from shards.cache import ListedViewSet
 from shards.command.progress import counted, human_bytes
+from shards.documents import Plan, TargetSetManifest, ViewSetManifest, read_targetset_manifest, read_viewset_manifest
 from shards.errors import RESTORE, Damaged, NewerVersion
-from shards.layout import (
-    PLAN,
-    TARGETSET_MANIFEST,
-    VIEWSET_MANIFEST,
-    Plan,
-    inside,
-    read_targetset_manifest,
-    read_viewset_manifest,
-    targetset_is_whole,
-    viewset_is_whole,
-)
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, targetset_is_whole, viewset_is_whole
 from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
 MAX_FLAGS_BYTES = 1 << 20
+Manifest = ViewSetManifest | TargetSetManifest
 COLUMNS = ("name", "samples", "views", "size", "state")
 
 
@@ -32,7 +24,7 @@ class Held:
     """One view set or target set as its own documents describe it."""
 
     folder: Path
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
     """None while it is half written, or where its manifest is damaged."""
     num_samples: int | None
     num_views: int
@@ -98,10 +90,10 @@ def describe_targetset(folder: Path, viewset: Held) -> Held:
         return _damaged(folder, error)
 
 
-def _whole(folder: Path, manifest: dict[str, Any], name: str) -> Held:
-    size = sum(record["size"] for record in manifest["files"].values()) + (folder / name).stat().st_size
-    num_samples, num_views = manifest["num_samples"], manifest["num_views"]
-    num_shards = -(-num_samples // manifest["shard_size"]) * num_views
+def _whole(folder: Path, manifest: Manifest, name: str) -> Held:
+    size = sum(record.size for record in manifest.files.values()) + (folder / name).stat().st_size
+    num_samples, num_views = manifest.num_samples, manifest.num_views
+    num_shards = -(-num_samples // manifest.shard_size) * num_views
     return Held(folder, manifest, num_samples, num_views, size, len(_commits(folder)), num_shards)
 
 
@@ -158,8 +150,8 @@ def viewset_facts(held: Held) -> Iterator[tuple[str, str]]:
         yield "bytes a view", f"{held.num_bytes / (len(plan.keys) * held.num_views):,.0f} of each sample"
     yield from _flat(plan.identity, "identity")
     yield from _flat(plan.request, "request")
-    if held.manifest is not None:
-        skipped = held.manifest["skipped"]
+    if isinstance(held.manifest, ViewSetManifest):
+        skipped = held.manifest.skipped
         yield "skipped", f"{len(skipped):,}" + (f": {', '.join(skipped[:8])}" if skipped else "")
     yield "extract from it", f"python -m extract --teacher NAME --out {held.folder.parent}"
 
@@ -167,20 +159,20 @@ def viewset_facts(held: Held) -> Iterator[tuple[str, str]]:
 def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
     """Everything a person wants to know of a target set: (name, value) lines."""
     yield from _common_facts(held)
-    if held.manifest is None:
+    if not isinstance(held.manifest, TargetSetManifest):
         return
     manifest = held.manifest
     specs = specs_of(manifest).values()
-    rows = manifest["num_samples"] * manifest["num_views"]
-    stored = sum(record["size"] for name, record in manifest["files"].items() if "/c/" in name)
-    kept = f", {manifest['keep_tokens']} of {manifest['row_shape'][0]} tokens kept" if "keep_tokens" in manifest else ""
-    yield "teacher", manifest["teacher"]
-    yield "target", f"{manifest['target']} {tuple(manifest['row_shape'])}{kept}"
-    yield "codec", f"{manifest['codec']}, {counted(sum(spec.row_bytes for spec in specs), 'byte')} a sample"
+    rows = manifest.num_samples * manifest.num_views
+    stored = sum(record.size for name, record in manifest.files.items() if "/c/" in name)
+    kept = "" if manifest.keep_tokens is None else f", {manifest.keep_tokens} of {manifest.row_shape[0]} tokens kept"
+    yield "teacher", manifest.teacher
+    yield "target", f"{manifest.target} {tuple(manifest.row_shape)}{kept}"
+    yield "codec", f"{manifest.codec}, {counted(sum(spec.row_bytes for spec in specs), 'byte')} a sample"
     yield "stored", f"{stored / rows:,.1f} bytes a sample, with checksums, indices and the padding of last chunks"
-    yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest["codec_error"].items())
+    yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
     yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
-    yield from _flat(manifest["identity"], "identity")
+    yield from _flat(manifest.identity, "identity")
     viewset = held.folder.parent.parent
     yield "distil from it", f"python -m distill --shards {viewset} --targets {held.folder.name}"
 

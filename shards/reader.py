@@ -4,24 +4,25 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int, Int64, UInt8
 
 from shards.command.progress import counted
-from shards.errors import RESTORE, BadInput, Damaged
-from shards.identity import identity_hash, sha256_of_file
-from shards.layout import (
-    PLAN,
+from shards.documents import (
+    FileRecord,
+    Files,
     Plan,
-    commit_path,
-    inside,
+    TargetSetManifest,
+    ViewSetManifest,
     read_commit,
     read_targetset_manifest,
     read_viewset_manifest,
-    tar_path,
 )
+from shards.errors import RESTORE, BadInput, Damaged
+from shards.identity import identity_hash, sha256_of_file
+from shards.layout import PLAN, commit_path, inside, tar_path
 from shards.mapped import MappedArray
 from shards.order import draw_choice
 from shards.tar import StoredTar
@@ -37,16 +38,16 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-def check_file(folder: Path, relative: str, record: dict[str, Any]) -> Path:
+def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
     """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
     path = inside(folder, relative)
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise Damaged(f"{path}: missing; {RESTORE}") from None
-    if size != record["size"]:
-        raise Damaged(f"{path}: {size} bytes, its manifest says {record['size']}; {RESTORE}")
-    if sha256_of_file(path) != record["sha256"]:
+    if size != record.size:
+        raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
+    if sha256_of_file(path) != record.sha256:
         raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
     return path
 
@@ -54,10 +55,11 @@ def check_file(folder: Path, relative: str, record: dict[str, Any]) -> Path:
 class _StoredSet:
     """A view set or target set: its manifest, and the files that it lists, each checked when it is first asked for."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder, self.manifest = folder, manifest
-        self.identity: dict[str, Any] = manifest["identity"]
-        self.num_views: int = manifest["num_views"]
+    def __init__(self, folder: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
+        self.folder = folder
+        self.identity = manifest.identity
+        self.num_views = manifest.num_views
+        self._files: Files = manifest.files
         self._checked: set[str] = set()
         self._checking: dict[str, threading.Lock] = {}
 
@@ -66,9 +68,9 @@ class _StoredSet:
         if relative not in self._checked:
             with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
                 if relative not in self._checked:
-                    if relative not in self.manifest["files"]:
+                    if relative not in self._files:
                         raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
-                    check_file(self.folder, relative, self.manifest["files"][relative])
+                    check_file(self.folder, relative, self._files[relative])
                     self._checked.add(relative)
         return self.folder / relative
 
@@ -99,7 +101,8 @@ class ViewSet(_StoredSet):
     """All views of one source, split, augmentation and seed; the fields of (view, sample) by random access."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, read_viewset_manifest(folder))
+        self.manifest = read_viewset_manifest(folder)
+        super().__init__(folder, self.manifest)
         self.plan = Plan.read(folder)
         self.checked(PLAN)
         if self.plan.identity != self.identity:
@@ -111,7 +114,7 @@ class ViewSet(_StoredSet):
     @cached_property
     def usable(self) -> Int[np.ndarray, " count"]:
         """The samples that were not skipped, as ascending indices into the plan; read-only."""
-        skipped = set(self.manifest["skipped"])
+        skipped = set(self.manifest.skipped)
         usable = np.array([index for index, key in enumerate(self.plan.keys) if key not in skipped], np.int64)
         usable.flags.writeable = False
         return usable
@@ -128,7 +131,8 @@ class ViewSet(_StoredSet):
             raise BadInput(f"{self.folder}: has {has}, asked for view {view}; extract more with --views")
         path = self.checked(tar_path(view, shard))
         commit = self.checked(commit_path(view, shard))
-        members = (read_commit(self.folder, view, shard) or {}).get("members") or {}
+        record = read_commit(self.folder, view, shard)
+        members = (record and record.members) or {}
         if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
             raise Damaged(f"{commit}: is of another plan; {RESTORE}")
         return StoredTar(path, members)
@@ -176,11 +180,12 @@ class TargetSet(_StoredSet):
     """One teacher's target over one view set; encoded rows of (view, sample) by random access."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, read_targetset_manifest(folder))
-        self.row_shape = tuple(self.manifest["row_shape"])
-        self.num_samples: int = self.manifest["num_samples"]
-        self.shard_size: int = self.manifest["shard_size"]
-        if -(-self.num_samples // max(1, self.shard_size)) * self.num_views > len(self.manifest["files"]):
+        self.manifest = read_targetset_manifest(folder)
+        super().__init__(folder, self.manifest)
+        self.row_shape = tuple(self.manifest.row_shape)
+        self.num_samples = self.manifest.num_samples
+        self.shard_size = self.manifest.shard_size
+        if -(-self.num_samples // self.shard_size) * self.num_views > len(self.manifest.files):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
         self.arrays = specs_of(self.manifest)
         for spec in self.arrays.values():
@@ -234,5 +239,5 @@ def check_pair(viewset: ViewSet, targetset: TargetSet) -> None:
 
 def logit_names(viewset: ViewSet, targetset: TargetSet) -> list[str] | None:
     """The names of the classes that a target set's logits are for: the teacher's own, else the view set's as many."""
-    held: list[str] | None = targetset.manifest.get("class_names") or viewset.class_names
-    return held if held is not None and targetset.row_shape == (len(held),) else None
+    names = targetset.manifest.class_names or viewset.class_names
+    return names if names is not None and targetset.row_shape == (len(names),) else None

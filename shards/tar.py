@@ -19,11 +19,10 @@ from shards.errors import RESTORE, Damaged
 MAX_MEMBER_BYTES = 64 << 20
 _BLOCK = tarfile.BLOCKSIZE
 
-Members = dict[str, list[list[int]]]
-"""For each ending (jpg, json, cls) the [offset, size] of each row's member, in bytes from the start of the tar.
-
-[0, 0] where a row has no such member: a sample without a label, or one that was skipped.
-"""
+Members = dict[str, list[tuple[int, int]]]
+"""For each ending (jpg, json, cls) the (offset, size) of each row's member, in bytes from the start of the tar."""
+NO_MEMBER = (0, 0)
+"""Where a row has no such member: a sample without a label, or one that was skipped."""
 
 
 def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Members]:
@@ -40,10 +39,10 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
                 header.size, header.mtime, header.mode = len(content), 0, 0o644
                 tar.addfile(header, io.BytesIO(content))
                 padded = -(-len(content) // _BLOCK) * _BLOCK
-                places = members.setdefault(ending, [[0, 0] for _ in range(row)])
-                places.append([buffer.tell() - padded, len(content)])
+                places = members.setdefault(ending, [NO_MEMBER] * row)
+                places.append((buffer.tell() - padded, len(content)))
             for places in members.values():
-                places.extend([0, 0] for _ in range(row + 1 - len(places)))
+                places.extend([NO_MEMBER] * (row + 1 - len(places)))
     return buffer.getvalue(), members
 
 
@@ -77,7 +76,7 @@ class StoredTar:
         self._file: _OpenFile | None = None
         self._places: dict[str, Int64[np.ndarray, "rows 2"]] = {}
         for ending, places in members.items():
-            array = np.array(places, np.int64).reshape(-1, 2)  # a list of lists takes ten times the memory
+            array = np.array(places, np.int64).reshape(-1, 2)  # a list of tuples takes ten times the memory
             offsets, sizes = array.T
             inside = (offsets >= 0) & (sizes >= 0) & (sizes <= MAX_MEMBER_BYTES) & (offsets <= status.st_size - sizes)
             if not inside.all():

@@ -15,6 +15,7 @@ import crc32c
 import numpy as np
 from jaxtyping import Shaped
 
+from shards.documents import TargetSetManifest
 from shards.errors import Damaged
 
 MAX_ROW_BYTES = 256 << 20
@@ -159,12 +160,12 @@ def without_padding(spec: ArraySpec) -> ArraySpec:
     return next((one for one in specs if one.view_bytes <= limit), min(specs, key=lambda one: one.view_bytes))
 
 
-def specs_of(manifest: dict[str, Any]) -> dict[str, ArraySpec]:
+def specs_of(manifest: TargetSetManifest) -> dict[str, ArraySpec]:
     """The arrays that a target set's manifest lists, by name; Damaged where one makes no sense."""
-    counts, layouts = (manifest["num_samples"], manifest["shard_size"]), manifest.get("layouts") or {}
+    counts, layouts = (manifest.num_samples, manifest.shard_size), manifest.layouts or {}
     return {
-        name: ArraySpec(name, dtype, tuple(row_shape), *counts, tuple(layouts[name]) if name in layouts else None)
-        for name, (dtype, row_shape) in manifest["arrays"].items()
+        name: ArraySpec(name, dtype, tuple(row_shape), *counts, layouts.get(name))
+        for name, (dtype, row_shape) in manifest.arrays.items()
     }
 
 

@@ -14,7 +14,8 @@ import torch
 
 from extract.networks import build_network, export_network
 from shards.command.run import run_command
-from shards.identity import sealed, sha256_of
+from shards.identity import sha256_of
+from shards.sealed import sealed
 
 NUM_SAMPLES, SHARD_SIZE, IMAGE_SIZE = 40, 16, 16
 NUM_SHARDS = 3

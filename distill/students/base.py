@@ -27,7 +27,7 @@ class StudentRequest:
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:
         """Each target's name and one sample's shape."""
-        return {targetset.manifest["target"]: targetset.row_shape for targetset in self.targetsets}
+        return {targetset.manifest.target: targetset.row_shape for targetset in self.targetsets}
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,13 @@ def _teacher_settings(request: StudentRequest) -> ImageSettings:
     if not isinstance(request.inputs, ImageInput):
         raise BadInput(f"--student {request.spec}: takes images, the cache holds {request.inputs.modality}")
     manifest, image_size = request.targetsets[0].manifest, request.inputs.image_size
-    held = manifest.get("teacher_settings") or {}
+    held = manifest.teacher_settings or {}
     if "embed_dim" in held:
         return image_settings(held)
     *tokens, dim = request.targetsets[0].row_shape
     side = math.isqrt(tokens[0]) if tokens else image_size // 16
     extra = tokens[0] - side**2 if tokens else 1
-    if manifest["target"].endswith("_no_cls"):
+    if manifest.target.endswith("_no_cls"):
         extra = 1  # the teacher's were dropped; a student without CLS would have no such target
     heads = max((heads for heads in range(1, dim // 32 + 1) if dim % heads == 0 and dim // heads >= 64), default=1)
     depth = int(held.get("depth", 12))
@@ -120,8 +120,8 @@ def _initialise(network: NamedOutputs) -> None:
 def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: ImageSettings) -> None:
     settings, manifest = network.settings, request.targetsets[0].manifest
     alike = dataclasses.replace(settings, depth=teacher.depth)
-    if "embed_dim" not in (manifest.get("teacher_settings") or {}) or alike != teacher:
-        found = f"{manifest['teacher']} is no data2vec2 network of width {settings.embed_dim}"
+    if "embed_dim" not in (manifest.teacher_settings or {}) or alike != teacher:
+        found = f"{manifest.teacher} is no data2vec2 network of width {settings.embed_dim}"
         raise BadInput(f"--init {request.init}: {found} and {settings.num_heads} heads; give --init random")
     weights = None if request.init == "teacher" else request.init
     if weights is not None and "://" not in weights and not Path(weights).expanduser().is_file():

@@ -33,7 +33,7 @@ def student_input(
         return chosen, ""
     if all(each == first for each in inputs):
         return first, ""
-    names = [targetset.manifest["teacher"] for targetset in targetsets]
+    names = [targetset.manifest.teacher for targetset in targetsets]
     other, otherwise = next((name, each) for name, each in zip(names, inputs, strict=True) if each != first)
     differing = [field for field, value in first.describe().items() if otherwise.describe()[field] != value]
     values = ", ".join(f"{field} {_shown(first.describe()[field])}" for field in differing)

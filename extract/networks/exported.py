@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from extract.modalities import input_of
 from shards.commit import write_atomically
+from shards.documents import FileRecord
 from shards.errors import BadInput
-from shards.identity import canonical_json, sealed, sha256_of
+from shards.identity import sha256_of
+from shards.sealed import check_seal, fields_of, read_object, sealed
 from shards.views import DEFAULT_MODALITY
 
 if TYPE_CHECKING:
@@ -18,10 +22,26 @@ if TYPE_CHECKING:
 FORMAT = 1
 _WEIGHTS_FILE = "student.safetensors"
 _CONFIG_FILE = "student.json"
-_MAX_CONFIG_BYTES = 16 << 20
+EXPORT_AGAIN = "export the run again"
 _MAX_CLASSES = 1 << 24
 MAX_SIZE = 4096
 """The largest width, depth or image size that anything here may ask for."""
+
+
+class StudentDocument(msgspec.Struct):
+    """student.json: how to rebuild a network; its modality checks what it is fed, and all else is kept."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    num_classes: Annotated[int, msgspec.Meta(ge=1, le=_MAX_CLASSES)] | None
+    class_names: list[str] | None
+    weights: FileRecord | None = None
+
+    def __post_init__(self) -> None:
+        if self.arguments.keys() & {"architecture", "num_classes"}:
+            raise ValueError(f"arguments cannot be {repr(self.arguments)[:60]}")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class_names, but num_classes is {self.num_classes}")
 
 
 def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, Any]) -> None:
@@ -35,7 +55,8 @@ def export_network(folder: Path, network: "torch.nn.Module", config: dict[str, A
 
     from extract.networks.state_dict import mismatches
 
-    config = _checked({**json.loads(json.dumps(config)), "format": FORMAT}, f"{folder}: the configuration to export")
+    config = {**json.loads(json.dumps(config)), "format": FORMAT}
+    _checked(config, f"{folder}: the configuration to export")
     # a copy each, as safetensors refuses tensors that share memory
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     if phrases := mismatches(_rebuilt(config), state):
@@ -55,7 +76,7 @@ def load_exported(run_dir: Path | str) -> tuple["torch.nn.Module", dict[str, Any
     config = _read_config(run_dir / _CONFIG_FILE)
     path = run_dir / _WEIGHTS_FILE
     data = path.read_bytes() if path.is_file() else b""
-    if sha256_of(data) != config["weights"].get("sha256"):
+    if sha256_of(data) != config["weights"]["sha256"]:
         found = f"{len(data)} bytes with another SHA-256" if path.is_file() else "no such file"
         raise BadInput(f"{path}: expected the weights that {_CONFIG_FILE} names, found {found}; export the run again")
     network = _rebuilt(config)
@@ -75,42 +96,21 @@ def _rebuilt(config: dict[str, Any]) -> "torch.nn.Module":
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give the folder of a run that `python -m distill` finished")
-    if path.stat().st_size > _MAX_CONFIG_BYTES:
-        raise BadInput(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes, which no {_CONFIG_FILE} is")
-    try:
-        config = json.loads(path.read_bytes())
-        held = config.pop("sha256", None) if isinstance(config, dict) else None
-        found = sha256_of(canonical_json(config))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON ({error}); export the run again") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        version = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise BadInput(f"{path}: expected format {FORMAT}, found {version!r}; install the version that wrote it")
-    if held != found:
-        raise BadInput(f"{path}: its own SHA-256 does not fit, it was altered; export the run again")
-    config = _checked(config, str(path))
-    if not isinstance(config.get("weights"), dict):
-        raise BadInput(f"{path}: weights: expected a record, found {config.get('weights')!r}; export the run again")
+    config = read_object(path, EXPORT_AGAIN)
+    version = config.get("format")
+    if type(version) is not int or version != FORMAT:
+        found = repr(version)[:60]
+        raise BadInput(f"{path}: expected format {FORMAT}, found {found}; install the version that wrote it")
+    check_seal(path, config, EXPORT_AGAIN, BadInput)
+    if _checked(config, str(path)).weights is None:
+        raise BadInput(f"{path}: weights: expected a record, found none; {EXPORT_AGAIN}")
     return config
 
 
-def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
-    arguments = config.get("arguments")
-    num_classes = config.get("num_classes")
-    names = config.get("class_names")
-    fits = {
-        "architecture": isinstance(config.get("architecture"), str),
-        "arguments": isinstance(arguments, dict) and not arguments.keys() & {"architecture", "num_classes"},
-        "num_classes": num_classes is None or (type(num_classes) is int and 1 <= num_classes <= _MAX_CLASSES),
-        "class_names": names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)),
-    }
-    if isinstance(names, list) and len(names) != num_classes:
-        raise BadInput(f"{where}: {len(names)} class_names, but num_classes is {num_classes}; export the run again")
-    for field, fit in fits.items():
-        if not fit or field not in config:
-            raise BadInput(f"{where}: {field} is missing or cannot be {str(config.get(field))[:80]}")
+def _checked(config: dict[str, Any], where: str) -> StudentDocument:
+    document = fields_of(config, StudentDocument, where, remedy=EXPORT_AGAIN, error=BadInput)
     exported_input(config, where)
-    return config
+    return document
 
 
 def input_document(inputs: "InputSpec") -> dict[str, Any]:

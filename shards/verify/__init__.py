@@ -24,7 +24,7 @@ def verify(listed: list[ListedViewSet], num_threads: int) -> Findings:
             files, pool.map(lambda file: damage_of(*file), files), strict=True
         ):
             findings.num_files += 1
-            findings.num_bytes += entry.record["size"]
+            findings.num_bytes += entry.record.size
             if damage:
                 findings.found(folder / relative, damage)
             progress.advance()

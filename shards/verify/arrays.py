@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from shards.documents import Plan, TargetSetManifest
 from shards.errors import Damaged
-from shards.layout import Plan
 from shards.verify.findings import Findings
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, specs_of
@@ -23,15 +22,15 @@ class Arrays:
 
 
 def read_arrays(
-    folder: Path, manifest: dict[str, Any] | None, files: set[str], plan: Plan | None, findings: Findings
+    folder: Path, manifest: TargetSetManifest | None, files: set[str], plan: Plan | None, findings: Findings
 ) -> Arrays:
     """The arrays of the target set in `folder`, which holds `files`; what is wrong with one goes into `findings`."""
     if plan is None:
         return Arrays(complete=False)
     arrays, paths = Arrays(), map(Path, files)
-    committed_views = manifest["num_views"] if manifest else 0
+    committed_views = manifest.num_views if manifest else 0
     found = sorted(path.parent.name for path in paths if path.name == "zarr.json" and path.parent.name)
-    for name in manifest["arrays"] if manifest else found:
+    for name in manifest.arrays if manifest else found:
         try:
             spec, num_views = read_array(folder, name, len(plan.keys), plan.shard_size)
             if manifest:

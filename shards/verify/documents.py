@@ -12,17 +12,16 @@ from typing import Any
 from shards.cache import ListedViewSet
 from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
+from shards.documents import Files, Plan, SealedKind, TargetSetManifest, ViewSetManifest, read_commit, read_document
 from shards.errors import RESTORE, Damaged, NewerVersion, one_line
-from shards.identity import identity_hash, sha256_of, unsealed
+from shards.identity import identity_hash, sha256_of
 from shards.layout import (
     CALIBRATION,
     PLAN,
     TARGETSET_MANIFEST,
     VIEWSET_MANIFEST,
-    Plan,
     commit_path,
     inside,
-    read_commit,
     tar_path,
     targetset_is_whole,
     viewset_is_whole,
@@ -69,12 +68,13 @@ def _read_plan(viewset: Path, findings: Findings) -> Plan | None:
 
 
 def _viewset_table(folder: Path, plan: Plan | None, findings: Findings) -> Table:
-    documents = _read_documents(folder, VIEWSET_MANIFEST, "viewset", findings)
-    manifest = documents.manifest
-    if manifest is None:
+    whole = viewset_is_whole(folder)
+    manifest = _read_manifest(folder, VIEWSET_MANIFEST, ViewSetManifest, findings) if whole else None
+    documents = _read_documents(folder, manifest, whole, findings, skip="targets")
+    if not whole:
         _unfinished(describe_viewset(folder), findings)
-    elif manifest and plan is not None:
-        told = tuple(manifest[name] for name in ("identity", "num_samples", "num_shards", "shard_size"))
+    elif manifest is not None and plan is not None:
+        told = (manifest.identity, manifest.num_samples, manifest.num_shards, manifest.shard_size)
         if told != (plan.identity, len(plan.keys), plan.num_shards, plan.shard_size):
             findings.found(folder, f"{folder}: {VIEWSET_MANIFEST} and {PLAN} are of different view sets; {RESTORE}")
     if plan is not None:
@@ -92,13 +92,14 @@ def _viewset_table(folder: Path, plan: Plan | None, findings: Findings) -> Table
 
 
 def _targetset_table(folder: Path, plan: Plan | None, findings: Findings) -> Table:
-    documents = _read_documents(folder, TARGETSET_MANIFEST, "targetset", findings)
-    manifest = documents.manifest
-    if manifest is None:
+    whole = targetset_is_whole(folder)
+    manifest = _read_manifest(folder, TARGETSET_MANIFEST, TargetSetManifest, findings) if whole else None
+    documents = _read_documents(folder, manifest, whole, findings)
+    if not whole:
         _unfinished(describe_targetset(folder, describe_viewset(folder.parent.parent)), findings)
-    elif manifest:
-        _check_name(folder, manifest["identity"], findings)
-        told = (manifest["identity"]["viewset"], manifest["num_samples"], manifest["shard_size"])
+    elif manifest is not None:
+        _check_name(folder, manifest.identity, findings)
+        told = (manifest.identity["viewset"], manifest.num_samples, manifest.shard_size)
         if plan is not None and told != (identity_hash(plan.identity), len(plan.keys), plan.shard_size):
             findings.found(
                 folder, f"{folder}: was made from another view set than the one around it; python -m shards remove it"
@@ -114,7 +115,7 @@ def _targetset_table(folder: Path, plan: Plan | None, findings: Findings) -> Tab
 
     table = _table(documents, plan, checks, findings)
     known = {SAVED_FLAGS, TARGETSET_MANIFEST, "zarr.json", *(f"{name}/zarr.json" for name in arrays.specs)}
-    if manifest is None:
+    if not whole:
         known.add(CALIBRATION)  # no document has its hash yet
     _check_strangers(documents, table.keys() | known, findings)
     for name in arrays.grown:
@@ -127,45 +128,53 @@ class _Documents:
     """One set's own documents, as far as they can be read, and the files in its folder."""
 
     folder: Path
-    manifest: dict[str, Any] | None
-    """None while it is half written; empty where it is damaged."""
-    commits: dict[Place, dict[str, Any]]
+    manifest: ViewSetManifest | TargetSetManifest | None
+    """None while it is half written, and where it is damaged."""
+    whole: bool
+    """Whether it has a manifest, damaged or not."""
+    commits: dict[Place, Files]
     """Of each committed shard the records of its files."""
     files: set[str]
 
     @property
     def num_views(self) -> int:
         """Views that the manifest answers for."""
-        return self.manifest["num_views"] if self.manifest else 0
+        return self.manifest.num_views if self.manifest else 0
 
 
-def _read_documents(folder: Path, name: str, kind: str, findings: Findings) -> _Documents:
-    manifest: dict[str, Any] | None = None
-    of_views = kind == "viewset"
-    files = set(walk(folder, findings, skip="targets" if of_views else ""))
-    if viewset_is_whole(folder) if of_views else targetset_is_whole(folder):
-        try:
-            manifest = unsealed(inside(folder, name), kind)
-        except NewerVersion:
-            raise
-        except Damaged as error:
-            findings.found(folder / name, error)
-            manifest = {}
+def _read_manifest(folder: Path, name: str, kind: type[SealedKind], findings: Findings) -> SealedKind | None:
+    try:
+        return read_document(inside(folder, name), kind)
+    except NewerVersion:
+        raise
+    except Damaged as error:
+        findings.found(folder / name, error)
+        return None
+
+
+def _read_documents(
+    folder: Path,
+    manifest: ViewSetManifest | TargetSetManifest | None,
+    whole: bool,
+    findings: Findings,
+    skip: str = "",
+) -> _Documents:
+    files = set(walk(folder, findings, skip))
     commits = {}
     for relative in files:
         place = place_of(relative)
         if place is not None and relative == commit_path(*place):
             try:
                 record = read_commit(folder, *place)
-                commits[place] = record["files"] if record else {}
+                commits[place] = record.files if record else {}
             except Damaged as error:
                 findings.found(folder / relative, error)
-    return _Documents(folder, manifest, commits, files)
+    return _Documents(folder, manifest, whole, commits, files)
 
 
 def _table(documents: _Documents, plan: Plan | None, checks: ChecksOf, findings: Findings) -> Table:
     """The manifest's records, and those of commits beyond it (half written, or a growth); stale ones are found."""
-    told: dict[str, Any] = documents.manifest["files"] if documents.manifest else {}
+    told = documents.manifest.files if documents.manifest else {}
     records, checked = dict(told), dict[str, Check]()
     num_shards = plan.num_shards if plan is not None else 0
     for place, files in documents.commits.items():
@@ -199,7 +208,7 @@ def _check_strangers(documents: _Documents, known: set[str], findings: Findings)
             uncommitted += relative != commit_path(*place)
         elif path.name.startswith(TEMPORARY_PREFIX):
             findings.notes.append(f"{path}: left by a killed extract; the next one removes it")
-        elif "/" not in relative and (documents.manifest is None or PLAN in known):
+        elif "/" not in relative and (not documents.whole or PLAN in known):
             findings.notes.append(f"{path}: is no part of the cache")
         else:
             findings.found(path, f"{path}: is in no manifest: a foreign file; move it away")

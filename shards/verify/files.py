@@ -6,12 +6,12 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from shards.documents import FileRecord, read_commit
 from shards.errors import RESTORE, Damaged, one_line
-from shards.layout import inside, read_commit
+from shards.layout import inside
 from shards.reader import check_file
-from shards.tar import listing
+from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.zarrs import ArraySpec, MappedShard
 
@@ -26,7 +26,7 @@ _SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json
 class Entry:
     """A file that must be there: its size and SHA-256, and what else must be true of it."""
 
-    record: dict[str, Any]
+    record: FileRecord
     check: Check | None = None
 
 
@@ -56,12 +56,12 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         found = listing(path.read_bytes())
     except (tarfile.TarError, Damaged) as error:
         raise Damaged(f"{path}: its tar headers are not in order ({error}); {RESTORE}") from None
-    skipped, members = set(commit["skipped"]), commit["members"]
+    skipped, members = set(commit.skipped or ()), commit.members or {}
     wanted = {
-        f"{key}.{ending}": tuple(place)
+        f"{key}.{ending}": place
         for ending, places in members.items()
         for key, place in zip(keys, places, strict=False)
-        if key not in skipped and place != [0, 0]
+        if key not in skipped and place != NO_MEMBER
     }
     stored = {name: (offset, size) for name, offset, size in found}
     wrong = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]

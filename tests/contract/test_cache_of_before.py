@@ -79,7 +79,7 @@ def test_its_rows_are_read(here: Path, name: str) -> None:
         if name == "logits-topk3":
             exact = exact.softmax(-1).gather(-1, decoded.classes)
             decoded = decoded.log_probabilities.exp()
-        lost = targets.manifest["codec_error"]["largest_difference"]
+        lost = targets.manifest.codec_error["largest_difference"]
         assert (decoded - exact).abs().max() <= 2 * lost  # of all rows, not the first alone
 
 
@@ -139,7 +139,7 @@ def test_its_targets_made_again_are_the_same_documents(here: Path, name: str) ->
     assert targetset_of(here, name) == folder  # its identity, too
     assert without_rows(folder) == without_rows(targetset_of(CACHE, name))
     fresh, stored = TargetSet(folder), TargetSet(targetset_of(CACHE, name))
-    assert fresh.manifest["codec_error"] == pytest.approx(stored.manifest["codec_error"], rel=0.01, abs=1e-5)
+    assert fresh.manifest.codec_error == pytest.approx(stored.manifest.codec_error, rel=0.01, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["logits-float32", "layer_mean-float32"])

@@ -13,9 +13,10 @@ from PIL import Image
 
 from extract.modalities.image import normalise
 from extract.teachers import load_teacher
-from shards.identity import sealed, sha256_of
+from shards.identity import sha256_of
 from shards.loader import BatchLoader, in_order
 from shards.reader import TargetSet, ViewSet
+from shards.sealed import sealed
 from shards.tar import pack
 from shards.views import image as images
 

@@ -42,7 +42,7 @@ def test_several_target_sets_are_listed_and_weights_taken(shards: Path) -> None:
         open_training(str(shards), None, False)
     holding = open_training(str(shards), "one-logits-float32=0.7,two=0.3", False)
     assert holding.weights == [0.7, 0.3]
-    assert [held.manifest["teacher"] for held in holding.targetsets] == ["run-one", "run-two"]
+    assert [held.manifest.teacher for held in holding.targetsets] == ["run-one", "run-two"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_validation_split_of_the_same_teacher_is_used(shards: Path) -> None:
 
 def test_validation_in_another_codec_is_better_than_none(own_shards: Path, tmp_path: Path) -> None:
     data = open_data(own_shards, "topk3")
-    assert data.validation is not None and data.validation.targetsets[0].manifest["codec"] == "float32"
+    assert data.validation is not None and data.validation.targetsets[0].manifest.codec == "float32"
     recipe = write_recipe(tmp_path / "test.yaml")
     distill(own_shards, tmp_path / "run", "--targets", "topk3", "--recipe", recipe).succeeds()
     assert f"{VALIDATION} samples of digits-validation" in data.describe_validation()
@@ -184,8 +184,8 @@ def test_skipped_samples_are_never_delivered(teachers: dict[str, Path], tmp_path
     keys = data.training.viewset.plan.keys
     batches = [*data.training_batches(), *data.training_batches(), *data.validation_batches()]
     delivered = {keys[sample] for batch in batches for sample in batch.samples.tolist()}
-    assert len(keys) == 24 and len(data.training.viewset.manifest["skipped"]) == len(bad)
-    assert delivered and not delivered & set(data.training.viewset.manifest["skipped"])
+    assert len(keys) == 24 and len(data.training.viewset.manifest.skipped) == len(bad)
+    assert delivered and not delivered & set(data.training.viewset.manifest.skipped)
     assert not {key.rpartition("/")[2] for key in delivered} & bad
     recipe = write_recipe(tmp_path / "test.yaml", batch_size=4, validation_fraction=0.3)
     distill(cache, tmp_path / "run", "--recipe", recipe).succeeds()

@@ -40,18 +40,18 @@ def test_names_of_its_own_are_kept_with_the_target_set_and_shown(tmp_path: Path,
     flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL)
     caches.extract(*flags, "--target", "logits,pooled", "--codec", f"{codec},float32")
     viewset, targetset = sets_of(tmp_path / "cache", "logits")
-    assert targetset.manifest["class_names"] == WORDS
+    assert targetset.manifest.class_names == WORDS
     assert viewset.class_names == [str(digit) for digit in range(10)]
     assert logit_names(viewset, targetset) == WORDS
     lines = teacher_lines(viewset, targetset, np.array([0, 7]), 1)
     assert [line[0] for line in lines.values()] == ["teacher: trey 100.0%"] * 2
-    assert "class_names" not in sets_of(tmp_path / "cache", "pooled")[1].manifest
+    assert sets_of(tmp_path / "cache", "pooled")[1].manifest.class_names is None
     caches.command("shards", "verify", tmp_path / "cache", "--recompute", "2").succeeds()
 
 
 def test_names_that_the_view_set_has_are_not_stored_twice(pristine: Path) -> None:
     viewset, targetset = sets_of(pristine, "logits")
-    assert "class_names" not in targetset.manifest
+    assert targetset.manifest.class_names is None
     assert logit_names(viewset, targetset) == [str(digit) for digit in range(10)]
 
 
@@ -59,7 +59,7 @@ def test_a_teacher_of_numbered_classes_is_shown_by_the_labels_names(tmp_path: Pa
     teacher = write_teacher(tmp_path / "numbered", None)
     caches.extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL)
     viewset, targetset = sets_of(tmp_path / "cache", "logits")
-    assert "class_names" not in targetset.manifest
+    assert targetset.manifest.class_names is None
     assert logit_names(viewset, targetset) == viewset.class_names
 
 

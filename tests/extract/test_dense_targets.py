@@ -29,8 +29,8 @@ def test_stored_layer_mean_is_what_the_live_teacher_says(checkpoint, tmp_path):
     teacher, arguments = flags(checkpoint, tmp_path / "cache")
     caches.extract(*arguments, "--codec", "int8")
     targetset = TargetSet(caches.targetset_of(tmp_path / "cache"))
-    assert targetset.manifest["target"] == "layer_mean"
-    assert CALIBRATION in targetset.manifest["files"]
+    assert targetset.manifest.target == "layer_mean"
+    assert CALIBRATION in targetset.manifest.files
     stored = read_decoded(targetset, codec_of(targetset), 0, ViewSet(caches.viewset_of(tmp_path / "cache")).usable)
     assert stored.shape[1:] == teacher.outputs["layer_mean"]
     outcome = caches.command("shards", "verify", tmp_path / "cache", "--recompute", "10").succeeds()

@@ -70,16 +70,16 @@ def test_a_kept_row_is_the_whole_sets_row_at_its_position(both: Path, name: str)
 
 def test_what_was_kept_is_in_name_identity_and_manifest(both: Path) -> None:
     kept, whole = (TargetSet(targets_of(both, name)) for name in ("mean-int8-4tokens", "mean-int8"))
-    assert kept.manifest["keep_tokens"] == KEEP and kept.row_shape == whole.row_shape == (NUM_TOKENS, 16)
-    assert kept.identity["codec"] == {"name": "int8", "keep_tokens": KEEP} and kept.manifest["codec"] == "int8"
+    assert kept.manifest.keep_tokens == KEEP and kept.row_shape == whole.row_shape == (NUM_TOKENS, 16)
+    assert kept.identity["codec"] == {"name": "int8", "keep_tokens": KEEP} and kept.manifest.codec == "int8"
     assert kept.bytes_per_sample == KEEP * (16 + 2 + 1)
-    assert "keep_tokens" not in whole.manifest and whole.identity["codec"] == {"name": "int8"}
-    assert whole.manifest["teacher_settings"]["embed_dim"] == 16
+    assert whole.manifest.keep_tokens is None and whole.identity["codec"] == {"name": "int8"}
+    assert whole.manifest.teacher_settings["embed_dim"] == 16
 
 
 def test_a_vector_of_the_same_command_is_stored_whole(both: Path) -> None:
     cls = TargetSet(targets_of(both, "-cls-float16"))  # the default of a vector
-    assert "keep_tokens" not in cls.manifest and cls.arrays.keys() == {"values"}
+    assert cls.manifest.keep_tokens is None and cls.arrays.keys() == {"values"}
 
 
 def test_plain_zarr_reads_the_positions(both: Path) -> None:

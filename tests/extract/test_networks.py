@@ -173,7 +173,7 @@ def test_export_refuses_a_network_that_its_config_does_not_describe(tmp_path):
 
 def reseal(path, **changes):
     """Alter student.json as somebody would who also knows how it is sealed."""
-    from shards.identity import sealed
+    from shards.sealed import sealed
 
     document = json.loads(path.read_bytes())
     del document["sha256"]
@@ -223,12 +223,12 @@ DAMAGES = {
     "truncated config": "student.json: not JSON",
     "edited config": "its own SHA-256 does not fit",
     "not a number": "student.json: not JSON",
-    "not an object": "expected format 1, found 'list'",
+    "not an object": "expected an object, found a list",
     "enormous mean": "mean is missing or cannot be",
     "later format": "expected format 1, found 2",
     "foreign architecture": "unknown architecture 'resnet9000'",
     "other architecture": "not the weights of resnet20",
-    "arguments that collide": "arguments is missing or cannot be",
+    "arguments that collide": "arguments cannot be",
     "enormous network": "mis-shaped",
 }
 

@@ -13,7 +13,8 @@ from extract.modalities.crop import Augment, draw, render
 from extract.modalities.draws import Uniform
 from extract.sources import open_source
 from shards.commit import write_sealed
-from shards.layout import Plan, viewset_name
+from shards.documents import Plan
+from shards.layout import viewset_name
 from shards.reader import ViewSet
 
 

@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_decoded_is_skipped_by_name_where_that_was_asked
     done = extract(*flags, "--out", tmp_path / "cache", "--on_error", "skip")
     assert "1 sample skipped: e" in done.out
     views, targets = ViewSet(viewset_of(tmp_path / "cache")), TargetSet(targetset_of(tmp_path / "cache"))
-    assert views.manifest["skipped"] == ["e"] and views.usable.tolist() == [0, 1, 2, 3, 5]
+    assert views.manifest.skipped == ["e"] and views.usable.tolist() == [0, 1, 2, 3, 5]
     # the others are what they are without it; the row of the skipped one says nothing
     whole = photos(tmp_path / "whole")
     extract(*flags[:2], *of_photos(whole), "--codec", "float32", "--views", "2", "--out", tmp_path / "direct")

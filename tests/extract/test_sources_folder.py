@@ -8,8 +8,8 @@ from caches import command, extract, viewset_of
 from PIL import Image
 
 from extract.sources import open_source
+from shards.documents import Plan
 from shards.errors import BadInput
-from shards.layout import Plan
 
 
 def image(grey: int, kind: str = "PNG") -> bytes:

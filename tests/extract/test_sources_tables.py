@@ -14,8 +14,8 @@ from PIL import Image
 
 from extract.sources import Source, open_source
 from extract.sources.columns import parse_columns
+from shards.documents import Plan
 from shards.errors import BadInput
-from shards.layout import Plan
 
 
 def png(seed: int) -> bytes:

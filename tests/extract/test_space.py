@@ -18,8 +18,8 @@ from extract.plan_views import ViewSetJob
 from extract.teachers.base import Teacher
 from shards.command.devices import share_of_cores
 from shards.command.progress import human_bytes
+from shards.documents import Plan
 from shards.errors import BadInput
-from shards.layout import Plan
 
 
 def dense_job(folder: Path, num_samples: int, **flags: int) -> tuple[ViewSetJob, list]:

@@ -20,9 +20,10 @@ from shards.cache import (
     prefer,
 )
 from shards.commit import write_sealed
+from shards.documents import Plan
 from shards.errors import BadInput, Damaged, Incomplete
 from shards.identity import same_but_for
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Plan, viewset_name
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, viewset_name
 
 TARGETSETS = ("a-logits-float32-00000001", "a-logits-topk3-00000002", "b-pooled-int8-00000003")
 
@@ -45,7 +46,8 @@ def write_targetset(viewset: Path, name: str, whole: bool = True, **identity: An
     folder.mkdir(parents=True)
     teacher, target, codec, _ = name.split("-")
     fields: dict[str, Any] = {"kind": "targetset", "format": 1, "teacher": teacher, "target": target, "codec": codec}
-    fields |= {"identity": {"viewset": "", "teacher": teacher, "target": target, "codec": codec} | identity}
+    named = {"teacher": {"architecture": teacher}, "target": target, "codec": {"name": codec}, "precision": "float32"}
+    fields |= {"identity": {"viewset": ""} | named | identity, "codec_error": {}}
     fields |= {"row_shape": [3], "arrays": {"values": ["float32", [3]]}, "files": {}}
     if whole:
         write_sealed(folder / TARGETSET_MANIFEST, fields | {"num_samples": 1, "num_views": 1, "shard_size": 1})

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed
-from shards.identity import sha256_of, unsealed
+from shards.documents import FileRecord
+from shards.identity import sha256_of
+from shards.sealed import unsealed
 
 STEPS = ("open", "write", "fsync", "replace")
 
@@ -17,7 +19,7 @@ STEPS = ("open", "write", "fsync", "replace")
 def test_the_file_holds_the_data_and_the_record_tells_it(tmp_path: Path, data: bytes) -> None:
     record = write_atomically(tmp_path / "a" / "b" / "file", data)
     assert (tmp_path / "a" / "b" / "file").read_bytes() == bytes(data)
-    assert record == {"size": len(data), "sha256": sha256_of(bytes(data))}
+    assert record == FileRecord(len(data), sha256_of(bytes(data)))
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["file"]
 
 
@@ -103,4 +105,4 @@ def test_only_leftovers_are_removed(tmp_path: Path) -> None:
 def test_a_sealed_document_is_written_whole(tmp_path: Path) -> None:
     record = write_sealed(tmp_path / "note.json", {"kind": "note", "format": 1, "keys": ["a"]})
     assert unsealed(tmp_path / "note.json", "note")["keys"] == ["a"]
-    assert record["sha256"] == sha256_of((tmp_path / "note.json").read_bytes())
+    assert record.sha256 == sha256_of((tmp_path / "note.json").read_bytes())

@@ -4,7 +4,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import caches
 import numpy as np
 import pytest
 import webdataset
+from msgspec.structs import replace
 from PIL import Image
 
 import shards.export

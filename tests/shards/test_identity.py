@@ -8,71 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.errors import Damaged
-from shards.identity import canonical_json, differences, identity_hash, sealed, sha256_of, sha256_of_file, unsealed
+from shards.identity import canonical_json, differences, identity_hash, sha256_of, sha256_of_file
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8
 )
 documents = st.dictionaries(st.text().filter(lambda name: name not in ("sha256", "kind", "format")), values, max_size=4)
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sealed") / "note.json"
-
-
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    return {**document, "kind": "note", "format": 1}
-
-
-@given(documents)
-def test_a_sealed_document_reads_back_equal(scratch: Path, document: dict[str, Any]) -> None:
-    scratch.write_bytes(sealed(complete(document)))
-    assert unsealed(scratch, "note") == complete(document)
-
-
-@given(documents, st.data())
-def test_no_flipped_bit_and_no_cut_goes_unnoticed(scratch: Path, document: dict[str, Any], data: st.DataObject) -> None:
-    whole = sealed(complete(document))
-    spoilt = bytearray(whole)
-    if data.draw(st.booleans()):
-        spoilt[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    else:
-        del spoilt[data.draw(st.integers(0, len(whole) - 3)) :]  # the last brace and line end are no content
-    scratch.write_bytes(spoilt)
-    try:
-        assert unsealed(scratch, "note") == complete(document)  # a flip in white space changes nothing
-    except Damaged as error:
-        assert str(scratch) in str(error)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[1]", "SHA-256"),
-        (b'{"kind": "plan"}', "SHA-256"),
-        (b'{"kind": "plan", "size": NaN, "sha256": "0"}', "not JSON"),
-        (b'{"a": ' * 700 + b"1" + b"}" * 700, "SHA-256"),
-        (sealed({"kind": "commit", "format": 1}), "expected a plan, found 'commit'"),
-        (sealed({"kind": "plan", "format": 2}), "format version 2"),
-        (sealed({"kind": "plan"}), "format version None"),
-    ],
-)
-def test_what_is_no_such_document_is_damaged(tmp_path: Path, content: bytes, says: str) -> None:
-    path = tmp_path / "plan.json"
-    path.write_bytes(content)
-    with pytest.raises(Damaged, match=says) as refused:
-        unsealed(path, "plan")
-    assert str(path) in str(refused.value)
-
-
-def test_a_missing_document_is_damaged(tmp_path: Path) -> None:
-    with pytest.raises(Damaged, match="missing"):
-        unsealed(tmp_path / "plan.json", "plan")
 
 
 @given(documents)

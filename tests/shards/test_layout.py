@@ -1,22 +1,16 @@
 """Layout: every sample has its place, and no path leaves the cache."""
 
-import os
 from pathlib import Path
 
 import pytest
-from caches import reseal, viewset_of
+from caches import viewset_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.commit import write_sealed
-from shards.errors import Damaged, Incomplete
+from shards.errors import Damaged
 from shards.layout import (
-    Plan,
     commit_path,
     inside,
-    read_commit,
-    read_targetset_manifest,
-    read_viewset_manifest,
     shard_name,
     tar_path,
     targetset_folders,
@@ -62,58 +56,6 @@ def test_names_are_those_of_the_design() -> None:
     assert targetset_name("resnet101", "logits", "topk:16", {}) == "resnet101-logits-topk16-44136fa3"
 
 
-@given(st.integers(1, 200), st.integers(1, 50))
-def test_every_sample_lies_in_just_one_shard(num_samples: int, shard_size: int) -> None:
-    plan = Plan([str(index) for index in range(num_samples)], shard_size, {}, None, {})
-    shards = [list(plan.rows(shard)) for shard in range(plan.num_shards)]
-    assert [row for rows in shards for row in rows] == list(range(num_samples))
-    assert all(len(shard) == shard_size for shard in shards[:-1]) and shards[-1]
-
-
-def test_a_plan_reads_back_equal(tmp_path: Path) -> None:
-    identity = {"source": "folder-a", "split": "train", "keys": "0", "num_samples": 2, "augment": {"kind": "resize"}}
-    identity |= {"image_size": 8, "image_format": {"format": "png"}}
-    plan = Plan(["a", "b/ü"], 512, identity, ["cat"], {"data": "folder:a", "split": "train"})
-    write_sealed(tmp_path / "plan.json", plan.document())
-    assert Plan.read(tmp_path) == plan
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"shard_size": 0},
-        {"shard_size": -1},
-        {"shard_size": "16"},
-        {"shard_size": True},
-        {"keys": []},
-        {"keys": "abc"},
-        {"keys": [1]},
-        {"identity": None},
-        {"identity": {"source": "digits"}},
-        {"class_names": 3},
-        {"request": []},
-    ],
-)
-def test_a_plan_whose_fields_make_no_sense_is_damaged(cache: Path, change: dict) -> None:
-    folder = viewset_of(cache)
-    reseal(folder / "plan.json", lambda document: document.update(change))
-    with pytest.raises(Damaged, match=f"plan.json: .*{next(iter(change))}.* cannot be"):
-        Plan.read(folder)
-
-
-def test_a_swapped_commit_is_damaged(cache: Path) -> None:
-    folder = viewset_of(cache)
-    first, second = folder / commit_path(0, 0), folder / commit_path(0, 1)
-    contents = first.read_bytes(), second.read_bytes()
-    first.write_bytes(contents[1]), second.write_bytes(contents[0])
-    with pytest.raises(Damaged, match="swapped"):
-        read_commit(folder, 0, 0)
-
-
-def test_no_commit_is_none(cache: Path) -> None:
-    assert read_commit(viewset_of(cache), 7, 0) is None
-
-
 def test_a_cache_is_known_by_its_documents_alone(cache: Path) -> None:
     for name in ("codecs", "digits-train-00000000"):  # a package's folder, a folder that looks like a view set
         (cache / name).mkdir()
@@ -135,29 +77,3 @@ def test_linked_target_sets_are_not_followed(cache: Path) -> None:
     (folder / "targets").symlink_to(cache.parent / "elsewhere")
     with pytest.raises(Damaged, match="is a link"):
         targetset_folders(folder)
-
-
-def test_a_set_without_its_manifest_is_incomplete(cache: Path) -> None:
-    folder = viewset_of(cache)
-    (targetset,) = targetset_folders(folder)
-    (folder / "viewset.json").unlink()
-    (targetset / "targetset.json").unlink()
-    with pytest.raises(Incomplete, match="run the same extract command"):
-        read_viewset_manifest(folder)
-    with pytest.raises(Incomplete, match="run the same extract command"):
-        read_targetset_manifest(targetset)
-
-
-def test_a_plan_is_parsed_once_until_it_changes(cache: Path) -> None:
-    path = viewset_of(cache) / "plan.json"
-    os.utime(path, (1, 1))
-    plan = Plan.read(viewset_of(cache))
-    assert Plan.read(viewset_of(cache)) is plan
-    reseal(path, lambda document: document["request"].update(limit=41))
-    assert Plan.read(viewset_of(cache)).request["limit"] == 41  # just now: it may change again within the same tick
-    os.utime(path, (2, 2))
-    changed = Plan.read(viewset_of(cache))
-    assert changed.request["limit"] == 41 and Plan.read(viewset_of(cache)) is changed
-    path.unlink()
-    with pytest.raises(Damaged, match=r"plan\.json: missing"):
-        Plan.read(viewset_of(cache))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import caches
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ def facts(cache: Path, name: str, **changed: object) -> dict[str, str]:
     folder = caches.targetset_of(cache, name)
     held = describe_targetset(folder, describe_viewset(caches.viewset_of(cache)))
     assert held.manifest is not None
-    return dict(targetset_facts(replace(held, manifest=held.manifest | changed)))
+    return dict(targetset_facts(replace(held, manifest=msgspec.structs.replace(held.manifest, **changed))))
 
 
 def test_a_codecs_own_bytes_and_the_stored_ones(pristine_full: Path) -> None:

@@ -128,7 +128,7 @@ def test_skipped_samples_are_not_usable_and_hold_nothing(tmp_path: Path, teacher
     flags = ("--data", f"folder:{photos}", "--augment", "crop", "--shard_size", "2", "--on_error", "skip")
     extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *flags)
     views = ViewSet(viewset_of(tmp_path / "cache"))
-    assert views.manifest["skipped"] == ["b"] and views.usable.tolist() == [0, 2]
+    assert views.manifest.skipped == ["b"] and views.usable.tolist() == [0, 2]
     assert not views.labelled
     with pytest.raises(BadInput, match=r"b has no \.jpg: it was skipped by extract"):
         views.content(0, 1, "jpg")

@@ -64,13 +64,13 @@ def test_a_shard_of_no_samples_is_a_tar(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [[-512, 10], [0, 10241], [10240, 1], [1 << 60, 1], [512, -1], [0, MAX_MEMBER_BYTES + 1]]
+    "place", [(-512, 10), (0, 10241), (10240, 1), (1 << 60, 1), (512, -1), (0, MAX_MEMBER_BYTES + 1)]
 )
-def test_a_place_outside_the_file_is_refused(path: Path, place: list[int]) -> None:
+def test_a_place_outside_the_file_is_refused(path: Path, place: tuple[int, int]) -> None:
     data, _ = pack([("a", {"jpg": b"x"})])
     path.write_bytes(data)
     with pytest.raises(Damaged, match="outside the file"):
-        StoredTar(path, {"jpg": [[512, 1], place]})
+        StoredTar(path, {"jpg": [(512, 1), place]})
 
 
 def test_an_empty_file_is_refused(path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import caches
 import pytest
 
+from shards.documents import read_commit
 from shards.identity import sha256_of
-from shards.layout import read_commit
 from shards.tar import pack
 
 OBJECT = "values/c/0/1/0"
@@ -191,7 +191,7 @@ def test_a_forged_tar_whose_headers_name_other_keys(cache: Path) -> None:
 
     record = read_commit(viewset, 0, 1)
     assert record is not None
-    keys = [f"digit-{row:04d}" for row in range(len(record["members"]["jpg"]))]
+    keys = [f"digit-{row:04d}" for row in range(len(record.members["jpg"]))]
     packed, members = pack((key, {"jpg": b"1", "json": b"{}", "cls": b"0"}) for key in keys)
     path.write_bytes(packed)
     caches.reseal(viewset / "commits/v00-00001.json", lambda commit: commit.update(members=members))

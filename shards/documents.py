@@ -1,0 +1,267 @@
+"""Documents: the JSON files of caches and runs, a typed class each, and the functions that read them.
+
+A document that is read here has fields of types and sizes that its kind can have, else it is refused in one line.
+Fields that these classes do not name are left out when a document is read.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from msgspec import Meta, Struct, structs
+
+from shards.errors import BadInput, Damaged, Incomplete
+from shards.layout import (
+    PLAN,
+    TARGETSET_MANIFEST,
+    VIEWSET_MANIFEST,
+    commit_path,
+    inside,
+    shard_name,
+    targetset_is_whole,
+    viewset_is_whole,
+)
+from shards.sealed import FORMAT_VERSION, fields_of, read_object, unsealed
+from shards.views import check_identity
+
+MAX_ROW_NUMBERS = 1 << 28
+_MAX_COUNT = 1 << 40
+
+Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
+Number = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
+Errors = dict[str, int | float]
+"""What a codec loses, by the names that `Codec.error` gives."""
+
+
+class FileRecord(Struct, frozen=True, gc=False):
+    """What a file of a set must be: its size in bytes and its SHA-256."""
+
+    size: Number
+    sha256: str
+
+
+Files = dict[str, FileRecord]
+"""By the path of each file, relative to its set's folder."""
+
+
+class Document(Struct, frozen=True):
+    """A document that is sealed with its own SHA-256; an optional field that is None is not written."""
+
+    kind: ClassVar[str]
+    parts: ClassVar[dict[str, type[Struct]]] = {}
+    """What the free-form fields must hold at least, by their names."""
+
+    def document(self) -> dict[str, Any]:
+        """The fields as they are sealed on the disk."""
+        values = ((field, getattr(self, field.name)) for field in structs.fields(self))
+        written = {field.name: value for field, value in values if field.required or value is not None}
+        return {"kind": self.kind, "format": FORMAT_VERSION, **written}
+
+
+class ViewSetIdentity(Struct):
+    """What the identity of a view set of any modality holds; its modality knows the rest."""
+
+    source: str
+    split: str
+    keys: str
+    num_samples: Count
+
+
+class TargetSetIdentity(Struct):
+    """What the identity of a target set holds."""
+
+    viewset: str
+    teacher: dict[str, Any]
+    codec: dict[str, Any]
+    precision: str
+
+
+class Request(Struct):
+    """What a plan keeps of the flags that began it."""
+
+    data: str
+    split: str
+
+
+class Plan(Document, frozen=True):
+    """plan.json: which sample lies in which shard, the keys in order, cut into shards of `shard_size` rows."""
+
+    kind = "plan"
+    parts = {"identity": ViewSetIdentity, "request": Request}
+
+    keys: Annotated[list[str], Meta(min_length=1)]
+    shard_size: Count
+    identity: dict[str, Any]
+    class_names: list[str] | None
+    request: dict[str, Any]
+    """--data, --data_dir and --limit as they were given: where the source was, not part of the identity."""
+
+    @classmethod
+    def read(cls, viewset: Path) -> "Plan":
+        """The plan of the view set in the folder `viewset`; its keys are shared by all who read it, and never changed.
+
+        Parsed once a process: of a million samples it takes a second, and a command asks for it several times.
+        """
+        path = inside(viewset, PLAN)
+        status = path.stat() if path.exists() else None
+        if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+            return read_document(path, cls)  # which also says what is missing
+        version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+        return _PLANS.get(version) or _keep(version, read_document(path, cls))
+
+    @property
+    def num_shards(self) -> int:
+        """Shards in each view."""
+        return -(-len(self.keys) // self.shard_size)
+
+    def rows(self, shard: int) -> range:
+        """The samples of one shard, as indices into `keys`."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self.keys)))
+
+
+_PLANS: dict[tuple[object, ...], Plan] = {}
+"""Plans by path, inode, size and time of change."""
+_PLANS_KEPT, _KEYS_KEPT = 4, 6_000_000
+"""Plans that are kept however large they are; more of them while all have few keys, which take 0.5 GB."""
+_SETTLED_NS = 2 * 10**9
+"""A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
+
+
+def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
+    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
+    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+        _PLANS.pop(next(iter(_PLANS)), None)
+    _PLANS[version] = plan
+    return plan
+
+
+class Commit(Document, frozen=True):
+    """commits/v00-00000.json: one shard of a view set (members, skipped, digests) or target set (codec_error)."""
+
+    kind = "commit"
+
+    view: Number
+    shard: Number
+    files: Files
+    members: dict[str, list[tuple[Number, Number]]] | None = None
+    """For each ending the (offset, size) of each row's member, as `shards.tar` gives them."""
+    skipped: list[str] | None = None
+    """Keys of the samples without a view."""
+    digests: list[str] | None = None
+    """What each row's sample was; None where the view set records none."""
+    codec_error: Errors | None = None
+    calibration: str | None = None
+    """The SHA-256 of the statistics that the rows are encoded with; None for a codec without any."""
+
+
+class ViewSetManifest(Document, frozen=True):
+    """viewset.json: the commit of a whole view set, written last."""
+
+    kind = "viewset"
+    parts = {"identity": ViewSetIdentity}
+
+    identity: dict[str, Any]
+    num_samples: Count
+    num_views: Count
+    num_shards: Count
+    """In each view."""
+    shard_size: Count
+    request: dict[str, Any]
+    class_names: list[str] | None
+    skipped: list[str]
+    files: Files
+
+
+class TargetSetManifest(Document, frozen=True):
+    """targetset.json: the commit of a whole target set, written last."""
+
+    kind = "targetset"
+    parts = {"identity": TargetSetIdentity}
+
+    identity: dict[str, Any]
+    teacher: str
+    target: str
+    codec: str
+    codec_error: Errors
+    row_shape: Annotated[list[Count], Meta(min_length=1)]
+    arrays: Annotated[dict[str, tuple[str, list[Count]]], Meta(min_length=1)]
+    """Each array's data type and the shape of one row."""
+    num_samples: Count
+    num_views: Count
+    shard_size: Count
+    files: Files
+    keep_tokens: Count | None = None
+    """Tokens that are stored of each row; None for all of them."""
+    teacher_settings: dict[str, Any] | None = None
+    """From which distill builds a student of the teacher's kind."""
+    layouts: dict[str, tuple[Count, Count]] | None = None
+    """(rows of an object, rows of a chunk) of the arrays that are laid out otherwise than the first rule says."""
+    class_names: list[str] | None = None
+    """The teacher's own, where the view set has others."""
+
+    def __post_init__(self) -> None:
+        if math.prod(self.row_shape) > MAX_ROW_NUMBERS:
+            raise ValueError(f"row_shape cannot be {repr(self.row_shape)[:60]}")
+        if self.class_names is not None and [len(self.class_names)] != self.row_shape:
+            names, shape = len(self.class_names), repr(self.row_shape)[:60]
+            raise ValueError(f"{names} class_names cannot name a row of shape {shape}")
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    """run.json: all that decides what a run ends with; devices, threads and logging do not."""
+
+    recipe: dict[str, Any]
+    cache: dict[str, Any]
+    weights: list[int | float]
+    validation: dict[str, Any] | None
+    num_views: Count
+
+
+SealedKind = TypeVar("SealedKind", bound=Document)
+
+
+def read_commit(folder: Path, view: int, shard: int) -> Commit | None:
+    """The commit record of one shard, or None when the shard was not committed."""
+    path = inside(folder, commit_path(view, shard))
+    if not path.exists():
+        return None
+    record = read_document(path, Commit)
+    if (record.view, record.shard) != (view, shard):
+        raise Damaged(f"{path}: is the commit of {shard_name(record.view, record.shard)}; shards were swapped")
+    return record
+
+
+def read_viewset_manifest(folder: Path) -> ViewSetManifest:
+    """The manifest of a whole view set; Incomplete while it is half written."""
+    if not viewset_is_whole(folder) and (folder / PLAN).exists():
+        raise Incomplete(f"{folder}: half written (no {VIEWSET_MANIFEST}); run the same extract command to finish it")
+    return read_document(inside(folder, VIEWSET_MANIFEST), ViewSetManifest)
+
+
+def read_targetset_manifest(folder: Path) -> TargetSetManifest:
+    """The manifest of a whole target set; Incomplete while it is half written."""
+    if not targetset_is_whole(folder):
+        raise Incomplete(f"{folder}: half written (no {TARGETSET_MANIFEST}); run the same extract command to finish it")
+    return read_document(inside(folder, TARGETSET_MANIFEST), TargetSetManifest)
+
+
+def read_document(path: Path, kind: type[SealedKind]) -> SealedKind:
+    """The sealed document at `path`, every field of a type and size that its kind can have.
+
+    Raises Damaged when it is missing, too large, no JSON, of another kind, altered, or makes no sense, and NewerVersion
+    when a later version of teacher-shards wrote it.
+    """
+    document = unsealed(path, kind.kind)
+    fields = fields_of(document, kind, str(path))
+    for name, part in kind.parts.items():
+        fields_of(document[name], part, str(path), f"{name}.")
+    if ViewSetIdentity in kind.parts.values():
+        check_identity(str(path), document["identity"])
+    return fields
+
+
+def read_run(path: Path) -> Run:
+    """The run.json at `path`; BadInput where it is none."""
+    remedy = "give another --run_dir"
+    return fields_of(read_object(path, remedy), Run, str(path), remedy=remedy, error=BadInput)
