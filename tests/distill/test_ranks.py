@@ -68,7 +68,9 @@ def _mean_loss(shards: Path, run_dir: Path) -> float:
     module = build_module(data, data.recipe)
     module.student = load_exported(run_dir)[0]
     with torch.no_grad():
-        losses = [(float(module.loss(batch)), len(batch.samples)) for batch in data.validation_batches()]
+        losses = [
+            (float(module.loss(batch, validating=True)), len(batch.samples)) for batch in data.validation_batches()
+        ]
     return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
 
