@@ -30,15 +30,18 @@ def measure_run(config: EvaluateConfig) -> None:
         for name, task in tasks.items()
     }
     results: dict[str, dict[str, Any]] = {}
-    for name, task in tasks.items():
-        start, chosen = time.monotonic(), settings[name]
-        measured = task.measure(evaluation, chosen)
-        results[name] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
-        if kept := merge_evaluation(run, name, results[name]):
-            print(f"evaluate: other data than before: the former result stays as {kept!r}")
-        flags = {**asdict(config), "task": name, "preset": None if chosen is None else as_values(chosen)}
-        write_atomically(flags_path(run, name), as_yaml(flags))
-    print_results(results)
+    try:
+        for name, task in tasks.items():
+            start, chosen = time.monotonic(), settings[name]
+            measured = task.measure(evaluation, chosen)
+            results[name] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
+            if kept := merge_evaluation(run, name, results[name]):
+                print(f"evaluate: other data than before: the former result stays as {kept!r}")
+            flags = {**asdict(config), "task": name, "preset": None if chosen is None else as_values(chosen)}
+            write_atomically(flags_path(run, name), as_yaml(flags))
+    finally:
+        if results:  # also those of the tasks before one that cannot be done
+            print_results(results)
     print(f"evaluate: {', '.join(_cost(name, record) for name, record in results.items())}; {run / EVALUATION}")
 
 

@@ -21,8 +21,8 @@ class FeatureSimilarity:
         self.cosines: list[Float[np.ndarray, " vectors"]] = []
 
     def update(self, teacher: Features, student: Float[Tensor, "batch *rows"]) -> None:
-        """One batch more; of a teacher that kept some tokens, those alone."""
-        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in (teacher.take_from(student), teacher.rows))
+        """One batch more; of a teacher that kept some tokens those alone, and no padding."""
+        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in teacher.beside(student))
         self.cosines.append(F.cosine_similarity(x, y, dim=1).float().cpu().numpy())
         if self.count == 0:  # sums about the first batch's means: no digits are lost where the means are large
             self.origins = x.mean(0), y.mean(0)

@@ -45,7 +45,7 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
 def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
     """The targets of the first samples of view 0, on the CPU; they are extracted again with their shard.
 
-    All tokens of them, also where few are kept: the statistics, and so a kept row, do not hang on the draw.
+    All tokens of them that are no padding, also where few are kept: so a kept row is the same whatever is drawn.
     """
     jobs = [*{job.target: job for job in jobs}.values()]
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
@@ -53,12 +53,15 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
     for shard in extraction.shards(list(extraction.views.places(1))):
         kept = kept_rows(shard)[: CALIBRATION_SAMPLES - count]
         batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
-        for found in extraction.each(partial(extraction.rows_of, shard, jobs), batches):
-            for job, part in zip(jobs, found, strict=True):
-                rows[job.target].append(part.cpu())
+        targets = extraction.each(partial(extraction.rows_of, shard, jobs), batches)
+        for batch, parts in zip(batches, targets, strict=True):
+            valid = extraction.valid_of(shard, batch)
+            for job, part in zip(jobs, parts, strict=True):
+                part = part.cpu()
+                rows[job.target].append(part[valid] if valid is not None and part.dim() > 2 else part)
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break
     if not count:
-        raise BadInput("--on_error skip: no image of view 0 could be decoded; check --data")
-    return {target: torch.cat(found) for target, found in rows.items()}
+        raise BadInput("--on_error skip: no sample of view 0 could be read; check --data")
+    return {target: torch.cat(parts) for target, parts in rows.items()}

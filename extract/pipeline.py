@@ -164,6 +164,11 @@ class Extraction:
             check_finite(outputs[target], keys, target, layer)
         return [outputs[job.target].float() for job in jobs]
 
+    def valid_of(self, shard: ViewShard, batch: list[int]) -> Tensor | None:
+        """Which tokens of some rows of a shard are content to the teacher; None where all are."""
+        assert self.teacher is not None
+        return self.teacher.inputs.valid({name: torch.from_numpy(rows[batch]) for name, rows in shard.fields.items()})
+
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
     ) -> None:

@@ -53,8 +53,8 @@ def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
     """Key; view, and what its facts say; label."""
     facts = json.loads(viewset.content(view, sample, "json"))
-    first, *further = viewset.codec.caption(facts)
-    lines = [viewset.plan.keys[sample], f"view {view}, {first}", *further]
+    first, *further = viewset.codec.caption(facts) or [""]
+    lines = [viewset.plan.keys[sample], f"view {view}, {first}".rstrip(", "), *further]
     if "label" in facts:
         lines.append(f"label: {_class_name(viewset.class_names, facts['label'])}")
     return lines

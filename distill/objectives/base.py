@@ -30,8 +30,6 @@ class FeatureObjective:
     target: ClassVar[str | None] = None
 
     def __call__(self, student: Float[Tensor, "batch *rows"], target: Features) -> Float[Tensor, ""]:
-        """The mean over the batch; the student saw the whole sample, also where the target kept few tokens of it."""
-        compared, wanted = target.take_from(student), target.rows
-        if target.valid is not None:
-            compared, wanted = compared[target.valid], wanted[target.valid]
+        """The mean over the batch."""
+        compared, wanted = target.beside(student)
         return self.loss(compared.float(), wanted.float())

@@ -1,4 +1,4 @@
-"""What is asked of a student, and what it is."""
+"""Students: the request for one (its spec, start, targets and input), and the network with what rebuilds it."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -43,7 +43,9 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
         for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
             stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
-            comparison.update(decode(codec, stored), student(batch.fields)[target])
+            valid = student.inputs.valid(batch.fields)
+            taught = decode(codec, stored, None if valid is None else valid.to(student.device))
+            comparison.update(taught, student(batch.fields)[target])
             progress.advance(len(batch.samples))
     metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
     found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}

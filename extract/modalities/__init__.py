@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shards.errors import BadInput
-from shards.views import modality_of
+from shards.views import DEFAULT_MODALITY, modality_of
 
 if TYPE_CHECKING:
     from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
@@ -16,9 +16,11 @@ class Entry(NamedTuple):
 
     module: str
     kinds: tuple[str, ...]
+    needs: frozenset[str]
+    """The parts of a sample that its views are made of."""
 
 
-REGISTRY = {"image": Entry("extract.modalities.image", ("crop", "resize"))}
+REGISTRY = {"image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"}))}
 """A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described) -> InputSpec`,
 `default_input(codec) -> InputSpec` where no teacher has one, `plain_maker(inputs) -> ViewMaker` for evaluation, and
 `input_size(request)`, the size that a teacher is to take."""
@@ -66,11 +68,15 @@ def _modality(request: "ViewRequest") -> str | None:
     if request.stored is not None:
         return modality_of(request.stored)
     kind = (request.spec or "").partition(":")[0]
-    named = next((modality for modality, entry in REGISTRY.items() if kind in entry.kinds), None)
-    if named is not None:
-        return named
+    if kind and "=" not in kind:
+        kinds = {each: modality for modality, entry in REGISTRY.items() for each in entry.kinds}
+        if kind not in kinds:
+            raise BadInput(f"--view {request.spec}: expected one of {', '.join(sorted(kinds))}, found {kind!r}")
+        return kinds[kind]
     if request.sibling is not None:
         return modality_of(request.sibling)
     if request.inputs is not None:
         return request.inputs.modality
-    return "image" if request.spec else None
+    if request.source is not None:
+        return next((name for name, entry in REGISTRY.items() if entry.needs <= request.source.has), DEFAULT_MODALITY)
+    return DEFAULT_MODALITY if request.spec else None

@@ -58,7 +58,7 @@ class LeftOut:
 
 
 def unreadable_note(count: int, total: int, first: str) -> str:
-    """That opening tells of `count` samples that they cannot be read."""
+    """The note that `count` of `total` samples cannot be read, as opening the source tells."""
     return f"{count:,} of {counted(total, 'sample')} cannot be read, the first is {first}"
 
 

@@ -32,6 +32,11 @@ class Features:
         """The rows at the same positions of another sequence, a student's."""
         return student if self.positions is None else self.of(student, self.positions).rows
 
+    def beside(self, student: Float[Tensor, "batch *tokens dim"]) -> tuple[Tensor, Tensor]:
+        """The student's vectors and these, of the kept tokens that are content; the student saw the whole sample."""
+        compared = self.take_from(student)
+        return (compared, self.rows) if self.valid is None else (compared[self.valid], self.rows[self.valid])
+
     def __getitem__(self, samples: slice) -> "Features":
         """Some samples of the batch."""
         positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))

@@ -36,7 +36,7 @@ RECIPE = {
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The modality's leaves, each named by one line in its registry."""
     monkeypatch.setitem(view_codecs.REGISTRY, "row", "rows_modality.views")
-    entry = modalities.Entry("rows_modality.modality", ("row",))
+    entry = modalities.Entry("rows_modality.modality", ("row",), frozenset({"texts"}))
     monkeypatch.setitem(modalities.REGISTRY, "row", entry)
     monkeypatch.setitem(sources.SOURCES, "rows", sources.Entry("rows", "", False))
     monkeypatch.setitem(teachers._MODULES, "rows", "rows")
@@ -96,6 +96,13 @@ def test_every_shards_command_looks_after_it(row_cache: Path, tmp_path: Path) ->
     command("shards", "export", targetset_of(row_cache), "--output", tmp_path / "export").succeeds()
     grown = extract("--teacher", "rows", "--out", row_cache, "--views", "3", "--codec", "float32")
     assert "90 views made, 90 teacher forwards" in grown.out
+
+
+def test_without_a_teacher_the_source_says_the_modality(rows: None, tmp_path: Path) -> None:
+    extract("--teacher", "none", "--data", "rows", "--out", tmp_path)
+    assert ViewSet(viewset_of(tmp_path)).codec.modality == "row"
+    flags = ("--teacher", "none", "--data", "rows", "--out", tmp_path / "other")
+    command("extract", *flags, "--view", "rwo:noise=1").refuses("--view rwo:noise=1", "crop, resize, row")
 
 
 def test_what_does_not_fit_is_refused_in_one_line(row_cache: Path, teacher: Path, tmp_path: Path) -> None:

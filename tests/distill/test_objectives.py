@@ -172,3 +172,15 @@ def test_every_objective_is_one(name: str) -> None:
 def test_an_unknown_objective() -> None:
     with pytest.raises(UnknownName, match="did you mean supervised"):
         make_objective("supervise")
+
+
+def test_padding_is_no_part_of_the_loss() -> None:
+    student, teacher = torch.randn(4, 5, 6), torch.randn(4, 5, 6)
+    valid = torch.arange(5) < torch.tensor([5, 3, 1, 4])[:, None]
+    for spec in ("mse", "smooth_l1:beta=1", "cosine"):
+        loss = make_objective(spec)
+        expected = loss(student[valid], Features(teacher[valid]))
+        assert torch.equal(loss(student, Features(teacher).within(valid)), expected)
+        positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
+        kept = Features.of(teacher, positions).within(valid)
+        assert kept.valid is not None and kept.valid.tolist() == [[True, True], [True, False], [True, False], [True, True]]

@@ -83,3 +83,15 @@ def test_kept_tokens_are_compared_where_they_stood() -> None:
 
 def test_features_that_never_vary_have_no_cka() -> None:
     assert set(metrics(torch.ones(9, 4), torch.randn(9, 4))) == {"cosine", "cosine_worst_percentile"}
+
+
+def test_padding_is_no_part_of_the_likeness() -> None:
+    x, y = (rows.reshape(8, 5, 6) for rows in pair(6))
+    valid = torch.arange(5) < torch.tensor([5, 4, 3, 2, 1, 5, 4, 3])[:, None]
+    padded = torch.where(valid[..., None], y, torch.randn(8, 5, 6))  # another student, but in its padding alone
+    found = []
+    for student in (y, padded):
+        similarity = FeatureSimilarity()
+        similarity.update(Features(x).within(valid), student)
+        found.append(similarity.metrics())
+    assert found[0] == found[1] == pytest.approx(metrics(x[valid], y[valid]))
