@@ -20,7 +20,6 @@ from benchmarks.measure import (
     Report,
     Sizes,
     alternate,
-    num_cores,
     per_unit,
     run,
     settings_here,
@@ -34,6 +33,7 @@ from distill.data import CacheData
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import make_trainer
+from shards.command.devices import Devices, share_of_cores
 
 GOAL_ON_CPU = 0.95
 QUICK = {"image_size": 32, "steps": 2, "batch_size": 4, "precision": "float32"}
@@ -95,8 +95,8 @@ def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, devic
 
     def timed() -> float:
         clock = Clock(device)
-        trainer = make_trainer("gpu" if device.type == "cuda" else "cpu", 1, recipe, run_dir, [clock], [])
-        trainer.fit(build_module(cache, recipe), CacheData(cache.training, recipe, num_cores()))
+        trainer = make_trainer(Devices(device.type), recipe, run_dir, [clock], [])
+        trainer.fit(build_module(cache, recipe), CacheData(cache.training, recipe, share_of_cores()))
         return (clock.ends[1] - clock.ends[0]) / steps
 
     return timed

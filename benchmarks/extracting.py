@@ -18,7 +18,6 @@ from benchmarks.measure import (
     Report,
     Sizes,
     alternate,
-    num_cores,
     per_unit,
     run,
     settings_here,
@@ -30,11 +29,12 @@ from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.launch import device_of
 from extract.pipeline import Extraction
-from extract.plan import plan_views, stored_views
 from extract.plan_targets import plan_targets
+from extract.plan_views import plan_views, stored_views
 from extract.store import begin_targets, begin_views
 from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
+from shards.command.devices import share_of_cores
 
 GOAL_ON_CPU = 0.9
 RESNET101 = {"teacher": "resnet101", "image_size": 224, "codec": "float16"}
@@ -98,7 +98,7 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
     for job in targets:
         begin_targets(job, views, b"")
     device_of(device.type, 0)  # sets what extract sets
-    threads = num_cores()
+    threads = share_of_cores()
     sizes = (config.batch_size, threads)
     extraction = Extraction(views, targets, teacher, device, config.precision, *sizes, False, compute_threads=threads)
     return calibrated(extraction)
@@ -112,7 +112,7 @@ def _bare(teacher: Teacher, config: ExtractConfig, num_samples: int, device: tor
 
     @torch.inference_mode()
     def work() -> None:
-        torch.set_num_threads(num_cores())  # as a user would run it; extract gives each batch one thread
+        torch.set_num_threads(share_of_cores())  # as a user would run it; extract gives each batch one thread
         enabled = config.precision != "float32"
         with torch.autocast(device.type, getattr(torch, config.precision), enabled=enabled):
             for _ in range(num_samples // config.batch_size):

@@ -6,7 +6,6 @@ Machines are shared and noisy, so a time means little and a ratio of two times t
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from distill.folder import git_revision
+from shards.command.devices import one_device, share_of_cores
 from shards.command.run import run_command
 from shards.commit import write_atomically
 
@@ -126,7 +126,7 @@ def fastest(seconds: Mapping[str, list[float]]) -> str:
 
 def the_device() -> torch.device:
     """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return one_device("device")
 
 
 Sizes = Mapping[str, Mapping[str, Any]]
@@ -136,12 +136,7 @@ Sizes = Mapping[str, Mapping[str, Any]]
 def settings_here(sizes: Sizes, options: argparse.Namespace) -> dict[str, Any]:
     """The sizes to measure with here, to which what else was chosen is added."""
     chosen = sizes["quick" if options.quick else the_device().type]
-    return dict(chosen) | {"threads": num_cores(), "images": getattr(options, "images", None)}
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return dict(chosen) | {"threads": share_of_cores(), "images": getattr(options, "images", None)}
 
 
 def run(
@@ -212,7 +207,7 @@ def document(name: str, report: Report, options: argparse.Namespace) -> dict[str
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(),
         "cpu": cpu_name(),
-        "num_cores": num_cores(),
+        "num_cores": share_of_cores(),
         "num_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "revision": git_revision(),

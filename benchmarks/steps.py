@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import num_cores
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
 from distill.module import Distillation
 from distill.recipe import Recipe, load_recipe, resolve
+from shards.command.devices import share_of_cores
 from shards.loader import Batch, BatchLoader
 
 
@@ -23,7 +23,7 @@ def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
     holding = open_training(str(cache), None, False)
     for targetset in holding.targetsets:
         targetset.read(0, holding.viewset.usable)  # opens and verifies every shard
-    return recipe, CacheData(holding, recipe, num_cores())
+    return recipe, CacheData(holding, recipe, share_of_cores())
 
 
 def held_batch(data: CacheData, device: torch.device) -> Batch:
@@ -34,7 +34,7 @@ def held_batch(data: CacheData, device: torch.device) -> Batch:
 def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     """The training batches of the cache on `device`, read as `distill` reads them."""
     holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
-    options: dict[str, Any] = {"num_threads": num_cores(), "pin_memory": on_gpu}
+    options: dict[str, Any] = {"num_threads": share_of_cores(), "pin_memory": on_gpu}
     loader = BatchLoader(holding.viewset, holding.targetsets, order.readings, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)

@@ -22,8 +22,8 @@ from extract.modalities.base import ViewRequest
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import build_image_network
-from extract.plan import ViewSetJob, plan_views, stored_views
 from extract.plan_targets import TargetSetJob, plan_targets
+from extract.plan_views import ViewSetJob, plan_views, stored_views
 from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
 from extract.teachers.base import Teacher
 from extract.views import ViewShard, commit_shard
@@ -137,7 +137,7 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
 
 
 def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
-    inputs = ImageInput(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    inputs = ImageInput(views.plan.identity["image_size"], (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
     return plan_targets(config, views, teacher)[0]

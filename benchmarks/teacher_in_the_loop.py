@@ -25,7 +25,6 @@ from benchmarks.measure import (
     Sizes,
     Spread,
     alternate,
-    num_cores,
     per_unit,
     run,
     settings_here,
@@ -39,9 +38,10 @@ from distill.recipe import Recipe
 from distill.run import build_module
 from extract.config import ExtractConfig
 from extract.pipeline import forward
-from extract.plan import ViewSetJob
+from extract.plan_views import ViewSetJob
 from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
+from shards.command.devices import share_of_cores
 from shards.loader import Batch, Reading
 
 AHEAD = 2
@@ -140,7 +140,7 @@ def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device)
         return Batch(*reading, {"pixels": pixels}, None, {}).to(device)
 
     pending: deque[tuple[Reading, list[Future[np.ndarray]]]] = deque()
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with ThreadPoolExecutor(share_of_cores()) as pool:
         for reading in cache.training_batches().readings():
             tasks = [pool.submit(make, reading.view, index) for index in reading.samples.tolist()]
             pending.append((reading, tasks))

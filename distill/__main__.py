@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     from distill.holding import open_training
     from distill.recipe import load_recipe, pick_recipe, resolve
     from distill.run import train
-    from distill.trainer import is_first_process, parse_devices
+    from distill.trainer import choose_devices, is_first_process
     from shards.command.progress import human_bytes
 
     recipe = load_recipe(config.recipe) if config.recipe else None
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     holding = open_training(config.shards, config.targets, labels_only, recipe)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
     holding = replace(holding, view_limit=recipe.views)
-    data = CacheData(holding, recipe, num_devices=parse_devices(config.devices, recipe.precision)[1])
+    data = CacheData(holding, recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices))
     recipe = data.recipe  # with as many epochs as the cache asks for
     run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
     summary = train(config, recipe, data, run_dir)

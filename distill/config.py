@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shards.command.ranges import Count, NotNegative, Positive, Precision, Seed, Share
+
 DESCRIPTION = (
     "Distil a student from a cache. --shards is enough: what the cache holds picks the recipe. The same command "
     "resumes an interrupted run exactly where its last checkpoint was, in mid-epoch too."
@@ -30,29 +32,29 @@ class DistillConfig:
     objective: str | None = None
     """The loss, with its arguments: kl:temperature=2 on logits; mse, smooth_l1:beta=1 or cosine on features;
     supervised on labels."""
-    label_weight: float | None = None
+    label_weight: Share | None = None
     """Share of cross-entropy with the labels in the loss, 0 to 1."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the samples; epoch e sees view e mod V (default: the recipe's; more where a cache is small)."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Stop after so many optimiser steps instead."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Samples an optimiser step, over all devices and accumulation."""
-    accumulate: int | None = None
+    accumulate: Count | None = None
     """Cut each batch into so many parts, to fit the memory."""
-    lr: float | None = None
+    lr: Positive | None = None
     """AdamW's peak learning rate (default: the recipe's, or what suits the student and the batch)."""
-    weight_decay: float | None = None
+    weight_decay: NotNegative | None = None
     """AdamW's weight decay; none on biases, norms, positions and CLS."""
-    warmup: float | None = None
+    warmup: Share | None = None
     """Share of the steps over which the learning rate rises linearly, before its cosine to zero."""
-    precision: str | None = None
-    """float32, bfloat16 or float16 (mixed)."""
+    precision: Precision | None = None
+    """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
     compile: bool | None = None
     """Compile the student with torch.compile."""
     devices: str = "auto"
-    """auto (all GPUs, else the CPU), cpu, cuda, or a number of devices (DDP)."""
-    seed: int | None = None
+    """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or a number of devices (DDP)."""
+    seed: Seed | None = None
     """Of the student's initial weights and of the order of samples."""
     wandb: bool = False
     """Log to Weights & Biases too; offline when there is no login."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.recipe import Recipe, load_recipe, recipe_names
 from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, list_viewsets, only, open_cache, prefer
+from shards.command.ranges import POSITIVE
 from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash, same_but_for
@@ -129,7 +130,7 @@ def _weight(part: str, number: str) -> float:
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not 0 < weight < math.inf:
+    if not POSITIVE.holds(weight):
         raise BadInput(f"--targets {part}: expected NAME=WEIGHT with a number above 0, found {number!r}")
     return weight
 

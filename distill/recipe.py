@@ -1,23 +1,34 @@
 """Recipe: student, objective and hyperparameters in one YAML file; what a cache holds picks the recipe that fits."""
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.rates import peak_rate
 from distill.terms import LABELS, Term, parse_term, to_objective
-from shards.command.arguments import read_named_yaml
+from shards.command import settings
+from shards.command.ranges import (
+    Betas,
+    Count,
+    NotNegative,
+    Positive,
+    Precision,
+    Range,
+    Seed,
+    Share,
+    ShareBelowOne,
+)
+from shards.command.settings import given_flags, names_in, parse_settings, read_named_yaml
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
 
 FOLDER = Path(__file__).parent / "recipes"
 FACTS = ("source", "modality", "target", "teacher")
 """What a cache is known by; a recipe's `fits` has a pattern for some of them."""
+_Patterns = Annotated[dict[str, str], Range(f"patterns on {', '.join(FACTS)}", lambda fits: fits.keys() <= set(FACTS))]
 
 
 @dataclass(frozen=True)
@@ -28,36 +39,36 @@ class Recipe:
     student: str
     objective: str = ""
     """A loss to every target, as --objective names it; left out where `terms` has all losses."""
-    fits: dict[str, str] = field(default_factory=dict)
+    fits: _Patterns = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
     input: dict[str, Any] | None = None
     """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
-    label_weight: float = 0.0
+    label_weight: Share = 0.0
     """The share of cross-entropy with the labels beside the objective."""
     terms: list[dict[str, Any]] | None = None
     """Losses that are summed, each with loss, to, of and weight (distill/terms.py); in place of the two above."""
-    epochs: int = 10
-    min_steps: int | None = None
+    epochs: Count = 10
+    min_steps: Count | None = None
     """More epochs, until they have so many optimiser steps: what suits ImageNet is too short for a small cache."""
-    max_steps: int | None = None
-    views: int | None = None
+    max_steps: Count | None = None
+    views: Count | None = None
     """The first so many views of the cache; all by default. A run saves how many it had, for a cache grows."""
-    batch_size: int = 256
-    accumulate: int = 1
-    lr: float | None = None
+    batch_size: Count = 256
+    accumulate: Count = 1
+    lr: Positive | None = None
     """Left out: what suits the student and the batch (distill/rates.py); `resolve` fills it in."""
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    warmup: float = 0.1
-    clip_norm: float | None = None
-    precision: str = "float32"
+    weight_decay: NotNegative = 0.01
+    betas: Betas = (0.9, 0.98)
+    eps: Positive = 1e-6
+    warmup: Share = 0.1
+    clip_norm: Positive | None = None
+    precision: Precision = "float32"
     compile: bool = False
-    seed: int = 0
-    validation_fraction: float = 0.05
+    seed: Seed = 0
+    validation_fraction: ShareBelowOne = 0.05
     """Held out by key where the cache has no validation split."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Optimiser steps between checkpoints."""
 
     @property
@@ -85,26 +96,13 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return names_in(FOLDER)
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of that name, or in that YAML file; unknown and ill-typed fields are refused."""
-    from jsonargparse import ArgumentError, ArgumentParser
-
+    """The recipe of that name, or in that YAML file."""
     values, path = read_named_yaml("recipe", name, FOLDER)
-    if not isinstance(values, dict):
-        raise BadInput(f"--recipe {path}: expected fields such as student, objective and lr")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, as_group=False)
-    try:
-        parsed = parser.parse_object({"name": path.stem} | values)
-    except ArgumentError as error:
-        raise BadInput(f"--recipe {path}: {error}") from None
-    if unknown := sorted(set(values.get("fits") or {}) - set(FACTS)):
-        raise BadInput(f"--recipe {path}: fits: unknown {', '.join(unknown)}; known are {', '.join(FACTS)}")
-    known = {one.name: parsed[one.name] for one in fields(Recipe)}
-    return Recipe(**known | {"fits": dict(values.get("fits") or {}), "betas": tuple(known["betas"])})
+    return parse_settings(Recipe, {"name": path.stem} | values, f"--recipe {path}")
 
 
 def pick_recipe(facts: dict[str, str]) -> Recipe:
@@ -132,22 +130,10 @@ def _all_match(fact: str, pattern: str) -> bool:
 
 
 def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
-    """The recipe with the flags that were given in place of its own values; BadInput where one makes no sense."""
-    given = {one.name: getattr(config, one.name, None) for one in fields(Recipe)}
+    """The recipe with the flags that were given in place of its own values; BadInput where they do not go together."""
     if config.epochs is not None:
         recipe = replace(recipe, min_steps=None, max_steps=None)  # the flag says how long, not the recipe
-    resolved = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    positive = ("epochs", "batch_size", "accumulate", "eps", "checkpoint_every")
-    _check(resolved, positive, lambda value: 0 < value < math.inf, "expected more than 0")
-    optional = ("lr", "min_steps", "max_steps", "views", "clip_norm")
-    _check(resolved, optional, lambda value: value is None or 0 < value < math.inf, "expected more than 0")
-    _check(resolved, ("weight_decay",), lambda value: 0 <= value < math.inf, "expected 0 or more")
-    _check(resolved, ("label_weight", "warmup"), lambda value: 0 <= value <= 1, "expected 0 to 1")
-    _check(resolved, ("validation_fraction",), lambda value: 0 <= value < 1, "expected 0 or more, less than 1")
-    _check(resolved, ("betas",), lambda value: all(0 <= beta < 1 for beta in value), "expected 0 or more, less than 1")
-    _check(resolved, ("seed",), lambda value: 0 <= value < 2**32, "expected 0 to 2^32 - 1")
-    precisions = ("float32", "bfloat16", "float16")
-    _check(resolved, ("precision",), lambda value: value in precisions, f"expected {', '.join(precisions)}")
+    resolved = replace(recipe, **given_flags(Recipe, config))
     if recipe.terms is not None and (config.objective or config.label_weight is not None):
         raise BadInput(
             f"--objective and --label_weight: the recipe {recipe.name} has terms of its own; change them there"
@@ -157,9 +143,9 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if resolved.terms is None:
         make_objective(resolved.objective)  # refuses what is no objective
     _ = resolved.losses  # refuses what is no term
-    if resolved.objective == "supervised":
+    if resolved.objective == "supervised" and resolved.label_weight != 1:
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
-        _check(resolved, ("label_weight",), lambda value: value == 1, only)
+        raise BadInput(f"--label_weight {resolved.label_weight}: {only}")
     if resolved.lr is None:
         resolved = replace(resolved, lr=peak_rate(resolved.student, resolved.batch_size))
     return resolved
@@ -173,16 +159,8 @@ def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:
     return replace(recipe, epochs=epochs, min_steps=None)
 
 
-def _check(recipe: Recipe, names: Iterable[str], holds: Callable[[Any], bool], expected: str) -> None:
-    flags = {one.name for one in fields(DistillConfig)}
-    for name in names:
-        if not holds(getattr(recipe, name)):
-            where = f"--{name}" if name in flags else f"--recipe {recipe.name}: {name}"
-            raise BadInput(f"{where} {getattr(recipe, name)}: {expected}")
-
-
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+    values = settings.as_values(recipe)
     unused = [name for name in ("input", "terms") if values[name] is None]
     return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

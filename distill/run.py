@@ -19,7 +19,7 @@ from distill.module import Distillation
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
-from distill.trainer import fit, is_first_process, make_trainer, parse_devices
+from distill.trainer import choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.errors import BadInput
@@ -40,7 +40,7 @@ def train(
 
     `make` puts the module together from its parts: benchmarks train with the teacher in the loop.
     """
-    device_kind, num_devices = parse_devices(config.devices, recipe.precision)
+    devices = choose_devices(config.devices, recipe.precision)
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
     resumes = resumable(checkpoints.folder) is not None
     module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
@@ -59,14 +59,14 @@ def train(
             if choice := student_input(recipe.input, data.training.viewset, data.training.targetsets)[1]:
                 print(f"distill: {choice}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
-            if device_kind == "cpu" and recipe.precision != "float32":
+            if devices.kind == "cpu" and recipe.precision != "float32":
                 print(
                     f"distill: {recipe.precision} is slow on most CPUs; --precision float32 may be several times faster"
                 )
         if (held := folder.held_summary(run_dir)) is not None:
             return {**held, "already_finished": True}
         loggers = _extra_loggers(config, recipe, data, run_dir)
-        trainer = make_trainer(device_kind, num_devices, recipe, run_dir, [elapsed, checkpoints], loggers)
+        trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints], loggers)
         fit(trainer, module, data, resumable(checkpoints.folder))
         for logger in loggers:
             logger.experiment.finish()  # wandb writes the last numbers only now

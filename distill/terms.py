@@ -1,14 +1,15 @@
 """Terms: a recipe's loss is a weighted sum of losses, each of some outputs of the student to one target."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from distill.objectives import make_objective
+from shards.command.ranges import Positive
+from shards.command.settings import parse_settings
 from shards.errors import BadInput
 from shards.reader import TargetSet
 
@@ -28,7 +29,7 @@ class Term:
     """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs."""
     of: tuple[str, ...] = ()
     """The student's outputs; by default the one of the target's name, and logits to labels."""
-    weight: float = 1.0
+    weight: Positive = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,11 @@ class BoundTerm:
         return self.weight * self.objective(*arguments)
 
 
-def parse_term(recipe: str, values: Any) -> Term:
+def parse_term(recipe: str, values: dict[str, Any]) -> Term:
     """One entry of a recipe's `terms`; BadInput, which names the recipe, for what is none."""
-    known = [field.name for field in fields(Term)]
-    if not isinstance(values, dict) or not values.keys() <= set(known) or not isinstance(values.get("loss"), str):
-        raise BadInput(f"--recipe {recipe}: terms: expected a loss with {', '.join(known[1:])}, found {values!r:.80}")
-    of, weight = values.get("of", ()), values.get("weight", 1.0)
-    if type(weight) not in (int, float) or not 0 < weight < math.inf:
-        raise BadInput(f"--recipe {recipe}: terms: weight {weight!r}: expected a number above 0")
-    term = Term(values["loss"], values.get("to"), (of,) if isinstance(of, str) else tuple(of), float(weight))
+    if isinstance(values.get("of"), str):
+        values = values | {"of": [values["of"]]}
+    term = parse_settings(Term, values, f"--recipe {recipe}: terms")
     if term.to is None and len(term.of) < 2:
         raise BadInput(f"--recipe {recipe}: terms: {term.loss} is to nothing: say `to`, or two outputs in `of`")
     make_objective(term.loss)  # refuses what is no objective

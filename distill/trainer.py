@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -17,6 +16,7 @@ from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
+from shards.command.devices import Devices, parse_devices
 from shards.command.parent import starting_children
 from shards.errors import BadInput
 
@@ -28,33 +28,25 @@ def is_first_process() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def parse_devices(devices: str, precision: str) -> tuple[str, int]:
-    """Lightning's accelerator and number of devices; BadInput where they cannot do what is asked."""
-    gpus = torch.cuda.device_count()
-    if devices == "cpu" or (devices == "auto" and not gpus):
-        accelerator, count = "cpu", 1
-    elif devices in ("auto", "cuda") and gpus:
-        accelerator, count = "gpu", gpus
-    elif devices.isdecimal() and 1 <= int(devices) <= (gpus or 64):
-        accelerator, count = ("gpu" if gpus else "cpu"), int(devices)
-    else:
-        raise BadInput(f"--devices {devices!r}: expected auto, cpu, cuda or a number; this machine has {gpus} GPUs")
-    if precision == "float16" and accelerator == "cpu":
+def choose_devices(devices: str, precision: str) -> Devices:
+    """What --devices names; BadInput where it does not train in that precision."""
+    chosen = parse_devices("devices", devices)
+    if precision == "float16" and chosen.kind == "cpu":
         raise BadInput("--precision float16: needs a GPU; give float32, or bfloat16, which a CPU can do")
-    return accelerator, count
+    return chosen
 
 
 def make_trainer(
-    accelerator: str, num_devices: int, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: Sequence[Logger]
+    devices: Devices, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: Sequence[Logger]
 ) -> lightning.Trainer:
     """Lightning's trainer for a recipe; it always logs to RUN/logs, a folder an attempt."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
     return lightning.Trainer(
-        accelerator=accelerator,
-        devices=num_devices,
-        strategy="ddp" if num_devices > 1 else "auto",
+        accelerator=devices.kind,
+        devices=list(devices.indices) if devices.kind == "cuda" else len(devices.indices),
+        strategy="ddp" if len(devices.indices) > 1 else "auto",
         precision=PRECISION[recipe.precision],  # type: ignore[arg-type]
         plugins=[DurableCheckpoints()],
         max_epochs=-1 if recipe.max_steps else recipe.epochs,

@@ -1,8 +1,9 @@
 """The flags of `python -m evaluate`."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from shards.command.ranges import Count, Positive, Precision, Seed
 from shards.errors import BadInput
 
 DESCRIPTION = (
@@ -31,40 +32,34 @@ class EvaluateConfig:
     """The split to measure on."""
     train_split: str = "train"
     """The split that knn, linear and finetune learn from."""
-    limit: int | None = None
+    limit: Count | None = None
     """Take the first N samples of each split only."""
     shards: str | None = None
     """A cache, or a view set or target set of it: views in place of --data, and fidelity's targets (default: the run's
     cache)."""
     targetset: str | None = None
     """fidelity's target set, by name or a part of it (default: what the run learned from, else logits)."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Images in one forward (default: 256), and in one step of linear and finetune (default: the preset's)."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     """The network's arithmetic: float32, or bfloat16 or float16 by autocast."""
-    num_workers: int | None = None
+    num_workers: Count | None = None
     """Threads that read images (default: the CPU's cores)."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
-    k: int | None = None
+    k: Count | None = None
     """knn: the neighbours that vote (default: the preset's)."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """linear, finetune: passes over the training split (default: the preset's)."""
-    lr: float | None = None
+    lr: Positive | None = None
     """linear, finetune: AdamW's peak learning rate (default: the preset's)."""
-    seed: int = 0
+    seed: Seed = 0
     """linear, finetune: of the head's first weights, the order of samples and all augmentation."""
 
 
 def check_config(config: EvaluateConfig) -> None:
-    """Raises BadInput for flags that do not go together or lie outside their range."""
+    """Raises BadInput for flags that do not go together."""
     if (config.run is None) == (config.runs is None):
         raise BadInput("give --run RUN to measure one run, or --runs DIR for a table over several (one of the two)")
     if config.runs is not None and (config.task or config.data or config.shards):
         raise BadInput("--runs only prints what was measured: give --task, --data and --shards with --run, run by run")
-    for name in ("limit", "batch_size", "num_workers", "k", "epochs"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
-    if config.lr is not None and not 0 < config.lr < float("inf"):
-        raise BadInput(f"--lr {config.lr}: expected a positive number")

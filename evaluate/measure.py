@@ -7,12 +7,13 @@ from typing import Any
 
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
-from evaluate.preset import as_values, check_preset, resolve
+from evaluate.preset import check_preset, resolve
 from evaluate.report import print_results
 from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation
 from evaluate.student import load_student
 from evaluate.tasks import load_task, task_names
 from shards.command.arguments import as_yaml
+from shards.command.settings import as_values
 from shards.commit import write_atomically
 
 

@@ -1,14 +1,25 @@
 """Preset: a task's hyperparameters in one YAML file; the task and the data pick the one that fits."""
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from evaluate.config import EvaluateConfig
-from shards.command.arguments import read_named_yaml
+from shards.command.ranges import (
+    Betas,
+    Count,
+    CountFromZero,
+    NotNegative,
+    Positive,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+    Span,
+    whole,
+)
+from shards.command.settings import as_values, given_flags, names_in, parse_settings, read_named_yaml
 from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "presets"
@@ -29,31 +40,31 @@ class Settings:
 class OptimiserSettings(Settings):
     """How AdamW trains: linear warm-up over a share of the steps, then a cosine to zero."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    warmup: float
+    epochs: Count
+    batch_size: Count
+    lr: Positive
+    betas: Betas
+    eps: Positive
+    weight_decay: NotNegative
+    warmup: Share
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(OptimiserSettings):
     """How a whole network is fine-tuned, and how its training views are augmented."""
 
-    layer_decay: float
-    label_smoothing: float
-    mixup: float
+    layer_decay: ShareAboveZero
+    label_smoothing: ShareBelowOne
+    mixup: NotNegative
     """Alpha of its Beta distribution, 0 for none; cutmix likewise."""
-    cutmix: float
-    switch: float
+    cutmix: NotNegative
+    switch: Share
     """The share of batches that CutMix mixes, mixup the others."""
-    crop_scale: tuple[float, float]
-    flip: float
-    randaugment_ops: int
-    randaugment_magnitude: int
-    random_erasing: float
+    crop_scale: Span
+    flip: Share
+    randaugment_ops: CountFromZero
+    randaugment_magnitude: Annotated[int, whole(0, 30)]
+    random_erasing: Share
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -61,7 +72,7 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 def preset_names() -> list[str]:
     """The presets that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return names_in(FOLDER)
 
 
 def read_preset(preset: str | dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def read_preset(preset: str | dict[str, Any]) -> dict[str, Any]:
     else:
         values, path = read_named_yaml("preset", preset, FOLDER)
         name = path.stem
-    if not isinstance(values, dict) or not isinstance(values.get("task"), str):
+    if not isinstance(values.get("task"), str):
         raise BadInput(f"--preset {preset}: expected fields such as task and epochs; see {FOLDER}/linear.yaml")
     return {"preset": name} | values
 
@@ -90,14 +101,8 @@ def resolve(task: str, kind: type[SettingsType], config: EvaluateConfig, data: C
     values = read_preset(config.preset) if config.preset is not None else {}
     if values.get("task") != task:
         values = _fitting(task, data)
-    given = {one.name: getattr(config, one.name, None) for one in fields(kind) if one.name != "preset"}
-    given = {name: value for name, value in given.items() if value is not None and name != "task"}
-    settings = _parsed(kind, values | given)
-    for name, (holds, expected) in _RANGES.items():
-        if hasattr(settings, name) and not holds(getattr(settings, name)):
-            where = f"--{name}" if name in given else f"--preset {settings.preset}: {name}"
-            raise BadInput(f"{where} {getattr(settings, name)}: expected {expected}")
-    return settings
+    given = {name: value for name, value in given_flags(kind, config).items() if name not in ("preset", "task")}
+    return parse_settings(kind, values | given, f"--preset {values['preset']}")
 
 
 def _fitting(task: str, data: Callable[[], str]) -> dict[str, Any]:
@@ -107,40 +112,6 @@ def _fitting(task: str, data: Callable[[], str]) -> dict[str, Any]:
     return max(of_task, key=lambda values: len(values.get("fits", "")))  # the closest pattern
 
 
-def _parsed(kind: type[SettingsType], values: dict[str, Any]) -> SettingsType:
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, as_group=False)
-    try:
-        parsed = parser.parse_object(values)
-    except ArgumentError as error:
-        raise BadInput(f"--preset {values['preset']}: {error}") from None
-    known = {one.name: parsed[one.name] for one in fields(kind)}
-    plain: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in known.items()}
-    return kind(**plain)
-
-
-def as_values(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values, to be saved beside a run and read back by `read_preset`."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
-
-
 def as_facts(settings: Settings) -> dict[str, Any]:
     """The settings as a task's record has them: the preset's name and every hyperparameter."""
     return {name: value for name, value in as_values(settings).items() if name not in ("task", "fits")}
-
-
-_SHARE = (lambda value: 0 <= value <= 1, "0 to 1")
-_POSITIVE = (lambda value: 0 < value < math.inf, "more than 0")
-_NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, "0 or more")
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("epochs", "batch_size", "lr", "eps", "k", "temperature"), _POSITIVE),
-    **dict.fromkeys(("weight_decay", "mixup", "cutmix", "randaugment_ops"), _NOT_NEGATIVE),
-    **dict.fromkeys(("warmup", "switch", "flip", "random_erasing"), _SHARE),
-    "layer_decay": (lambda value: 0 < value <= 1, "more than 0, at most 1"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "0 or more, less than 1"),
-    "betas": (lambda value: all(0 <= beta < 1 for beta in value), "0 or more, less than 1"),
-    "crop_scale": (lambda value: 0 < value[0] <= value[1] <= 1, "two shares of the image, the smaller one first"),
-    "randaugment_magnitude": (lambda value: 0 <= value <= 30, "0 to 30"),
-}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from extract.modalities.base import InputSpec, feed
 from extract.networks import exported_input, load_exported
+from shards.command.devices import one_device
 from shards.errors import BadInput
 
 
@@ -41,7 +42,7 @@ class Student:
 
 def load_student(run: Path, device: str, precision: str) -> Student:
     """The student of `run`, in eval mode on `device`; `precision` is a torch dtype's name."""
-    chosen = choose_device(device)
+    chosen = one_device("device", device)
     network, document = load_exported(run)
     names = document["class_names"]
     return Student(
@@ -52,23 +53,6 @@ def load_student(run: Path, device: str, precision: str) -> Student:
         chosen,
         getattr(torch, precision),
     )
-
-
-def choose_device(text: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU; BadInput for a device that is not there."""
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise BadInput(f"--device {text}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise BadInput(f"--device {text}: expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BadInput(
-            f"--device {text}: torch sees {torch.cuda.device_count()} GPUs here; give --device cpu or another"
-        )
-    return device
 
 
 def check_output(student: Student, name: str, where: str) -> tuple[int, ...]:

@@ -4,30 +4,24 @@ import contextlib
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from extract.config import ALIASES, DESCRIPTION, ExtractConfig
 from shards.command.arguments import as_yaml, parse
 from shards.command.run import run_command
-from shards.errors import BadInput, TeacherShardsError, one_line
+from shards.errors import TeacherShardsError, one_line
 
 if TYPE_CHECKING:
     from extract.pipeline import Counts
-    from extract.plan import ViewSetJob
-    from extract.plan_targets import TargetSetJob
-    from extract.teachers.base import Teacher
-
-MACHINE_SETTINGS = ("out", "devices")
-"""Left out of the saved configuration: they differ between machines and change no stored byte."""
+    from extract.plan import ExtractionPlan
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, plan, extract what is missing, and write the manifests."""
     arguments = sys.argv[1:] if arguments is None else arguments
     config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES)
-    _check_choices(config)
 
     from extract import launch
 
@@ -47,109 +41,60 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.calibrate import calibrated
     from extract.disk import announce
     from extract.pipeline import Extraction
-    from extract.plan import plan_views, stored_views
-    from extract.plan_targets import plan_targets
+    from extract.plan import resolve
     from extract.same_source import check_source
-    from shards.command.devices import share_of_cores
+    from shards.command.devices import parse_devices, share_of_cores
     from shards.lock import writing
 
     start = time.monotonic()
-    kind, num_processes = launch.parse_devices(config.devices)
+    devices = parse_devices("devices", config.devices)
     # a child works within the lock of the command that started it
     with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
-        stored = stored_views(config)
-        config = stored.config
-        teacher = None
-        if config.teacher != "none":
-            from extract.teachers import load_teacher
-
-            teacher = load_teacher(config.teacher, config.weights, stored.teacher_size(), config.weights_key)
-        views = plan_views(stored, teacher.inputs if teacher else None)
-        targets = plan_targets(config, views, teacher) if teacher else []
-        rank, num_processes = process or (0, num_processes)
-        device, num_threads = launch.device_of(kind, rank), share_of_cores(num_processes)
+        plan = resolve(config)
+        teacher = plan.teacher
+        rank, num_processes = process or (0, len(devices.indices))
+        device = launch.device_of(devices.kind, devices.indices[rank])
+        num_threads = share_of_cores(num_processes)
         if teacher is not None:
             teacher.network.to(device)
-        extraction = Extraction(
-            views,
-            targets,
-            teacher,
-            device,
-            config.precision,
-            config.batch_size,
-            num_threads,
-            config.on_error == "skip",
-            min(num_threads, launch.MAX_COMPUTE_THREADS),
-            rank,
-            num_processes,
-        )
+        skip_errors, compute_threads = config.on_error == "skip", min(num_threads, launch.MAX_COMPUTE_THREADS)
+        how = (config.precision, config.batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
+        extraction = Extraction(plan.views, plan.targets, teacher, device, *how)
         if process is not None:
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
-        check_source(views, config.on_error == "skip")
-        announce(views, targets)  # refuses a full disk before anything is written
-        _begin(config, views, targets)
+        check_source(plan.views, skip_errors)
+        announce(plan.views, plan.targets)  # refuses a full disk before anything is written
+        _begin(plan)
         extraction = calibrated(extraction)
         if teacher is not None and num_processes > 1:
             teacher.network.cpu()  # the children have their own; this one was for the calibration
         counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
-        _finish(views, targets, teacher, counts, start)
+        _finish(plan, counts, start)
 
 
-def _check_choices(config: ExtractConfig) -> None:
-    choices = {"precision": ("float32", "bfloat16", "float16"), "on_error": ("fail", "skip")}
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise BadInput(f"--{name} {getattr(config, name)!r}: expected {' or '.join(allowed)}")
-    for name in ("views", "limit", "shard_size", "batch_size", "keep_tokens"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise BadInput(f"--{name} {value}: expected a whole number of at least 1")
-    if config.split != Path(config.split).name:
-        raise BadInput(f"--split {config.split!r}: expected a plain word such as train or validation")
-
-
-def _begin(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> None:
+def _begin(plan: "ExtractionPlan") -> None:
     from extract.store import begin_targets, begin_views
     from shards.commit import remove_leftovers
 
-    saved = as_yaml(_resolved(config, views, targets))
-    views.folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(views.folder)
-    begin_views(views, saved)
-    for job in targets:
-        begin_targets(job, views, saved)
+    saved = as_yaml(plan.flags())
+    plan.views.folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(plan.views.folder)
+    begin_views(plan.views, saved)
+    for job in plan.targets:
+        begin_targets(job, plan.views, saved)
 
 
-def _resolved(config: ExtractConfig, views: "ViewSetJob", targets: "list[TargetSetJob]") -> dict[str, Any]:
-    """The configuration with every default filled in: the same for a first, a resumed and a repeated command."""
-    resolved = replace(
-        config,
-        views=views.asked_views,
-        shard_size=views.plan.shard_size,
-        target=",".join(job.target for job in targets) or config.target,
-        codec=",".join(job.codec.name for job in targets) or config.codec,
-    )
-    saved: dict[str, Any] = {}
-    for name, value in asdict(resolved).items():
-        if name == "view":
-            saved |= views.maker.flags()
-        elif name not in MACHINE_SETTINGS:
-            saved[name] = value
-    return saved
-
-
-def _finish(
-    views: "ViewSetJob", targets: "list[TargetSetJob]", teacher: "Teacher | None", counts: "Counts", start: float
-) -> None:
+def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
     from extract.store import finish_targets, finish_views
     from shards.command.progress import counted, human_bytes
 
-    manifest_of_views = finish_views(views)
+    teacher = plan.teacher
+    manifest_of_views = finish_views(plan.views)
     records = [*manifest_of_views.files.values()]
-    for job in targets:
+    for job in plan.targets:
         assert teacher is not None
-        manifest = finish_targets(job, views, teacher.name, teacher.settings, teacher.class_names)
+        manifest = finish_targets(job, plan.views, teacher.name, teacher.settings, teacher.class_names)
         records += manifest.files.values()
         error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
         print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
@@ -162,7 +107,7 @@ def _finish(
     done = max(counts.views, counts.teacher_forwards)
     print(
         f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
-        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {views.folder}"
+        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {plan.views.folder}"
     )
 
 

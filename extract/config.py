@@ -1,13 +1,23 @@
 """The flags of `python -m extract`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 from shards.command.arguments import Aliases
+from shards.command.ranges import Count, Precision, Range
 
 DESCRIPTION = (
     "Run a frozen teacher once over augmented data and keep what it said. --teacher and --out are enough: the rest "
     "has defaults from the cache, the source or the teacher. The same command resumes after any interruption."
 )
+
+
+_PlainWord = Annotated[
+    str,
+    Range("a plain word such as train or validation", lambda word: word == Path(word).name and word not in ("", "..")),
+]
+"""What may stand in a folder's name."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +34,19 @@ class ExtractConfig:
     those named; hf:ID too."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout."""
-    split: str = "train"
+    split: _PlainWord = "train"
     """The source's split; every split but train gets one plain resized view."""
-    limit: int | None = None
+    limit: Count | None = None
     """Take the first N samples only."""
-    views: int | None = None
+    views: Count | None = None
     """Views a sample; a cache grows by views (default: as many as the view set has, else 1)."""
     view: str | None = None
     """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
     with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else
     the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95)."""
-    shard_size: int | None = None
+    shard_size: Count | None = None
     """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images in one teacher forward; a batch never crosses a shard."""
     target: str | None = None
     """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as layer_mean,cls
@@ -44,10 +54,10 @@ class ExtractConfig:
     codec: str | None = None
     """How targets are stored: float32, float16, int8, int4 or topk:K, for all targets or one each, by commas
     (default: int8 for a target with a row a token, else float16)."""
-    keep_tokens: int | None = None
+    keep_tokens: Count | None = None
     """Store K tokens of each view, drawn from (seed, key, view), CLS always among them; a vector is stored whole
     (default: all tokens)."""
-    precision: str = "float32"
+    precision: Precision = "float32"
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None
     """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors); hf: and run:
@@ -55,11 +65,11 @@ class ExtractConfig:
     weights_key: str | None = None
     """Which weights of a file that holds several: their key in it, a prefix of their names, or ema
     (default: the usual ones, student of data2vec2; extract says which)."""
-    on_error: str = "fail"
+    on_error: Literal["fail", "skip"] = "fail"
     """fail, or skip: leave out samples that cannot be read and list their keys in the manifest."""
     devices: str = "auto"
-    """auto (all GPUs, else the CPU), cpu, cuda, or N processes that share the shards. They share the cores that this
-    machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
+    """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or N processes that share the shards. They share the cores that
+    this machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
 
 
 def _as_view(values: dict[str, str]) -> str:

@@ -6,8 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
+from extract.plan_views import ViewSetJob
 from extract.store import array_specs
 from extract.targets import has_tokens
 from shards.command.progress import human_bytes

@@ -27,25 +27,8 @@ def this_process() -> tuple[int, int] | None:
     return (int(rank), int(num_processes)) if num_processes else None
 
 
-def parse_devices(devices: str) -> tuple[str, int]:
-    """The device type and the number of processes that --devices asks for."""
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if devices in ("cuda", "auto") and gpus:
-        return "cuda", gpus
-    if devices in ("cpu", "auto"):
-        return "cpu", 1
-    if devices.isdecimal() and int(devices) >= 1:
-        count = int(devices)
-        if gpus and count > gpus:
-            raise BadInput(f"--devices {count}: this machine has {gpus} GPUs")
-        return ("cuda" if gpus else "cpu"), count
-    raise BadInput(f"--devices {devices!r}: expected auto, cpu, cuda (this machine has {gpus} GPUs) or a number")
-
-
-def device_of(kind: str, rank: int) -> "torch.device":
-    """This process's device, set to compute the same bits on any machine that has one like it.
+def device_of(kind: str, index: int) -> "torch.device":
+    """The CPU or the GPU `index`, set to compute the same bits on any machine that has one like it.
 
     On a CPU torch's kernels get one thread each (see `Extraction.each`), on a GPU cuDNN's deterministic ones are taken.
     """
@@ -53,7 +36,7 @@ def device_of(kind: str, rank: int) -> "torch.device":
 
     if kind == "cuda":
         torch.backends.cudnn.deterministic = True
-        return torch.device("cuda", rank)
+        return torch.device("cuda", index)
     torch.set_num_threads(1)
     return torch.device("cpu")
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from extract.modalities.base import feed
-from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
+from extract.plan_views import ViewSetJob
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn
 from extract.views import ViewShard, commit_shard, make_shard, read_shard

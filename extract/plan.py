@@ -1,191 +1,59 @@
-"""Plan: a command line as the one view set that it means here, and what the cache already holds of it."""
+"""Plan: a command line with nothing left open: its view set, its target sets and its teacher, resolved once."""
 
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
-from extract.modalities import input_size, view_maker
-from extract.modalities.base import ViewRequest, mismatch
-from extract.sources import open_source
-from shards.cache import ListedViewSet, list_viewsets, only
-from shards.documents import Plan, read_commit, read_viewset_manifest
-from shards.errors import BadInput, IdentityMismatch
-from shards.identity import differences, sha256_of
-from shards.layout import (
-    PLAN,
-    commit_path,
-    inside,
-    is_viewset,
-    viewset_is_whole,
-    viewset_name,
-)
-from shards.splits import canonical_split
-from shards.views import DEFAULT_MODALITY
+from extract.plan_targets import TargetSetJob, plan_targets
+from extract.plan_views import ViewSetJob, plan_views, stored_views
 
 if TYPE_CHECKING:
-    from extract.modalities.base import InputSpec, ViewMaker
-    from extract.sources.base import Source
+    from extract.teachers.base import Teacher
 
-DEFAULT_SHARD_SIZE = 512
-MAX_SHARD_SIZE = 1 << 20
-DEFAULT_SOURCE = "imagenet"
+MACHINE_SETTINGS = ("out", "devices")
+"""Left out of the saved configuration: they differ between machines and change no stored byte."""
 
 
 @dataclass(frozen=True)
-class ViewSetJob:
-    """A view set to write, finish, grow or read."""
-
-    folder: Path
-    plan: Plan
-    num_views: int
-    """Views that the view set will have."""
-    asked_views: int
-    """Views that the target sets of this run need."""
-    source: "Source | None"
-    """None where every view asked for is stored already and the source could not be opened."""
-    maker: "ViewMaker"
-
-    def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
-        """Every (view, shard) of the first `num_views` views, in the order they are made."""
-        views = range(self.num_views if num_views is None else num_views)
-        yield from ((view, shard) for view in views for shard in range(self.plan.num_shards))
-
-    def lacks(self, view: int, shard: int) -> bool:
-        """Whether the tar of one shard is not committed, by the name of its commit record alone."""
-        return not inside(self.folder, commit_path(view, shard)).exists()
-
-    def missing(self) -> list[tuple[int, int]]:
-        """The shards whose tar is not committed; Damaged where a commit record is not what it should be."""
-        return [place for place in self.places() if read_commit(self.folder, *place) is None]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a cache says of the views that a command line means, before source and teacher are opened."""
+class ExtractionPlan:
+    """What is to be extracted; nothing is written yet."""
 
     config: ExtractConfig
-    """The flags, with data, data_dir and limit filled in from the cache."""
-    folder: Path | None
-    """The view set's; None where there is none yet."""
-    plan: Plan | None
-    sibling: dict[str, Any] | None
-    """The identity of another split of the same source, which is to be stored alike."""
+    """The flags, with every default that cache, source and teacher decide filled in."""
+    views: ViewSetJob
+    targets: list[TargetSetJob]
+    teacher: "Teacher | None"
+    """None where the views alone are asked for."""
 
-    def request(self, source: "Source | None" = None, inputs: "InputSpec | None" = None) -> ViewRequest:
-        """What is known of the views that are asked for."""
-        return ViewRequest(
-            self.config.view,
-            self.plan.identity if self.plan else None,
-            self.sibling,
-            (source.split if source else canonical_split(self.config.split)) == "train",
-            source,
-            inputs,
-        )
-
-    def teacher_size(self) -> int | None:
-        """The size of input that the flags or the cache ask of the teacher."""
-        return input_size(self.request())
+    def flags(self) -> dict[str, Any]:
+        """The configuration to save: the same for a first, a resumed and a repeated command."""
+        saved: dict[str, Any] = {}
+        for name, value in asdict(self.config).items():
+            if name == "view":
+                saved |= self.views.maker.flags()
+            elif name not in MACHINE_SETTINGS:
+                saved[name] = value
+        return saved
 
 
-def stored_views(config: ExtractConfig) -> Stored:
-    """What the cache `config.out` holds of the views that `config` means; BadInput where it holds several that fit."""
-    viewsets = _viewsets(Path(config.out))
-    if config.data is None:
-        data = sorted({viewset.request["data"] for viewset in viewsets}) or [DEFAULT_SOURCE]
-        config = replace(config, data=only("--data", "sources", data, f"name one of those in {config.out}"))
-    viewsets = [viewset for viewset in viewsets if viewset.request["data"] == config.data]
-    if config.data_dir is None and viewsets:
-        config = replace(config, data_dir=viewsets[0].request["data_dir"])
-    sibling = viewsets[0].identity if viewsets else None
-    # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
-    names = {config.split, canonical_split(config.split)}
-    viewsets = [viewset for viewset in viewsets if names & {viewset.request["split"], viewset.split}]
-    if not viewsets:
-        return Stored(config, None, None, sibling)
-    viewset = only(f"--out {config.out}", f"view sets of {config.data} {config.split}", viewsets, "move them apart")
-    config = replace(config, limit=config.limit or viewset.request["limit"])
-    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling)
+def resolve(config: ExtractConfig) -> ExtractionPlan:
+    """What `config` means here: flags first, then what the cache holds, then the source's and the teacher's defaults.
 
-
-def _viewsets(cache: Path) -> list[ListedViewSet]:
-    """The view sets of `cache` that have their plans: a plan that was lost is written anew."""
-    if is_viewset(cache):
-        raise BadInput(f"--out {cache}: is a view set; give its cache, --out {cache.absolute().parent}")
-    return [viewset for viewset in list_viewsets(cache) if viewset.planned]
-
-
-def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
-    """The view set that is asked for, as the teacher of `inputs` takes it.
-
-    IdentityMismatch where the cache has another one: it grows by views and changes in nothing else.
+    Raises BadInput for what does not go together, IdentityMismatch where the cache holds something else.
     """
-    config, folder, plan = stored.config, stored.folder, stored.plan
-    whole_views = read_viewset_manifest(folder).num_views if folder and viewset_is_whole(folder) else 0
-    asked_views = config.views or max(1, whole_views)
-    source = _open(config, needed=asked_views > whole_views)
-    maker = view_maker(stored.request(source, inputs))
-    if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
-        raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
-    identity = _identity(plan, source, maker)
-    if asked_views > 1 and maker.all_alike:
-        raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")
-    if source is not None and (lacking := maker.needs - source.has):
-        raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
-    if folder is None:
-        identity, folder = _place(Path(config.out), identity)
-        plan = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
-    if source is not None:
-        source = replace(source, upright="orientation" in identity)
-    if plan is None:
-        assert source is not None
-        plan = _new_plan(config, source, identity)
-    if plan.identity != identity:
-        diff = "; ".join(differences(plan.identity, identity))
-        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
-        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
-    if config.shard_size not in (None, plan.shard_size):
-        raise IdentityMismatch(
-            f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
-        )
-    return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker)
+    stored = stored_views(config)
+    config, teacher = stored.config, None
+    if config.teacher != "none":
+        from extract.teachers import load_teacher
 
-
-def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
-    """The identity and folder of a view set that the flags do not name: of the one in the cache, else of a new one."""
-    as_stored = {name: value for name, value in identity.items() if name != "orientation"}  # written before there was
-    folders = [(each, cache / viewset_name(each["source"], each["split"], each)) for each in (identity, as_stored)]
-    return next(((each, folder) for each, folder in folders if (folder / PLAN).exists()), folders[0])
-
-
-def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") -> dict[str, Any]:
-    """What a stored view's meaning depends on: the source's samples, and how views are made of them."""
-    identity = dict(plan.identity) if plan else {}
-    if source is not None:
-        identity |= {"source": source.name, "revision": source.revision, "split": source.split}
-        identity |= {"keys": sha256_of("\n".join(source.keys).encode()), "num_samples": len(source.keys)}
-    modality = {"modality": maker.codec.modality} if maker.codec.modality != DEFAULT_MODALITY else {}
-    return identity | {"format": 1} | modality | maker.describe()
-
-
-def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any]) -> Plan:
-    if not source.keys:
-        raise BadInput(f"--data {config.data}: no samples in split {config.split}")
-    names = list(source.class_names) if source.class_names is not None else None
-    request = {"data": config.data, "data_dir": config.data_dir, "limit": config.limit, "split": config.split}
-    shard_size = min(config.shard_size or DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE)
-    return Plan(list(source.keys), shard_size, identity, names, request)
-
-
-def _open(config: ExtractConfig, needed: bool) -> "Source | None":
-    """The source; None, said aloud, where it cannot be opened and is not needed: the views are stored."""
-    assert config.data is not None
-    try:
-        return open_source(config.data, config.split, config.data_dir, config.limit)
-    except BadInput as error:
-        if needed:
-            raise
-        print(f"extract: using the stored views; the source cannot be compared with them: {error}", file=sys.stderr)
-        return None
+        teacher = load_teacher(config.teacher, config.weights, stored.teacher_size(), config.weights_key)
+    views = plan_views(stored, teacher.inputs if teacher else None)
+    targets = plan_targets(config, views, teacher) if teacher else []
+    resolved = replace(
+        config,
+        views=views.asked_views,
+        shard_size=views.plan.shard_size,
+        target=",".join(job.target for job in targets) or config.target,
+        codec=",".join(job.codec.name for job in targets) or config.codec,
+    )
+    return ExtractionPlan(resolved, views, targets, teacher)

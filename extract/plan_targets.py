@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
-from extract.plan import ViewSetJob
+from extract.plan_views import ViewSetJob
 from extract.targets import default_codec, default_target, has_tokens
 from shards.codecs import make_codec
 from shards.documents import read_commit, read_targetset_manifest

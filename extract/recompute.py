@@ -14,6 +14,7 @@ from extract.pipeline import forward
 from extract.teachers import load_teacher
 from shards.codecs.features import Features
 from shards.codecs.topk import TopKProbabilities
+from shards.command.devices import one_device
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput, IdentityMismatch
@@ -52,7 +53,7 @@ def recompute(
     where = "--recompute: say where the teacher is now with --teacher (and --weights)"
     target = targetset.manifest.target
     teacher = load_teacher_of(targetset, spec, weights, where).only([target])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = one_device("recompute")
     teacher.network.to(device)
     codec, usable = codec_of(targetset), viewset.usable
     chosen = spread(min(viewset.num_views, targetset.num_views) * len(usable), num)

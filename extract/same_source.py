@@ -4,7 +4,7 @@ A revision covers names and sizes, since to read a large source whole before eac
 commit record keeps what the samples were, and whoever makes another view of them compares.
 """
 
-from extract.plan import ViewSetJob
+from extract.plan_views import ViewSetJob
 from extract.sources.base import Sample, content_revision
 from shards.documents import read_commit
 from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from extract.plan import ViewSetJob
 from extract.plan_targets import TargetSetJob
+from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
 from shards.documents import (
     Commit,

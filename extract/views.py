@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from extract.plan import ViewSetJob
+from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests, records_digests
 from shards import tar
 from shards.commit import write_atomically, write_sealed

@@ -45,8 +45,6 @@ def info_command(arguments: list[str]) -> None:
 def verify_command(arguments: list[str]) -> None:
     """Read every file and hold it against the manifests; list all damage, and exit with status 2 when there is any."""
     config = parse(flags.VerifyConfig, "shards verify", arguments, verify_command.__doc__ or "", "paths")
-    if config.recompute < 0 or (config.num_workers is not None and config.num_workers < 1):
-        raise BadInput("--recompute and --num_workers: expected a whole number of at least 1")
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 

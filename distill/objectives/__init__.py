@@ -2,9 +2,9 @@
 
 import importlib
 import inspect
-import math
 from typing import TYPE_CHECKING
 
+from shards.command.ranges import POSITIVE
 from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
 
@@ -33,7 +33,6 @@ def make_objective(spec: str) -> "Objective":
     for argument, value in arguments.items():
         if argument not in inspect.signature(make).parameters:
             raise BadInput(f"--objective {spec}: {name} has no argument {argument!r}; its arguments: {known}")
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise BadInput(f"--objective {spec}: {argument} must be a number above 0, found {value!r}")
+        POSITIVE.check(f"--objective {spec}: {argument}", value)
     objective: Objective = make(**{argument: float(value) for argument, value in arguments.items()})
     return objective

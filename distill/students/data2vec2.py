@@ -20,6 +20,7 @@ from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.data2vec2.settings import ImageSettings, image_settings
 from extract.networks.outputs import NAMES
 from extract.recompute import load_teacher_of
+from shards.command.ranges import COUNT
 from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
@@ -32,8 +33,7 @@ def build(request: StudentRequest) -> Student:
     if unknown := sorted(given.keys() - {"depth", "width", "heads"}):
         raise BadInput(f"--student {request.spec}: unknown {', '.join(unknown)}; it takes depth, width and heads")
     for argument, value in given.items():
-        if type(value) is not int or value < 1:
-            raise BadInput(f"--student {request.spec}: {argument} must be a whole number above 0, found {value!r}")
+        COUNT.check(f"--student {request.spec}: {argument}", value)
     if foreign := sorted(name for name in request.targets if name not in NAMES and not name.startswith("layer_")):
         raise BadInput(f"--student {request.spec}: gives features and no {', '.join(foreign)}; name other --targets")
     teacher = _teacher_settings(request)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evaluate import preset
 from evaluate.evaluation import Evaluation
+from shards.command.ranges import Count, Positive
 from shards.errors import BadInput
 
 _BANK_ROWS = 1 << 16
@@ -25,8 +26,8 @@ _QUERY_ROWS = 1 << 10
 class Settings(preset.Settings):
     """How many neighbours vote, and how much the near ones outweigh the far."""
 
-    k: int
-    temperature: float
+    k: Count
+    temperature: Positive
 
 
 def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:

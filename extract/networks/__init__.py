@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from extract.networks.exported import MAX_SIZE, export_network, exported_input, input_document, load_exported
+from shards.command.ranges import COUNT, whole
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
     modules = _MODULES | _DENSE_MODULES
     if architecture not in modules:
         raise UnknownName("architecture", architecture, modules)
-    if architecture in _MODULES and (num_classes is None or num_classes < 1):
-        raise BadInput(f"network {architecture}: num_classes must be at least 1, found {num_classes}")
+    if architecture in _MODULES:
+        COUNT.check(f"network {architecture}: num_classes", num_classes)
     build: Callable[..., torch.nn.Module] = importlib.import_module(f"extract.networks.{modules[architecture]}").build
     parameters = inspect.signature(build).parameters
     accepted = {name: parameters[name] for name in list(parameters)[2:]}
@@ -65,8 +66,8 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
             takes = f"it takes {', '.join(accepted)}" if accepted else "it takes no arguments"
             raise BadInput(f"network {architecture}: unknown argument {name!r}; {takes}")
         kind = accepted[name].annotation
-        if kind is int and (type(value) is not int or not 1 <= value <= MAX_SIZE):
-            raise BadInput(f"network {architecture}: {name} must be a whole number, 1 to {MAX_SIZE}, found {value!r}")
+        if kind is int:
+            whole(1, MAX_SIZE).check(f"network {architecture}: {name}", value)
         if kind is not int and not isinstance(value, dict):
             raise BadInput(f"network {architecture}: {name} must be an object, found {value!r:.80}")
     if missing := [name for name, one in accepted.items() if one.default is one.empty and name not in arguments]:

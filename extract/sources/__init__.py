@@ -12,6 +12,7 @@ from extract.sources.base import Sample, Source
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
+from shards.command.ranges import COUNT
 from shards.errors import BadInput, UnknownName
 
 __all__ = ["SOURCES", "Sample", "Source", "open_source"]
@@ -53,8 +54,8 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
         raise BadInput(f"--data {data}: write --data {scheme}{f':{argument}' if argument else ''}")
     if data_dir is not None and not local_copy:
         raise BadInput(f"--data_dir {data_dir}: --data {scheme} takes none; leave it out")
-    if limit is not None and limit < 1:
-        raise BadInput(f"--limit {limit}: at least 1 is needed; leave it out to take every sample")
+    if limit is not None:
+        COUNT.check("--limit", limit)
     opened = getattr(import_module(f"extract.sources.{module}"), opener)
     source: Source = opened(path or scheme, split, data_dir)
     if not source.keys:

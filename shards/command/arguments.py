@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from shards.errors import BadInput, UnknownName, one_line
+from shards.command.ranges import check_fields, expected
+from shards.errors import BadInput, one_line
 
 Config = TypeVar("Config")
 
@@ -21,9 +22,6 @@ class Aliases(NamedTuple):
     flag: str
     fold: Callable[[dict[str, str]], str]
     """The flag's value that says what the flags of before, by name, said."""
-
-
-_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def parse(
@@ -39,13 +37,19 @@ def parse(
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
     false may stand alone: --wandb is --wandb true. `aliases` are flags of before, which --help leaves out.
 
-    Unknown and ill-typed flags and configuration keys raise BadInput. --help and --print_config exit at once, before
-    anything heavy is imported.
+    Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
+    exit at once, before anything heavy is imported.
     """
     import jsonargparse
 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(prog=program, description=description, exit_on_error=False, allow_abbrev=False)
+    parser = jsonargparse.ArgumentParser(
+        prog=program,
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=_with_ranges(jsonargparse.DefaultHelpFormatter),
+    )
     parser.add_argument("--config", action="config", help="a YAML file of these flags, as --print_config prints it")
     if positional:
         _add_positional(parser, config_class, positional)
@@ -60,10 +64,21 @@ def parse(
         if aliases is not None:
             arguments = _without_aliases(arguments, aliases)
         values = parser.parse_args(_switched(arguments, switches))
+        plain = {field.name: _plain(values[field.name]) for field in _fields(config_class)}
+        check_fields(config_class, plain, "--")
     except (BadInput, jsonargparse.ArgumentError) as error:
-        problem = _in_our_words(str(error), config_class)
+        problem = in_our_words(str(error), config_class, positional=positional)
         raise BadInput(f"{problem}; python -m {program} --help lists the flags") from None
-    return config_class(**{field.name: _plain(values[field.name]) for field in _fields(config_class)})
+    return config_class(**plain)
+
+
+def _with_ranges(formatter: Any) -> Any:
+    """jsonargparse's `formatter` of --help, which shows a flag's range in the place of its type."""
+
+    def expand_help(self: Any, action: Any) -> str:
+        return re.sub(r"\(type: [^<]*<(.+?)>\]*", r"(\1", formatter._expand_help(self, action))
+
+    return type("HelpWithRanges", (formatter,), {"_expand_help": expand_help})
 
 
 def _without_aliases(arguments: list[str], aliases: "Aliases") -> list[str]:
@@ -139,24 +154,27 @@ def _check_config_file(path: str, names: list[str]) -> None:
     if not isinstance(held, dict):
         raise BadInput(f"--config {path}: holds no flags; give a YAML file, as --print_config prints it")
     for name in (name for name in held if name not in names):
-        raise BadInput(f"--config {path}: no such flag: {name}{_near(str(name), names)}")
+        raise BadInput(f"--config {path}: no such flag: {name}{near(str(name), names)}")
 
 
-def _in_our_words(message: str, config_class: type) -> str:
-    """What jsonargparse says, naming the flag, what was expected of it and what was found."""
+def in_our_words(message: str, config_class: type, where: str = "", positional: str = "") -> str:
+    """What jsonargparse says: the flag (in a file `where`: the field), what was expected of it and what was found."""
+    dashes = "" if where else "--"
     if ill_typed := re.match(r'Parser key "(\w+)":.*(?:Given|Got) value: (.*)', message, re.DOTALL):
-        kind = next(field.type for field in _fields(config_class) if field.name == ill_typed[1])
-        kinds = [one for one in typing.get_args(kind) or (kind,) if one is not type(None)]
-        expected = " or ".join(_EXPECTED.get(one, str(one)) for one in kinds)
-        return f"--{ill_typed[1]} {ill_typed[2].strip()}: expected {expected}"
+        hint = typing.get_type_hints(config_class, include_extras=True)[ill_typed[1]]
+        return f"{where}{dashes}{ill_typed[1]} {ill_typed[2].strip()}: expected {expected(hint)}"
+    if missing := re.match(r"the following arguments are required: (.+)", message):
+        names = ["PATH" if name == positional else dashes + name for name in missing[1].split(", ")]
+        return f"{where}{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
     if unknown := re.match(r"unrecognized arguments: (\S+)", message):
         word = unknown[1].partition("=")[0]
-        near = _near(word, [f"--{field.name}" for field in _fields(config_class)])
-        return f"{word}: no such flag{near}" if word.startswith("-") else f"{word!r} belongs to no flag"
+        hint = near(word, [f"--{field.name}" for field in _fields(config_class)])
+        return f"{word}: no such flag{hint}" if word.startswith("-") else f"{word!r} belongs to no flag"
     return message.strip().rstrip(".")
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def near(name: str, known: Iterable[str]) -> str:
+    """A hint at the name in `known` that `name` may have been meant to be; empty where none is like it."""
     import difflib
 
     return "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, 1))
@@ -168,19 +186,3 @@ def as_yaml(values: dict[str, Any]) -> bytes:
 
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return yaml.safe_dump(plain, sort_keys=False).encode()
-
-
-def read_named_yaml(flag: str, name: str, folder: Path) -> tuple[Any, Path]:
-    """What the YAML file called `name` in `folder` holds, or, where `name` ends in .yaml, that file; and its path."""
-    import yaml
-
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        if path.parent == folder:
-            raise UnknownName(flag, name, known)
-        raise BadInput(f"--{flag} {name}: no such file; known {flag}s are {', '.join(known)}")
-    try:
-        return yaml.safe_load(path.read_text()), path
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"--{flag} {path}: not YAML ({error}); mend it") from None

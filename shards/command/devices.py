@@ -1,4 +1,58 @@
-"""Devices: how many cores this process may use, counted in one place for every command."""
+"""Devices: on which a command computes, and how many cores it may use; decided here for every command."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from shards.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+_MAX_PROCESSES = 64
+"""On a CPU, where this machine has no more cores than that: a slip of the finger must not start a thousand."""
+
+
+class Devices(NamedTuple):
+    """Devices of one kind; each gets a process of its own."""
+
+    kind: str
+    """cpu or cuda."""
+    indices: tuple[int, ...] = (0,)
+    """Which GPUs, or which of the processes that share a CPU."""
+
+
+def parse_devices(flag: str, text: str, several: bool = True) -> Devices:
+    """The devices that --`flag` names; BadInput where it names none or this machine has none such.
+
+    auto is every GPU, else the CPU; cuda is every GPU, cuda:N that one; N is so many GPUs, or where there is none so
+    many processes on the CPU. Unless `several`, the first of them alone is taken, and N is refused.
+    """
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    kind = "cuda" if num_gpus else "cpu"
+    most = num_gpus or max(_MAX_PROCESSES, share_of_cores())
+    name, _, index = text.partition(":")
+    devices = None
+    if text == "cpu" or (text == "auto" and not num_gpus):
+        devices = Devices("cpu")
+    elif text in ("auto", "cuda") and num_gpus:
+        devices = Devices("cuda", tuple(range(num_gpus if several else 1)))
+    elif name == "cuda" and index.isdecimal() and int(index) < num_gpus:
+        devices = Devices("cuda", (int(index),))
+    elif several and text.isdecimal() and 1 <= int(text) <= most:
+        devices = Devices(kind, tuple(range(int(text))))
+    if devices is None:
+        known = "auto, cpu, cuda, cuda:N or a number of processes" if several else "auto, cpu, cuda or cuda:N"
+        raise BadInput(f"--{flag} {text}: expected {known}; torch sees {num_gpus} GPUs on this machine")
+    return devices
+
+
+def one_device(flag: str, text: str = "auto") -> "torch.device":
+    """The only device of --`flag`: of several GPUs the first."""
+    import torch
+
+    kind, (index,) = parse_devices(flag, text, several=False)
+    return torch.device(kind, index) if kind == "cuda" else torch.device(kind)
 
 
 def share_of_cores(num_processes: int = 1) -> int:

@@ -1,6 +1,9 @@
 """The flags of `python -m shards` and its commands, one frozen dataclass each."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from shards.command.ranges import Count, CountFromZero, whole
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,13 @@ class VerifyConfig:
 
     paths: tuple[str, ...]
     """A cache, or one view set or target set of it: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
-    recompute: int = 0
+    recompute: CountFromZero = 0
     """Rerun the teacher on N stored views of each target set and compare what it says with what is stored."""
     teacher: str | None = None
     """With --recompute: where the teacher is now (default: what the target set was extracted with)."""
     weights: str | None = None
     """With --recompute: where the teacher's weights are now (default: as extracted)."""
-    num_workers: int | None = None
+    num_workers: Count | None = None
     """Threads that read and hash (default: the CPU's cores)."""
 
 
@@ -35,7 +38,7 @@ class ViewConfig:
     """A view set, or a target set to see its teacher's top classes too; a cache will do where it holds one view set."""
     output: str
     """The image file to write, .png or .jpg."""
-    num: int = 24
+    num: Annotated[int, whole(1, 600)] = 24
     """Views on the sheet, spread evenly over the samples; all views of a sample lie side by side."""
 
 

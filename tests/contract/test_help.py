@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from shards.__main__ import COMMANDS
+
 HEAVY = {"torch", "lightning", "datasets", "transformers", "wandb", "torchvision", "sklearn", "zarr", "numpy", "PIL"}
 RUN = """
 import runpy, sys
-sys.argv = ["{name}", "{flag}"]
+sys.argv = ["{name}", *{flags}]
 try:
     runpy.run_module("{name}", run_name="__main__", alter_sys=True)
 except SystemExit as end:
@@ -18,9 +20,10 @@ print("MODULES", *{{module.partition(".")[0] for module in sys.modules}})
 """
 
 
-@pytest.mark.parametrize("name", ["extract", "distill", "evaluate", "shards"])
-def test_help_imports_nothing_heavy(name: str, tmp_path: Path) -> None:
-    program = RUN.format(name=name, flag="--help")
+@pytest.mark.parametrize("command", ["extract", "distill", "evaluate", "shards", *(f"shards {x}" for x in COMMANDS)])
+def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
+    name, *words = command.split()
+    program = RUN.format(name=name, flags=[*words, "--help"])
     # in another folder: the installed packages answer, wherever a user stands
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     printed, _, rest = run.stdout.partition("STATUS")

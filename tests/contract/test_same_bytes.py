@@ -50,8 +50,8 @@ def test_for_any_number_of_processes(made: tuple[list[str], Path], tmp_path: Pat
 def test_for_any_order_of_the_shards(pristine: Path, teacher: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
     from extract.config import ExtractConfig
     from extract.pipeline import Extraction
-    from extract.plan import plan_views, stored_views
     from extract.plan_targets import plan_targets
+    from extract.plan_views import plan_views, stored_views
     from extract.store import begin_targets, begin_views
     from extract.teachers import load_teacher
 

@@ -30,6 +30,7 @@ from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher
 from shards.cache import named
 from shards.codecs.features import Features
+from shards.command.devices import Devices
 from shards.errors import BadInput
 from tests.extract.test_data2vec2_writer import write_checkpoint
 
@@ -190,7 +191,7 @@ def test_a_run_resumes_without_the_teachers_file(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "recorded/checkpoints", 1)
     recorder.states = []
     fit(
-        make_trainer("cpu", 1, data.recipe, tmp_path / "recorded", [Elapsed(), recorder], []),
+        make_trainer(Devices("cpu"), data.recipe, tmp_path / "recorded", [Elapsed(), recorder], []),
         build_module(data, data.recipe),
         data,
         None,
@@ -242,7 +243,7 @@ def test_a_narrow_student_that_teaches_keeps_each_blocks_projector(dense: Path) 
         (("--student", "data2vec2:depth=5"), ("data2vec2:depth=5", "deeper than the teacher", "4 blocks")),
         (("--student", "data2vec2:width=8,heads=2"), ("--init teacher", "width 8", "--init random")),
         (("--student", "data2vec2:size=8"), ("unknown size", "depth, width and heads")),
-        (("--student", "data2vec2:depth=half"), ("depth must be a whole number",)),
+        (("--student", "data2vec2:depth=half"), ("depth half: expected a whole number",)),
         (("--student", "data2vec2:depth=2,width=9", "--init", "random"), ("width 9",)),
         (("--student", "resnet8", "--init", "random"), ("resnet8", "layer_mean (10, 16)", "another student")),
         (("--init", "nothere.pt"), ("nothere.pt", "no such file", "--init")),

@@ -22,6 +22,7 @@ from distill.trainer import fit, make_trainer
 from extract.modalities.base import feed
 from extract.modalities.image import ImageInput
 from extract.networks import architecture_names, build_network, load_exported
+from shards.command.devices import Devices
 from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
 from shards.loader import Batch, BatchLoader, in_order
@@ -149,7 +150,7 @@ def test_one_rate_an_optimiser_step_whatever_the_accumulation(shards: Path, tmp_
     data = open_data(shards, warmup=0.25, **values)
     module, rates = build_module(data, data.recipe), Rates()
     checkpoints = Checkpoints(tmp_path / "checkpoints", 1000)
-    trainer = make_trainer("cpu", 1, data.recipe, tmp_path, [rates, checkpoints], [])
+    trainer = make_trainer(Devices("cpu"), data.recipe, tmp_path, [rates, checkpoints], [])
     fit(trainer, module, data, None)
     total = values.get("max_steps", 8)
     assert module.total_steps == total == trainer.global_step

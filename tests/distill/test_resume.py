@@ -15,6 +15,7 @@ from distill.callbacks import Elapsed
 from distill.checkpoints import Checkpoints, resumable
 from distill.run import build_module
 from distill.trainer import fit, make_trainer
+from shards.command.devices import Devices
 
 ONE = ("--targets", "one-logits-float32")
 TWO = ("--targets", "two-logits-float32")
@@ -59,7 +60,7 @@ def test_every_state_that_a_kill_can_leave_resumes_to_the_same_student(case: str
     recorder = Recorder(recorded / "checkpoints", data.recipe.checkpoint_every)
     recorder.states = []
     fit(
-        make_trainer("cpu", 1, data.recipe, recorded, [Elapsed(), recorder], []),
+        make_trainer(Devices("cpu"), data.recipe, recorded, [Elapsed(), recorder], []),
         build_module(data, data.recipe),
         data,
         None,

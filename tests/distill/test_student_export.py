@@ -12,8 +12,9 @@ import torch
 from training import STUDENT, distill, last, open_data, weights, write_recipe
 
 from distill.run import build_module
-from distill.trainer import parse_devices
+from distill.trainer import choose_devices
 from extract.networks import exported_input, load_exported
+from shards.command.devices import Devices
 from shards.errors import BadInput
 
 ONE = ("--targets", "one-logits-float32")
@@ -120,12 +121,12 @@ def test_devices_that_cannot_be(shards: Path, tmp_path: Path) -> None:
         refused = distill(shards, tmp_path / "run", *ONE, "--recipe", recipe)
         refused.refuses("--precision float16: needs a GPU", "bfloat16")
         assert not (tmp_path / "run").exists()
-        with pytest.raises(BadInput, match=r"--devices 'cuda': expected .* this machine has 0 GPUs"):
-            parse_devices("cuda", "float32")
-    for devices in ("0", "-1", "two", "1.5", "1000"):
-        with pytest.raises(BadInput, match=f"--devices '{devices}'"):
-            parse_devices(devices, "float32")
-    assert parse_devices("cpu", "bfloat16") == ("cpu", 1)
+        with pytest.raises(BadInput, match=r"--devices cuda: expected auto, .* torch sees 0 GPUs"):
+            choose_devices("cuda", "float32")
+    for devices in ("0", "-1", "two", "1.5", "1000", "cuda:1000", "cuda:x"):
+        with pytest.raises(BadInput, match=f"--devices {devices}: expected auto, "):
+            choose_devices(devices, "float32")
+    assert choose_devices("cpu", "bfloat16") == Devices("cpu")
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_a_term_between_outputs_needs_no_target(shards: Path) -> None:
     [
         ([{"loss": "kl", "to": "tokens"}], ("a term of the recipe is to tokens", "logits")),
         ([{"loss": "supervised", "to": "labels"}], ("learns from the labels alone", "leave --targets out")),
-        ([{"loss": "mse", "target": "logits"}], ("terms: expected a loss with to, of, weight",)),
+        ([{"loss": "mse", "target": "logits"}], ("terms: no such field: target; known are loss, to, of, weight",)),
         ([{"loss": "kl", "to": "logits", "weight": 0}], ("weight 0", "above 0")),
         ([{"loss": "kl"}], ("kl is to nothing",)),
         ([{"loss": "klee", "to": "logits"}], ("unknown objective 'klee'", "kl")),

@@ -110,10 +110,10 @@ def test_arguments_change_the_network():
     [
         ("resnet18", {"width": 3}, "unknown argument 'width'; it takes no arguments"),
         ("convnet", {"widht": 3}, "unknown argument 'widht'; it takes width, depth"),
-        ("convnet", {"depth": 0}, "depth must be a whole number"),
-        ("convnet", {"depth": 1.5}, "depth must be a whole number"),
-        ("resnet8", {"width": True}, "width must be a whole number"),
-        ("resnet8", {"width": 10**9}, "width must be a whole number, 1 to 4096"),
+        ("convnet", {"depth": 0}, "depth 0: expected a whole number"),
+        ("convnet", {"depth": 1.5}, "depth 1.5: expected a whole number"),
+        ("resnet8", {"width": True}, "width True: expected a whole number"),
+        ("resnet8", {"width": 10**9}, "width 1000000000: expected a whole number from 1 to 4096"),
     ],
 )
 def test_wrong_arguments_are_named(architecture, arguments, expected):
@@ -125,7 +125,7 @@ def test_wrong_arguments_are_named(architecture, arguments, expected):
 def test_unknown_architecture_lists_near_names():
     with pytest.raises(UnknownName, match=r"did you mean .*resnet18"):
         build_network("resnt18", 10)
-    with pytest.raises(BadInput, match="num_classes must be at least 1"):
+    with pytest.raises(BadInput, match="num_classes 0: expected a whole number of at least 1"):
         build_network("resnet18", 0)
 
 

@@ -16,8 +16,8 @@ from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.modalities.image import ImageInput
 from extract.pipeline import Extraction
-from extract.plan import plan_views, stored_views
 from extract.plan_targets import plan_targets
+from extract.plan_views import plan_views, stored_views
 from extract.store import begin_targets, begin_views
 from extract.teachers.base import Teacher
 from shards.reader import TargetSet, ViewSet

@@ -13,8 +13,8 @@ from extract.disk import PROBE_FROM_BYTES, announce, write_rate
 from extract.modalities import view_maker
 from extract.modalities.base import ViewRequest
 from extract.modalities.image import ImageInput
-from extract.plan import ViewSetJob
 from extract.plan_targets import plan_targets
+from extract.plan_views import ViewSetJob
 from extract.teachers.base import Teacher
 from shards.command.devices import share_of_cores
 from shards.command.progress import human_bytes

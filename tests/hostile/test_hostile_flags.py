@@ -95,7 +95,7 @@ def digits_of(cache: Path) -> Path:
         (("--recipe", "nothing_like_it"), ("unknown recipe", "known are")),
         (("--recipe", "nowhere.yaml"), ("nowhere.yaml", "no such file", "known recipes are")),
         (("--batch_size", "8", "--student", "resnet80"), ("unknown student 'resnet80'", "did you mean")),
-        (("--batch_size", "8", "--student", "resnet8:width=wide"), ("width must be a whole number",)),
+        (("--batch_size", "8", "--student", "resnet8:width=wide"), ("width wide: expected a whole number",)),
         (("--batch_size", "8", "--student", "resnet8:wdth=3"), ("unknown argument 'wdth'",)),
         (("--targets", "resnet"), ("--targets resnet", "no target set fits", "run-teacher-logits")),
         (("--batch_size", "1000"), ("--batch_size 1000",)),
@@ -105,7 +105,7 @@ def digits_of(cache: Path) -> Path:
         (("--precision", "int8"), ("--precision int8",)),
         (("--epoch", "3", "--epohcs", "3"), ("python -m distill --help",)),
         (("--epohcs", "3"), ("did you mean --epochs",)),
-        (("--devices", "tpu"), ("--devices 'tpu'",)),
+        (("--devices", "tpu"), ("--devices tpu",)),
     ],
     ids=str,
 )

@@ -36,7 +36,7 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 def test_commands_that_do_not_exist(tmp_path: Path) -> None:
     shards("verfy", tmp_path).refuses("unknown command", "did you mean verify?")
     assert shards().status == 2
-    shards("list").refuses("required: paths")
+    shards("list").refuses("PATH is missing")
     shards("list", tmp_path / "nowhere").refuses("no such folder", "python -m extract")
     shards("info", tmp_path).refuses("holds no view set", "python -m extract")
     for flag in ("--recompte", "--recomp"):
