@@ -183,4 +183,9 @@ def test_padding_is_no_part_of_the_loss() -> None:
         assert torch.equal(loss(student, Features(teacher).within(valid)), expected)
         positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
         kept = Features.of(teacher, positions).within(valid)
-        assert kept.valid is not None and kept.valid.tolist() == [[True, True], [True, False], [True, False], [True, True]]
+        assert kept.valid is not None and kept.valid.tolist() == [
+            [True, True],
+            [True, False],
+            [True, False],
+            [True, True],
+        ]

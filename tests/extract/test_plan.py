@@ -149,7 +149,7 @@ def test_a_view_set_is_no_cache(base: Path) -> None:
         ({"on_error": "ignore"}, "--on_error ignore: expected fail or skip"),
         ({"precision": "int8"}, "--precision int8: expected float32 or bfloat16 or float16"),
         ({"image_format": "webp"}, "--view format=webp"),
-        ({"augment": "cutmix"}, "--view 'cutmix'"),
+        ({"augment": "cutmix"}, "found 'cutmix'"),
         ({"devices": "tpu"}, "--devices tpu"),
         ({"views": "many"}, "views"),
     ],
