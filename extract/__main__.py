@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from shards.command.run import run_command
 from shards.errors import TeacherShardsError, one_line
 
 if TYPE_CHECKING:
-    from extract.pipeline import Counts
+    from extract.pipeline import Counts, Extraction
     from extract.plan import ExtractionPlan
 
 
@@ -65,11 +66,14 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
             return
         check_source(plan.views, skip_errors)
         announce(plan.views, plan.targets)  # refuses a full disk before anything is written
-        _begin(plan)
-        extraction = calibrated(extraction)
-        if teacher is not None and num_processes > 1:
-            teacher.network.cpu()  # the children have their own; this one was for the calibration
-        counts = launch.run_processes(arguments, num_processes, lock) if num_processes > 1 else extraction.run()
+        is_new = not plan.views.folder.exists()
+        try:
+            _begin(plan)
+            counts = _run(plan, extraction, arguments, num_processes, lock)
+        except TeacherShardsError:
+            if is_new and not any((plan.views.folder / "commits").glob("*")):
+                shutil.rmtree(plan.views.folder)  # a plan alone would refuse the source once it is mended
+            raise
         _finish(plan, counts, start)
 
 
@@ -83,6 +87,20 @@ def _begin(plan: "ExtractionPlan") -> None:
     begin_views(plan.views, saved)
     for job in plan.targets:
         begin_targets(job, plan.views, saved)
+
+
+def _run(
+    plan: "ExtractionPlan", extraction: "Extraction", arguments: list[str], num_processes: int, lock: int
+) -> "Counts":
+    from extract.calibrate import calibrated
+    from extract.launch import run_processes
+
+    extraction = calibrated(extraction)
+    if num_processes == 1:
+        return extraction.run()
+    if plan.teacher is not None:
+        plan.teacher.network.cpu()  # the children have their own; this one was for the calibration
+    return run_processes(arguments, num_processes, lock)
 
 
 def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:

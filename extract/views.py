@@ -51,10 +51,10 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
         try:
             sample = source.read(index)
             row, facts = maker.make(sample, view)
-        except BadInput:
+        except BadInput as error:
             if skip_errors:
                 return None
-            raise
+            raise BadInput(f"{error}, or leave such samples out with --on_error skip") from error
         if made.digests:
             made.digests[index - rows.start] = digest(sample)
         if recorded:

@@ -100,7 +100,17 @@ def test_an_image_that_cannot_be_decoded_stops_the_run_by_name(tmp_path: Path, t
     flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *of_photos(source))
     command("extract", *flags).refuses("sample e cannot be decoded", "repair or remove it")
     assert not list((tmp_path / "cache").rglob("v00-00001*"))  # nothing of its shard is committed
+    assert list((tmp_path / "cache").rglob("v00-00000.tar"))  # and what was committed before it stays
     assert not list((tmp_path / "cache").rglob("*set.json"))
+
+
+def test_where_nothing_was_committed_nothing_is_left_and_the_mended_source_is_taken(tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", bad="b")
+    flags = ("--teacher", "none", "--out", tmp_path / "cache", *of_photos(source))
+    command("extract", *flags).refuses("sample b cannot be decoded", "--on_error skip")
+    assert not (tmp_path / "cache").exists()
+    Image.new("RGB", (12, 12)).save(source / "b.png")
+    extract(*flags)
 
 
 def test_an_image_that_cannot_be_decoded_is_skipped_by_name_where_that_was_asked_for(
