@@ -43,7 +43,7 @@ def number_labels(
         labels = [None if value is None else named[value] for value in values if not isinstance(value, int)]
         classes: tuple[str, ...] | None = tuple(texts)
         numbered_classes(flag, [len(texts) - 1])  # refuses captions, of which there are more than there may be classes
-        notes.append(f"labels are text: {len(texts):,} classes in the order of their names ({shown(texts)})")
+        notes.append(f"labels are names: {len(texts):,} classes in the order of their names ({shown(texts)})")
     else:
         if texts:
             notes.append("labels are numbers written as text, and are read as numbers")

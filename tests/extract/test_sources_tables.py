@@ -136,7 +136,7 @@ def test_a_cache_keeps_what_each_choice_of_columns_gave(tmp_path: Path) -> None:
     before = contents(tmp_path / "cache")
     again = extract("--data", f"parquet:{table}:image=mask", *flags)
     assert "0 views made" in again.out and contents(tmp_path / "cache") == before
-    assert f"note: --data parquet:{table}:image=mask: column label: labels are text: 2 classes" in again.out
+    assert f"note: --data parquet:{table}:image=mask: column label: labels are names: 2 classes" in again.out
 
 
 def test_columns_are_parsed_from_the_end() -> None:
@@ -152,13 +152,13 @@ TYPES: dict[str, tuple[Any, list[int | None], tuple[str, ...], str]] = {
         ["dog", "cat", None, "dog"],
         [1, 0, None, 1],
         ("cat", "dog"),
-        "column label: labels are text: 2 classes in the order of their names (cat, dog)",
+        "column label: labels are names: 2 classes in the order of their names (cat, dog)",
     ),
     "category": (
         pa.array(["dog", "cat", "", "dog"]).dictionary_encode(),
         [1, 0, None, 1],
         ("cat", "dog"),
-        "labels are text: 2 classes",
+        "labels are names: 2 classes",
     ),
     "numbers as text": (["10", "9", "0", "-1"], [10, 9, 0, None], tuple(map(str, range(11))), "written as text"),
     "float": ([2.0, 0.0, math.nan, -1.0], [2, 0, None, None], ("0", "1", "2"), "2 of 4 samples have no label"),

@@ -225,12 +225,12 @@ def test_compressed_tars_are_to_be_unpacked(tmp_path: Path, suffix: str, unpack:
     ("ending", "stored", "classes", "labels", "note"),
     [
         ("json", ['{"label": "1"}', '{"label": "0"}'], ("0", "1"), [1, 0], "labels are numbers written as text"),
-        ("json", ['{"label": "dog"}', '{"label": "cat"}'], ("cat", "dog"), [1, 0], "labels are text: 2 classes"),
-        ("json", ['{"label": true}', '{"label": false}'], ("false", "true"), [1, 0], "labels are text: 2 classes"),
+        ("json", ['{"label": "dog"}', '{"label": "cat"}'], ("cat", "dog"), [1, 0], "labels are names: 2 classes"),
+        ("json", ['{"label": true}', '{"label": false}'], ("false", "true"), [1, 0], "labels are names: 2 classes"),
         ("json", ['{"label": 1.0}', '{"label": 0}'], ("0", "1"), [1, 0], None),
         ("json", ['{"label": [1]}', '{"label": 0.5}'], None, [None, None], "2 labels of types that are no class"),
         ("json", ['{"label": 0}', '{"label": null}'], ("0",), [0, None], "1 of 2 samples have no label"),
-        ("cls", ["dog\n", "cat"], ("cat", "dog"), [1, 0], "labels are text: 2 classes"),
+        ("cls", ["dog\n", "cat"], ("cat", "dog"), [1, 0], "labels are names: 2 classes"),
     ],
 )
 def test_labels_of_other_types(
