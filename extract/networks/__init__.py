@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SIZE",
     "architecture_names",
+    "base_lr",
     "build_network",
     "export_network",
     "exported_input",
@@ -25,7 +26,7 @@ __all__ = [
     "load_exported",
 ]
 
-_MODULES = {
+REGISTRY = {
     "resnet18": "torchvision_models",
     "resnet34": "torchvision_models",
     "resnet50": "torchvision_models",
@@ -38,13 +39,26 @@ _MODULES = {
     "resnet56": "resnet_cifar",
     "convnet": "convnet",
 }
-_DENSE_MODULES = {"data2vec2": "data2vec2"}
+DENSE_REGISTRY = {"data2vec2": "data2vec2"}
 """Networks without classes, whose outputs are features, a row an image or a row a token."""
 
 
 def architecture_names() -> list[str]:
     """The classifiers that `build_network` knows, sorted."""
-    return sorted(_MODULES)
+    return sorted(REGISTRY)
+
+
+def base_lr(architecture: str) -> float:
+    """AdamW's peak learning rate for batches of 256, as the network's module states it and its source."""
+    rate: float = _module(architecture).BASE_LR
+    return rate
+
+
+def _module(architecture: str) -> Any:
+    modules = REGISTRY | DENSE_REGISTRY
+    if architecture not in modules:
+        raise UnknownName("architecture", architecture, modules)
+    return importlib.import_module(f"extract.networks.{modules[architecture]}")
 
 
 def build_network(architecture: str, num_classes: int | None, **arguments: Any) -> "torch.nn.Module":
@@ -53,12 +67,10 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
     `num_classes` is None for a dense network, and for no other. Raises UnknownName for an unknown architecture and
     BadInput for an argument that it does not take.
     """
-    modules = _MODULES | _DENSE_MODULES
-    if architecture not in modules:
-        raise UnknownName("architecture", architecture, modules)
-    if architecture in _MODULES:
+    module = _module(architecture)
+    if architecture in REGISTRY:
         COUNT.check(f"network {architecture}: num_classes", num_classes)
-    build: Callable[..., torch.nn.Module] = importlib.import_module(f"extract.networks.{modules[architecture]}").build
+    build: Callable[..., torch.nn.Module] = module.build
     parameters = inspect.signature(build).parameters
     accepted = {name: parameters[name] for name in list(parameters)[2:]}
     for name, value in arguments.items():

@@ -9,6 +9,8 @@ section 3.2), so that any image size works.
 from jaxtyping import Float
 from torch import Tensor, nn
 
+BASE_LR = 8e-3
+"""What docs/acceptance.md tried on digits and Fashion-MNIST."""
 _MAX_DOUBLINGS = 3
 
 

@@ -10,6 +10,8 @@ from torchvision.models import get_model
 
 from extract.networks.heads import split_head
 
+BASE_LR = 2e-3
+"""By the square root rule from what Wightman et al. 2021 (arXiv:2110.00476, table 2, A2 and A3) take for 2048."""
 _HEADS = {
     "resnet18": "fc",
     "resnet34": "fc",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_teacher", "teacher_names"]
 
-_MODULES = {
+REGISTRY = {
     "beitv2": "beitv2",
     "data2vec2": "data2vec2",
     "data2vec2-large": "data2vec2",
@@ -34,7 +34,7 @@ _MODULES = {
 
 def teacher_names() -> list[str]:
     """The specs `load_teacher` knows, sorted; behind a colon stands what the spec names there, as DIR for a folder."""
-    return sorted(_MODULES)
+    return sorted(REGISTRY)
 
 
 def load_teacher(
@@ -47,12 +47,12 @@ def load_teacher(
     are not what the teacher needs.
     """
     name, colon, _ = spec.partition(":")
-    entry = next((known for known in _MODULES if known.startswith(f"{name}:")), None) if colon else spec
-    if entry not in _MODULES:
-        raise UnknownName("teacher", spec, _MODULES)
+    entry = next((known for known in REGISTRY if known.startswith(f"{name}:")), None) if colon else spec
+    if entry not in REGISTRY:
+        raise UnknownName("teacher", spec, REGISTRY)
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:
         raise BadInput(f"--image_size: expected 1 to {MAX_SIZE} pixels, found {image_size}")
-    module = importlib.import_module(f"extract.teachers.{_MODULES[entry]}")
+    module = importlib.import_module(f"extract.teachers.{REGISTRY[entry]}")
     choice = {"weights_key": weights_key} if weights_key is not None else {}
     if choice and "weights_key" not in inspect.signature(module.load).parameters:
         raise BadInput(f"--weights_key {weights_key}: the weights of {spec} come in one kind; leave the flag out")

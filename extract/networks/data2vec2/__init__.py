@@ -20,3 +20,6 @@ __all__ = [
     "build_image_network",
     "load_data2vec2",
 ]
+
+BASE_LR = 5e-4
+"""The thesis's, for all its transformers."""
