@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evaluate.cache import TrainedOn, targetset_of, trained_on, trained_on_if_here, viewset_of
 from evaluate.config import EvaluateConfig
-from evaluate.student import Student, check_output
+from evaluate.student import TrainedStudent, check_output
 from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, open_cache
@@ -31,7 +31,7 @@ class Evaluation:
 
     config: EvaluateConfig
     run: Path
-    student: Student
+    student: TrainedStudent
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""

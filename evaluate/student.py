@@ -15,7 +15,7 @@ from shards.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Student:
+class TrainedStudent:
     """The trained network of one run, with what it needs to be fed."""
 
     network: nn.Module
@@ -34,18 +34,18 @@ class Student:
             outputs = feed(self.network, self.inputs, moved)
         return {name: rows.float() for name, rows in outputs.items()}
 
-    def only(self, name: str) -> "Student":
+    def only(self, name: str) -> "TrainedStudent":
         """The same student, computing the output `name` and, where its network can leave them out, no other."""
         only = getattr(self.network, "only", None)  # a dense network has it
         return self if only is None else replace(self, network=only([name]))
 
 
-def load_student(run: Path, device: str, precision: str) -> Student:
+def load_student(run: Path, device: str, precision: str) -> TrainedStudent:
     """The student of `run`, in eval mode on `device`; `precision` is a torch dtype's name."""
     chosen = one_device("device", device)
     network, document = load_exported(run)
     names = document["class_names"]
-    return Student(
+    return TrainedStudent(
         network.eval().to(chosen),
         exported_input(document, str(run)),
         document["num_classes"],
@@ -55,7 +55,7 @@ def load_student(run: Path, device: str, precision: str) -> Student:
     )
 
 
-def check_output(student: Student, name: str, where: str) -> tuple[int, ...]:
+def check_output(student: TrainedStudent, name: str, where: str) -> tuple[int, ...]:
     """The shape of one sample's output `name`; BadInput that begins with `where` when the student has none."""
     outputs = student(student.inputs.example())
     if name not in outputs:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distill.optimiser import rate_factor
 from evaluate.layers import decayed_groups
 from evaluate.preset import FinetuneSettings
-from evaluate.student import Student
+from evaluate.student import TrainedStudent
 from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
 from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
@@ -29,7 +29,7 @@ class Training:
         self,
         classifier: nn.Module,
         num_classes: int,
-        student: Student,
+        student: TrainedStudent,
         views: TrainingViews,
         settings: FinetuneSettings,
     ) -> None:

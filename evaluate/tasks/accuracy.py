@@ -8,7 +8,7 @@ from typing import Any
 from torchmetrics.classification import MulticlassAccuracy
 
 from evaluate.evaluation import Evaluation
-from evaluate.student import Student
+from evaluate.student import TrainedStudent
 from evaluate.views import Views
 from shards.errors import BadInput
 
@@ -41,7 +41,7 @@ def top_shares(evaluation: Evaluation, views: Views) -> dict[str, float]:
     return {name: round(metric.compute().item(), 6) for name, metric in metrics.items()}
 
 
-def check_classes(student: Student, views: Views) -> bool:
+def check_classes(student: TrainedStudent, views: Views) -> bool:
     """Whether the labels are known to number the student's classes; BadInput where their count or order says otherwise.
 
     Other names are only told: one source may say n01440764 where another says tench. A split that lacks the student's
