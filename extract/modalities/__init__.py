@@ -1,4 +1,4 @@
-"""Modalities by name: what makes views and network inputs of images (and of what is named here later)."""
+"""Modalities by name: how views are made of samples, and what a network takes of them; one file and one line each."""
 
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple

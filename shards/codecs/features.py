@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -41,8 +40,3 @@ class Features:
         """Some samples of the batch."""
         positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))
         return Features(self.rows[samples], positions, valid)
-
-    def to(self, device: torch.device) -> "Features":
-        """The same on `device`."""
-        positions, valid = (None if x is None else x.to(device) for x in (self.positions, self.valid))
-        return Features(self.rows.to(device), positions, valid)
