@@ -13,7 +13,7 @@ from shards.layout import inside
 from shards.reader import check_file
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
-from shards.zarrs import ArraySpec, MappedShard
+from shards.zarrs import ArraySpec, failing_chunks
 
 Place = tuple[int, int]
 """View and shard."""
@@ -77,8 +77,7 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
 
 def check_object(path: Path, spec: ArraySpec, num_rows: int) -> None:
     """The shard object's index and every inner chunk pass their crc32c."""
-    failing = MappedShard(path, spec, num_rows).failing_chunks()
-    if failing:
+    if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
 
 
