@@ -15,9 +15,19 @@ from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Files, Plan, TargetSetManifest, ViewSetManifest, read_commit, read_document
 from shards.errors import RESTORE, NewerVersion, one_line
 from shards.identity import identity_hash, sha256_of
-from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, tar_path
+from shards.layout import (
+    CALIBRATION,
+    PLAN,
+    TARGETSET_MANIFEST,
+    VIEWSET_MANIFEST,
+    Place,
+    commit_path,
+    inside,
+    place_of,
+    tar_path,
+)
 from shards.listing import SAVED_FLAGS, DescribedSet, describe, finishing_command
-from shards.verify.files import Check, Entry, Place, Table, check_object, check_tar, place_of, walk
+from shards.verify.files import Check, Entry, Table, check_object, check_tar, walk
 from shards.verify.findings import Findings
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, specs_of

@@ -1,7 +1,6 @@
 """Files: an entry of a set's table, and what must be true of a file's content beyond its SHA-256."""
 
 import os
-import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,17 +8,14 @@ from pathlib import Path
 
 from shards.documents import FileRecord, read_commit
 from shards.errors import RESTORE, Damaged, one_line
-from shards.layout import inside
+from shards.layout import Place, inside
 from shards.reader import check_file
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.zarrs import ArraySpec, failing_chunks
 
-Place = tuple[int, int]
-"""View and shard."""
 Check = Callable[[Path], None]
 """Raises Damaged where the content of the file is not as it must be."""
-_SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json|[^/]+/c/(\d+)/(\d+)(?:/0)*)")
 
 
 @dataclass(frozen=True)
@@ -98,12 +94,3 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
                     yield relative
             except Damaged as error:
                 findings.add(folder / relative, error)
-
-
-def place_of(relative: str) -> Place | None:
-    """The view and shard of a file, by its name; None for a file of no shard."""
-    match = _SHARD_FILE.fullmatch(relative)
-    if match is None:
-        return None
-    view, shard = (int(group) for group in match.groups() if group is not None)
-    return view, shard
