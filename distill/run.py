@@ -1,4 +1,4 @@
-"""Run: one training from a cache to an exported student, in a folder that says all about it."""
+"""Run: one training from a cache to an exported student, in a folder that records all about it."""
 
 import contextlib
 import json

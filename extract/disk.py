@@ -14,7 +14,7 @@ from shards.command.progress import human_bytes
 from shards.errors import BadInput
 
 PROBE_FROM_BYTES = 10**9
-"""Less than this is written before a measurement would have told anything."""
+"""Less than this is written before a measurement is of use."""
 _PROBE_BYTES = 64 << 20
 
 

@@ -16,7 +16,7 @@ _OF_NO_SHARD = re.compile(r"[^/]+/zarr\.json|[^/]+\.(?:json|yaml|npy|safetensors
 
 
 def remove(paths: tuple[str, ...], yes: bool) -> int | None:
-    """The sets that `paths` name are gone when this returns the bytes they took; None when the user said no.
+    """The sets that `paths` name are gone when this returns the bytes they took; None when the user declined.
 
     BadInput, and nothing is removed, for a whole cache, anything that is no set, links, and files of another origin.
     """
@@ -61,7 +61,7 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def _take_apart(folder: Path) -> None:
-    """The manifest goes first, commit records before what they vouch for, the plan last: a rest is known for one."""
+    """The manifest goes first, commit records before the files that they list, the plan last: a rest is still a set."""
     for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST):
         (folder / name).unlink(missing_ok=True)
     sync_folder(folder)

@@ -1,4 +1,4 @@
-"""fidelity: how near the student comes to what the stored teacher said of the same views.
+"""fidelity: how near the student comes to the stored outputs of its teacher for the same views.
 
 Agreement and divergence are Stanton et al. 2021, "Does Knowledge Distillation Really Work?" (arXiv:2106.05945), section
 3: average top-1 agreement and average predictive KL.
