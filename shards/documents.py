@@ -108,7 +108,12 @@ class Plan(Document, frozen=True):
         if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return read_document(path, cls)  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _PLANS.get(version) or _keep(version, read_document(path, cls))
+        if (plan := _PLANS.get(version)) is None:
+            plan = read_document(path, cls)
+            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
+            _PLANS[version] = plan
+        return plan
 
     @property
     def num_shards(self) -> int:
@@ -126,14 +131,6 @@ _PLANS_KEPT, _KEYS_KEPT = 4, 6_000_000
 """Plans that are kept however large they are; more of them while all have few keys, which take 0.5 GB."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
-
-
-def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
-    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
-    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-        _PLANS.pop(next(iter(_PLANS)), None)
-    _PLANS[version] = plan
-    return plan
 
 
 class Commit(Document, frozen=True):
