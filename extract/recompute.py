@@ -1,4 +1,4 @@
-"""Recompute: what the teacher says today of the stored views, beside what the cache says that it said."""
+"""Recompute: a teacher's outputs for the stored views, computed again and compared with the stored rows."""
 
 import json
 from dataclasses import dataclass
@@ -62,18 +62,19 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
-            said = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
+            output = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None
-            live = said if kept is None else Features.of(said, kept)
+            live = output if kept is None else Features.of(output, kept)
             stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
-            for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
+            least = (measures["cosine"].amin(1).tolist() for measures in (stored, best))
+            for sample, cosine, bound in zip(samples, *least, strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
                     wrong.append(f"{name}: cosine {cosine:.4f} to the live teacher, its codec gives {bound:.4f}")
             compared.append(stored)
             progress.advance(len(samples))
-    joined = {name: torch.cat([one[name].flatten() for one in compared]) for name in compared[0]}
+    joined = {name: torch.cat([measures[name].flatten() for measures in compared]) for name in compared[0]}
     measures = {"mean cosine": joined["cosine"].mean().item(), "least cosine": joined["cosine"].min().item()}
     measures["largest difference"] = joined["difference"].max().item()
     if "agreement" in joined:
@@ -99,38 +100,28 @@ def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[
         kept = live.double().softmax(-1).gather(-1, decoded.classes)
         live = torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1)
         decoded = torch.cat([decoded.log_probabilities, decoded.log_remaining[:, None]], -1).exp()
-    width = live.shape[-1]
-    one, other = (rows.double().reshape(len(live), -1, width) for rows in (decoded, live))
-    measures["cosine"] = torch.nn.functional.cosine_similarity(one, other, dim=-1)
-    measures["difference"] = (one - other).abs().flatten(1).amax(1)
+    stored, exact = (rows.double().reshape(len(live), -1, live.shape[-1]) for rows in (decoded, live))
+    measures["cosine"] = torch.nn.functional.cosine_similarity(stored, exact, dim=-1)
+    measures["difference"] = (stored - exact).abs().flatten(1).amax(1)
     return measures
 
 
-def _least(measures: dict[str, Tensor]) -> list[float]:
-    least: list[float] = measures["cosine"].amin(1).tolist()
-    return least
-
-
 def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None, where: str) -> "Teacher":
-    """The teacher of `targetset`, told by its identity; IdentityMismatch where another one was found.
+    """The teacher of `targetset`, by its identity; IdentityMismatch where another one is there.
 
     `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
     """
     flags = saved_flags(targetset.folder)
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
-    spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
+    spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = held["preprocessing"].get("image_size"), saved.get("weights_key")
+        size, key = identity["preprocessing"].get("image_size"), saved.get("weights_key")
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
         raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None
-    found = {
-        "architecture": teacher.architecture,
-        "weights_sha256": teacher.weights_sha256,
-        "preprocessing": teacher.inputs.describe(),
-    }
-    found_differences = "; ".join(differences(held, json.loads(json.dumps(found)), "teacher"))
-    if found_differences:
-        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {found_differences}; {where}")
+    loaded = {"architecture": teacher.architecture, "weights_sha256": teacher.weights_sha256}
+    loaded |= {"preprocessing": json.loads(json.dumps(teacher.inputs.describe()))}
+    if diff := "; ".join(differences(identity, loaded, "teacher")):
+        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {diff}; {where}")
     return teacher

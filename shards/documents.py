@@ -121,7 +121,12 @@ class Plan(Document, frozen=True):
         if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return _with_keys(viewset, read_document(path, cls))  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _PLANS.get(version) or _keep(version, _with_keys(viewset, read_document(path, cls)))
+        if (plan := _PLANS.get(version)) is None:
+            plan = _with_keys(viewset, read_document(path, cls))
+            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
+            _PLANS[version] = plan
+        return plan
 
     @property
     def num_shards(self) -> int:
@@ -146,14 +151,6 @@ def _with_keys(viewset: Path, plan: Plan) -> Plan:
     if plan.keys_file is None:
         return plan
     return structs.replace(plan, keys=read_keys(check_file(viewset, KEYS, plan.keys_file)))
-
-
-def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
-    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
-    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-        _PLANS.pop(next(iter(_PLANS)), None)
-    _PLANS[version] = plan
-    return plan
 
 
 class Commit(Document, frozen=True):
