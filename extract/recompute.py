@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from extract.pipeline import forward
+from extract.targets import with_drawn
 from extract.teachers import load_teacher
+from shards.codecs.distribution import SMALLEST_LOG, Distribution
 from shards.codecs.features import Features
-from shards.codecs.topk import TopKProbabilities
 from shards.command.devices import one_device
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
@@ -66,7 +67,9 @@ def recompute(
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None
             live = said if kept is None else Features.of(said, kept)
-            stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
+            seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
+            again = with_drawn(codec, seed, keys, view, said.device)
+            stored, best = _compare(decoded, live), _compare(again.decode(again.encode(live)), live)
             for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
@@ -89,16 +92,21 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[str, Tensor]:
-    """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
+def _compare(decoded: Any, live: Any) -> dict[str, Tensor]:
+    """Cosine of each vector (last axis) and largest difference, a row each; of probabilities, on the stored outcomes.
+
+    The last outcome is any other class, to which `sample` gives nothing.
+    """
     measures = {}
-    if isinstance(live, Features):
-        decoded, live = decoded.rows, live.rows
-    if isinstance(decoded, TopKProbabilities):
-        measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
-        kept = live.double().softmax(-1).gather(-1, decoded.classes)
-        live = torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1)
-        decoded = torch.cat([decoded.log_probabilities, decoded.log_remaining[:, None]], -1).exp()
+    decoded, live = (rows.rows if isinstance(rows, Features) else rows for rows in (decoded, live))
+    if isinstance(decoded, Distribution):
+        measures["agreement"] = decoded.classes[..., 0] == live.argmax(-1)
+        entries = decoded.log_probabilities > SMALLEST_LOG
+        kept = (live.gather(-1, decoded.classes) - live.logsumexp(-1, keepdim=True)).double().exp() * entries
+        decoded, live = (
+            torch.cat([rows, 1 - rows.sum(-1, keepdim=True)], -1)
+            for rows in (decoded.log_probabilities.double().exp(), kept)
+        )
     width = live.shape[-1]
     one, other = (rows.double().reshape(len(live), -1, width) for rows in (decoded, live))
     measures["cosine"] = torch.nn.functional.cosine_similarity(one, other, dim=-1)

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from extract.modalities.draws import draw_tokens
+from extract.modalities.draws import draw_numbers, draw_tokens
 from shards.codecs.features import Features
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
+    from shards.codecs.base import Codec
 
 
 def default_target(outputs: Mapping[str, tuple[int, ...]]) -> str:
@@ -40,6 +41,13 @@ def keep_drawn(
     """The tokens that --keep_tokens draws of each sample's view; see `draw_tokens`."""
     drawn = [draw_tokens(seed, key, view, keep, tokens.shape[1], num_extra) for key in keys]
     return Features.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device))
+
+
+def with_drawn(codec: "Codec", seed: int, keys: Sequence[str], view: int, device: torch.device) -> "Codec":
+    """`codec` with the random numbers that it takes for one view of the samples `keys`, the same on every device."""
+    if not codec.num_draws:
+        return codec
+    return codec.with_draws(torch.from_numpy(draw_numbers(seed, keys, view, codec.num_draws)).to(device))
 
 
 def check_finite(

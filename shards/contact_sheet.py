@@ -79,16 +79,19 @@ def teacher_lines(
 
 def _said(names: Sequence[str] | None, target: str, decoded: Any) -> list[list[str]]:
     """For each row the teacher's most likely classes, or, of targets without classes, the norm."""
+    from shards.codecs.distribution import Distribution
     from shards.codecs.features import Features
-    from shards.codecs.topk import TopKProbabilities
 
-    if isinstance(decoded, TopKProbabilities):
+    decoded = decoded.rows if isinstance(decoded, Features) else decoded
+    if isinstance(decoded, Distribution):
         probabilities, classes = decoded.log_probabilities.exp(), decoded.classes
     elif target == "logits":
         probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
     else:
-        rows = decoded.rows if isinstance(decoded, Features) else decoded
-        return [[f"{target}: norm {norm:.3g}"] for norm in rows.flatten(1).norm(dim=1).tolist()]
+        return [[f"{target}: norm {norm:.3g}"] for norm in decoded.flatten(1).norm(dim=1).tolist()]
+    if probabilities.dim() > 2:
+        shares = probabilities[..., 0].mean(1).tolist()
+        return [[f"{target}: {share:.1%} on a token's first class"] for share in shares]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [
         [f"teacher: {_class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]

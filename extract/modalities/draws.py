@@ -1,11 +1,12 @@
 """Draws: random numbers fixed by (seed, key, view) and nothing else, the same on every machine and for ever."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int64, UInt64
 
-_VIEW_STREAM, _TOKEN_STREAM = 0, 1
+_VIEW_STREAM, _TOKEN_STREAM, _CODEC_STREAM = 0, 1, 2
 
 
 class Uniform:
@@ -24,7 +25,11 @@ class Uniform:
 
     def order(self, count: int) -> Int[np.ndarray, " count"]:
         """A permutation of range(count): the order of the next `count` words."""
-        return np.argsort(self._bits.random_raw(count), kind="stable")
+        return np.argsort(self.words(count), kind="stable")
+
+    def words(self, count: int) -> UInt64[np.ndarray, " count"]:
+        """The next `count` raw words."""
+        return self._bits.random_raw(count)
 
 
 def draw_tokens(seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int) -> Int[np.ndarray, " kept"]:
@@ -36,3 +41,12 @@ def draw_tokens(seed: int, key: str, view: int, keep: int, num_tokens: int, num_
     order = Uniform(seed, key, view, _TOKEN_STREAM).order(num_tokens - num_extra)
     drawn = num_extra + np.sort(order[: keep - num_extra])
     return np.concatenate([np.arange(num_extra), drawn])
+
+
+def draw_numbers(seed: int, keys: Sequence[str], view: int, count: int) -> Int64[np.ndarray, "keys count"]:
+    """`count` numbers, uniform in [0, 2^63), of each key's view, from a stream of their own: what a codec draws with.
+
+    A token's number is the one at its position, whatever else is kept of the sample.
+    """
+    words = np.stack([Uniform(seed, key, view, _CODEC_STREAM).words(count) for key in keys])
+    return (words >> np.uint64(1)).astype(np.int64)
