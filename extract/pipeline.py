@@ -18,7 +18,7 @@ from extract.modalities.base import feed
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import commit_targets
-from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_drawn
+from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.codecs.features import Features
 from shards.command.progress import Progress
@@ -138,7 +138,7 @@ class Extraction:
             rows: Tensor | Features = target
             if job.keep_tokens is not None:
                 rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
-            codec = with_drawn(job.codec, seed, keys, shard.view, target.device)
+            codec = with_numbers(job.codec, seed, keys, shard.view, target.device)
             stored = {name: values.cpu() for name, values in codec.encode(rows).items()}
             encoded.append((stored, job.codec.error(rows[:CODEC_ERROR_SAMPLES]) if is_first else {}))
         return encoded

@@ -67,7 +67,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
 def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") -> list[str]:
     """A codec for each target: --codec's only one for all, one each, or each target's default."""
     if config.codec is None:
-        return [default_codec(teacher.outputs[target]) for target in targets]
+        return [default_codec(target, teacher.outputs[target]) for target in targets]
     specs = config.codec.split(",")
     if len(specs) not in (1, len(targets)):
         raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")

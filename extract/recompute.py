@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from extract.pipeline import forward
-from extract.targets import with_drawn
+from extract.targets import with_numbers
 from extract.teachers import load_teacher
 from shards.codecs.distribution import SMALLEST_LOG, Distribution
 from shards.codecs.features import Features
@@ -68,7 +68,7 @@ def recompute(
             kept = decoded.positions if isinstance(decoded, Features) else None
             live = said if kept is None else Features.of(said, kept)
             seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
-            again = with_drawn(codec, seed, keys, view, said.device)
+            again = with_numbers(codec, seed, keys, view, said.device)
             stored, best = _compare(decoded, live), _compare(again.decode(again.encode(live)), live)
             for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too

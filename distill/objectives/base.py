@@ -16,7 +16,7 @@ class Objective(Protocol):
     """A loss on one or more outputs of the student and, last, what they are to match, where a term names that."""
 
     def refusal(self, target: str, codec: str) -> str | None:
-        """What it needs where a target set of this target and codec is not that; None where it can learn from it."""
+        """What keeps it from learning from a target set of this target and codec; None where it can."""
         ...
 
     def __call__(self, *outputs_and_target: Any) -> Float[Tensor, ""]:

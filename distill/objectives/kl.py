@@ -23,7 +23,7 @@ class KL:
         if target not in LOGITS:
             return f"needs {' or '.join(LOGITS)}"
         if codec.startswith("sample") and self.temperature != 1:
-            return "needs another codec: a sample drawn at temperature 1 is biased at any other"
+            return "is biased on a sample, drawn at temperature 1: give --objective kl:temperature=1"
         return None
 
     def __call__(self, student: Float[Tensor, "batch *tokens classes"], target: Features) -> Float[Tensor, ""]:

@@ -15,15 +15,15 @@ class Codec(ABC):
 
     `encode` and `decode` are vectorised over the batch and run on the device that holds their input. A codec that needs
     statistics takes them once from a calibration set, and one that draws is given numbers for each batch; for all
-    others `calibrate`, `state`, `with_state` and `with_draws` do nothing.
+    others `calibrate`, `state`, `with_state` and `with_numbers` do nothing.
     """
 
     name: str
     """The codec's spec, which makes it again."""
     has_statistics: ClassVar[bool] = False
     """Whether it needs statistics: `calibrate` takes them from rows, `with_state` from a file's tensors."""
-    num_draws: int = 0
-    """Random numbers that it takes for a row, one for each token; `with_draws` gives them before `encode`."""
+    numbers_a_row: int = 0
+    """Random numbers that it takes for a row, one for each token; `with_numbers` gives them before `encode`."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Codec(ABC):
         """This codec with the statistics kept beside a target set."""
         return self
 
-    def with_draws(self, draws: Int64[Tensor, "batch draws"]) -> "Codec":
+    def with_numbers(self, numbers: Int64[Tensor, "batch numbers"]) -> "Codec":
         """This codec for the batch whose random numbers, uniform in [0, 2^63), these are."""
         return self
 

@@ -25,7 +25,7 @@ class Kept(Codec):
     inner: Codec
     keep: int
     num_tokens: int
-    draws: Int64[Tensor, "batch draws"] | None = None
+    numbers: Int64[Tensor, "batch numbers"] | None = None
 
     @property
     def has_statistics(self) -> bool:  # type: ignore[override]
@@ -50,7 +50,7 @@ class Kept(Codec):
         """The kept rows as the inner codec stores them, and their positions."""
         assert rows.positions is not None
         dtype = getattr(torch, self.arrays()[POSITIONS][0])
-        inner = self.inner if self.draws is None else self.inner.with_draws(self.draws.gather(1, rows.positions))
+        inner = self.inner if self.numbers is None else self.inner.with_numbers(self.numbers.gather(1, rows.positions))
         return {**inner.encode(rows.rows), POSITIONS: rows.positions.to(dtype)}
 
     def decode(self, stored: Encoded) -> Features:
@@ -78,13 +78,13 @@ class Kept(Codec):
         return replace(self, inner=self.inner.with_state(state))
 
     @property
-    def num_draws(self) -> int:  # type: ignore[override]
+    def numbers_a_row(self) -> int:  # type: ignore[override]
         """A number for each token of the whole sequence, so that a kept row is the whole set's row."""
-        return self.num_tokens if self.inner.num_draws else 0
+        return self.num_tokens if self.inner.numbers_a_row else 0
 
-    def with_draws(self, draws: Int64[Tensor, "batch draws"]) -> "Codec":
+    def with_numbers(self, numbers: Int64[Tensor, "batch numbers"]) -> "Codec":
         """This codec for the batch whose random numbers these are."""
-        return replace(self, draws=draws)
+        return replace(self, numbers=numbers)
 
     def state(self) -> dict[str, Tensor]:
         """The inner codec's statistics."""

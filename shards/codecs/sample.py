@@ -53,13 +53,13 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sample(Codec):
+class Sampled(Codec):
     """2 bytes a class and 1 for its count: 36 bytes at K = 12 (60 above 65,536 classes), a sample or, of rows
     (tokens, classes), a token."""
 
     k: int
     row_shape: tuple[int, ...]
-    draws: Int64[Tensor, "batch draws"] | None = None
+    numbers: Int64[Tensor, "batch numbers"] | None = None
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -67,13 +67,13 @@ class Sample(Codec):
         return f"sample:{self.k}"
 
     @property
-    def num_draws(self) -> int:  # type: ignore[override]
+    def numbers_a_row(self) -> int:  # type: ignore[override]
         """An offset a distribution."""
         return math.prod(self.row_shape[:-1])
 
-    def with_draws(self, draws: Int64[Tensor, "batch draws"]) -> "Sample":
+    def with_numbers(self, numbers: Int64[Tensor, "batch numbers"]) -> "Sampled":
         """This codec for the rows whose numbers these are."""
-        return replace(self, draws=draws)
+        return replace(self, numbers=numbers)
 
     def describe(self) -> dict[str, Any]:
         """The codec's part of a target set's identity."""
@@ -85,10 +85,10 @@ class Sample(Codec):
         return {"classes": (index_type(num_classes), (*leading, self.k)), "counts": ("uint8", (*leading, self.k))}
 
     def encode(self, rows: Float[Tensor, "batch *tokens classes"]) -> Encoded:
-        """The classes drawn with the numbers that `with_draws` gave, and how often each was."""
-        assert self.draws is not None, "this codec has no draws"
-        flat, draws = rows.flatten(0, -2), self.draws.reshape(-1, 1)
-        parts = [_draw(plan_draws(part, self.k), numbers) for part, numbers in blocks(flat, draws)]
+        """The classes drawn with the numbers that `with_numbers` gave, and how often each was."""
+        assert self.numbers is not None, "this codec has no numbers to draw with"
+        flat, numbers = rows.flatten(0, -2), self.numbers.reshape(-1, 1)
+        parts = [_draw(draws_of(part, self.k), of_part) for part, of_part in blocks(flat, numbers)]
         classes, counts = (torch.cat(each).unflatten(0, rows.shape[:-1]) for each in zip(*parts, strict=True))
         return {"classes": classes.to(getattr(torch, index_type(self.row_shape[-1]))), "counts": counts.to(torch.uint8)}
 
@@ -105,12 +105,12 @@ class Sample(Codec):
 
     def estimate(self, rows: Float[Tensor, "rows classes"]) -> Estimate:
         """Mean and variance of the weights n / N, n being floor(N p) or ceil(N p)."""
-        shares, total, num_draws, _ = plan_draws(rows, self.k)
+        shares, total, num_draws, _ = draws_of(rows, self.k)
         fraction = (num_draws * shares % total).double() / total
         return shares.double() / total, (fraction * (1 - fraction) / num_draws.square()).sum(-1)
 
 
-def plan_draws(rows: Float[Tensor, "rows classes"], k: int) -> Draws:
+def draws_of(rows: Float[Tensor, "rows classes"], k: int) -> Draws:
     """The most draws of each row that `k` entries hold for any offset."""
     shares = (rows.double().softmax(-1) * _ONE).round().to(torch.int64)
     total = shares.sum(-1, keepdim=True)
@@ -125,13 +125,13 @@ def plan_draws(rows: Float[Tensor, "rows classes"], k: int) -> Draws:
     return Draws(shares, total, num_draws, likely)
 
 
-def _draw(plan: Draws, numbers: Int64[Tensor, "rows 1"]) -> tuple[Int64[Tensor, "rows k"], Int64[Tensor, "rows k"]]:
+def _draw(draws: Draws, numbers: Int64[Tensor, "rows 1"]) -> tuple[Int64[Tensor, "rows k"], Int64[Tensor, "rows k"]]:
     """The classes drawn and how often, by falling count and then by class.
 
     The points are offset, offset + total, ... below N total; the line has the likely classes first, then all others by
     class, each N times its share long. So no other class is longer than the distance of two points.
     """
-    shares, total, num_draws, likely = plan
+    shares, total, num_draws, likely = draws
     num_classes, k = shares.shape[-1], likely.shape[-1]
     offset = numbers % total
     padded = torch.cat([shares, torch.zeros_like(total)], -1)
@@ -150,7 +150,7 @@ def _draw(plan: Draws, numbers: Int64[Tensor, "rows 1"]) -> tuple[Int64[Tensor, 
     return classes.gather(-1, order).masked_fill(counts == 0, 0), counts
 
 
-def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Sample:
+def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Sampled:
     """`sample` (K = 12) or `sample:K`, for rows of logits; K is at most the number of classes."""
     if len(row_shape) not in (1, 2):
         raise ValueError(f"draws from logits (classes,) or (tokens, classes), found rows {row_shape}")
@@ -160,4 +160,4 @@ def make(name: str, argument: str, row_shape: tuple[int, ...]) -> Sample:
     if not 1 <= k <= MOST_DRAWS or row_shape[-1] < 2:
         found = f"found K {k}, {row_shape[-1]} classes"
         raise ValueError(f"K must be 1 to {MOST_DRAWS}, and there must be 2 classes: {found}")
-    return Sample(min(k, row_shape[-1]), row_shape)
+    return Sampled(min(k, row_shape[-1]), row_shape)

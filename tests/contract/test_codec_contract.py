@@ -34,7 +34,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Any, Tensor]:
     name, row_shape = request.param
     rows = 3 * torch.randn(9, *row_shape, generator=torch.Generator().manual_seed(1))
     codec = calibrated(make_codec(name, row_shape), row_shape)
-    return codec.with_draws(draws(codec)), rows
+    return codec.with_numbers(random_numbers(codec)), rows
 
 
 def calibrated(codec: Any, row_shape: tuple[int, ...]) -> Any:
@@ -43,9 +43,9 @@ def calibrated(codec: Any, row_shape: tuple[int, ...]) -> Any:
     return codec.calibrate(others)
 
 
-def draws(codec: Any) -> Tensor:
+def random_numbers(codec: Any) -> Tensor:
     """The numbers that a codec takes for the tests' nine rows."""
-    return torch.randint(2**63 - 1, (9, codec.num_draws), generator=torch.Generator().manual_seed(3))
+    return torch.randint(2**63 - 1, (9, codec.numbers_a_row), generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -66,8 +66,8 @@ def test_encode_gives_just_the_arrays_that_it_announces(case: tuple[Any, Tensor]
 
 def test_a_row_is_stored_alike_in_any_batch(case: tuple[Any, Tensor]) -> None:
     codec, rows = case
-    whole, numbers = codec.encode(rows), draws(codec)
-    parts = [codec.with_draws(numbers[some]).encode(rows[some]) for some in (slice(2), slice(2, None))]
+    whole, numbers = codec.encode(rows), random_numbers(codec)
+    parts = [codec.with_numbers(numbers[some]).encode(rows[some]) for some in (slice(2), slice(2, None))]
     for name in whole:
         assert torch.equal(whole[name], torch.cat([part[name] for part in parts])), name
 
