@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from extract.pipeline import forward
+from extract.targets import with_numbers, without_padding
 from extract.teachers import load_teacher
+from shards.codecs.distribution import SMALLEST_LOG, Distribution
 from shards.codecs.features import Features
-from shards.codecs.topk import TopKProbabilities
 from shards.command.devices import one_device
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
@@ -62,12 +63,16 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
-            output = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
+            output, valid = forward(teacher, fields, device, targetset.identity["precision"]), teacher.inputs.valid(fields)
+            rows = without_padding(output[target].float().cpu(), valid)
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None
-            live = output if kept is None else Features.of(output, kept)
-            stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
-            least = (measures["cosine"].amin(1).tolist() for measures in (stored, best))
+            live = rows if kept is None else Features.of(rows, kept)
+            seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
+            again = with_numbers(codec, seed, keys, view, rows.device)
+            content = Features(rows, kept).within(valid).valid
+            stored, best = _compare(decoded, live, content), _compare(again.decode(again.encode(live)), live, content)
+            least = (measures.pop("least").tolist() for measures in (stored, best))
             for sample, cosine, bound in zip(samples, *least, strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
@@ -90,19 +95,27 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[str, Tensor]:
-    """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
+def _compare(decoded: Any, live: Any, content: Tensor | None) -> dict[str, Tensor]:
+    """Cosine and largest difference of each vector (last axis) that is no padding, of probabilities on the stored
+    outcomes; and the least cosine of each row.
+
+    The last outcome is any other class, to which `sample` gives nothing.
+    """
     measures = {}
-    if isinstance(live, Features):
-        decoded, live = decoded.rows, live.rows
-    if isinstance(decoded, TopKProbabilities):
-        measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
-        kept = live.double().softmax(-1).gather(-1, decoded.classes)
-        live = torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1)
-        decoded = torch.cat([decoded.log_probabilities, decoded.log_remaining[:, None]], -1).exp()
+    decoded, live = (rows.rows if isinstance(rows, Features) else rows for rows in (decoded, live))
+    if isinstance(decoded, Distribution):
+        measures["agreement"] = decoded.classes[..., 0] == live.argmax(-1)
+        entries = decoded.log_probabilities > SMALLEST_LOG
+        kept = (live.gather(-1, decoded.classes) - live.logsumexp(-1, keepdim=True)).double().exp() * entries
+        decoded, live = (
+            torch.cat([rows, 1 - rows.sum(-1, keepdim=True)], -1)
+            for rows in (decoded.log_probabilities.double().exp(), kept)
+        )
     stored, exact = (rows.double().reshape(len(live), -1, live.shape[-1]) for rows in (decoded, live))
-    measures["cosine"] = torch.nn.functional.cosine_similarity(stored, exact, dim=-1)
-    measures["difference"] = (stored - exact).abs().flatten(1).amax(1)
+    cosines = torch.nn.functional.cosine_similarity(stored, exact, dim=-1)
+    content = torch.ones_like(cosines, dtype=torch.bool) if content is None else content
+    measures["least"] = cosines.masked_fill(~content, 1).amin(1)
+    measures["cosine"], measures["difference"] = cosines[content], (stored - exact).abs().amax(-1)[content]
     return measures
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -75,27 +76,34 @@ def teacher_lines(
 ) -> dict[tuple[int, int], list[str]]:
     """For each (view, sample) the teacher's most likely classes, or, of targets without classes, the norm."""
     from shards.codecs.features import Features
-    from shards.codecs.topk import TopKProbabilities
 
     codec, target, names = codec_of(targetset), targetset.manifest.target, logit_names(viewset, targetset)
     lines: dict[tuple[int, int], list[str]] = {}
     for view in range(num_views):
-        places = [(view, sample) for sample in samples.tolist()]
         decoded = read_decoded(targetset, codec, view, samples)
-        if isinstance(decoded, TopKProbabilities):
-            probabilities, classes = decoded.log_probabilities.exp(), decoded.classes
-        elif target == "logits":
-            probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
-        else:
-            rows = decoded.rows if isinstance(decoded, Features) else decoded
-            norms = rows.flatten(1).norm(dim=1).tolist()
-            lines |= {place: [f"{target}: norm {norm:.3g}"] for place, norm in zip(places, norms, strict=True)}
-            continue
-        likely = zip(places, probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
-        for place, shares, labels in likely:
-            best = zip(shares, labels, strict=True)
-            lines[place] = [f"teacher: {_class_name(names, label)} {share:.1%}" for share, label in best]
+        of_view = _output_lines(decoded.rows if isinstance(decoded, Features) else decoded, target, names)
+        lines |= {(view, sample): line for sample, line in zip(samples.tolist(), of_view, strict=True)}
     return lines
+
+
+def _output_lines(decoded: Any, target: str, names: Sequence[str] | None) -> list[list[str]]:
+    """Of each row."""
+    from shards.codecs.distribution import Distribution
+
+    if isinstance(decoded, Distribution):
+        probabilities, classes = decoded.log_probabilities.exp(), decoded.classes
+    elif target == "logits":
+        probabilities, classes = decoded.softmax(-1).sort(-1, descending=True)
+    else:
+        return [[f"{target}: norm {norm:.3g}"] for norm in decoded.flatten(1).norm(dim=1).tolist()]
+    if probabilities.dim() > 2:
+        shares = probabilities[..., 0].mean(1).tolist()
+        return [[f"{target}: {share:.1%} on a token's first class"] for share in shares]
+    likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
+    return [
+        [f"teacher: {_class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
+        for best in likely
+    ]
 
 
 def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

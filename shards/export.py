@@ -23,8 +23,9 @@ DESCRIPTION_FILE = "export.json"
 def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple[int, int]:
     """`output` holds one tar for each (view, shard), and export.json; returns the samples and the bytes written.
 
-    A sample is KEY.jpg or KEY.png, KEY.json, KEY.cls where it has a label, and KEY.TARGET.npy (float32), or for topk
-    KEY.classes.npy, KEY.log_probabilities.npy and KEY.log_remaining.npy. Skipped samples are left out.
+    A sample is KEY.jpg or KEY.png, KEY.json, KEY.cls where it has a label, and KEY.TARGET.npy (float32), or of
+    probabilities KEY.classes.npy, KEY.log_probabilities.npy and, for topk, KEY.log_remaining.npy. Skipped samples are
+    left out.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"--output {output}: is not empty; give a new folder, or empty it")
