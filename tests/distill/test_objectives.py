@@ -180,11 +180,14 @@ def test_padding_is_no_part_of_the_loss() -> None:
         loss = make_objective(spec)
         expected = loss(student[valid], Features(teacher[valid]))
         assert torch.equal(loss(student, Features(teacher).within(valid)), expected)
-        positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
-        kept = Features.of(teacher, positions).within(valid)
-        assert kept.valid is not None and kept.valid.tolist() == [
-            [True, True],
-            [True, False],
-            [True, False],
-            [True, True],
-        ]
+    numbers = torch.randint(2**63 - 1, (4, 5), generator=torch.Generator().manual_seed(0))
+    for codec in (make_codec(spec, (5, 6)).with_numbers(numbers) for spec in ("float32", "topk:2", "sample:2")):
+        taught = Features(codec.decode(codec.encode(teacher)))
+        assert torch.equal(
+            make_objective("kl")(student, taught.within(valid)),
+            make_objective("kl")(student[valid], Features(taught.rows[valid])),
+        )
+    positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
+    kept = Features.of(teacher, positions).within(valid)
+    assert kept.valid is not None
+    assert kept.valid.tolist() == [[True, True], [True, False], [True, False], [True, True]]
