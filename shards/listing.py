@@ -8,7 +8,13 @@ from typing import Any
 
 from shards.cache import ListedViewSet
 from shards.command.progress import counted, human_bytes
-from shards.documents import Plan, TargetSetManifest, ViewSetManifest, read_targetset_manifest, read_viewset_manifest
+from shards.documents import (
+    Plan,
+    TargetSetManifest,
+    ViewSetManifest,
+    read_targetset_manifest,
+    read_viewset_manifest,
+)
 from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.zarrs import specs_of

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import Document, Sample, Source
+from extract.sources.base import Document, Sample, Source, content_revision
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
@@ -62,7 +62,10 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
     opened = getattr(import_module(f"extract.sources.{module}"), opener)
     source: Source = opened(path or scheme, split, data_dir)
     if source.documents is not None:
-        return source if limit is None else replace(source, documents=partial(_first, source.documents, limit))
+        if limit is None:
+            return source
+        revision = content_revision([source.revision, limit])
+        return replace(source, revision=revision, documents=partial(_first, source.documents, limit))
     if not source.keys:
         raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
     if limit is None:
