@@ -94,7 +94,7 @@ class ImageViews(ViewMaker):
     """Each view a random resized crop, perhaps flipped, or a resize of the whole image."""
 
     augment: Augment
-    codec: PixelCodec  # type: ignore[assignment]  # a field where the protocol has a property
+    codec: PixelCodec
     upright: bool = False
     """Whether photos with an EXIF orientation are turned; the source turns them."""
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
