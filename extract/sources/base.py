@@ -4,7 +4,7 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -64,6 +64,19 @@ class Content(NamedTuple):
     texts: tuple[str, ...] = ()
 
 
+class Document(NamedTuple):
+    """One document of a corpus, without null bytes and empty lines; its number is its place in the stream."""
+
+    text: str
+    """Empty where nothing is left."""
+    label: int | None = None
+    fault: str | None = None
+    """Why it cannot be read: the text is empty then."""
+    num_null_bytes: int = 0
+    num_empty_lines: int = 0
+    """What was left out of a document that has a text."""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """The samples of one split of a dataset, in a fixed order; any number of threads may read."""
@@ -73,7 +86,8 @@ class Source:
     split: str  # the data's own split, so `validation` of a dataset that only has `test` says `test`
     keys: Sequence[str]  # unique and tar-safe
     class_names: tuple[str, ...] | None  # None: no labels
-    fetch: Callable[[int], tuple[Any, ...]] = field(repr=False)  # the fields of a Content, those at the end left out
+    # the fields of a Content, those at the end left out; of a stream nothing, as it has no keys
+    fetch: Callable[[int], tuple[Any, ...]] = field(default=lambda index: (None, None), repr=False)
     default_augment: str | None = None
     has: frozenset[str] = frozenset({"image"})  # which parts of a sample it gives: image, texts
     notes: tuple[str, ...] = ()
@@ -82,6 +96,8 @@ class Source:
     """The indices at which opening tells that nothing can be read: `read` says why."""
     encoded: bool = True
     """Images are files, which may carry an EXIF orientation and change under the same revision."""
+    documents: Callable[[int], Iterator[Document]] | None = field(default=None, repr=False)
+    """Of a corpus, which is a stream without keys: its documents from a number on, in the same order each time."""
     upright: bool = True
     """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
 
