@@ -6,6 +6,8 @@ Ids are mapped, never loaded whole; 12 bytes a document are in memory.
 """
 
 import os
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +25,7 @@ from msgspec import structs
 
 from extract.modalities.tokenizer import TextTokenizer
 from extract.sources.base import Document, Source
+from shards.command.progress import LINE_EVERY_S, counted
 from shards.commit import make_folder, remove_leftovers, write_atomically, write_sealed
 from shards.errors import BadInput, Damaged
 from shards.identity import identity_hash
@@ -46,6 +49,18 @@ class Counts(msgspec.Struct, kw_only=True):
     num_unreadable: int = 0
     num_null_bytes: int = 0
     num_empty_lines: int = 0
+
+    def __str__(self) -> str:
+        """What there is, and what was left out of it, in one clause."""
+        left_out = (
+            (self.num_empty, "empty document"),
+            (self.num_empty_lines, "empty line"),
+            (self.num_null_bytes, "null byte"),
+            (self.num_unreadable, "unreadable document"),
+        )
+        said = ", ".join(counted(number, noun) for number, noun in left_out if number)
+        there = f"{counted(self.num_documents, 'document')}, {counted(self.num_tokens, 'token')}"
+        return f"{there}; left out {said}" if said else there
 
 
 class _Part(Counts, kw_only=True):
@@ -81,6 +96,9 @@ def tokenise(
     remove_leftovers(scratch)
     parts = list(_whole_parts(scratch, tokenizer, identity, skip_errors))
     if not (parts and parts[-1].last):
+        for leftover in scratch.glob("[0-9]*.*"):
+            if int(leftover.stem) >= len(parts):
+                leftover.unlink()
         writer = _Writer(source, tokenizer, scratch, separate, skip_errors, part_characters, identity)
         parts += writer.write(parts, num_threads)
     stream = Stream(tokenizer, scratch, separate, parts)
@@ -124,12 +142,12 @@ class Stream:
         return self._concatenated("labels", "<i4") if self.parts[0].labelled else None
 
     @cached_property
-    def starts(self) -> Integer[np.ndarray, " documents+1"]:
+    def starts(self) -> Integer[np.ndarray, " starts"]:
         """The first token of each document in the stream, and the end of the last."""
         return np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
 
     @cached_property
-    def _part_starts(self) -> Integer[np.ndarray, " parts+1"]:
+    def _part_starts(self) -> Integer[np.ndarray, " starts"]:
         return np.cumsum([0] + [part.num_tokens for part in self.parts])
 
     def gather(self, positions: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
@@ -323,6 +341,7 @@ class _Writer:
         """The parts that follow those that are `whole`."""
         written: list[Future[_Part]] = []
         chunks: list[_Chunk] = []
+        told = time.monotonic()
         start = sum(part.num_documents for part in whole)
         with _one_thread_a_call(), ThreadPoolExecutor(num_threads) as pool, ThreadPoolExecutor(1) as committer:
             for chunk in _in_order(pool, self._encode, self._chunks(start), num_threads + 2):
@@ -332,6 +351,10 @@ class _Writer:
                     chunks = []
                     if len(written) > 1:
                         written[-2].result()  # no more than two parts are in memory
+                    if time.monotonic() - told >= LINE_EVERY_S:
+                        told = time.monotonic()
+                        done = Counts(**_sum([*whole, *(part.result() for part in written[:-1])]))
+                        print(f"tokenising: {done}", file=sys.stderr, flush=True)
             return [part.result() for part in written]
 
     def _chunks(self, start: int) -> Iterator[_Chunk]:
