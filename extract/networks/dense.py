@@ -23,6 +23,8 @@ class DenseNetwork(nn.Module):
         self.targets = TokenTargets(0, {})
         self.depth = 0
         """The number of blocks."""
+        self.others: Sequence[str] = ()
+        """The outputs that are made of no block."""
         self.names: tuple[str, ...] = ()
         """The outputs that a forward computes."""
         self.projectors = nn.ModuleDict()
@@ -39,7 +41,7 @@ class DenseNetwork(nn.Module):
         layer_N counts the blocks of a teacher of `teacher_depth` (None: its own): of 12 blocks a student's 6 answer for
         layer_2, layer_4 ... layer_12.
         """
-        self.depth, teacher_depth = depth, teacher_depth or depth
+        self.depth, self.others, teacher_depth = depth, others, teacher_depth or depth
         answered = [block for block in range(1, depth + 1) if block * teacher_depth % depth == 0]
         layers = {f"layer_{block * teacher_depth // depth}": block for block in answered}
         self.targets = replace(targets, layers=layers)

@@ -85,7 +85,7 @@ def _kinds(where: str, config: transformers.PretrainedConfig, blueprint: transfo
     elif blueprint.main_input_name == "input_ids":
         return [type(blueprint)] if masked is None else [masked, type(blueprint)]
     raise BadInput(
-        f"{where}: expected an encoder of images or texts, found {found}; give another model (ViT, DINOv2, BERT, RoBERTa)"
+        f"{where}: expected an encoder of images or texts, found {found}; give another (ViT, DINOv2, BERT, RoBERTa)"
     )
 
 

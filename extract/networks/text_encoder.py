@@ -63,6 +63,12 @@ class TextEncoder(DenseNetwork):
         accepted = inspect.signature(network.base_model.forward).parameters
         self._takes_types = "token_type_ids" in accepted and getattr(config, "type_vocab_size", 0) > 1
 
+    @property
+    def encoder(self) -> transformers.PreTrainedModel:
+        """The network without its head."""
+        assert isinstance(self.network, transformers.PreTrainedModel)
+        return self.network.base_model
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch tokens"],
@@ -78,7 +84,7 @@ class TextEncoder(DenseNetwork):
             inputs["token_type_ids"] = token_type_ids
         with_logits = MLM_LOGITS in self.names
         with_features = len(self.names) > with_logits
-        network = self.network if with_logits else self.network.base_model
+        network = self.network if with_logits else self.encoder
         # a masked-LM network tells its encoder's last output among the hidden states alone
         output = network(output_hidden_states=self.needs_layers or (with_logits and with_features), **inputs)
         outputs = {MLM_LOGITS: output.logits} if with_logits else {}
