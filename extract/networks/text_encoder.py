@@ -66,8 +66,9 @@ class TextEncoder(DenseNetwork):
     @property
     def encoder(self) -> transformers.PreTrainedModel:
         """The network without its head."""
-        assert isinstance(self.network, transformers.PreTrainedModel)
-        return self.network.base_model
+        encoder = self.network.base_model
+        assert isinstance(encoder, transformers.PreTrainedModel)
+        return encoder
 
     def forward(
         self,
