@@ -50,7 +50,9 @@ def _settings(request: StudentRequest, given: dict[str, int], teacher: TextSetti
     depth = given.get("depth", min(DEFAULT_DEPTH, teacher.depth))
     if depth > teacher.depth:
         fewer = f"give --student encoder:depth={max(1, teacher.depth // 2)}, or any of at most that many"
-        raise BadInput(f"--student {request.spec}: is deeper than the teacher, which has {teacher.depth} blocks; {fewer}")
+        raise BadInput(
+            f"--student {request.spec}: is deeper than the teacher, which has {teacher.depth} blocks; {fewer}"
+        )
     settings = resized(teacher, depth, given.get("width"), given.get("heads"))
     return dataclasses.replace(settings, masked_lm=teacher.masked_lm and MLM_LOGITS in request.targets)
 
