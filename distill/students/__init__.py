@@ -13,7 +13,7 @@ from shards.errors import UnknownName
 
 __all__ = ["Student", "StudentRequest", "build_student", "student_input", "student_names"]
 
-REGISTRY = {"data2vec2": "distill.students.data2vec2"}
+REGISTRY = {"data2vec2": "distill.students.data2vec2", "encoder": "distill.students.encoder"}
 _CLASSIFIER = "distill.students.classifier"
 
 
