@@ -7,7 +7,7 @@ import json
 import torch
 
 from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
-from extract.networks.data2vec2 import NamedOutputs, load_data2vec2
+from extract.networks.data2vec2 import ImageOutputs, ImageSettings, load_data2vec2
 from extract.teachers.base import Teacher, freeze
 from extract.teachers.download import located
 from shards.errors import BadInput
@@ -32,9 +32,11 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     path = located(weights or OFFICIAL_URLS[size])
     network = load_data2vec2(path, weights_key)
     settings = network.settings
+    if not isinstance(settings, ImageSettings):
+        raise BadInput(f"{path}: expected an image checkpoint, found one for text; give for example base_imagenet.pt")
     if settings.batch_norm_target_layer:
         raise BadInput(f"{path}: its targets depend on the batch (batch_norm_target_layer), so they cannot be stored")
-    expected = getattr(settings, "input_size", 224)
+    expected = settings.input_size
     if image_size not in (None, expected):
         raise BadInput(
             f"--image_size {image_size}: the positions stored in {path} are for {expected} pixels; give that"
@@ -43,5 +45,5 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     hashed = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     inputs = ImageInput(expected, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), inputs, None)
+        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", ImageOutputs(network), inputs, None)
     return dataclasses.replace(teacher, settings=described)
