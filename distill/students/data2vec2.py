@@ -72,8 +72,8 @@ def _settings(spec: str, given: dict[str, int], teacher: Settings) -> Settings:
         raise BadInput(f"--student {spec}: width {width} must be a multiple of 4 and of {heads} heads; give heads too")
     if (width, heads) == (teacher.embed_dim, teacher.num_heads):
         return dataclasses.replace(teacher, depth=depth)
-    inner = {"local_embed_dim": width} if isinstance(teacher, ImageSettings) else {}
-    return dataclasses.replace(teacher, depth=depth, embed_dim=width, num_heads=heads, num_alibi_heads=heads, **inner)
+    resized = dataclasses.replace(teacher, depth=depth, embed_dim=width, num_heads=heads, num_alibi_heads=heads)
+    return dataclasses.replace(resized, local_embed_dim=width) if isinstance(resized, ImageSettings) else resized
 
 
 def _teacher_settings(request: StudentRequest) -> Settings:

@@ -22,7 +22,7 @@ _AGAIN = "download it from beside the model's checkpoint"
 def fairseq_tokenizer(encoder_json: Path, vocab_bpe: Path, dict_txt: Path) -> Tokenizer:
     """A tokenizer whose ids are those of the embedding that was trained with `dict_txt`.
 
-    It puts <s> and </s> around a text, and "</s> </s>" between two; what looks like a special token in a text is text.
+    It puts <s> and </s> around a text, and </s> </s> between two; what looks like a special token in a text is text.
     A byte that dict.txt has no id for is <unk>. `decode` leaves special tokens out. The setting
     `encode_special_tokens` is lost where the tokenizer is pickled or written as JSON: set it again there.
 
