@@ -57,6 +57,14 @@ def test_pairs_have_two_separators(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("the cat", " sat").ids == [0, *a, 2, 2, *b, 2]
 
 
+def test_the_librarys_json_keeps_all_but_one_setting(tokenizer: Tokenizer) -> None:
+    again = Tokenizer.from_str(tokenizer.to_str())
+    assert again.get_vocab() == tokenizer.get_vocab()
+    again.encode_special_tokens = True
+    for case in EXPECTED["cases"]:
+        assert again.encode(case["text"]).ids == case["fairseq_ids"]
+
+
 def slow_ids(text: str) -> list[int]:
     """The algorithm of the paper (Sennrich et al. 2016, arXiv:1508.07909, section 3.2), merge by merge, on bytes."""
     numbers = json.loads((GOLDEN / "encoder.json").read_text())
