@@ -22,6 +22,7 @@ from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
+from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.reader import logit_names
 
@@ -199,4 +200,6 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }
+    for name, content in student.inputs.files().items():
+        write_atomically(run_dir / name, content)
     export_network(run_dir, module.student, document)

@@ -79,7 +79,7 @@ class Extraction:
                 if len(pending) > 1:
                     pending.pop(0).result()  # an error of the writer ends the run here
                 counts.skipped += len(shard.skipped)
-                counts.views += len(shard.keys) - len(shard.skipped) if shard.packed is not None else 0
+                counts.views += len(shard.keys) - len(shard.skipped) if shard.files else 0
             for future in pending:
                 future.result()
         return counts
@@ -172,7 +172,7 @@ class Extraction:
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
     ) -> None:
-        if shard.packed is not None:
+        if shard.files:
             commit_shard(self.views, shard)
         for job, arrays, errors in rows:
             commit_targets(job, self.views, shard.view, shard.shard, arrays, errors)

@@ -1,7 +1,6 @@
 """Contact sheet: stored views as one picture, with what is known of each beneath it."""
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def contact_sheet(viewset: ViewSet, targetset: TargetSet | None, num: int) -> Im
 
 
 def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
-    picture = viewset.codec.picture({name: rows[0] for name, rows in viewset.rows(view, [sample]).items()})
+    picture = viewset.codec.picture(viewset.row(view, sample))
     times = max(1, CELL // max(picture.size))
     picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
@@ -52,8 +51,8 @@ def _picture(viewset: ViewSet, view: int, sample: int) -> Image.Image:
 
 def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
     """Key; view, and what its facts say; label."""
-    facts = json.loads(viewset.content(view, sample, "json"))
-    first, *further = viewset.codec.caption(facts) or [""]
+    facts, row = viewset.storage.facts(view, sample), viewset.row(view, sample)
+    first, *further = viewset.codec.caption(row, facts, viewset.folder) or [""]
     lines = [viewset.plan.keys[sample], f"view {view}, {first}".rstrip(", "), *further]
     if "label" in facts:
         lines.append(f"label: {_class_name(viewset.class_names, facts['label'])}")

@@ -54,10 +54,7 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
 
 def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
     """Each sample's members as they are stored, by their endings."""
-    endings = [*viewset.codec.endings, "json", *(["cls"] if viewset.labelled else [])]
-    return {
-        sample: {ending: viewset.content(view, sample, ending) for ending in endings} for sample in samples.tolist()
-    }
+    return {sample: viewset.storage.members(view, sample) for sample in samples.tolist()}
 
 
 def _add_targets(

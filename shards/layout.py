@@ -9,6 +9,8 @@ from shards.identity import identity_hash
 VIEWSET_MANIFEST = "viewset.json"
 TARGETSET_MANIFEST = "targetset.json"
 PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
+"""Beside the plan of a view set of texts, and beside a student of texts: what the `tokenizers` library reads."""
 CALIBRATION = "calibration.safetensors"
 """In a target set: what its codec took from the calibration set, made once and kept."""
 

@@ -14,7 +14,7 @@ from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Files, Plan, SealedKind, TargetSetManifest, ViewSetManifest, read_commit, read_document
 from shards.errors import RESTORE, Damaged, NewerVersion, one_line
-from shards.identity import identity_hash, sha256_of
+from shards.identity import identity_hash
 from shards.layout import (
     CALIBRATION,
     PLAN,
@@ -61,7 +61,7 @@ def _read_plan(viewset: Path, findings: Findings) -> Plan | None:
     except Damaged as error:
         findings.found(viewset / PLAN, error)
         return None
-    told = {"keys": sha256_of("\n".join(plan.keys).encode()), "num_samples": len(plan.keys)}
+    told = {"keys": sha256_of_keys(plan.keys), "num_samples": len(plan.keys)}
     if any(plan.identity[name] != value for name, value in told.items()):
         findings.found(viewset / PLAN, f"{viewset / PLAN}: its keys are not those of its identity; {RESTORE}")
     return plan

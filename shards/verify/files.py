@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.documents import FileRecord, read_commit
+from shards.documents import FileRecord, check_file, read_commit
 from shards.errors import RESTORE, Damaged, one_line
 from shards.layout import inside
-from shards.reader import check_file
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.zarrs import ArraySpec, MappedShard

@@ -118,7 +118,7 @@ def test_a_sample_is_the_same_wherever_its_source_puts_it(tmp_path: Path) -> Non
         flags = ("--data", f"folder:{folder}", "--image_size", "16", "--shard_size", "3", "--augment", "crop")
         extract("--teacher", "none", "--out", tmp_path / names / "cache", *flags)
         views = ViewSet(viewset_of(tmp_path / names / "cache"))
-        held[names] = {key: views.content(0, row, "jpg") for row, key in enumerate(views.plan.keys)}
+        held[names] = {key: views.storage.content(0, row, "jpg") for row, key in enumerate(views.plan.keys)}
     assert held["bcd"] == {key: held["abcd"][key] for key in "bcd"}
 
 
