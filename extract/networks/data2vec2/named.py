@@ -12,7 +12,7 @@ from extract.networks.data2vec2.image import build_image_network
 from extract.networks.data2vec2.network import Data2Vec2, Data2Vec2Output
 from extract.networks.data2vec2.settings import ImageSettings, Settings, TextSettings, settings_of
 from extract.networks.data2vec2.text import build_text_network
-from extract.networks.outputs import TokenTargets, other_final_norms
+from extract.networks.outputs import TokenTargets
 from shards.errors import BadInput
 
 MAX_PROJECTED = 1 << 16
@@ -67,8 +67,7 @@ class NamedOutputs(nn.Module):
         layers = {f"layer_{block * depth // settings.depth}": block for block in blocks}
         extra, averaged = settings.num_extra_tokens, settings.average_top_k_layers
         text = isinstance(settings, TextSettings)  # whose first token is <s>, with or without an extra one before it
-        means = other_final_norms(settings.layer_mean) if text else {}
-        self.targets = TokenTargets(extra, layers, text or extra > 0, averaged, settings.layer_mean, means)
+        self.targets = TokenTargets(extra, layers, text or extra > 0, averaged, settings.layer_mean)
         self.names = self.targets.names
         widths = projectors or {}
         if unknown := sorted(widths.keys() - set(self.names)):
