@@ -187,6 +187,7 @@ def test_a_student_is_rebuilt_from_its_settings_and_answers_for_the_teachers_lay
     found, expected = rebuilt(IDS, VALID), student(IDS, VALID)
     assert found.keys() == expected.keys() and found["layer_mean"].shape == (3, 6, 5)
     assert all(torch.equal(rows, expected[name]) for name, rows in found.items())
+    assert torch.equal(student(IDS, VALID, torch.ones_like(IDS))["tokens"], expected["tokens"])
     own = student.by_own_blocks()(IDS, VALID)
     assert torch.equal(own["layer_1"], expected["layer_2"]) and torch.equal(own["layer_2"], expected["layer_4"])
     torch.testing.assert_close(student.only(["tokens"])(IDS, VALID)["tokens"], expected["tokens"])

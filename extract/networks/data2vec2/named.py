@@ -124,9 +124,15 @@ class TextOutputs(NamedOutputs):
     """A data2vec 2.0 text network; its first token, `<s>`, is part of the input and is its `cls`."""
 
     def forward(
-        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Shaped[Tensor, "batch tokens"]
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Shaped[Tensor, "batch tokens"],
+        token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output of `names`; ids as in the checkpoint's dict.txt, and a mask that is 0 or False at padding."""
+        """Every output of `names`; ids as in the checkpoint's dict.txt, and a mask that is 0 or False at padding.
+
+        Token types, which pairs of texts have, are passed over: the network has a single one.
+        """
         valid = attention_mask.bool()
         # a text without any token attends to all its padding: a softmax over no key at all is NaN
         output = self.network(input_ids, ~valid & valid.any(1, keepdim=True))
