@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 BATCH, INSTANCE, LAYER = (0, 1), (1,), (2,)
-NAMES = ("layer_mean", "layer_mean_no_cls", "tokens", "cls", "pooled")
+NAMES = ("layer_mean", "layer_mean_no_cls", "layer_mean_no_norm", "layer_mean_norm", "tokens", "cls", "pooled")
 """Beside these a network has layer_N for each of its blocks."""
 
 Project = Callable[[Tensor], Tensor]
@@ -36,8 +36,9 @@ class TokenTargets:
 
     layer_mean: (extra + tokens, dim), the extra tokens inside the normalisation over tokens, as the thesis distils.
     layer_mean_no_cls: (tokens, dim), the extra tokens dropped before it, as the paper trains; the others differ too.
+    layer_mean_no_norm: layer_mean without the norm at its end, as the thesis distils text.
+    layer_mean_norm: layer_mean with a layer norm at its end, where it has no norm there itself.
     layer_N: (extra + tokens, dim), the layer mean of one block alone.
-    layer_mean_no_final_norm, layer_mean_final_norm: layer_mean, without and with a layer norm of the mean.
     tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of
     its tokens without the extra ones and without padding.
     """
@@ -49,14 +50,14 @@ class TokenTargets:
     num_averaged: int | None = None
     """The last so many layers make the layer mean; None for all."""
     mean: LayerMean = field(default_factory=LayerMean)
-    other_means: Mapping[str, LayerMean] = field(default_factory=dict)
-    """More layer means of the same layers, by name."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every target of the network."""
         without = {"layer_mean_no_cls": not self.num_extra, "cls": not self.has_cls}
-        return (*(name for name in NAMES if not without.get(name)), *self.other_means, *self.layers)
+        # without a last norm layer_mean is layer_mean_no_norm already
+        without |= {"layer_mean_no_norm": not self.mean.of_mean, "layer_mean_norm": bool(self.mean.of_mean)}
+        return (*(name for name in NAMES if not without.get(name)), *self.layers)
 
     def extra_tokens(self, names: Sequence[str]) -> dict[str, int]:
         """How many extra tokens each of the targets `names` with tokens begins with."""
@@ -75,8 +76,11 @@ class TokenTargets:
 
         `valid` is False where a token is padding; extra tokens are valid. Only targets of layers need `layers`.
         """
-        if name == "layer_mean" or name in self.layers or name in self.other_means:
-            return layer_mean(self._layers_of(name, layers), self.other_means.get(name, self.mean), project, valid)
+        if name == "layer_mean" or name in self.layers:
+            return layer_mean(self._layers_of(name, layers), self.mean, project, valid)
+        if name in ("layer_mean_no_norm", "layer_mean_norm"):
+            how = replace(self.mean, of_mean=(LAYER,) if name == "layer_mean_norm" else ())
+            return layer_mean(self._layers_of(name, layers), how, project, valid)
         if name == "layer_mean_no_cls":
             inner = [layer[:, self.num_extra :] for layer in self._layers_of(name, layers)]
             return layer_mean(inner, self.mean, project, None if valid is None else valid[:, self.num_extra :])
@@ -91,13 +95,6 @@ class TokenTargets:
         if name in self.layers:
             return [layers[self.layers[name] - 1]]
         return layers if self.num_averaged is None else layers[-self.num_averaged :]
-
-
-def other_final_norms(mean: LayerMean) -> dict[str, LayerMean]:
-    """`mean` as it is and under a layer norm at its end, by the targets' names, but for what it is itself."""
-    with_norm = replace(mean, of_mean=(LAYER,))
-    means = {"layer_mean_no_final_norm": replace(mean, of_mean=())}
-    return means if with_norm == mean else {**means, "layer_mean_final_norm": with_norm}
 
 
 def layer_mean(

@@ -139,21 +139,22 @@ def test_padding_changes_nothing_but_a_layer_means_statistics(changes: dict, cou
 
 
 def test_with_and_without_the_final_norm() -> None:
-    network = network_of(average_top_k_layers=1)
     every = torch.ones_like(VALID)
-    outputs = outputs_of(network, valid=every)
-    result = network(IDS).layer_results[-1]
-    plain = F.instance_norm(result.mT).mT
-    for name, expected in (
-        ("layer_mean", plain),
-        ("layer_mean_no_final_norm", plain),
-        ("layer_mean_final_norm", F.layer_norm(plain, (8,))),
-    ):
-        torch.testing.assert_close(outputs[name], expected, rtol=0, atol=rounding.of_rows(expected), msg=name)
-    other = outputs_of(network_of(average_top_k_layers=1, layer_norm_targets=True), valid=every)
-    assert "layer_mean_final_norm" not in other  # it is layer_mean
-    torch.testing.assert_close(other["layer_mean"], outputs["layer_mean_final_norm"])
-    torch.testing.assert_close(other["layer_mean_no_final_norm"], plain, rtol=0, atol=rounding.of_rows(plain))
+    network = network_of(average_top_k_layers=1)
+    plain = F.instance_norm(network(IDS).layer_results[-1].mT).mT
+    normed = F.layer_norm(plain, (8,))
+    without, with_norm = (
+        outputs_of(network_of(average_top_k_layers=1, layer_norm_targets=flag), valid=every) for flag in (False, True)
+    )
+    found = (
+        without["layer_mean"],
+        without["layer_mean_norm"],
+        with_norm["layer_mean"],
+        with_norm["layer_mean_no_norm"],
+    )
+    for rows, expected in zip(found, (plain, normed, normed, plain), strict=True):
+        torch.testing.assert_close(rows, expected, rtol=0, atol=rounding.of_rows(expected))
+    assert "layer_mean_no_norm" not in without and "layer_mean_norm" not in with_norm  # each is layer_mean
 
 
 def test_a_text_without_a_token_is_finite() -> None:
@@ -176,8 +177,8 @@ def test_a_student_is_rebuilt_from_its_settings_and_answers_for_the_teachers_lay
     student = named(teacher.first_blocks(2), 4, {"layer_mean": 5})
     assert isinstance(student, TextOutputs)
     assert student.names == (
-        *("layer_mean", "tokens", "cls", "pooled"),
-        *("layer_mean_no_final_norm", "layer_mean_final_norm", "layer_2", "layer_4"),
+        *("layer_mean", "layer_mean_norm", "tokens", "cls", "pooled"),
+        *("layer_2", "layer_4"),
     )
     assert set(student.extra_tokens.values()) == {0}
     arguments = {"settings": dataclasses.asdict(student.settings), "teacher_depth": 4, "projectors": {"layer_mean": 5}}
@@ -186,6 +187,7 @@ def test_a_student_is_rebuilt_from_its_settings_and_answers_for_the_teachers_lay
     found, expected = rebuilt(IDS, VALID), student(IDS, VALID)
     assert found.keys() == expected.keys() and found["layer_mean"].shape == (3, 6, 5)
     assert all(torch.equal(rows, expected[name]) for name, rows in found.items())
+    assert torch.equal(student(IDS, VALID, torch.ones_like(IDS))["tokens"], expected["tokens"])
     own = student.by_own_blocks()(IDS, VALID)
     assert torch.equal(own["layer_1"], expected["layer_2"]) and torch.equal(own["layer_2"], expected["layer_4"])
     torch.testing.assert_close(student.only(["tokens"])(IDS, VALID)["tokens"], expected["tokens"])

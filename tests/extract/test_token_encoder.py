@@ -50,7 +50,7 @@ def test_a_text_encoder_gives_its_targets_and_keeps_padding_out(tmp_path: Path) 
     assert encoder.depth == 2
     assert {name: tuple(rows.shape[1:]) for name, rows in found.items()} == {
         **{"layer_mean": (7, 16), "layer_mean_no_cls": (6, 16), "tokens": (7, 16), "cls": (16,), "pooled": (16,)},
-        **{"layer_1": (7, 16), "layer_2": (7, 16)},
+        **{"layer_mean_no_norm": (7, 16), "layer_1": (7, 16), "layer_2": (7, 16)},
     }
     torch.testing.assert_close(found["tokens"], expected.last_hidden_state, rtol=0, atol=1e-5)
     torch.testing.assert_close(found["cls"], expected.hidden_states[-1][:, 0], rtol=0, atol=1e-5)

@@ -12,7 +12,7 @@ from extract.networks.data2vec2.image import build_image_network
 from extract.networks.data2vec2.network import Data2Vec2, Data2Vec2Output
 from extract.networks.data2vec2.settings import ImageSettings, Settings, TextSettings, settings_of
 from extract.networks.data2vec2.text import build_text_network
-from extract.networks.outputs import TokenTargets, other_final_norms
+from extract.networks.outputs import TokenTargets
 from shards.errors import BadInput
 
 MAX_PROJECTED = 1 << 16
@@ -67,8 +67,7 @@ class NamedOutputs(nn.Module):
         layers = {f"layer_{block * depth // settings.depth}": block for block in blocks}
         extra, averaged = settings.num_extra_tokens, settings.average_top_k_layers
         text = isinstance(settings, TextSettings)  # whose first token is <s>, with or without an extra one before it
-        means = other_final_norms(settings.layer_mean) if text else {}
-        self.targets = TokenTargets(extra, layers, text or extra > 0, averaged, settings.layer_mean, means)
+        self.targets = TokenTargets(extra, layers, text or extra > 0, averaged, settings.layer_mean)
         self.names = self.targets.names
         widths = projectors or {}
         if unknown := sorted(widths.keys() - set(self.names)):
@@ -125,9 +124,15 @@ class TextOutputs(NamedOutputs):
     """A data2vec 2.0 text network; its first token, `<s>`, is part of the input and is its `cls`."""
 
     def forward(
-        self, input_ids: Int[Tensor, "batch tokens"], attention_mask: Shaped[Tensor, "batch tokens"]
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Shaped[Tensor, "batch tokens"],
+        token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output of `names`; ids as in the checkpoint's dict.txt, and a mask that is 0 or False at padding."""
+        """Every output of `names`; ids as in the checkpoint's dict.txt, and a mask that is 0 or False at padding.
+
+        Token types, which pairs of texts have, are passed over: the network has a single one.
+        """
         valid = attention_mask.bool()
         # a text without any token attends to all its padding: a softmax over no key at all is NaN
         output = self.network(input_ids, ~valid & valid.any(1, keepdim=True))
