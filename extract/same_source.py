@@ -1,4 +1,4 @@
-"""Same source: what the source holds now is what the stored views were made from, told by a digest of each sample.
+"""Same source: the source still holds what the stored views were made from, by a digest of each sample.
 
 A revision covers names and sizes, since to read a large source whole before each command would take hours. So each
 commit record keeps what the samples were, and whoever makes another view of them compares.

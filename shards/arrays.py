@@ -1,4 +1,4 @@
-"""Arrays: the zarr arrays of a set, gathered row by row from shard objects that are checked when they are first read."""
+"""Arrays: the zarr arrays of a set, gathered by row from shard objects that are checked when they are first read."""
 
 import threading
 from collections.abc import Callable, Mapping

@@ -12,8 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import Meta, Struct, structs
 
-from shards.errors import RESTORE, BadInput, Damaged, Incomplete
-from shards.identity import sha256_of, sha256_of_file
+from shards.errors import BadInput, Damaged, Incomplete
 from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
@@ -25,27 +24,14 @@ from shards.layout import (
     targetset_is_whole,
     viewset_is_whole,
 )
+from shards.records import Count, FileRecord, Files, Number, check_file
 from shards.sealed import FORMAT_VERSION, fields_of, read_object, unsealed
 from shards.views import check_identity
 
 MAX_ROW_NUMBERS = 1 << 28
-_MAX_COUNT = 1 << 40
 
-Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
-Number = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 Errors = dict[str, int | float]
 """What a codec loses, by the names that `Codec.error` gives."""
-
-
-class FileRecord(Struct, frozen=True, gc=False):
-    """What a file of a set must be: its size in bytes and its SHA-256."""
-
-    size: Number
-    sha256: str
-
-
-Files = dict[str, FileRecord]
-"""By the path of each file, relative to its set's folder."""
 
 
 class Document(Struct, frozen=True):
@@ -121,7 +107,12 @@ class Plan(Document, frozen=True):
         if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
             return _with_keys(viewset, read_document(path, cls))  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _PLANS.get(version) or _keep(version, _with_keys(viewset, read_document(path, cls)))
+        if (plan := _PLANS.get(version)) is None:
+            plan = _with_keys(viewset, read_document(path, cls))
+            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
+            _PLANS[version] = plan
+        return plan
 
     @property
     def num_shards(self) -> int:
@@ -146,14 +137,6 @@ def _with_keys(viewset: Path, plan: Plan) -> Plan:
     if plan.keys_file is None:
         return plan
     return structs.replace(plan, keys=read_keys(check_file(viewset, KEYS, plan.keys_file)))
-
-
-def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
-    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
-    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-        _PLANS.pop(next(iter(_PLANS)), None)
-    _PLANS[version] = plan
-    return plan
 
 
 class Commit(Document, frozen=True):
@@ -236,25 +219,6 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     weights: list[int | float]
     validation: dict[str, Any] | None
     num_views: Count
-
-
-def record_of(content: bytes | bytearray | memoryview) -> FileRecord:
-    """What a file that holds `content` must be."""
-    return FileRecord(len(memoryview(content)), sha256_of(content))
-
-
-def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
-    """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
-    path = inside(folder, relative)
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise Damaged(f"{path}: missing; {RESTORE}") from None
-    if size != record.size:
-        raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
-    if sha256_of_file(path) != record.sha256:
-        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
-    return path
 
 
 SealedKind = TypeVar("SealedKind", bound=Document)

@@ -14,8 +14,9 @@ from caches import NUM_SAMPLES, NUM_SHARDS, SMALL, extract, targetset_of, viewse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.arrays import typed
 from shards.errors import BadInput, Damaged
-from shards.reader import TargetSet, ViewSet, check_pair, typed
+from shards.reader import TargetSet, ViewSet, check_pair
 
 
 def test_every_member_is_the_tars(pristine: Path) -> None:
