@@ -131,7 +131,8 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
     spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = identity["preprocessing"].get("image_size"), saved.get("weights_key")
+        described, key = identity["preprocessing"], saved.get("weights_key")
+        size = described.get("image_size", described.get("size"))  # pixels, or tokens
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
