@@ -1,8 +1,10 @@
 """The teacher `data2vec2-text`: a checkpoint with the files of its tokenizer beside it, and what is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
+import caches
 import pytest
 import torch
 
@@ -46,6 +48,43 @@ def test_a_text_from_its_characters_to_its_targets(tmp_path: Path) -> None:
         tokens = teacher.network(*teacher.inputs.prepare(fields).values())["tokens"]
         alone = load_data2vec2(path, "ema")(fields["tokens"][:, :length]).tokens
     torch.testing.assert_close(tokens[:, :length], alone, rtol=0, atol=1e-5)
+
+
+def test_a_cache_of_texts_grows_and_its_student_teaches_the_same_blocks(tmp_path: Path) -> None:
+    path = write_folder(tmp_path)
+    lines = [case["text"] for case in json.loads((GOLDEN / "text_bpe_tiny" / "expected.json").read_text())["cases"]]
+    (tmp_path / "corpus.txt").write_text("\n".join([line.replace("\n", " ") for line in lines] * 4))
+    corpus = ("--data", f"text:{tmp_path / 'corpus.txt'}", "--codec", "float32", "--devices", "cpu")
+    teacher = (
+        "--teacher",
+        "data2vec2-text",
+        "--weights",
+        path,
+        "--out",
+        tmp_path / "cache",
+        "--view",
+        "blocks:size=12",
+    )
+    for target in ("layer_mean", "tokens"):
+        caches.extract(*teacher, *corpus, "--target", target)
+    caches.command("shards", "verify", tmp_path / "cache", "--recompute", "5").succeeds()
+    recipe = ("--recipe", "features", "--targets", "layer_mean-float32", "--student", "data2vec2:depth=2")
+    start = (
+        "--init",
+        "teacher",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "16",
+        "--run_dir",
+        tmp_path / "run",
+        "--devices",
+        "cpu",
+    )
+    caches.command("distill", "--shards", tmp_path / "cache", *recipe, *start).succeeds()
+    # "<s>" in a document is text for the tokenizer that was stored, too
+    caches.extract("--teacher", f"run:{tmp_path / 'run'}", *corpus, "--out", tmp_path / "again")
+    assert caches.viewset_of(tmp_path / "again").name == caches.viewset_of(tmp_path / "cache").name
 
 
 def test_size_and_weights_are_part_of_what_it_is(tmp_path: Path) -> None:
