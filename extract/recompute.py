@@ -71,12 +71,12 @@ def recompute(
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None
             live = rows if kept is None else Features.of(rows, kept)
-            seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples.tolist()]
+            seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
             again = with_numbers(codec, seed, keys, view, rows.device)
             content = Features(rows, kept).within(valid).valid
             stored, best = _compare(decoded, live, content), _compare(again.decode(again.encode(live)), live, content)
             least = (measures.pop("least").tolist() for measures in (stored, best))
-            for sample, cosine, bound in zip(samples.tolist(), *least, strict=True):
+            for sample, cosine, bound in zip(samples, *least, strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
                     wrong.append(f"{name}: cosine {cosine:.4f} to the live teacher, its codec gives {bound:.4f}")
