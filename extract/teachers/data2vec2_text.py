@@ -1,8 +1,9 @@
 """data2vec 2.0's text network as a teacher: fairseq's nlp_base.pt, and the byte-level BPE whose files lie beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from extract.modalities.text import TextInput
+from extract.modalities.text import DEFAULT_SIZE, TextInput
 from extract.modalities.tokenizer import TextTokenizer
 from extract.networks.data2vec2 import TextSettings, load_data2vec2
 from extract.networks.data2vec2.bpe import MASK, SPECIAL, fairseq_tokenizer
@@ -20,9 +21,12 @@ BPE_FILES = ("encoder.json", "vocab.bpe", "dict.txt")
 def load(spec: str, weights: str | None, size: int | None, weights_key: str = "student") -> Teacher:
     """The teacher `data2vec2-text`, of the official files or of `--weights` and the BPE_FILES in its folder.
 
-    `size` is the number of tokens a row, by default as many as there are positions. `weights_key` is `student` (the
-    default) or `ema`.
+    `size` is the number of tokens a row. `weights_key` is `student` (the default) or `ema`. `:statistics=valid` behind
+    the name leaves padding out of the statistics of layer means.
     """
+    name, _, option = spec.partition(":")
+    if option not in ("", "statistics=valid"):
+        raise BadInput(f"--teacher {spec}: {option}: expected statistics=valid")
     path, *bpe = _located(weights or f"{OFFICIAL_FOLDER}/{CHECKPOINT}")
     network = load_data2vec2(path, weights_key)
     settings = network.settings
@@ -45,13 +49,12 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str = "s
             f"{settings.vocab_size}; give the dict.txt of that checkpoint"
         )
     if size is not None and size > settings.max_source_positions:
-        raise BadInput(
-            f"--view: blocks of {size} tokens, but {path} has {settings.max_source_positions} positions; "
-            f"give --view blocks:size={settings.max_source_positions}, or fewer"
-        )
+        positions = f"{path} has {settings.max_source_positions} positions"
+        raise BadInput(f"--view size={size}: {positions}; give a size up to that")
     cls, sep, pad = (SPECIAL.index(token) for token in ("<s>", "</s>", "<pad>"))
     texts = TextTokenizer(tokenizer, cls, sep, pad, tokenizer.token_to_id(MASK))
-    return frozen(spec, path, network, TextInput.of(size or settings.max_source_positions, texts))
+    network.settings = replace(settings, counts_padding=not option)
+    return frozen(name, path, network, TextInput.of(size or min(DEFAULT_SIZE, settings.max_source_positions), texts))
 
 
 def _located(weights: str) -> list[Path]:

@@ -93,12 +93,18 @@ def test_size_and_weights_are_part_of_what_it_is(tmp_path: Path) -> None:
         load_teacher("data2vec2-text", path, size, key) for size, key in ((None, None), (12, None), (None, "ema"))
     )
     assert short.outputs["tokens"] == (12, 48) and short.weights_sha256 == teacher.weights_sha256
+    valid = load_teacher("data2vec2-text:statistics=valid", path)
+    assert valid.name == teacher.name and valid.architecture != teacher.architecture
+    arguments = teacher.inputs.prepare(teacher.inputs.example()).values()  # two tokens, then padding
+    means = [each.network(*arguments)["layer_mean"][0, :2] for each in (teacher, valid)]
+    # a rounding of 6e-8 of values below 5, over a deviation of at least sqrt(1e-5)
+    assert means[1].mean(0).abs().max() < 1e-4 < 1e-2 < means[0].mean(0).abs().max()
     assert teacher.architecture == ema.architecture and teacher.weights_sha256 != ema.weights_sha256
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     path = write_folder(tmp_path)
-    with pytest.raises(BadInput, match=r"--view: blocks of 41 tokens, but .*tiny.pt has 40 positions; give --view bl"):
+    with pytest.raises(BadInput, match=r"--view size=41: .*tiny.pt has 40 positions; give a size up to that"):
         load_teacher("data2vec2-text", str(path), 41)
     with pytest.raises(BadInput, match="image checkpoint, found one for text; give --teacher data2vec2-text"):
         load_teacher("data2vec2", str(path))
@@ -106,6 +112,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         load_teacher("data2vec2-text", str(GOLDEN / "image_public.pt"))
     with pytest.raises(BadInput, match="puts 2 tokens of its own before a text"):
         load_teacher("data2vec2-text", str(write_folder(tmp_path, num_extra=2)))
+    with pytest.raises(BadInput, match="--teacher data2vec2-text:padding=none: padding=none: expected statistics=val"):
+        load_teacher("data2vec2-text:padding=none", str(path))
     (write_folder(tmp_path).parent / "vocab.bpe").unlink()
     with pytest.raises(BadInput, match=f"tiny.pt: its tokenizer's vocab.bpe must lie beside it.*{OFFICIAL_FOLDER}"):
         load_teacher("data2vec2-text", str(path))
