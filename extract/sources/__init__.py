@@ -89,7 +89,7 @@ def _first_documents(source: Source, limit: int) -> Source:
     def documents(start: int) -> Iterator[Document]:
         return islice(every(start), max(0, limit - start))
 
-    return replace(source, documents=documents, revision=content_revision([source.revision, "limit", limit]))
+    return replace(source, documents=documents, revision=f"{source.revision}, first {limit:,}")
 
 
 def _scheme_of(path: Path) -> str:

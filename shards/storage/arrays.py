@@ -45,7 +45,7 @@ class Storage(ViewStorage):
         """A zarr group and its arrays."""
         specs = self.arrays.specs.values()
         arrays = {f"{spec.name}/zarr.json": metadata_bytes(spec.metadata(self.num_views)) for spec in specs}
-        identity = json.loads(canonical_json(self.plan.identity))  # read from plan.json its fields are in another order
+        identity = json.loads(canonical_json(self.plan.identity))  # in one order, also where it was read back
         return {"zarr.json": group_bytes({"identity": identity}), **arrays}
 
     def check(self) -> None:
