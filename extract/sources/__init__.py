@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import Document, Sample, Source, content_revision
+from extract.sources.base import Document, Sample, Source
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
