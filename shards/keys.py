@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int, UInt32
@@ -28,12 +28,12 @@ class BlockKeys(Sequence[str]):
         self.places = places
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: SupportsIndex) -> str: ...
 
     @overload
     def __getitem__(self, index: slice) -> "BlockKeys": ...
 
-    def __getitem__(self, index: int | slice) -> "str | BlockKeys":
+    def __getitem__(self, index: SupportsIndex | slice) -> "str | BlockKeys":
         if isinstance(index, slice):
             return BlockKeys(self.places[index])
         document, offset = self.places[index].tolist()

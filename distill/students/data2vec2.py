@@ -1,4 +1,4 @@
-"""A data2vec 2.0 network of fewer blocks: the teacher's patch embedding, CLS, positions and first blocks.
+"""A data2vec 2.0 network of fewer blocks: the teacher's embedding, CLS, positions and first blocks.
 
 After DistilBERT (Sanh et al. 2019, arXiv:1910.01108, section 3: a student initialised from its teacher's layers), as
 the thesis does for images. Of another width, or random, it meets the teacher's features through a linear layer each
@@ -17,7 +17,7 @@ from extract.modalities.base import InputSpec, feed
 from extract.modalities.image import ImageInput
 from extract.networks import build_network
 from extract.networks.data2vec2 import NamedOutputs
-from extract.networks.data2vec2.settings import ImageSettings, image_settings
+from extract.networks.data2vec2.settings import ImageSettings, Settings, settings_of
 from extract.networks.outputs import NAMES
 from extract.recompute import load_teacher_of
 from shards.command.ranges import COUNT
@@ -60,7 +60,7 @@ def build(request: StudentRequest) -> Student:
     return Student(network, request.inputs, name, arguments, None)
 
 
-def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> ImageSettings:
+def _settings(spec: str, given: dict[str, int], teacher: Settings) -> Settings:
     depth = given.get("depth", min(DEFAULT_DEPTH, teacher.depth))
     if depth > teacher.depth:
         fewer = f"give --student data2vec2:depth={max(1, teacher.depth // 2)}, or any of at most that many"
@@ -72,19 +72,22 @@ def _settings(spec: str, given: dict[str, int], teacher: ImageSettings) -> Image
         raise BadInput(f"--student {spec}: width {width} must be a multiple of 4 and of {heads} heads; give heads too")
     if (width, heads) == (teacher.embed_dim, teacher.num_heads):
         return dataclasses.replace(teacher, depth=depth)
-    return dataclasses.replace(
-        teacher, depth=depth, embed_dim=width, local_embed_dim=width, num_heads=heads, num_alibi_heads=heads
-    )
+    resized = dataclasses.replace(teacher, depth=depth, embed_dim=width, num_heads=heads, num_alibi_heads=heads)
+    return dataclasses.replace(resized, local_embed_dim=width) if isinstance(resized, ImageSettings) else resized
 
 
-def _teacher_settings(request: StudentRequest) -> ImageSettings:
+def _teacher_settings(request: StudentRequest) -> Settings:
     """The teacher's settings as extract kept them; of another kind of teacher those of a ViT with tokens like its."""
-    if not isinstance(request.inputs, ImageInput):
-        raise BadInput(f"--student {request.spec}: takes images, the cache holds {request.inputs.modality}")
-    manifest, image_size = request.targetsets[0].manifest, request.inputs.image_size
+    manifest = request.targetsets[0].manifest
     held = manifest.teacher_settings or {}
     if "embed_dim" in held:
-        return image_settings(held)
+        return settings_of(held)
+    if not isinstance(request.inputs, ImageInput):
+        raise BadInput(
+            f"--student {request.spec}: of {request.inputs.modality} it takes the embedding of a data2vec2 teacher, "
+            f"the cache's is {manifest.teacher}; give another --student"
+        )
+    image_size = request.inputs.image_size
     *tokens, dim = request.targetsets[0].row_shape
     side = math.isqrt(tokens[0]) if tokens else image_size // 16
     extra = tokens[0] - side**2 if tokens else 1
@@ -110,14 +113,17 @@ def _teacher_settings(request: StudentRequest) -> ImageSettings:
 
 
 def _initialise(network: NamedOutputs) -> None:
-    """As data2vec 2.0's own training starts (fairseq's init_bert_params): normal of deviation 0.02, no biases."""
+    """As data2vec 2.0 starts (fairseq's init_bert_params): normal of deviation 0.02, biases and padding zero."""
     for module in network.network.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.weight[module.padding_idx])
 
 
-def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: ImageSettings) -> None:
+def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: Settings) -> None:
     settings, manifest = network.settings, request.targetsets[0].manifest
     alike = dataclasses.replace(settings, depth=teacher.depth)
     if "embed_dim" not in (manifest.teacher_settings or {}) or alike != teacher:

@@ -65,6 +65,8 @@ class TextTokenizer:
     def __post_init__(self) -> None:
         self.library.no_truncation()
         self.library.no_padding()
+        # <s> in a document is text, and the library's JSON does not keep that
+        self.library.encode_special_tokens = True
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

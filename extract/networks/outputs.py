@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 BATCH, INSTANCE, LAYER = (0, 1), (1,), (2,)
-NAMES = ("layer_mean", "layer_mean_no_cls", "layer_mean_no_norm", "tokens", "cls", "pooled")
+NAMES = ("layer_mean", "layer_mean_no_cls", "layer_mean_no_norm", "layer_mean_norm", "tokens", "cls", "pooled")
 """Beside these a network has layer_N for each of its blocks."""
 
 Project = Callable[[Tensor], Tensor]
@@ -37,6 +37,7 @@ class TokenTargets:
     layer_mean: (extra + tokens, dim), the extra tokens inside the normalisation over tokens, as the thesis distils.
     layer_mean_no_cls: (tokens, dim), the extra tokens dropped before it, as the paper trains; the others differ too.
     layer_mean_no_norm: layer_mean without the norm at its end, as the thesis distils text.
+    layer_mean_norm: layer_mean with a layer norm at its end, where it has no norm there itself.
     layer_N: (extra + tokens, dim), the layer mean of one block alone.
     tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of
     its tokens without the extra ones and without padding.
@@ -54,7 +55,8 @@ class TokenTargets:
     def names(self) -> tuple[str, ...]:
         """Every target of the network."""
         without = {"layer_mean_no_cls": not self.num_extra, "cls": not self.has_cls}
-        without["layer_mean_no_norm"] = not self.mean.of_mean  # layer_mean is that already
+        # without a last norm layer_mean is layer_mean_no_norm already
+        without |= {"layer_mean_no_norm": not self.mean.of_mean, "layer_mean_norm": bool(self.mean.of_mean)}
         return (*(name for name in NAMES if not without.get(name)), *self.layers)
 
     def extra_tokens(self, names: Sequence[str]) -> dict[str, int]:
@@ -76,8 +78,9 @@ class TokenTargets:
         """
         if name == "layer_mean" or name in self.layers:
             return layer_mean(self._layers_of(name, layers), self.mean, project, valid)
-        if name == "layer_mean_no_norm":
-            return layer_mean(self._layers_of(name, layers), replace(self.mean, of_mean=()), project, valid)
+        if name in ("layer_mean_no_norm", "layer_mean_norm"):
+            how = replace(self.mean, of_mean=(LAYER,) if name == "layer_mean_norm" else ())
+            return layer_mean(self._layers_of(name, layers), how, project, valid)
         if name == "layer_mean_no_cls":
             inner = [layer[:, self.num_extra :] for layer in self._layers_of(name, layers)]
             return layer_mean(inner, self.mean, project, None if valid is None else valid[:, self.num_extra :])

@@ -22,6 +22,7 @@ REGISTRY = {
     "data2vec2": "data2vec2",
     "data2vec2-large": "data2vec2",
     "data2vec2-huge": "data2vec2",
+    "data2vec2-text": "data2vec2_text",
     "resnet18": "torchvision_resnets",
     "resnet34": "torchvision_resnets",
     "resnet50": "torchvision_resnets",

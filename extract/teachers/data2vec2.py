@@ -1,13 +1,15 @@
-"""data2vec 2.0 image networks as teachers: dense features, in which every token of an image is a target."""
+"""data2vec 2.0 networks as teachers: dense features, in which every token of an image or a text is a target."""
 
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import torch
 
+from extract.modalities.base import InputSpec
 from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD, ImageInput
-from extract.networks.data2vec2 import NamedOutputs, load_data2vec2
+from extract.networks.data2vec2 import Data2Vec2, ImageSettings, load_data2vec2, named
 from extract.teachers.base import Teacher, freeze
 from extract.teachers.download import located
 from shards.errors import BadInput
@@ -32,16 +34,23 @@ def load(spec: str, weights: str | None, image_size: int | None, weights_key: st
     path = located(weights or OFFICIAL_URLS[size])
     network = load_data2vec2(path, weights_key)
     settings = network.settings
-    if settings.batch_norm_target_layer:
-        raise BadInput(f"{path}: its targets depend on the batch (batch_norm_target_layer), so they cannot be stored")
-    expected = getattr(settings, "input_size", 224)
+    if not isinstance(settings, ImageSettings):
+        raise BadInput(f"{path}: expected an image checkpoint, found one for text; give --teacher data2vec2-text")
+    expected = settings.input_size
     if image_size not in (None, expected):
         raise BadInput(
             f"--image_size {image_size}: the positions stored in {path} are for {expected} pixels; give that"
         )
+    return frozen(f"data2vec2-{size}", path, network, ImageInput(expected, IMAGENET_MEAN, IMAGENET_STD))
+
+
+def frozen(name: str, path: Path, network: Data2Vec2, inputs: InputSpec) -> Teacher:
+    """The network of the file `path` as a teacher; its settings are part of its identity, and build its students."""
+    settings = network.settings
+    if settings.batch_norm_target_layer:
+        raise BadInput(f"{path}: its targets depend on the batch (batch_norm_target_layer), so they cannot be stored")
     described = dataclasses.asdict(settings)
     hashed = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    inputs = ImageInput(expected, IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        teacher = freeze(f"data2vec2-{size}", f"data2vec2/{hashed}", NamedOutputs(network), inputs, None)
+        teacher = freeze(name, f"data2vec2/{hashed}", named(network), inputs, None)
     return dataclasses.replace(teacher, settings=described)

@@ -13,7 +13,7 @@ from torch import Tensor
 from extract.modalities.crop import render
 from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD
 from extract.networks import build_network, export_network
-from extract.networks.data2vec2 import NamedOutputs
+from extract.networks.data2vec2 import ImageOutputs
 from extract.sources import open_source
 from extract.teachers.data2vec2 import load_data2vec2
 
@@ -53,7 +53,7 @@ def write_student(
 def write_dense_student(folder: Path, checkpoint: Path, depth: int) -> None:
     """The first `depth` blocks of a data2vec 2.0 checkpoint, exported as `distill` does: features and no classes."""
     teacher = load_data2vec2(checkpoint)
-    network = NamedOutputs(teacher.first_blocks(depth), teacher.settings.depth)
+    network = ImageOutputs(teacher.first_blocks(depth), teacher.settings.depth)
     arguments = {"settings": asdict(network.settings), "teacher_depth": teacher.settings.depth, "projectors": {}}
     described = {"architecture": "data2vec2", "arguments": arguments, "num_classes": None, "class_names": None}
     preprocessing = {"image_size": network.settings.input_size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}

@@ -7,8 +7,8 @@ from torch import nn
 from evaluate.tasks.finetune import Classifier
 from evaluate.training import decayed_groups, layer_ids
 from extract.networks import build_network
-from extract.networks.data2vec2 import NamedOutputs, build_image_network
-from extract.networks.data2vec2.settings import read_image_settings
+from extract.networks.data2vec2 import ImageOutputs, build_image_network
+from extract.networks.data2vec2.settings import read_settings
 from tests.extract.test_data2vec2_writer import make_config
 
 
@@ -17,8 +17,8 @@ def classifier(architecture: str, **arguments: int) -> Classifier:
 
 
 def dense(prenet_depth: int = 1) -> Classifier:
-    settings = read_image_settings(make_config(depth=3, prenet_depth=prenet_depth))
-    return Classifier(NamedOutputs(build_image_network(settings)).only(["pooled"]), 16, 4)
+    settings = read_settings(make_config(depth=3, prenet_depth=prenet_depth), "image")
+    return Classifier(ImageOutputs(build_image_network(settings)).only(["pooled"]), 16, 4)
 
 
 def ids(network: nn.Module) -> dict[str, int]:

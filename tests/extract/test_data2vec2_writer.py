@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extract.networks.data2vec2 import build_image_network
-from extract.networks.data2vec2.settings import read_image_settings
+from extract.networks.data2vec2.settings import read_settings
 
 TINY = {
     "depth": 3, "num_heads": 4, "norm_eps": 1e-3, "norm_affine": True, "embed_dim": 16, "mlp_ratio": 4.0,
@@ -208,7 +208,7 @@ def test_writer_and_network_have_the_real_base_models_tensors() -> None:
         config = make_config(**BASE, prenet_depth=prenet, depth=depth)
         shapes = official_shapes(config)
         with torch.device("meta"):
-            ours = build_image_network(read_image_settings(config)).state_dict()
+            ours = build_image_network(read_settings(config, "image")).state_dict()
         assert len(shapes) == len(ours) == 150
         assert sum(map(math.prod, shapes.values())) == sum(t.numel() for t in ours.values()) == 85_797_888
 

@@ -10,7 +10,7 @@ from extract.networks import architecture_names, build_network, export_network
 from extract.teachers import load_teacher, teacher_names
 from extract.teachers.base import sha256_of_state
 from shards.errors import BadInput, UnknownName
-from tests.extract import test_beitv2, test_data2vec2_writer, test_hugging_face_teachers
+from tests.extract import test_beitv2, test_data2vec2_text_teacher, test_data2vec2_writer, test_hugging_face_teachers
 
 
 def resnet(architecture="resnet18", num_classes=5, seed=1):
@@ -41,6 +41,8 @@ def loaded(name, folder):
         path = folder / "weights.pth"
         torch.save(resnet(name).state_dict(), path)
         return load_teacher(name, str(path), image_size=48)
+    if name == "data2vec2-text":
+        return load_teacher(name, str(test_data2vec2_text_teacher.write_folder(folder)), 7)
     if name.startswith("data2vec2"):
         return load_teacher(name, str(test_data2vec2_writer.write_checkpoint(folder / "tiny.pt")))
     if name == "beitv2":
@@ -51,6 +53,14 @@ def loaded(name, folder):
     return load_teacher(name)
 
 
+def arguments_for(teacher):
+    """What the network takes of three random samples."""
+    if teacher.inputs.modality == "image":
+        return [torch.randn(3, 3, teacher.inputs.image_size, teacher.inputs.image_size)]
+    ids = torch.randint(5, teacher.inputs.vocabulary.size, (3, teacher.inputs.size))
+    return list(teacher.inputs.prepare({"tokens": ids, "length": torch.tensor([teacher.inputs.size, 2, 4])}).values())
+
+
 @pytest.mark.parametrize("name", teacher_names())
 def test_contract(tmp_path, name):
     teacher = loaded(name, tmp_path)
@@ -58,9 +68,8 @@ def test_contract(tmp_path, name):
     assert not any(parameter.requires_grad for parameter in teacher.network.parameters())
     assert set(teacher.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")
     assert len(teacher.weights_sha256) == 64
-    size = teacher.inputs.image_size
-    images = torch.randn(3, 3, size, size)
-    together, alone = teacher.network(images), teacher.network(images[2:])
+    arguments = arguments_for(teacher)
+    together, alone = teacher.network(*arguments), teacher.network(*(rows[2:] for rows in arguments))
     assert {output: tuple(rows.shape[1:]) for output, rows in together.items()} == teacher.outputs
     for output, rows in together.items():
         assert len(rows) == 3
@@ -73,7 +82,7 @@ def test_contract(tmp_path, name):
     assert teacher.extra_tokens.keys() == with_tokens
     assert all(0 <= extra < teacher.outputs[output][0] for output, extra in teacher.extra_tokens.items())
     for output in teacher.outputs:
-        assert torch.equal(teacher.only([output]).network(images)[output], together[output])
+        assert torch.equal(teacher.only([output]).network(*arguments)[output], together[output])
 
 
 def test_file_formats_and_wrappings_have_one_identity(tmp_path):

@@ -1,4 +1,4 @@
-"""From a data2vec 2.0 image checkpoint to our network: which weights, under which names, checked against its cfg.
+"""From a data2vec 2.0 checkpoint to our network: which weights, under which names, checked against its cfg.
 
 Layout: fairseq 3d262bb, examples/data2vec/models: `state_dict` and `make_target_model` of data2vec2.py,
 `MaeImageClassificationModel` of mae_image_classification.py for fine-tuned files.
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extract.networks.data2vec2.image import build_image_network
+from extract.networks.data2vec2.named import network_of
 from extract.networks.data2vec2.network import Data2Vec2
-from extract.networks.data2vec2.settings import ImageSettings, read_image_settings
+from extract.networks.data2vec2.settings import SETTINGS, ImageSettings, Settings, read_settings
 from extract.networks.data2vec2.unpickle import read_checkpoint
 from extract.networks.state_dict import shown
 from extract.networks.weight_sets import common_prefix, without_prefix
@@ -26,11 +26,12 @@ Tensors = dict[str, Tensor]
 _IGNORED = re.compile(
     r"(encoder\.decoder|shared_decoder|recon_proj)\..*|encoder\.(encoder_mask|alibi_bias)|modality_encoders\..*"
 )
+_EMBEDDING = "encoder.local_encoder.embed_tokens.weight"
 _POSITIONS = re.compile(r"encoder\.(fixed_positional_encoder\.positions|positional_encoder\.(positions|pos_embed))")
 
 
 def load_data2vec2(file: str | Path, weights: str = "student") -> Data2Vec2:
-    """The image network of a checkpoint: float32 on the CPU, eval mode, nothing requires a gradient.
+    """The network of a checkpoint, of images or of text: float32 on the CPU, eval mode, nothing requires a gradient.
 
     weights="student" are the weights that the official feature extraction and fine-tuning use; "ema" is the averaged
     teacher that defined the training targets, completed by the student's parts where the file keeps no average of them.
@@ -41,15 +42,15 @@ def load_data2vec2(file: str | Path, weights: str = "student") -> Data2Vec2:
     if weights not in ("student", "ema"):
         raise UnknownName("data2vec2 weights", weights, ("student", "ema"))
     config, tensors, ema = _parts(file, read_checkpoint(file))
-    _require_image(file, tensors)
-    tensors = _rename(tensors)
+    modality = _modality(file, config, tensors)
+    tensors = _rename(tensors, modality)
     try:
-        settings = read_image_settings(config)
+        settings = read_settings(config, modality, **(_vocabulary(tensors) if modality == "text" else {}))
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from error
     if weights == "ema":
-        tensors = _with_ema(file, tensors, ema)
-    _check_depths(file, settings, tensors)
+        tensors = _with_ema(file, tensors, ema, modality)
+    _check_depths(file, settings, tensors, modality)
     return _fill(file, settings, tensors)
 
 
@@ -97,26 +98,30 @@ def _only_tensors(file: Path, model: dict[str, Any]) -> Tensors:
     return tensors
 
 
-def _require_image(file: Path, tensors: Tensors) -> None:
-    modalities = sorted({key.split(".")[1] for key in tensors if key.startswith("modality_encoders.")})
-    if "IMAGE" in modalities:
-        return
+def _modality(file: Path, config: dict[str, Any], tensors: Tensors) -> str:
+    """image or text; of a file with both the one that its cfg says is supported."""
+    modalities = sorted({key.split(".")[1].lower() for key in tensors if key.startswith("modality_encoders.")})
+    known = [name for name in SETTINGS if name in modalities]
+    model = config.get("model")
+    supported = str(model.get("supported_modality")).lower() if isinstance(model, dict) else ""
+    if known:
+        return supported if supported in known else known[0]
     if modalities:
         raise BadInput(
-            f"{file}: expected a data2vec 2.0 image checkpoint, found one for {' and '.join(modalities).lower()}; "
-            "give an image one, for example base_imagenet.pt"
+            f"{file}: expected a data2vec 2.0 checkpoint of {' or '.join(SETTINGS)}, found one for "
+            f"{' and '.join(modalities)}; give for example base_imagenet.pt or nlp_base.pt"
         )
     raise BadInput(
-        f"{file}: expected a data2vec 2.0 checkpoint (tensors named modality_encoders.IMAGE.*), "
+        f"{file}: expected a data2vec 2.0 checkpoint (tensors named modality_encoders.IMAGE.* or .TEXT.*), "
         f"found {len(tensors)} tensors such as {next(iter(tensors), None)!r:.80}; give for example base_imagenet.pt"
     )
 
 
-def _rename(tensors: Tensors) -> Tensors:
+def _rename(tensors: Tensors, modality: str) -> Tensors:
     """Our names for fairseq's, without what only pre-training needs; older files' positions and scales as today's."""
     renamed = {}
     for key, tensor in tensors.items():
-        key = re.sub(r"^modality_encoders\.IMAGE\.", "encoder.", key)
+        key = re.sub(rf"^modality_encoders\.{modality.upper()}\.", "encoder.", key)
         if _IGNORED.fullmatch(key):
             continue
         key = "encoder.positions" if _POSITIONS.fullmatch(key) else key
@@ -124,7 +129,14 @@ def _rename(tensors: Tensors) -> Tensors:
     return renamed
 
 
-def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
+def _vocabulary(tensors: Tensors) -> dict[str, int]:
+    rows = tensors.get(_EMBEDDING)
+    if rows is None or rows.dim() != 2:
+        raise BadInput("expected a table of token embeddings (embed_tokens.weight), found none; give a whole file")
+    return {"vocab_size": len(rows)}
+
+
+def _with_ema(file: Path, student: Tensors, ema: Tensors, modality: str) -> Tensors:
     """The student's tensors, overlaid with the averaged ones: of all parts or (`ema_encoder_only`) of the blocks."""
     if not ema:
         raise BadInput(
@@ -132,18 +144,18 @@ def _with_ema(file: Path, student: Tensors, ema: Tensors) -> Tensors:
         )
     if all(key[:1].isdigit() for key in ema):
         ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
-    ema = _rename(ema)
+    ema = _rename(ema, modality)
     without = [key for key in student if key.startswith("blocks.") and key not in ema]
     if without:
         raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take --weights_key student")
     return {**student, **ema}
 
 
-def _check_depths(file: Path, settings: ImageSettings, tensors: Tensors) -> None:
+def _check_depths(file: Path, settings: Settings, tensors: Tensors, modality: str) -> None:
     """Blocks are counted: the released files' depths are known not to follow the published yaml files."""
     for name, prefix, expected in (
         ("depth", "blocks", settings.depth),
-        ("modalities.image.prenet_depth", "encoder.context_encoder.blocks", settings.prenet_depth),
+        (f"modalities.{modality}.prenet_depth", "encoder.context_encoder.blocks", settings.prenet_depth),
     ):
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
         found = {int(match[1]) for match in map(pattern.match, tensors) if match}
@@ -154,13 +166,14 @@ def _check_depths(file: Path, settings: ImageSettings, tensors: Tensors) -> None
             )
 
 
-def _fill(file: Path, settings: ImageSettings, tensors: Tensors) -> Data2Vec2:
+def _fill(file: Path, settings: Settings, tensors: Tensors) -> Data2Vec2:
     with torch.device("meta"):  # no memory before the shapes are known to be those of the file
-        network = build_image_network(settings)
+        network = network_of(settings)
     expected = network.state_dict()
     positions = tensors.get("encoder.positions")
     if (
-        positions is not None
+        isinstance(settings, ImageSettings)
+        and positions is not None
         and "encoder.positions" in expected
         and positions.shape != expected["encoder.positions"].shape
     ):

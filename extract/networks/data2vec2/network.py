@@ -104,7 +104,7 @@ class Data2Vec2(nn.Module):
         self.settings = settings
         self.encoder = encoder
         self.blocks = nn.ModuleList(Block(settings) for _ in range(settings.depth))
-        self.norm = None if settings.has_context_norm else layer_norm(settings)
+        self.norm = layer_norm(settings) if settings.layer_norm_first else None
 
     def forward(self, source: Tensor, padding_mask: Bool[Tensor, "batch tokens"] | None = None) -> Data2Vec2Output:
         """Tokens (batch, extra + tokens, dim) after the last block and norm, and every shared block's layer result.

@@ -1,8 +1,8 @@
 """The settings a data2vec 2.0 network is built from, and how they are read from a checkpoint's cfg.
 
-Names and defaults are those of `Data2VecMultiConfig`, `D2vModalityConfig` and `D2vImageConfig` (fairseq 3d262bb,
-examples/data2vec/models/data2vec2.py, modalities/base.py and images.py). Dropout, layer drop, drop path and masking are
-left out: they act in the authors' training only.
+Names and defaults are those of `Data2VecMultiConfig`, `D2vModalityConfig`, `D2vImageConfig` and `D2vTextConfig`
+(fairseq 3d262bb, examples/data2vec/models/data2vec2.py, modalities/base.py, images.py and text.py). Dropout, layer
+drop, drop path and masking are left out: they act in the authors' training only.
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ from extract.networks.outputs import BATCH, INSTANCE, LAYER, LayerMean
 from shards.errors import BadInput
 
 MAX_SETTING = 1 << 14
-"""No width, depth or image size of a network is larger."""
+"""No width, depth, image size or number of positions of a network is larger."""
+MAX_VOCABULARY = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Data2Vec2Settings:
 
     @property
     def has_context_norm(self) -> bool:
-        """Whether the context encoder starts with a norm; the shared blocks end with one exactly when it does not."""
+        """Whether the context encoder starts with a norm."""
         return not self.layer_norm_first
 
 
@@ -104,42 +105,84 @@ class ImageSettings(Data2Vec2Settings):
         self._require("embed_dim", self.embed_dim % 4 == 0 or not self.fixed_positions, "a multiple of 4")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(Data2Vec2Settings):
+    """The text modality's own; `vocab_size`, the rows of the token embedding, stands in no cfg."""
+
+    vocab_size: int
+    max_source_positions: int = 512
+    learned_pos: bool = True
+    no_scale_embedding: bool = True
+    layernorm_embedding: bool = True
+    no_token_positional_embeddings: bool = False
+    counts_padding: bool = True
+    """Whether padding counts in a layer mean's statistics over tokens, as in fairseq; no flag of fairseq's."""
+    modality: str = "text"
+    """Tells these settings, as JSON, from an image network's, which have no such field."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("vocab_size", 4 < self.vocab_size <= MAX_VOCABULARY, f"5 to {MAX_VOCABULARY}")
+        self._require("max_source_positions", self.max_source_positions > 0, "above 0")
+        self._require("embed_dim", self.embed_dim >= 4 or self.learned_pos, "4 or more for sine positions")
+        self._require("modality", self.modality == "text", "text")
+
+    @property
+    def layer_mean(self) -> LayerMean:
+        """As the flags say, with or without the padding in the statistics."""
+        return dataclasses.replace(super().layer_mean, counts_padding=self.counts_padding)
+
+    @property
+    def has_context_norm(self) -> bool:
+        """Not without prenet blocks either: the embedding has a norm of its own."""
+        return super().has_context_norm and self.prenet_depth > 0
+
+
+SETTINGS: dict[str, type[ImageSettings] | type[TextSettings]] = {"image": ImageSettings, "text": TextSettings}
+"""By modality, as a cfg's sections are named."""
+Settings = ImageSettings | TextSettings
+
 _AS_HEADS = "${model.num_heads}"  # fairseq's default, where omegaconf has not resolved it
 
 
-def read_image_settings(config: dict[str, Any]) -> ImageSettings:
-    """The settings that a plain cfg holds, unknown keys ignored; raises BadInput where one is missing or ill-typed.
+def read_settings(config: dict[str, Any], modality: str, **known: int) -> Settings:
+    """The settings that a plain cfg holds, and the `known` ones, which it does not; its unknown keys are ignored.
 
-    A flag that is absent takes fairseq's own default, as fairseq does when it loads an older file.
+    A flag that is absent takes fairseq's own default, as fairseq does when it loads an older file. Raises BadInput
+    where a setting is missing or ill-typed.
     """
     model = _section(config, "model")
-    image = _section(_section(model, "modalities"), "image")
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(ImageSettings):
-        # the image section speaks first; only embed_dim is a name of both, and there it means another width
-        section = model if field.name == "embed_dim" or field.name not in image else image
+    own = _section(_section(model, "modalities"), modality)
+    values: dict[str, Any] = dict(known)
+    for field in dataclasses.fields(SETTINGS[modality]):
+        # the modality's section speaks first; only embed_dim is a name of both, and there it means another width
+        section = model if field.name == "embed_dim" or field.name not in own else own
         key = field.name
         if field.name == "local_embed_dim":
-            section, key = image, "embed_dim"
+            section, key = own, "embed_dim"
+        if field.name in known:
+            continue
         if key == "num_alibi_heads" and section.get(key, _AS_HEADS) == _AS_HEADS:
             values[key] = values["num_heads"]
         elif key in section:
             values[field.name] = _typed(key, section[key], field.type)
         elif field.default is dataclasses.MISSING:
             raise BadInput(f"the cfg lacks {key} of the model; give a file that fairseq's data2vec_multi wrote")
-    return ImageSettings(**values)
+    return SETTINGS[modality](**values)
 
 
-def image_settings(values: Mapping[str, Any]) -> ImageSettings:
+def settings_of(values: Mapping[str, Any]) -> Settings:
     """The settings that `dataclasses.asdict` gave, from JSON; BadInput for one that is unknown, missing or no such."""
-    fields = {field.name: field for field in dataclasses.fields(ImageSettings)}
+    kind = TextSettings if "modality" in values else ImageSettings
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     if wrong := sorted((values.keys() - fields.keys()) | (required - values.keys())):
         raise BadInput(f"data2vec 2.0 settings: {', '.join(map(str, wrong))}: missing or unknown; export the run again")
     typed = {name: _typed(name, value, fields[name].type) for name, value in values.items()}
-    if too_large := [name for name, value in typed.items() if type(value) is int and not 0 <= value <= MAX_SETTING]:
+    numbers = {name: value for name, value in typed.items() if type(value) is int and name != "vocab_size"}
+    if too_large := [name for name, value in numbers.items() if not 0 <= value <= MAX_SETTING]:
         raise BadInput(f"data2vec 2.0 settings: {', '.join(too_large)}: expected 0 to {MAX_SETTING}")
-    return ImageSettings(**typed)
+    return kind(**typed)
 
 
 def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:
