@@ -22,7 +22,7 @@ from msgspec import structs
 from extract.modalities.token_stream import Counts, Part, Stream, add_up, part_path, stored_type
 from extract.modalities.tokenizer import TextTokenizer
 from extract.sources.base import Document, Source
-from shards.command.progress import LINE_EVERY_S
+from shards.command.progress import LINE_EVERY_S, counted
 from shards.commit import make_folder, remove_leftovers, write_atomically, write_sealed
 from shards.errors import BadInput, Damaged
 from shards.identity import identity_hash
@@ -143,7 +143,8 @@ class _Writer:
                     if time.monotonic() - told >= LINE_EVERY_S:
                         told = time.monotonic()
                         done = Counts(**add_up([*whole, *(part.result() for part in written[:-1])]))
-                        print(f"tokenising: {done}", file=sys.stderr, flush=True)
+                        counts = f"{counted(done.num_documents, 'document')}, {counted(done.num_tokens, 'token')}"
+                        print(f"extract: tokenising: {counts}", file=sys.stderr, flush=True)
             return [part.result() for part in written]
 
     def _chunks(self, start: int) -> Iterator[_Chunk]:

@@ -18,6 +18,8 @@ from extract.modalities.tokenizer import TextTokenizer
 from shards.command.progress import counted
 
 _KEYS_AT_ONCE = 1 << 20
+_MOST_MAPS = 16
+"""Each takes a file descriptor, of which a process may have 256."""
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -31,17 +33,16 @@ class Counts(msgspec.Struct, kw_only=True):
     num_null_bytes: int = 0
     num_empty_lines: int = 0
 
-    def __str__(self) -> str:
-        """What there is, and what was left out of it, in one clause."""
-        left_out = (
+    @property
+    def left_out(self) -> str:
+        """What was left out, counted in one clause; empty where nothing was."""
+        kinds = (
             (self.num_empty, "empty document"),
             (self.num_empty_lines, "empty line"),
             (self.num_null_bytes, "null byte"),
             (self.num_unreadable, "unreadable document"),
         )
-        said = ", ".join(counted(number, noun) for number, noun in left_out if number)
-        there = f"{counted(self.num_documents, 'document')}, {counted(self.num_tokens, 'token')}"
-        return f"{there}; left out {said}" if said else there
+        return ", ".join(counted(number, noun) for number, noun in kinds if number)
 
 
 class Part(Counts, kw_only=True):
@@ -65,6 +66,11 @@ class Stream:
     def total(self) -> Counts:
         """The counts of the whole stream."""
         return Counts(**add_up(self.parts))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for the user on what was left out, if anything was."""
+        return (f"--data: left out {self.total.left_out}",) if self.total.left_out else ()
 
     @property
     def num_documents(self) -> int:
@@ -95,24 +101,27 @@ class Stream:
     def _part_starts(self) -> Integer[np.ndarray, " starts"]:
         return np.cumsum([0] + [part.num_tokens for part in self.parts])
 
-    def gather(self, positions: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
-        """The ids at `positions` of the stream, which do not decrease from row to row by more than a row."""
+    def gather(self, positions: Integer[np.ndarray, "rows room"]) -> Integer[np.ndarray, "rows room"]:
+        """The ids at `positions` of the stream; few parts are read where these lie close together."""
+        parts = np.searchsorted(self._part_starts, positions, "right") - 1
         gathered = np.empty(positions.shape, self.tokenizer.dtype)
-        if not positions.size:
-            return gathered
-        least, most = positions.min(), positions.max()
-        first = int(np.searchsorted(self._part_starts, least, "right")) - 1
-        last = int(np.searchsorted(self._part_starts, most, "right")) - 1
-        for part in range(first, last + 1):
-            if not self.parts[part].num_tokens:
-                continue
-            start, end = self._part_starts[part : part + 2]
-            ids = np.memmap(part_path(self.folder, part, "ids"), stored_type(self.tokenizer), "r", shape=(end - start,))
-            if first == last:
-                return ids[positions - start]
-            inside = (positions >= start) & (positions < end)
-            gathered[inside] = ids[positions[inside] - start]
+        for part in np.unique(parts).tolist():
+            inside = parts == part
+            gathered[inside] = self._mapped(part)[positions[inside] - self._part_starts[part]]
         return gathered
+
+    def _mapped(self, part: int) -> Integer[np.ndarray, " tokens"]:
+        ids = self._maps.get(part)
+        if ids is None:
+            if len(self._maps) >= _MOST_MAPS:
+                self._maps.clear()
+            path, shape = part_path(self.folder, part, "ids"), (self.parts[part].num_tokens,)
+            ids = self._maps[part] = np.memmap(path, stored_type(self.tokenizer), "r", shape=shape)
+        return ids
+
+    @cached_property
+    def _maps(self) -> dict[int, Any]:
+        return {}
 
     def blocks(self, size: int) -> "Blocks":
         """Rows of `size` tokens: [CLS], the next size - 2 tokens of the stream, [SEP]; the last one is padded."""
@@ -222,13 +231,16 @@ class Texts(Rows):
 
 
 def part_path(folder: Path, part: int, kind: str) -> Path:
+    """Where a part's `ids`, `counts` or `labels` lie, or its record, `json`."""
     return folder / f"{part:05d}.{kind}"
 
 
 def stored_type(tokenizer: TextTokenizer) -> np.dtype[Any]:
+    """The type of ids on the disk: little-endian on any machine."""
     return np.dtype(tokenizer.dtype).newbyteorder("<")
 
 
 def add_up(counts: Iterable[Counts]) -> dict[str, int]:
+    """The sum of each count, by its name."""
     listed = list(counts)
     return {name: sum(getattr(each, name) for each in listed) for name in Counts.__struct_fields__}
