@@ -1,11 +1,11 @@
 """Documents: how any source of text reads, cleans and refuses one; nothing here keeps more than one in memory."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-from extract.sources.base import Document
+from extract.sources.base import Document, Source
 from shards.command.progress import human_bytes
 
 MAX_DOCUMENT_BYTES = 8 << 20
@@ -16,6 +16,19 @@ _SUSPECT = re.compile(r"[\0\r\ud800-\udfff]|\n\s*\n|^\s|\s$")
 """A text without a match is clean already."""
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 """JSON may hold half of a surrogate pair, which no UTF-8 can."""
+
+
+def text_source(
+    name: str,
+    revision: str,
+    split: str,
+    documents: Callable[[int], Iterator[Document]],
+    class_names: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """A source of documents from any number on, and of nothing else."""
+    has = frozenset({"texts"})
+    return Source(name, revision, split, (), class_names, has=has, notes=notes, documents=documents, encoded=False)
 
 
 def read_document(where: str, data: bytes, label: int | None = None) -> Document:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from extract.sources.base import Document, Source, content_revision, folder_safe_name
 from extract.sources.columns import ColumnChoice, parse_columns
-from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines
+from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.splits import files_by_split, find_files, pick_split
 from shards.command.progress import counted
@@ -34,7 +35,7 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     if endings == [".parquet"]:
         from extract.sources.parquet import open_parquet
 
-        return open_parquet(flag, pattern, split, choice)
+        return open_parquet(flag, pattern, split, replace(choice, text=choice.text or "text"))
     chosen, files = pick_split(flag, root, every_file, split)
     if endings == [".jsonl"]:
         by_split = files_by_split(flag, root, every_file)
@@ -78,15 +79,13 @@ def _source(
 ) -> Source:
     parts = [part for file in files for part in (file.relative_to(root).as_posix(), file.stat().st_size)]
     revision = content_revision([*parts, *(class_names or ())])
-    return Source(
-        name=folder_safe_name(f"text-{root.resolve().name}"),
-        revision=choice.revised(revision) if choice else revision,
-        split=split,
-        keys=(),
-        class_names=class_names,
-        has=frozenset({"texts"}),
-        notes=notes,
-        documents=lambda start: islice(documents(), start, None),
+    return text_source(
+        folder_safe_name(f"text-{root.resolve().name}"),
+        choice.revised(revision) if choice else revision,
+        split,
+        lambda start: islice(documents(), start, None),
+        class_names,
+        notes,
     )
 
 
