@@ -9,8 +9,6 @@ from extract.sources.documents import read_document
 from extract.sources.row_groups import ParquetFile, stream_column
 from extract.sources.table_labels import TableLabels
 
-NO_LABELS = TableLabels([], None, (), ())
-
 
 def row_documents(
     flag: str, pieces: Iterable[tuple[ParquetFile, int, int]], column: str, labels: TableLabels, start: int
