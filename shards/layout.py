@@ -9,6 +9,7 @@ from shards.identity import identity_hash
 VIEWSET_MANIFEST = "viewset.json"
 TARGETSET_MANIFEST = "targetset.json"
 PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
 CALIBRATION = "calibration.safetensors"
 """In a target set: what its codec took from the calibration set, made once and kept."""
 
