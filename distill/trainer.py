@@ -1,23 +1,27 @@
-"""Trainer: Lightning's, set up from a recipe, quiet but for our own progress, and loud about what cannot run."""
+"""Trainer: Lightning's, set up from a recipe, with progress over optimiser steps and the time that they took."""
 
 import logging
+import netrc
+import os
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from distill.callbacks import ProgressLines
 from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
 from shards.command.devices import Devices, parse_devices
-from shards.command.parent import starting_children
+from shards.command.progress import Progress
+from shards.command.run import starting_children
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -64,6 +68,17 @@ def make_trainer(
     )
 
 
+def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger:
+    """Weights & Biases' logger, which writes into the run's folder; without a login `wandb sync` uploads it later."""
+    try:
+        key = os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        key = None
+    offline = os.environ.get("WANDB_MODE") == "offline" or not key
+    project = os.environ.get("WANDB_PROJECT", "teacher-shards")  # the entity, wandb takes from WANDB_ENTITY itself
+    return WandbLogger(name=run_dir.name, save_dir=run_dir, offline=offline, project=project, config=config)
+
+
 def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, checkpoint: Path | None) -> None:
     """Every step is done; KeyboardInterrupt where a signal (SIGINT, SIGTERM) ended the run before.
 
@@ -78,3 +93,50 @@ def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, check
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+
+
+class ProgressLines(Callback):
+    """Progress over optimiser steps, on the first rank."""
+
+    progress: Progress | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin at the step that a checkpoint resumed."""
+        if trainer.is_global_zero:
+            if trainer.global_step:
+                print(f"distill: resumes at step {trainer.global_step:,} of {pl_module.total_steps:,}", flush=True)
+            self.progress = Progress("distill", pl_module.total_steps - trainer.global_step, "steps").__enter__()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """One more step, once its parts are accumulated."""
+        if self.progress is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.progress.advance()
+
+    def on_train_end(self, *arguments: Any) -> None:
+        """The bar goes away, and what follows is printed below."""
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
+            self.progress = None
+
+    def on_exception(self, *arguments: Any) -> None:
+        """As at the end, so that the error can be read."""
+        self.on_train_end()
+
+
+class Elapsed(Callback):
+    """Keeps the seconds trained so far in each checkpoint, so that a resumed run's summary counts them all."""
+
+    def __init__(self) -> None:
+        self.before, self.start = 0.0, time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds of this and all earlier attempts, as far as checkpoints kept them."""
+        return self.before + time.monotonic() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in each checkpoint."""
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.before = state_dict["seconds"]

@@ -79,8 +79,8 @@ class TrainingViews:
         assert sample.image is not None
         with Drawing(seed_of(self.seed, sample.key, epoch)):
             crop, augment = self._transforms
-            found = crop.make_params([sample.image])
-            box = (found["left"], found["top"], found["width"], found["height"])
+            place = crop.make_params([sample.image])
+            box = (place["left"], place["top"], place["width"], place["height"])
             # rendered as every other view of the project: the same RGB of any mode, the same filter
             view = Image.fromarray(render(sample.image, box, False, self.image_size))
             return {"pixels": np.asarray(augment(view))}, label

@@ -57,8 +57,8 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
         for batch, parts in zip(batches, targets, strict=True):
             valid = extraction.valid_of(shard, batch)
             for job, part in zip(jobs, parts, strict=True):
-                part = part.cpu()
-                rows[job.target].append(part[valid] if valid is not None and part.dim() > 2 else part)
+                part = part[valid] if valid is not None and part.dim() > 2 else part
+                rows[job.target].append(part.cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

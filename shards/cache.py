@@ -74,19 +74,14 @@ class ListedViewSet:
         return viewset_is_whole(self.folder)
 
     @cached_property
-    def _facts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        plan = Plan.read(self.folder)  # its keys, a million and more, are not kept
-        return plan.identity, plan.request
-
-    @property
     def identity(self) -> dict[str, Any]:
         """What a stored view's meaning depends on."""
-        return self._facts[0]
+        return Plan.read(self.folder).identity  # not the plan, whose keys may be millions
 
-    @property
+    @cached_property
     def request(self) -> dict[str, Any]:
         """--data, --data_dir, --limit and --split of the command that began it."""
-        return self._facts[1]
+        return Plan.read(self.folder).request
 
     @property
     def source(self) -> str:
@@ -138,7 +133,10 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
     full = place.resolve() if ".." in place.parts else place.absolute()
     if full.parent.name == "targets" and is_viewset(full.parent.parent):
         place = _as_typed(place, full, 3)
-        return Cache(name, place, place.parent.parent.parent, [_of_targetset(name, place)])
+        viewset = place.parent.parent
+        if not place.is_dir():
+            raise BadInput(f"{name}: no such target set; {viewset} holds {names(ListedViewSet(viewset).targetsets)}")
+        return Cache(name, place, viewset.parent, [ListedViewSet(viewset, place)])
     if is_viewset(full):
         place = _as_typed(place, full, 1)
         return Cache(name, place, place.parent, [ListedViewSet(place)])
@@ -155,13 +153,6 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
 def _as_typed(typed: Path, full: Path, num_parts: int) -> Path:
     """`typed` where it has the words that name the folders around it, for a summary that moves with its cache."""
     return full if ".." in typed.parts or len(typed.parts) < num_parts else typed
-
-
-def _of_targetset(name: str, place: Path) -> ListedViewSet:
-    viewset = place.parent.parent
-    if not place.is_dir():
-        raise BadInput(f"{name}: no such target set; {viewset} holds {names(ListedViewSet(viewset).targetsets)}")
-    return ListedViewSet(viewset, place)
 
 
 def list_viewsets(cache: Path) -> list[ListedViewSet]:

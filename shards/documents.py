@@ -6,12 +6,14 @@ Fields that these classes do not name are left out when a document is read.
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import Meta, Struct, structs
 
 from shards.errors import BadInput, Damaged, Incomplete
+from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
     TARGETSET_MANIFEST,
@@ -22,27 +24,14 @@ from shards.layout import (
     targetset_is_whole,
     viewset_is_whole,
 )
+from shards.records import Count, FileRecord, Files, Number, check_file
 from shards.sealed import FORMAT_VERSION, fields_of, read_object, unsealed
 from shards.views import check_identity
 
 MAX_ROW_NUMBERS = 1 << 28
-_MAX_COUNT = 1 << 40
 
-Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
-Number = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 Errors = dict[str, int | float]
 """What a codec loses, by the names that `Codec.error` gives."""
-
-
-class FileRecord(Struct, frozen=True, gc=False):
-    """What a file of a set must be: its size in bytes and its SHA-256."""
-
-    size: Number
-    sha256: str
-
-
-Files = dict[str, FileRecord]
-"""By the path of each file, relative to its set's folder."""
 
 
 class Document(Struct, frozen=True):
@@ -90,12 +79,22 @@ class Plan(Document, frozen=True):
     kind = "plan"
     parts = {"identity": ViewSetIdentity, "request": Request}
 
-    keys: Annotated[list[str], Meta(min_length=1)]
+    keys: Sequence[str]
     shard_size: Count
     identity: dict[str, Any]
     class_names: list[str] | None
     request: dict[str, Any]
     """--data, --data_dir and --limit as they were given: where the source was, not part of the identity."""
+    keys_file: FileRecord | None = None
+    """Of keys.npy, from which the keys are computed where the document lists none."""
+
+    def __post_init__(self) -> None:
+        if not self.keys and self.keys_file is None:
+            raise ValueError("keys cannot be []: there is none")
+
+    def document(self) -> dict[str, Any]:
+        """The fields as they are sealed on the disk; computed keys are not listed."""
+        return super().document() | ({} if self.keys_file is None else {"keys": []})
 
     @classmethod
     def read(cls, viewset: Path) -> "Plan":
@@ -106,9 +105,14 @@ class Plan(Document, frozen=True):
         path = inside(viewset, PLAN)
         status = path.stat() if path.exists() else None
         if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-            return read_document(path, cls)  # which also says what is missing
+            return _with_keys(viewset, read_document(path, cls))  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _PLANS.get(version) or _keep(version, read_document(path, cls))
+        if (plan := _PLANS.get(version)) is None:
+            plan = _with_keys(viewset, read_document(path, cls))
+            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
+            _PLANS[version] = plan
+        return plan
 
     @property
     def num_shards(self) -> int:
@@ -128,12 +132,11 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
-def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
-    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
-    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-        _PLANS.pop(next(iter(_PLANS)), None)
-    _PLANS[version] = plan
-    return plan
+def _with_keys(viewset: Path, plan: Plan) -> Plan:
+    """`plan` with the keys of its file, checked; itself where it lists them."""
+    if plan.keys_file is None:
+        return plan
+    return structs.replace(plan, keys=read_keys(check_file(viewset, KEYS, plan.keys_file)))
 
 
 class Commit(Document, frozen=True):

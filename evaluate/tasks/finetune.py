@@ -46,8 +46,8 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     check_same_classes(class_names, source.split, test)
     views = TrainingViews(source, image_size, settings, config.seed, threads(config.num_workers))
     if views.num_batches == 0:
-        found = f"{source.split} has {len(source.keys)} samples"
-        raise BadInput(f"--batch_size {settings.batch_size}: {found}; give at most that many")
+        fewer = f"{source.split} has {len(source.keys)} samples"
+        raise BadInput(f"--batch_size {settings.batch_size}: {fewer}; give at most that many")
     (width,) = check_output(student, "pooled", f"--run {evaluation.run}")
     torch.manual_seed(seed_of(config.seed, "head"))
     classifier = Classifier(student.only("pooled").network, width, len(class_names)).to(student.device)

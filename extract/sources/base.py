@@ -53,6 +53,8 @@ class Sample:
     """None: it has none."""
     encoded: bytes | None = None
     """The image's file, where the source has one."""
+    fields: dict[str, Any] | None = None
+    """A view's fields, of a sample that was cut out of documents."""
 
 
 class Content(NamedTuple):

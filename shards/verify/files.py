@@ -1,25 +1,25 @@
 """Files: an entry of a set's table, and what must be true of a file's content beyond its SHA-256."""
 
 import os
-import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from shards.documents import FileRecord, read_commit
+from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, Damaged, one_line
-from shards.layout import inside
-from shards.reader import check_file
+from shards.layout import Place, inside, tar_path
+from shards.records import FileRecord, check_file
+from shards.storage.arrays import view_specs
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
-from shards.zarrs import ArraySpec, MappedShard
+from shards.views import view_codec
+from shards.views.base import ViewCodec
+from shards.zarrs import ArraySpec, failing_chunks
 
-Place = tuple[int, int]
-"""View and shard."""
 Check = Callable[[Path], None]
 """Raises Damaged where the content of the file is not as it must be."""
-_SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json|[^/]+/c/(\d+)/(\d+)(?:/0)*)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
     if commit is None:
         return  # which is damage of its own
     try:
-        found = listing(path.read_bytes())
+        listed = listing(path.read_bytes())
     except (tarfile.TarError, Damaged) as error:
         raise Damaged(f"{path}: its tar headers are not in order ({error}); {RESTORE}") from None
     skipped, members = set(commit.skipped or ()), commit.members or {}
@@ -63,7 +63,7 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         for key, place in zip(keys, places, strict=False)
         if key not in skipped and place != NO_MEMBER
     }
-    stored = {name: (offset, size) for name, offset, size in found}
+    stored = {name: (offset, size) for name, offset, size in listed}
     wrong = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]
     if wrong:
         first = f"{wrong[0]} is at {stored.get(wrong[0])}, expected {wanted.get(wrong[0])}"
@@ -71,15 +71,36 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
             f"{path}: its members are not those of the plan and the commit record ({len(wrong)} differ): {first} "
             f"(offset, size); {RESTORE}"
         )
-    if len(found) != len(stored) or any(len(places) != len(keys) for places in members.values()):
+    if len(listed) != len(stored) or any(len(places) != len(keys) for places in members.values()):
         raise Damaged(f"{path}: names a member twice, or its commit record is of another plan; {RESTORE}")
 
 
 def check_object(path: Path, spec: ArraySpec, num_rows: int) -> None:
     """The shard object's index and every inner chunk pass their crc32c."""
-    failing = MappedShard(path, spec, num_rows).failing_chunks()
-    if failing:
+    if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
+
+
+def view_checks(folder: Path, plan: Plan, place: Place) -> dict[str, Check]:
+    """The files of one shard of views, by their names, and what must be true of each."""
+    codec = view_codec(plan.identity)
+    return _CHECKS_OF[codec.storage](folder, plan, codec, place)
+
+
+def _tar_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
+    keys = [plan.keys[row] for row in plan.rows(place[1])]
+    return {tar_path(*place): partial(check_tar, folder=folder, place=place, keys=keys)}
+
+
+def _array_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
+    return {
+        spec.shard_path(*place): partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
+        for spec in view_specs(codec, plan).values()
+    }
+
+
+_CHECKS_OF = {"tars": _tar_checks, "arrays": _array_checks}
+"""By how the views are stored."""
 
 
 def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
@@ -87,7 +108,7 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
 
     def unreadable(error: OSError) -> None:
         path = error.filename
-        findings.found(Path(path), f"{path}: cannot be read ({error.strerror}); mend its permissions")
+        findings.add(Path(path), f"{path}: cannot be read ({error.strerror}); mend its permissions")
 
     for parent, folders, files in os.walk(folder, onerror=unreadable):
         if Path(parent) == folder and skip in folders and not (folder / skip).is_symlink():
@@ -98,13 +119,4 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
                 if inside(folder, relative).is_file():
                     yield relative
             except Damaged as error:
-                findings.found(folder / relative, error)
-
-
-def place_of(relative: str) -> Place | None:
-    """The view and shard of a file, by its name; None for a file of no shard."""
-    match = _SHARD_FILE.fullmatch(relative)
-    if match is None:
-        return None
-    view, shard = (int(group) for group in match.groups() if group is not None)
-    return view, shard
+                findings.add(folder / relative, error)

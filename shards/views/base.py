@@ -1,7 +1,8 @@
-"""What a view codec does: how one modality's views lie in a tar, and the fields they are in memory."""
+"""What a view codec says of one modality's views: the fields they are in memory, and how these are stored."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -12,19 +13,43 @@ Row = dict[str, np.ndarray]
 
 @runtime_checkable
 class ViewCodec(Protocol):
-    """A pair of functions between a view's fields and the members stored for it in a WebDataset tar."""
+    """One modality's views. A codec that inherits from this has the defaults that stand here."""
 
-    modality: str
+    modality: ClassVar[str]
     """What the view set's identity calls it (absent there: image)."""
-    fields: dict[str, tuple[str, tuple[int, ...]]]
-    """Each field's data type and one view's shape."""
-    endings: tuple[str, ...]
-    """The members, by their endings, that `decode` reads."""
-
+    storage: ClassVar[str] = "tars"
+    """How its shards lie on the disk: a name of `shards.storage.REGISTRY`."""
+    has_alternatives: ClassVar[bool] = False
+    """Whether a view stores several of which an epoch reads one, as an image's captions."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Files beside the plan that are needed to read the fields."""
     augmented: bool
     """Whether a view shows its sample changed at random, and so is not what an evaluation measures on."""
-    has_alternatives: bool
-    """Whether a view stores several of which an epoch reads one, as an image's captions."""
+    vocabulary: Any = None
+    """What gives the numbers in the fields their meaning; None where that is fixed, as of pixels."""
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Each field's data type and one view's shape."""
+        ...
+
+    def picture(self, row: Row) -> Image.Image | None:
+        """The view as a person is to see it on a contact sheet; None where it is to be read."""
+        ...
+
+    def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
+        """What a view and the facts stored beside it say, in lines; `folder` is the view set's."""
+        ...
+
+
+@runtime_checkable
+class MemberCodec(ViewCodec, Protocol):
+    """A codec of views that lie in tars: a pair of functions between the fields and the members of a WebDataset tar."""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The members, by their endings, that `decode` reads."""
+        ...
 
     def encode(self, row: Row) -> dict[str, bytes]:
         """The members of one view, by their endings; equal fields give equal bytes."""
@@ -35,12 +60,4 @@ class ViewCodec(Protocol):
 
         `choice` is a number drawn from (key, epoch), for views that have alternatives.
         """
-        ...
-
-    def picture(self, row: Row) -> Image.Image:
-        """The view as a person is to see it on a contact sheet."""
-        ...
-
-    def caption(self, facts: dict[str, Any]) -> list[str]:
-        """What the facts stored beside a view (its .json) say, in lines for its caption."""
         ...
