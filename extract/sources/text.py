@@ -1,6 +1,7 @@
 """`text:PATH` and `text_files:PATH`: a corpus in .txt, .jsonl or .parquet files, read as a stream."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +18,8 @@ from shards.errors import BadInput
 
 USAGE = "[:text=FIELD,label=FIELD]"
 """What may follow the path in `--data text:`, for .jsonl and .parquet files."""
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON may hold half of a surrogate pair, which is no character."""
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
@@ -110,7 +113,7 @@ def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: Col
             if isinstance(row, Document):
                 yield row
             elif isinstance(row.get(text), str):
-                yield cleaned(row[text], label)
+                yield cleaned(_HALF_PAIR.sub("\ufffd", row[text]), label)
             else:
                 yield Document("", label, f"{where} has no text in its field {text!r}: mend it")
 
