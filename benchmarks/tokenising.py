@@ -26,7 +26,7 @@ BATCH_LINES, BLOCK, ROWS_AT_ONCE = 10_000, 256, 512
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """The library and the whole way to blocks, in turn, on the same lines and as many threads."""
-    settings = settings_here(SIZES, options) | {"text": options.text}
+    settings = settings_here(SIZES, options) | {"text": options.text and Path(options.text).name}
     lines = _lines(options.text, int(settings["megabytes"] * 1e6))
     (folder / "train.txt").write_text("\n".join(lines), "utf-8")
     tokenizer = _train(lines)
