@@ -25,7 +25,18 @@ from shards.command.run import run_command
 from shards.commit import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "torchvision", "lightning", "numpy", "zarr", "webdataset", "datasets", "simplejpeg", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "numpy",
+    "zarr",
+    "webdataset",
+    "datasets",
+    "simplejpeg",
+    "pillow",
+    "tokenizers",
+)
 
 
 @dataclass(frozen=True)
@@ -143,6 +154,7 @@ def run(
     measure: Callable[[argparse.Namespace, Path], Report],
     name: str,
     with_images: bool = False,
+    with_text: bool = False,
     cases: Sequence[str] = ("",),
 ) -> None:
     """The command `python -m benchmarks.NAME`: parse, measure in a temporary folder, print, and write the JSON.
@@ -157,6 +169,8 @@ def run(
         parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results; quick: none)")
         if with_images:
             parser.add_argument("--images", help="a pattern of JPEG files, '/photos/*.jpg' (default: synthetic ones)")
+        if with_text:
+            parser.add_argument("--text", help="a text file, repeated as often as needed (default: synthetic words)")
         if len(cases) > 1:
             parser.add_argument("--case", choices=cases, help="measure this pair alone (default: one after the other)")
         options = parser.parse_args(arguments)

@@ -30,10 +30,12 @@ class ExtractConfig:
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
-    (default: the cache's only source, else imagenet). Of several columns, parquet:PATH:image=COLUMN,label=COLUMN takes
-    those named; hf:ID too."""
+    (default: the cache's only source, else imagenet); of texts text:PATH (.txt, .jsonl), text_files:PATH, openwebtext,
+    parquet:PATH, hf:ID, wds:PATTERN. Of several columns, parquet:PATH:image=COLUMN,label=COLUMN (or text=COLUMN) takes
+    those named; hf:ID and text:PATH too."""
     data_dir: str | None = None
-    """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout."""
+    """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout; of openwebtext, its
+    archives or parquet files."""
     split: _PlainWord = "train"
     """The source's split; every split but train gets one plain resized view."""
     limit: Count | None = None

@@ -39,6 +39,7 @@ SOURCES = {
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
     "wds": Entry("wds", "PATTERN", False),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
+    "openwebtext": Entry("openwebtext", "", True),
     **{name: Entry("hf", "", True, "open_named") for name in DATASETS},
 }
 
@@ -98,4 +99,4 @@ def _scheme_of(path: Path) -> str:
     for scheme, endings in _ENDINGS:
         if any(name.endswith(endings) for name in names):
             return scheme
-    return "folder"
+    return "text" if path.suffix == ".txt" else "folder"

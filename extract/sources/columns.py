@@ -1,4 +1,4 @@
-"""Columns: which columns of a table hold the image and the label, guessed from their types or chosen in `--data`."""
+"""Columns: which columns of a table hold an image or text and the label, guessed by type or chosen in `--data`."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +14,7 @@ USAGE = "[:image=COLUMN|text=COLUMN,label=COLUMN]"
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls")
 _NO_LABEL = ""
+_TEXT_NAME = "text"
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,17 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Columns:
-    """The image column, the label column if there is one, what its values are, and its classes where they are named."""
+    """The image or text column, the label column if any, what its values are, and its classes where they are named."""
 
-    image: str
-    label: str | None
-    label_kind: str | None
-    class_names: tuple[str, ...] | None
+    content: str
+    is_text: bool
+    label: str | None = None
+    label_kind: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     def image_of(self, row: Mapping[str, Any]) -> tuple[bytes | None, str | None]:
         """A row's encoded image and the path of its file, each None where the row has none."""
-        value = row[self.image]
+        value = row[self.content]
         if isinstance(value, dict):
             return value.get("bytes"), value.get("path")
         return (None, value) if isinstance(value, str) else (value, None)
@@ -80,27 +82,16 @@ def find_columns(
     """The chosen columns, else the only ones whose type fits; `texts` reads the first rows of a text column.
 
     Images are of the Hugging Face type Image, else structs with `bytes`, else plain bytes, else text that names image
-    files. A label is a ClassLabel, else a column called label, labels, fine_label or cls: whole numbers before others.
+    files; without any, a text column called text is meant. A label is a ClassLabel, else a column called label, labels,
+    fine_label or cls: whole numbers before others.
     """
-    for role, column in (("image", choice.image), ("label", choice.label)):
+    for role, column in (("image", choice.image), ("text", choice.text), ("label", choice.label)):
         if column and column not in features:
             raise BadInput(f"{flag}: no column {column!r} for {role}=, only {', '.join(features)}: name one of these")
-    image = choice.image or _only(flag, "image", _image_columns(features, texts), choice)
-    if image is None:
-        expected = "Image, a struct with bytes, bytes, or names of image files"
-        remedy = (
-            "img2dataset keeps the images of its addresses in .tar files: write --data wds:PATH"
-            if any("url" in name.lower() for name in features)
-            else f"name one, as in {choice.remedy('image')}"
-        )
-        raise BadInput(f"{flag}: no column holds images ({expected}), only {', '.join(features)}: {remedy}")
-    if choice.image and not _may_be_image(features[image]):
-        raise BadInput(
-            f"{flag}: column {image} holds {_type(features[image])}, no images: write {choice.remedy('image')}"
-        )
+    content, is_text = _find_content(flag, features, choice, texts)
     label = choice.label if choice.label is not None else _only(flag, "label", _label_columns(features, choice), choice)
     if not label:
-        return Columns(image, None, None, None)
+        return Columns(content, is_text)
     kind = _label_kind(features[label])
     if kind is None:
         raise BadInput(
@@ -108,12 +99,42 @@ def find_columns(
             f"write {choice.remedy('label')}, or {choice.remedy('label', _NO_LABEL)} for none"
         )
     names = getattr(features[label], "names", None)
-    return Columns(image, label, kind, tuple(names) if names else None)
+    return Columns(content, is_text, label, kind, tuple(names) if names else None)
+
+
+def _find_content(
+    flag: str, features: Mapping[str, Any], choice: ColumnChoice, texts: Callable[[str], Iterable[str | None]]
+) -> tuple[str, bool]:
+    """The column of images or texts, and whether it is one of texts."""
+    images = [] if choice.image or choice.text else _image_columns(features, texts)
+    text = choice.text or _TEXT_NAME
+    if not choice.image and not images and text in features:
+        if "string" in _type(features[text]):
+            return text, True
+        if choice.text:
+            raise BadInput(f"{flag}: column {text} holds {_type(features[text])}, no texts: {choice.remedy('text')}")
+    image = choice.image or _only(flag, "image", images, choice)
+    if image is None:
+        expected = "Image, a struct with bytes, bytes, or names of image files"
+        remedy = (
+            "img2dataset keeps the images of its addresses in .tar files: write --data wds:PATH"
+            if any("url" in name.lower() for name in features)
+            else f"name one, as in {choice.remedy('image')} or {choice.remedy('text')}"
+        )
+        raise BadInput(
+            f"{flag}: no column holds images ({expected}) and none called text holds text, only {', '.join(features)}: "
+            f"{remedy}"
+        )
+    if choice.image and not _may_be_image(features[image]):
+        raise BadInput(
+            f"{flag}: column {image} holds {_type(features[image])}, no images: write {choice.remedy('image')}"
+        )
+    return image, False
 
 
 def unlabelled_note(flag: str, features: Mapping[str, Any], columns: Columns, choice: ColumnChoice) -> tuple[str, ...]:
-    """A line for the user where no column is the label, though others than the image are there."""
-    others = [name for name in features if name != columns.image]
+    """A line for the user where no column is the label, though others than the image or text are there."""
+    others = [name for name in features if name != columns.content]
     if columns.label is not None or choice.label == _NO_LABEL or not others:
         return ()
     return (f"{flag}: no labels: none of {', '.join(others)} is known as one ({choice.remedy('label')} chooses it)",)

@@ -1,21 +1,29 @@
 """Documents: how any source of text reads, cleans and refuses one; nothing here keeps more than one in memory."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-from extract.sources.base import Document
+from extract.sources.base import Document, Source
 from shards.command.progress import human_bytes
 
 MAX_DOCUMENT_BYTES = 8 << 20
 """A larger document is refused: its tokens would take a gigabyte while they are made. The Bible has 4 MB."""
 _PIECE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-_SUSPECT = re.compile(r"[\0\r\ud800-\udfff]|\n\s*\n|^\s|\s$")
-"""A text without a match is clean already."""
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-"""JSON may hold half of a surrogate pair, which no UTF-8 can."""
+
+
+def text_source(
+    name: str,
+    revision: str,
+    split: str,
+    documents: Callable[[int], Iterator[Document]],
+    class_names: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """A source of documents from any number on, and of nothing else."""
+    has = frozenset({"texts"})
+    return Source(name, revision, split, (), class_names, has=has, notes=notes, documents=documents, encoded=False)
 
 
 def read_document(where: str, data: bytes, label: int | None = None) -> Document:
@@ -31,10 +39,10 @@ def read_document(where: str, data: bytes, label: int | None = None) -> Document
 
 def cleaned(text: str, label: int | None = None) -> Document:
     """`text` without null bytes and empty lines, its lines ended as on Unix, and how many of them it had."""
-    if _SUSPECT.search(text) is None:
+    if not ("\n" in text or "\0" in text or "\r" in text or text.isspace()):
         return Document(text, label)
     num_null_bytes = text.count("\0")
-    lines = _HALF_PAIR.sub("\ufffd", text.replace("\0", "")).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = text.replace("\0", "").replace("\r\n", "\n").removesuffix("\n").split("\n")
     kept = [line for line in lines if line and not line.isspace()]
     num_empty_lines = len(lines) - len(kept) if kept else 0  # of an empty document none is counted
     return Document("\n".join(kept), label, None, num_null_bytes, num_empty_lines)

@@ -1,19 +1,25 @@
 """`hf:ID[:CONFIG]`: a dataset of the Hugging Face hub, or a local folder in one of its layouts, through `datasets`."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from extract.sources.base import Source, content_revision, folder_safe_name
+from extract.sources.base import Document, Source, content_revision, folder_safe_name
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
+from extract.sources.documents import text_source
 from extract.sources.hub import DATASETS, hub_title, local_folder
 from extract.sources.local_copy import open_local_copy
 from extract.sources.outside_images import is_text
 from extract.sources.table_labels import TableLabels, read_table_labels
+from extract.sources.table_texts import array_documents
 from extract.sources.through_datasets import Opened, open_dataset
 from shards.command.progress import counted
 from shards.errors import BadInput
 from shards.splits import canonical_split
+
+_STREAMED_ROWS = 256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,9 +71,13 @@ def open_hub(
     notes = (*opened.notes, *unlabelled_note(flag, data.features, columns, choice))
     labels = _labels(flag, opened, data, columns)
     revision = content_revision([opened.revision, *labels.parts]) if labels.parts else opened.revision
-    images = _undecoded(data.select_columns([columns.image]), columns.image)
-    paths = _paths(images.data.column(columns.image))
-    unreadable = _check_images(flag, columns.image, images.data.column(columns.image), paths)
+    if columns.is_text:
+        documents = partial(_documents, flag, data.select_columns([columns.content]), labels)
+        split, revision = canonical_split(opened.split), choice.revised(revision)
+        return text_source(name, revision, split, documents, labels.names, (*notes, *labels.notes))
+    images = _undecoded(data.select_columns([columns.content]), columns.content)
+    paths = _paths(images.data.column(columns.content))
+    unreadable = _check_images(flag, columns.content, images.data.column(columns.content), paths)
     keys = keys_from_paths(paths)
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
@@ -83,6 +93,13 @@ def open_hub(
         notes=(*notes, *labels.notes, *_unlabelled_folders_note(flag, columns, choice, paths)),
         unreadable=unreadable,
     )
+
+
+def _documents(flag: str, texts: "Dataset", labels: TableLabels, start: int) -> Iterator[Document]:
+    rows = texts.with_format("arrow")
+    for first in range(start, len(rows), _STREAMED_ROWS):
+        table = rows[first : first + _STREAMED_ROWS]
+        yield from array_documents(f"{flag}: row", table.column(0), first, first, labels)
 
 
 def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> TableLabels:

@@ -17,10 +17,12 @@ from extract.sources.columns import (
     parse_columns,
     unlabelled_note,
 )
+from extract.sources.documents import text_source
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
-from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer
+from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer, stream_column
 from extract.sources.splits import files_by_split, find_files, pick_split
 from extract.sources.table_labels import TableLabels, read_table_labels
+from extract.sources.table_texts import row_documents
 from shards.errors import BadInput
 
 
@@ -42,29 +44,35 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
     opened = [open_file(file) for file in files]
     columns, notes = _columns_of_all(flag, opened, choice)
     names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
+    name = folder_safe_name(f"parquet-{root.resolve().name}")
+    by_split = files_by_split(flag, root, every_file)
+    train = files if chosen == "train" else by_split.get("train") or by_split.get("") or []
+    labels = _labels(flag, columns, opened, train)
+    if columns.is_text:
+        pieces = [(file, 0, file[1].num_rows) for file in opened]
+        revision = choice.revised(_revision(names, files, labels.parts))
+        documents = partial(row_documents, flag, pieces, columns.content, labels)
+        return text_source(name, revision, chosen, documents, labels.names, (*notes, *labels.notes))
     row_keys = (
         tar_safe_key(f"{name}-{row:06d}")
         for name, (_, metadata) in zip(names, opened, strict=True)
         for row in range(metadata.num_rows)
     )
-    by_split = files_by_split(flag, root, every_file)
-    train = files if chosen == "train" else by_split.get("train") or by_split.get("") or []
-    labels = _labels(flag, columns, opened, train)
-    outside = find_outside_images(flag, columns.image, opened)
-    rows = RowGroups(opened, [columns.image])
+    outside = find_outside_images(flag, columns.content, opened)
+    rows = RowGroups(opened, [columns.content])
 
     def fetch(index: int) -> tuple[bytes | None, int | None]:
         file, row = rows.row(index)
-        data, name = columns.image_of(row)
-        if data is None and name:
-            data = read_outside_image(flag, file, name)
+        data, path = columns.image_of(row)
+        if data is None and path:
+            data = read_outside_image(flag, file, path)
         return data, labels.of(index)
 
     return Source(
-        name=folder_safe_name(f"parquet-{root.resolve().name}"),
+        name=name,
         revision=choice.revised(_revision(names, files, (*outside.parts, *labels.parts))),
         split=chosen,
-        keys=_stem_keys(opened, columns.image) or list(row_keys),
+        keys=_stem_keys(opened, columns.content) or list(row_keys),
         class_names=labels.names,
         fetch=fetch,
         notes=(*notes, *labels.notes, *outside.notes),
@@ -102,7 +110,9 @@ def _features(file: ParquetFile) -> dict[str, Any]:
 
 
 def _first_texts(file: ParquetFile, column: str) -> list[str | None]:
-    return read_column(file, column, 0).to_pylist() if file[1].num_row_groups else []
+    first = next(stream_column(file, column, 0), None)
+    values = [] if first is None else first.cast(pa.large_binary()).to_pylist()
+    return [None if value is None else value.decode(errors="replace") for value in values]
 
 
 def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[Path]) -> TableLabels:

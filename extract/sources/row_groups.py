@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from shards.errors import BadInput
 
 _KEPT_BYTES = 512 << 20  # of decoded row groups; a Hugging Face file has some 10 to 100 MB a group
+_STREAMED_ROWS = 256
 
 ParquetFile = tuple[Path, pq.FileMetaData]
 
@@ -42,6 +43,19 @@ def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.
         if group is None:
             return opened.read(columns=[column], use_threads=False).column(0)
         return opened.read_row_group(group, columns=[column], use_threads=False).column(0)
+
+
+def stream_column(file: ParquetFile, column: str, start: int) -> Iterator[pa.Array]:
+    """One column's rows from `start` on, a few at a time."""
+    path, metadata = file
+    ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
+    first = bisect.bisect_right(ends, start)
+    skipped = start - (ends[first - 1] if first else 0)
+    with _readable(path), pq.ParquetFile(path, metadata=metadata) as opened:
+        groups = range(first, len(ends))
+        for batch in opened.iter_batches(_STREAMED_ROWS, row_groups=groups, columns=[column], use_threads=False):
+            yield batch.column(0)[skipped:]
+            skipped = max(0, skipped - len(batch))
 
 
 @dataclass

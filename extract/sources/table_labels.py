@@ -24,6 +24,9 @@ class TableLabels:
         return self.numbers[row] if self.numbers else None
 
 
+NO_LABELS = TableLabels([], None, (), ())
+
+
 def read_table_labels(
     flag: str, columns: Columns, read: Callable[[], Iterable[Any]], train: Callable[[], Iterable[Any]]
 ) -> TableLabels:
@@ -32,7 +35,7 @@ def read_table_labels(
     Raises BadInput for a label that means no class.
     """
     if columns.label is None:
-        return TableLabels([], None, (), ())
+        return NO_LABELS
     where = f"{flag}: column {columns.label}"
     values = list(read())
     labels = [_label(where, value) for value in values]

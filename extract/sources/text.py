@@ -1,14 +1,16 @@
 """`text:PATH` and `text_files:PATH`: a corpus in .txt, .jsonl or .parquet files, read as a stream."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from extract.sources.base import Document, Source, content_revision, folder_safe_name
 from extract.sources.columns import ColumnChoice, parse_columns
-from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines
+from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.splits import files_by_split, find_files, pick_split
 from shards.command.progress import counted
@@ -16,6 +18,8 @@ from shards.errors import BadInput
 
 USAGE = "[:text=FIELD,label=FIELD]"
 """What may follow the path in `--data text:`, for .jsonl and .parquet files."""
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""JSON may hold half of a surrogate pair, which is no character."""
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
@@ -34,7 +38,7 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     if endings == [".parquet"]:
         from extract.sources.parquet import open_parquet
 
-        return open_parquet(flag, pattern, split, choice)
+        return open_parquet(flag, pattern, split, replace(choice, text=choice.text or "text"))
     chosen, files = pick_split(flag, root, every_file, split)
     if endings == [".jsonl"]:
         by_split = files_by_split(flag, root, every_file)
@@ -78,15 +82,13 @@ def _source(
 ) -> Source:
     parts = [part for file in files for part in (file.relative_to(root).as_posix(), file.stat().st_size)]
     revision = content_revision([*parts, *(class_names or ())])
-    return Source(
-        name=folder_safe_name(f"text-{root.resolve().name}"),
-        revision=choice.revised(revision) if choice else revision,
-        split=split,
-        keys=(),
-        class_names=class_names,
-        has=frozenset({"texts"}),
-        notes=notes,
-        documents=lambda start: islice(documents(), start, None),
+    return text_source(
+        folder_safe_name(f"text-{root.resolve().name}"),
+        choice.revised(revision) if choice else revision,
+        split,
+        lambda start: islice(documents(), start, None),
+        class_names,
+        notes,
     )
 
 
@@ -111,7 +113,7 @@ def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: Col
             if isinstance(row, Document):
                 yield row
             elif isinstance(row.get(text), str):
-                yield cleaned(row[text], label)
+                yield cleaned(_HALF_PAIR.sub("\ufffd", row[text]), label)
             else:
                 yield Document("", label, f"{where} has no text in its field {text!r}: mend it")
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import IMAGE_SUFFIXES, Document, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
 from extract.sources.splits import files_by_split, pick_split
@@ -59,6 +60,8 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     for tar in tars:
         contents: list[str | int | bytes] = []
         for group in _groups(flag, tar, samples.left_out):
+            if not samples.owners and _is_text(group):
+                return _open_texts(flag, root, every, chosen, tars, labelled=_label(flag, group, Counter()) is not None)
             _check_owner(flag, group, samples.owners)
             _add(flag, group, samples)
             contents += [group.key, str(samples.labels[-1]), len(group.members)]
@@ -66,7 +69,7 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
                 contents += [ending, member.size]
         parts += [tar.relative_to(root).as_posix(), tar.stat().st_size, content_revision(contents)]
     labels, class_names, guessed = number_labels(
-        flag, samples.labels, train=lambda: [] if chosen == "train" else _train_labels(flag, root, every)
+        flag, samples.labels, train=lambda: [] if chosen == "train" else _labels(flag, _train(flag, root, every))
     )
     if any(isinstance(label, str) for label in samples.labels):
         parts.append(str(class_names))
@@ -88,6 +91,37 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         notes=(*guessed, *(f"{flag}: {note}" for note in _notes(samples, compressed)), *samples.left_out.notes(flag)),
         unreadable=tuple(faults),
     )
+
+
+def _is_text(group: _Group) -> bool:
+    return "txt" in group.members and not any(f".{ending}" in IMAGE_SUFFIXES for ending in group.members)
+
+
+def _open_texts(flag: str, root: Path, every: list[Path], split: str, tars: list[Path], labelled: bool) -> Source:
+    """The .txt of each sample as a stream; the revision covers each tar's name and size, and the classes.
+
+    Labels are read when the source is opened, where the first sample has one.
+    """
+    values = list(_labels(flag, tars)) if labelled else []
+    labels, class_names, notes = number_labels(flag, values, train=lambda: _labels(flag, _train(flag, root, every)))
+
+    def documents() -> Iterator[Document]:
+        groups = (group for tar in tars for group in _groups(flag, tar, LeftOut()))
+        for number, group in enumerate(groups):
+            yield _document(flag, group, labels[number] if labels else None)
+
+    parts = [part for tar in tars for part in (tar.relative_to(root).as_posix(), tar.stat().st_size)]
+    name, revision = folder_safe_name(f"wds-{root.resolve().name}"), content_revision([*parts, *(class_names or ())])
+    return text_source(name, revision, split, lambda start: islice(documents(), start, None), class_names, notes)
+
+
+def _document(flag: str, group: _Group, label: int | None) -> Document:
+    where, member = f"{flag}: sample {group.key!r} of {group.tar.name}", group.members.get("txt")
+    if member is None:
+        return Document("", label, f"{where} has no text .txt, only {', '.join(group.members)}: mend the tar")
+    if member.sparse:
+        return Document("", label, f"{where} is stored sparse: write the tar without --sparse")
+    return read_document(where, read(group.tar, member.offset, min(member.size, MAX_DOCUMENT_BYTES + 1)), label)
 
 
 def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
@@ -192,13 +226,20 @@ def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
     return value if isinstance(value, str) else None
 
 
-def _train_labels(flag: str, root: Path, tars: list[Path]) -> Iterator[Label]:
-    """The labels of the train split, whose names number the classes of every split."""
+def _train(flag: str, root: Path, tars: list[Path]) -> list[Path]:
+    """The tars of the train split, whose names number the classes of every split."""
     by_split = files_by_split(flag, root, tars)
-    for tar in by_split.get("train") or by_split.get("", []):
+    return by_split.get("train") or by_split.get("", [])
+
+
+def _labels(flag: str, tars: list[Path]) -> Iterator[Label]:
+    """The label of each sample; None where it cannot be read, which is told where the sample is extracted."""
+    for tar in tars:
         for group in _groups(flag, tar, LeftOut()):
-            with suppress(BadInput):  # a sample that cannot be read there is told where train is extracted
-                yield _label(flag, group, Counter())
+            label = None
+            with suppress(BadInput):
+                label = _label(flag, group, Counter())
+            yield label
 
 
 def _number_or_text(text: str) -> int | str:

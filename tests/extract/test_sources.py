@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Writer | None, str, str | None]] = {
     "cifar10": (write_parquet, "cifar10", "{}"),
     "cifar100": (write_parquet, "cifar100", "{}"),
 }
-STREAMS = ("text", "text_files")
+STREAMS = ("text", "text_files", "openwebtext")
 """Of texts alone: see test_sources_text.py."""
 WRITTEN = [scheme for scheme, case in CASES.items() if case[0]]
 

@@ -145,7 +145,7 @@ def test_parquet_without_types_numbers_the_classes_and_hides_negative_labels(tmp
     [
         ({**rows(1), "cls": [1]}, "label may be any of label, cls"),
         ({**rows(1), "mask": [{"bytes": b""}]}, "image may be any of image, mask"),
-        ({"label": [1], "text": ["x"]}, "no column holds images .* only label, text"),
+        ({"label": [1], "caption": ["x"]}, "no column holds images .* only label, caption"),
         ({**rows(1), "label": [10**9]}, "more than 1000000 classes"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_tar_with_a_sample_that_lacks_its_image_is_refused_or_extracted_withou
 
 
 def test_a_tar_in_which_no_sample_has_its_image_is_refused_in_any_case(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", [("0.txt", b""), ("1.txt", b"")])
+    path = tar(tmp_path / "a.tar", [("0.bin", b""), ("1.bin", b"")])
     flags = ("--teacher", "none", "--data", f"wds:{path}", "--image_size", "8", "--out", tmp_path / "cache")
     command("extract", *flags, "--on_error", "skip").refuses("'0' of a.tar must have one image", "every sample is so")
     assert not list((tmp_path / "cache").rglob("*.json"))
