@@ -40,7 +40,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save where it is due, or where the machine is about to be taken away (SIGTERM).
 
-        Never among the parts of a batch, nor before an epoch's validation, for which Lightning would not make up.
+        Never among the parts of a batch, nor before an epoch's validation, which Lightning would leave out on resuming.
         """
         step = trainer.global_step
         is_whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -51,7 +51,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """The step that was just saved is in the logs too; Lightning logs it after it is saved."""
+        """The step that was just saved is written to the logs: Lightning logs a step after it is saved."""
         if trainer.global_step == self.saved_step:
             _flush(trainer)
 

@@ -58,7 +58,7 @@ class ListedViewSet:
 
     folder: Path
     named: Path | None = None
-    """The target set that the path names, then the only one that is listed; None where it names no target set."""
+    """The target set that the path names, which alone is listed then; None where it names no target set."""
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -151,7 +151,7 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
 
 
 def _as_typed(typed: Path, full: Path, num_parts: int) -> Path:
-    """`typed` where it has the words that name the folders around it, for a summary that moves with its cache."""
+    """`typed` where it names its last `num_parts` folders, else `full`: a summary keeps a relative path relative."""
     return full if ".." in typed.parts or len(typed.parts) < num_parts else typed
 
 

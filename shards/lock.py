@@ -10,7 +10,7 @@ from shards.errors import BadInput
 
 LOCK = ".lock"
 _ATTEMPTS = 20
-"""A command that ends just now removes its lock file, and folders that it made, under the next command's hands."""
+"""A command that ends removes its lock file, and folders that it made, while the next command opens them."""
 
 
 def writing(cache: Path) -> contextlib.AbstractContextManager[int]:
@@ -35,7 +35,7 @@ def locked(folder: Path, refusal: str) -> Iterator[int]:
 
 
 def _clear(folder: Path, made: list[Path]) -> None:
-    """The lock file is gone unless a child or the next command has the lock; then the empty folders of `made`."""
+    """Remove the lock file and the empty folders of `made`, unless a child or the next command has the lock."""
     try:
         descriptor = _take(folder, "")
     except BadInput:

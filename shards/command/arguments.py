@@ -16,12 +16,12 @@ Config = TypeVar("Config")
 
 
 class Aliases(NamedTuple):
-    """Flags of before that are options of one flag now; command lines and saved configurations may still give them."""
+    """Former flags, now options of one flag; command lines and saved configurations may still give them."""
 
     names: tuple[str, ...]
     flag: str
     fold: Callable[[dict[str, str]], str]
-    """The flag's value that means what the values of the flags of before, by name, mean."""
+    """The flag's value for the values of former flags, by name."""
 
 
 def parse(
@@ -35,7 +35,7 @@ def parse(
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --wandb is --wandb true. `aliases` are flags of before, which --help leaves out.
+    false may stand alone: --wandb is --wandb true. `aliases` are former flags, which --help leaves out.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
     exit at once, before anything heavy is imported.
@@ -74,14 +74,14 @@ def _with_ranges(formatter: Any) -> Any:
 
 
 def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | None") -> list[str]:
-    """`arguments` with each flag and its value in one word, the contents of configuration files, and no flag of before.
+    """`arguments` with each flag and its value in one word, and former flags folded into the flag of now.
 
-    A flag that is true or false may stand alone.
+    A configuration file is in its flag's word with its contents. A flag that is true or false may stand alone.
     """
     import yaml
 
-    before = aliases.names if aliases else ()
-    names = [*(field.name for field in _fields(config_class)), *before]
+    former = aliases.names if aliases else ()
+    names = [*(field.name for field in _fields(config_class)), *former]
     switches = [field.name for field in _fields(config_class) if field.type in (bool, bool | None)]
     words, saved, typed = list[str](), dict[str, str](), dict[str, str]()
     rest = deque(arguments)
@@ -99,12 +99,12 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
             continue
         elif not equals:
             value = rest.popleft()
-        if name in before:
+        if name in former:
             typed[name] = value
         elif name == "config":
             content = _read_config_file(value, names)
-            saved |= {old: str(content.pop(old)) for old in before if content.get(old) is not None}
-            words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in before})}")
+            saved |= {old: str(content.pop(old)) for old in former if content.get(old) is not None}
+            words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in former})}")
         else:
             words.append(f"{flag}={value}")
     if aliases is None or not saved | typed:
@@ -181,5 +181,4 @@ def as_yaml(values: dict[str, Any]) -> bytes:
     """A configuration as the YAML that --config reads back."""
     import yaml
 
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-    return yaml.safe_dump(plain, sort_keys=False).encode()
+    return yaml.safe_dump(values, sort_keys=False).encode()

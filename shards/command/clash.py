@@ -23,9 +23,8 @@ MARK = "teacher-shards"
 def evaluate_clash() -> str | None:
     """One line that says which other package `python -m evaluate` would run in place of ours and what to do, else None.
 
-    Nothing is imported. It asks from two sides: `evaluate` itself, where pip installed both packages into one folder
-    (theirs has replaced our __init__.py, ours is still the only __main__.py), and any other command of ours, where
-    theirs stands earlier on the path, none of our code would run, and Python alone would answer.
+    Nothing is imported. Where pip installed both packages into one folder, theirs has replaced our __init__.py, and
+    `python -m evaluate`, still ours, calls this; where theirs stands earlier on the path, none of our code would run.
     """
     spec = importlib.util.find_spec("evaluate")
     if spec is None:

@@ -14,7 +14,7 @@ from shards.errors import BadInput
 
 
 class Range:
-    """Which values a type's field may have, and how an error and --help call them."""
+    """Which values a type's field may have, and the words for them in errors and --help."""
 
     def __init__(self, expected: str, holds: Callable[[Any], bool]) -> None:
         self.expected, self.holds = expected, holds
@@ -43,7 +43,7 @@ def number(words: str, holds: Callable[[float], bool]) -> Range:
 
 
 COUNT, POSITIVE = whole(1), number("above 0", lambda x: x > 0)
-"""For what is no field: the arguments of an objective or of a student."""
+"""For values that are no fields: the arguments of an objective or of a student."""
 
 Count = Annotated[int, COUNT]
 CountFromZero = Annotated[int, whole(0)]

@@ -26,7 +26,7 @@ _INTERVAL_S = 0.2
 def run_command(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None = None) -> NoReturn:
     """Run `main` and exit: 0 done, 2 the user's mistake (one line, no traceback), 1 anything else (traceback).
 
-    Where the output goes into `| head`, which has had enough, the command ends in silence, with status 141.
+    Where nobody reads the output any more (`| head`), the command ends in silence, with status 141.
     """
     end_with_parent()
     # threads that decode share the cores with those that compute: a computing thread that waits must not spin
@@ -96,8 +96,8 @@ def starting_children() -> Iterator[None]:
 def end_with_parent() -> None:
     """This process ends within a second of the one that started it in `starting_children`, if one did.
 
-    An orphan would go on writing, or wait for the other ranks forever. Asking the system for the parent's number works
-    on any Unix, needs no open file in a child that Lightning starts, and outlives no kill.
+    An orphan would go on writing, or wait for the other ranks forever. To ask the system for the parent's number works
+    on any Unix, needs no open file in a child that Lightning starts, and notices a kill -9 of the parent too.
     """
     parent = os.environ.pop(_PARENT, None)
     if parent is not None:

@@ -223,3 +223,10 @@ def test_a_view_set_of_a_newer_version_is_called_that_and_not_damaged(cache: Pat
     command("extract", "--teacher", "none", "--out", cache, *SMALL).refuses("written by a newer", "install that")
     command("shards", "remove", folder, "--yes").succeeds()
     assert not folder.exists()
+
+
+def test_a_commit_record_of_a_newer_version_is_no_damage(cache: Path) -> None:
+    reseal(viewset_of(cache) / "commits/v00-00001.json", lambda document: document.update(format=2))
+    verified = command("shards", "verify", cache)
+    assert verified.status == 2 and "written by a newer version" in verified.err.splitlines()[-1]
+    assert "commits/v00-00001.json: format version 2" in verified.err and "damaged" not in verified.err
