@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Num
 from torch import Tensor
 
 from extract.modalities import plain_maker
@@ -23,9 +23,9 @@ from shards.views.base import Row
 if TYPE_CHECKING:
     from extract.sources.base import Sample, Source
 
-LabelledBatch = tuple[dict[str, Tensor], Int64[Tensor, " batch"]]
-"""The fields of a batch of views, and their labels."""
-LabelledView = tuple[Row, int]
+LabelledBatch = tuple[dict[str, Tensor], Num[Tensor, " batch"]]
+"""The fields of a batch of views, and their classes (int64) or scores (float32)."""
+LabelledView = tuple[Row, int | float]
 _BATCHES_AHEAD = 2
 
 
@@ -81,8 +81,8 @@ def views_of_source(source: "Source", name: str, inputs: InputSpec, batch_size: 
     return Views(name, source.split, check_labelled(source), len(source.keys), batches)
 
 
-def read_labelled(source: "Source", index: int) -> tuple["Sample", int]:
-    """The sample at `index` and its label; BadInput when it has none."""
+def read_labelled(source: "Source", index: int) -> tuple["Sample", int | float]:
+    """The sample at `index` and its class or score; BadInput when it has none."""
     sample = source.read(index)
     if sample.label is None:
         raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")

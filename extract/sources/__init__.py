@@ -33,6 +33,8 @@ SOURCES = {
     "folder": Entry("folder", "PATH", False),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
     "wds": Entry("wds", "PATTERN", False),
+    "sentences": Entry("sentences", "PATH", False),
+    "glue": Entry("glue", "TASK", True),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
     **{name: Entry("hf", "", True, "open_named") for name in DATASETS},
 }

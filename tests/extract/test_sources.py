@@ -93,6 +93,7 @@ CASES: dict[str, tuple[Writer | None, str, str | None]] = {
     "cifar100": (write_parquet, "cifar100", "{}"),
 }
 WRITTEN = [scheme for scheme, case in CASES.items() if case[0]]
+OF_SENTENCES = {"glue", "sentences"}  # see test_sources_sentences.py
 
 
 @pytest.fixture(autouse=True)
@@ -114,10 +115,10 @@ def open_case(scheme: str, folder: Path, split: str = "train", limit: int | None
 
 
 def test_every_registered_source_has_a_case() -> None:
-    assert set(CASES) == set(SOURCES)
+    assert set(CASES) | OF_SENTENCES == set(SOURCES)
 
 
-@pytest.mark.parametrize("scheme", sorted(SOURCES))
+@pytest.mark.parametrize("scheme", sorted(CASES))
 def test_contract(scheme: str, tmp_path: Path) -> None:
     write(scheme, tmp_path / "pets")
     source = open_case(scheme, tmp_path / "pets")
@@ -179,7 +180,7 @@ def test_moving_the_data_changes_nothing_and_changing_it_does(scheme: str, tmp_p
     assert open_case(scheme, tmp_path / "there" / "pets").revision != source.revision
 
 
-@pytest.mark.parametrize("scheme", sorted(SOURCES))
+@pytest.mark.parametrize("scheme", sorted(CASES))
 def test_threads_read_what_one_thread_reads(scheme: str, tmp_path: Path) -> None:
     write(scheme, tmp_path / "pets")
     source = open_case(scheme, tmp_path / "pets", limit=NUM_TRAIN)
@@ -190,7 +191,7 @@ def test_threads_read_what_one_thread_reads(scheme: str, tmp_path: Path) -> None
     assert together == [alone[index] for index in order]
 
 
-@pytest.mark.parametrize("scheme", sorted(SOURCES))
+@pytest.mark.parametrize("scheme", sorted(CASES))
 def test_limit_takes_the_first(scheme: str, tmp_path: Path) -> None:
     write(scheme, tmp_path / "pets")
     whole = open_case(scheme, tmp_path / "pets")
@@ -203,7 +204,7 @@ def test_limit_takes_the_first(scheme: str, tmp_path: Path) -> None:
         open_case(scheme, tmp_path / "pets", limit=0)
 
 
-@pytest.mark.parametrize("scheme", sorted(SOURCES))
+@pytest.mark.parametrize("scheme", sorted(CASES))
 def test_validation_is_another_split_and_an_unknown_one_is_refused(scheme: str, tmp_path: Path) -> None:
     write(scheme, tmp_path / "pets")
     train = {open_case(scheme, tmp_path / "pets").read(index).image.tobytes() for index in range(NUM_TRAIN)}
