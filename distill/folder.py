@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -19,7 +18,6 @@ from shards.documents import Run, read_run
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.lock import LOCK, locked
-from shards.sealed import read_object
 
 RUN, SUMMARY = "run.json", "summary.json"
 CONFIG, RECIPE = "config.yaml", "recipe.yaml"
@@ -47,11 +45,9 @@ def run_of(recipe: Recipe, data: CacheData) -> Run:
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
     run = structs.asdict(run_of(recipe, data))
-    if (run_dir / RUN).exists():
-        former = structs.asdict(read_run(run_dir / RUN))
-        found = "; ".join(differences(former, run)).replace("the cache has", "the run has")
-        if found:
-            raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {found}; give another --run_dir")
+    if (former := former_run(run_dir)) is not None:
+        if diff := "; ".join(differences(structs.asdict(former), run)).replace("the cache has", "the run has"):
+            raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {diff}; give another --run_dir")
         return
     # an attempt that was killed in here leaves these; run.json is written last
     if any(path.name not in (LOCK, CONFIG, RECIPE) for path in run_dir.iterdir()):
@@ -62,19 +58,9 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     write_atomically(run_dir / RUN, json.dumps(run, indent=1).encode())
 
 
-def held_views(run_dir: Path) -> int | None:
-    """The number of views that the run in `run_dir` began with; None when there is none yet."""
-    return read_run(run_dir / RUN).num_views if (run_dir / RUN).exists() else None
-
-
-def held_summary(run_dir: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None while it is not finished."""
-    return read_object(run_dir / SUMMARY, "give another --run_dir") if (run_dir / SUMMARY).exists() else None
-
-
-def write_summary(run_dir: Path, summary: dict[str, Any]) -> None:
-    """The run is finished: written last."""
-    write_atomically(run_dir / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+def former_run(run_dir: Path) -> Run | None:
+    """The run that began in `run_dir`; None where none did."""
+    return read_run(run_dir / RUN) if (run_dir / RUN).exists() else None
 
 
 def git_revision() -> str | None:

@@ -42,15 +42,12 @@ class Holding:
 
     def extracted(self) -> list[dict[str, Any]]:
         """What each target set cost once, whatever number of students learn from it: teacher forwards and bytes."""
-        usable = len(self.viewset.usable)
-        return [
-            {
-                "targetset": targetset.folder.name,
-                "teacher_forwards": usable * targetset.num_views,
-                "bytes": sum(record.size for record in targetset.manifest.files.values()),
-            }
-            for targetset in self.targetsets
-        ]
+        costs = []
+        for targetset in self.targetsets:
+            forwards = len(self.viewset.usable) * targetset.num_views
+            size = sum(record.size for record in targetset.manifest.files.values())
+            costs.append({"targetset": targetset.folder.name, "teacher_forwards": forwards, "bytes": size})
+        return costs
 
     def facts(self) -> dict[str, str]:
         """What picks the recipe: source, modality, target, teacher (`none` without target sets)."""
@@ -142,10 +139,12 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
     that keeps most: a loss against float32 is the yardstick by which codecs can be compared.
     """
     holdings: dict[str, Holding] = {}
-    reason = ""
-    for listed in list_viewsets(training.viewset.folder.parent):
-        if listed.folder == training.viewset.folder or not _validates(listed) or not _same_samples(listed, training):
+    viewset, reason = training.viewset, ""
+    for listed in list_viewsets(viewset.folder.parent):
+        if listed.folder == viewset.folder or not _validates(listed) or listed.source != viewset.identity["source"]:
             continue
+        if view_codec(listed.identity).fields != viewset.codec.fields:
+            continue  # views of another size
         if not listed.whole:
             reason = f"{listed.folder.name} is half written"
         elif (targetsets := _same_targets(listed, training)) is None:
@@ -155,12 +154,6 @@ def open_validation(training: Holding) -> tuple[Holding | None, str]:
             holdings[split] = Holding(ViewSet(listed.folder), targetsets, training.weights)
     best = next((holdings[split] for split in VALIDATION_SPLITS if split in holdings), None)
     return best, "" if best else reason
-
-
-def _same_samples(listed: ListedViewSet, training: Holding) -> bool:
-    """Whether the views are of the training's source and have the fields of its views."""
-    same_source = listed.source == training.viewset.identity["source"]
-    return same_source and view_codec(listed.identity).fields == training.viewset.codec.fields
 
 
 def _flags(training: Holding, listed: ListedViewSet) -> str:
@@ -174,14 +167,13 @@ def _flags(training: Holding, listed: ListedViewSet) -> str:
 
 def _same_targets(listed: ListedViewSet, training: Holding) -> list[TargetSet] | None:
     """The target sets of `listed` of the same teachers and targets as those of `training`; None where it lacks any."""
-    whole = [targetset for targetset in listed.targetsets if targetset.whole]
-    same = [_same_target(whole, learned.identity) for learned in training.targetsets]
-    opened = [targetset for targetset in same if targetset is not None]
-    return opened if len(opened) == len(same) else None
-
-
-def _same_target(whole: list[ListedTargetSet], identity: dict[str, Any]) -> TargetSet | None:
-    alike = [each for each in whole if same_but_for(each.identity, identity, "viewset", "codec")]
-    alike = prefer(alike, lambda each: same_but_for(each.identity, identity, "viewset"))
-    opened = (TargetSet(each.folder) for each in alike)
-    return max(opened, key=lambda targetset: targetset.bytes_per_sample, default=None)
+    targetsets = []
+    for identity in (targetset.identity for targetset in training.targetsets):
+        whole = [each for each in listed.targetsets if each.whole]
+        alike = [each for each in whole if same_but_for(each.identity, identity, "viewset", "codec")]
+        same_codec = [each for each in alike if same_but_for(each.identity, identity, "viewset")]
+        if not alike:
+            return None
+        opened = [TargetSet(each.folder) for each in same_codec or alike]
+        targetsets.append(max(opened, key=lambda targetset: targetset.bytes_per_sample))
+    return targetsets

@@ -1,5 +1,6 @@
 """Recipe: student, objective and hyperparameters in one YAML file; what a cache holds picks the recipe that fits."""
 
+import math
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,20 +8,11 @@ from typing import Annotated, Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
-from distill.rates import peak_rate
+from distill.students import student_names
 from distill.terms import LABELS, Term, parse_term, to_objective
+from extract.networks import base_lr
 from shards.command import settings
-from shards.command.ranges import (
-    Betas,
-    Count,
-    NotNegative,
-    Positive,
-    Precision,
-    Range,
-    Seed,
-    Share,
-    ShareBelowOne,
-)
+from shards.command.ranges import Betas, Count, NotNegative, Positive, Precision, Range, Seed, Share, ShareBelowOne
 from shards.command.settings import given_flags, names_in, parse_settings, read_named_yaml
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
@@ -57,7 +49,7 @@ class Recipe:
     batch_size: Count = 256
     accumulate: Count = 1
     lr: Positive | None = None
-    """Left out: what suits the student and the batch (distill/rates.py); `resolve` fills it in."""
+    """Left out: what suits the student and the batch (`peak_rate`); `resolve` fills it in."""
     weight_decay: NotNegative = 0.01
     betas: Betas = (0.9, 0.98)
     eps: Positive = 1e-6
@@ -114,19 +106,16 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
         patterns = load_recipe(name).fits
         # no recipe of images is for a cache of another modality because it does not say so
         patterns = {"modality": DEFAULT_MODALITY} | patterns if patterns else {}
-        if patterns and all(_all_match(facts.get(key, ""), pattern) for key, pattern in patterns.items()):
+        # of several target sets a fact joins the names by +
+        names = [(name, patterns[key]) for key in patterns for name in facts.get(key, "").split("+")]
+        if patterns and all(fnmatchcase(name, pattern) for name, pattern in names):
             fitting[name] = sum(len(pattern.strip("*")) > 0 for pattern in patterns.values())
     best = [name for name, closeness in fitting.items() if closeness == max(fitting.values())]
     if len(best) != 1:
-        held = ", ".join(f"{key} {value}" for key, value in facts.items())
+        shown = ", ".join(f"{key} {value}" for key, value in facts.items())
         which = f"recipes {', '.join(best)} fit" if best else "no recipe fits"
-        raise BadInput(f"--recipe: {which} a cache with {held}; name one of {', '.join(best or recipe_names())}")
+        raise BadInput(f"--recipe: {which} a cache with {shown}; name one of {', '.join(best or recipe_names())}")
     return load_recipe(best[0])
-
-
-def _all_match(fact: str, pattern: str) -> bool:
-    """Whether each of the names in a fact (several target sets' are joined by +) matches."""
-    return all(fnmatchcase(name, pattern) for name in fact.split("+"))
 
 
 def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
@@ -135,9 +124,8 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
         recipe = replace(recipe, min_steps=None, max_steps=None)  # the flag says how long, not the recipe
     resolved = replace(recipe, **given_flags(Recipe, config))
     if recipe.terms is not None and (config.objective or config.label_weight is not None):
-        raise BadInput(
-            f"--objective and --label_weight: the recipe {recipe.name} has terms of its own; change them there"
-        )
+        own = f"the recipe {recipe.name} has terms of its own"
+        raise BadInput(f"--objective and --label_weight: {own}; change them there")
     if (resolved.terms is None) != bool(resolved.objective):
         raise BadInput(f"--recipe {recipe.name}: expected an objective or terms, one of the two")
     if resolved.terms is None:
@@ -149,6 +137,18 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if resolved.lr is None:
         resolved = replace(resolved, lr=peak_rate(resolved.student, resolved.batch_size))
     return resolved
+
+
+def peak_rate(student: str, batch_size: int) -> float:
+    """AdamW's peak learning rate for the student of a spec such as resnet8:width=32, where recipe and flags give none.
+
+    It goes with the square root of the batch (Malladi et al. 2022, arXiv:2205.10330, the square root scaling rule);
+    each network's module states its base rate, that of batches of 256.
+    """
+    name = student.partition(":")[0]
+    if name not in student_names():
+        return 0.0  # no student has that name, and whoever builds it says so
+    return base_lr(name) * math.sqrt(batch_size / 256)
 
 
 def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:

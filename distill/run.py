@@ -1,6 +1,7 @@
 """Run: one training from a cache to an exported student, in a folder that says all about it."""
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import lightning
 import torch
 
 from distill import folder
-from distill.callbacks import Elapsed
 from distill.checkpoints import BEST, Checkpoints, read_best, resumable
 from distill.config import DistillConfig
 from distill.data import CacheData
@@ -19,11 +19,13 @@ from distill.module import Distillation
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
-from distill.trainer import choose_devices, fit, is_first_process, make_trainer
+from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
+from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.reader import logit_names
+from shards.sealed import read_object
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -48,8 +50,8 @@ def train(
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
         # a cache may have grown since the run began: it goes on with the views it had
-        if (held_views := folder.held_views(run_dir)) is not None:
-            data.training = replace(data.training, view_limit=held_views)
+        if (former := folder.former_run(run_dir)) is not None:
+            data.training = replace(data.training, view_limit=former.num_views)
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
@@ -63,9 +65,14 @@ def train(
                 print(
                     f"distill: {recipe.precision} is slow on most CPUs; --precision float32 may be several times faster"
                 )
-        if (held := folder.held_summary(run_dir)) is not None:
-            return {**held, "already_finished": True}
-        loggers = _extra_loggers(config, recipe, data, run_dir)
+        if (run_dir / folder.SUMMARY).exists():
+            return read_object(run_dir / folder.SUMMARY, "give another --run_dir") | {"already_finished": True}
+        loggers: list[WandbLogger] = []
+        if config.wandb:
+            from distill.wandb_logging import wandb_logger
+
+            facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
+            loggers.append(wandb_logger(run_dir, as_values(recipe) | facts))
         trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints], loggers)
         fit(trainer, module, data, resumable(checkpoints.folder))
         for logger in loggers:
@@ -76,7 +83,7 @@ def train(
                 summary["best_val_loss"], summary["best_step"], state = read_best(checkpoints.folder)
                 module.student.load_state_dict(state)
             export(run_dir, module, data)
-            folder.write_summary(run_dir, summary)
+            write_atomically(run_dir / folder.SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
         return summary
 
 
@@ -99,9 +106,8 @@ def build_module(
     if recipe.compile:
         student.network.compile()
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
-    parts: dict[str, Any] = {"student": student, "recipe": recipe, "holding": holding, "validation": data.validation}
-    parts |= {"terms": terms, "total_steps": steps}
-    return make(**parts)
+    parts = {"terms": terms, "holding": holding, "validation": data.validation, "total_steps": steps}
+    return make(student=student, recipe=recipe, **parts)
 
 
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:
@@ -112,30 +118,27 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
     if with_labels and not holding.targetsets:
         sizes = {len(names or [])}
     if len(sizes) > 1:
-        raise BadInput(
-            f"--targets: the teachers have {sorted(sizes)} classes; distil from teachers of one set of classes"
-        )
+        have = f"the teachers have {sorted(sizes)} classes"
+        raise BadInput(f"--targets: {have}; distil from teachers of one set of classes")
     num_classes = sizes.pop() if sizes else len(names) if with_labels and names else None
     if with_labels and (names is None or len(names) != num_classes):
-        raise BadInput(
-            f"--label_weight {recipe.label_weight}: the samples have no labels for the teacher's classes; use 0"
-        )
+        lacking = "the samples have no labels for the teacher's classes"
+        raise BadInput(f"--label_weight {recipe.label_weight}: {lacking}; use 0")
     return num_classes
 
 
 def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: list[BoundTerm]) -> None:
     """The student has every output that a term is of, and answers for every target in its shape."""
-    if found := mismatch(student.inputs, holding.viewset.codec):
-        raise BadInput(
-            f"--shards {holding.viewset.folder}: {found}; extract views that the student {recipe.student} takes"
-        )
+    if misfit := mismatch(student.inputs, holding.viewset.codec):
+        remedy = f"extract views that the student {recipe.student} takes"
+        raise BadInput(f"--shards {holding.viewset.folder}: {misfit}; {remedy}")
     with torch.no_grad():
         given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
     targets = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
     if len(targets) > len({name for name, _ in targets}):
-        found = ", ".join(f"{name} {shape}" for name, shape in sorted(targets))
-        raise BadInput(f"--targets: {found}: one student has one shape for each; distil from teachers of one shape")
+        shown = ", ".join(f"{name} {shape}" for name, shape in sorted(targets))
+        raise BadInput(f"--targets: {shown}: one student has one shape for each; distil from teachers of one shape")
     has = ", ".join(f"{output} {shape}" for output, shape in given.items())
     for term in terms:
         missing = [name for name in term.of if name not in given]
@@ -148,15 +151,6 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
                 raise BadInput(f"--student {recipe.student}: gives {has}; the target is {wanted}: give another student")
         elif missing:
             raise BadInput(f"--student {recipe.student}: gives {has}, and no {missing[0]}; give another student")
-
-
-def _extra_loggers(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: Path) -> "list[WandbLogger]":
-    if not config.wandb:
-        return []
-    from distill.wandb_logging import wandb_logger
-
-    facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
-    return [wandb_logger(run_dir, {**as_values(recipe), **facts})]
 
 
 def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int, seconds: float) -> dict[str, Any]:

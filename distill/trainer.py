@@ -1,23 +1,25 @@
-"""Trainer: Lightning's, set up from a recipe, quiet but for our own progress, and loud about what cannot run."""
+"""Trainer: Lightning's, set up from a recipe, with progress over optimiser steps and the time that they took."""
 
 import logging
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from distill.callbacks import ProgressLines
 from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
 from shards.command.devices import Devices, parse_devices
 from shards.command.parent import starting_children
+from shards.command.progress import Progress
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -78,3 +80,48 @@ def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, check
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+
+
+class ProgressLines(Callback):
+    """Progress over optimiser steps, on the first rank."""
+
+    progress: Progress | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin at the step that a checkpoint resumed."""
+        if trainer.is_global_zero:
+            if trainer.global_step:
+                print(f"distill: resumes at step {trainer.global_step:,} of {pl_module.total_steps:,}", flush=True)
+            self.progress = Progress("distill", pl_module.total_steps - trainer.global_step, "steps").__enter__()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """One more step, once its parts are accumulated."""
+        if self.progress is not None and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.progress.advance()
+
+    def on_train_end(self, *arguments: Any) -> None:
+        """The bar goes away, also after an error, so that the error can be read."""
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
+            self.progress = None
+
+    on_exception = on_train_end
+
+
+class Elapsed(Callback):
+    """Keeps the seconds trained so far in each checkpoint, so that a resumed run's summary counts them all."""
+
+    def __init__(self) -> None:
+        self.before, self.start = 0.0, time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds of this and all earlier attempts, as far as checkpoints kept them."""
+        return self.before + time.monotonic() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in each checkpoint."""
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.before = state_dict["seconds"]

@@ -1,21 +1,10 @@
 """Cache: what a run was trained on, and which of several stored sets it is measured against for that."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from evaluate.runs import read_summary
-from shards.cache import (
-    Cache,
-    ListedTargetSet,
-    ListedViewSet,
-    choose_viewset,
-    fitting_targetsets,
-    names,
-    only,
-    prefer,
-)
+from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, names, only, prefer
 from shards.errors import BadInput
 from shards.identity import same_but_for
 
@@ -42,20 +31,6 @@ def trained_on(run: Path) -> TrainedOn:
     return TrainedOn(viewset, [ListedTargetSet(folder) for folder in folders])
 
 
-def trained_on_if_here(run: Path) -> TrainedOn | None:
-    """As `trained_on`, but None where the run has no summary or its cache is gone: for choosing alone."""
-    try:
-        return trained_on(run)
-    except BadInput:
-        return None
-
-
-def viewset_of(cache: Cache, split: str, trained: TrainedOn | None) -> ListedViewSet:
-    """The view set of `split`, of the source and modality that the run was trained on where the cache has these."""
-    like = (trained.viewset.source, trained.viewset.modality) if trained else ()
-    return choose_viewset(cache, split, *like)
-
-
 def targetset_of(viewset: ListedViewSet, wanted: str | None, trained: TrainedOn | None) -> ListedTargetSet:
     """The target set of `viewset` that `wanted`, a part of its name, means.
 
@@ -71,12 +46,9 @@ def targetset_of(viewset: ListedViewSet, wanted: str | None, trained: TrainedOn 
     learned_from = trained.targetsets if trained else []
     identities = [targetset.identity for targetset in learned_from if targetset.whole]
     for ignored in NEAR:
-        fitting = prefer(fitting, partial(_is_near, identities=identities, ignored=ignored))
+        alike = (each for each in fitting for known in identities if same_but_for(each.identity, known, *ignored))
+        fitting = list(dict.fromkeys(alike)) or fitting
     fitting = prefer(fitting, lambda targetset: targetset.manifest.target == "logits")
     lacks = f": {viewset} lacks what the run learned from ({names(learned_from)})" if learned_from else ""
     flag = f"--targetset{lacks}" if wanted is None else f"--targetset {wanted}"
     return only(flag, "target sets", fitting, "give a part of one name")
-
-
-def _is_near(targetset: ListedTargetSet, identities: list[dict[str, Any]], ignored: tuple[str, ...]) -> bool:
-    return any(same_but_for(targetset.identity, identity, *ignored) for identity in identities)

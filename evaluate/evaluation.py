@@ -1,5 +1,6 @@
 """Evaluation: what every task is given: the student, the views of a split, and the outputs of one on the other."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,13 +11,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from evaluate.cache import TrainedOn, targetset_of, trained_on, trained_on_if_here, viewset_of
+from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
 from evaluate.student import TrainedStudent, check_output
 from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
-from shards.cache import Cache, ListedViewSet, open_cache
+from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.progress import Progress
+from shards.errors import BadInput
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ class Evaluation:
     @cached_property
     def trained(self) -> TrainedOn | None:
         """What the run was trained on; None where that is no longer here."""
-        return trained_on_if_here(self.run)
+        with contextlib.suppress(BadInput):
+            return trained_on(self.run)
+        return None
 
     @cached_property
     def cache(self) -> Cache:
@@ -80,8 +84,9 @@ class Evaluation:
         return open_cache(trained_on(self.run).viewset.folder.parent if shards is None else shards, "--shards")
 
     def stored_views(self, split: str) -> ListedViewSet:
-        """The view set of `split` in that cache."""
-        return viewset_of(self.cache, split, self.trained)
+        """The view set of `split`, of the run's own source and modality where that cache has these."""
+        like = (self.trained.viewset.source, self.trained.viewset.modality) if self.trained else ()
+        return choose_viewset(self.cache, split, *like)
 
     def stored(self) -> tuple[ViewSet, TargetSet]:
         """The stored views of the split and what the teacher said of them, in --shards or the run's own cache."""

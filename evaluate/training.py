@@ -1,17 +1,18 @@
 """Training: a classifier through the epochs of its fine-tuning, each kept on the disk as soon as it is whole."""
 
 import io
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from distill.optimiser import rate_factor
-from evaluate.layers import decayed_groups
+from distill.optimiser import parameter_groups, rate_factor
 from evaluate.preset import FinetuneSettings
 from evaluate.student import TrainedStudent
 from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
@@ -110,3 +111,47 @@ class Training:
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+
+
+# a block or a stage: blocks.3, encoder.layer.3 or torchvision's layer3, with modules of its own inside
+_BLOCK = re.compile(r"(?:^|.*?\.)(?:(?:blocks?|layers?)\.\d+|layer\d+)(?=\.\w+\.)")
+
+
+def layer_ids(names: Iterable[str]) -> dict[str, int]:
+    """The layer of each parameter, of names in the network's own order.
+
+    0 for what comes before the first block (patch embedding, CLS, stem), 1, 2, ... for the blocks or stages, wherever
+    they are (data2vec 2.0's prenet comes first), and one more for what comes after the last (norm, head). Where there
+    are no blocks all is one layer.
+    """
+    ids: dict[str, int] = {}
+    blocks: list[str] = []
+    outside: list[str] = []
+    for name in names:
+        if block := _BLOCK.match(name):
+            if block[0] not in blocks:
+                blocks.append(block[0])
+                outside.clear()
+            ids[name] = blocks.index(block[0]) + 1
+        else:
+            ids[name] = len(blocks)
+            outside.append(name)
+    after = dict.fromkeys(outside, len(blocks) + 1) if blocks else {}
+    return ids | after
+
+
+def decayed_groups(network: nn.Module, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters by layer and weight decay, each group with its `peak_lr`; the last layer's is `lr`.
+
+    Layer-wise decay as in BEiT (Bao et al. 2021, arXiv:2106.08254, appendix) and MAE (He et al. 2021, arXiv:2111.06377,
+    appendix A.1), after Clark et al. 2020 (arXiv:2003.10555): lr * decay^(num_layers - id).
+    """
+    ids = layer_ids(name for name, _ in network.named_parameters())
+    layers = {parameter: ids[name] for name, parameter in network.named_parameters()}
+    num_layers = max(ids.values())
+    return [
+        {**group, "params": members, "peak_lr": lr * layer_decay ** (num_layers - layer)}
+        for group in parameter_groups(network, weight_decay)
+        for layer in range(num_layers + 1)
+        if (members := [parameter for parameter in group["params"] if layers[parameter] == layer])
+    ]

@@ -1,9 +1,11 @@
 """`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
 
+import inspect
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shards.command import flags
 from shards.command.arguments import parse
@@ -16,35 +18,30 @@ if TYPE_CHECKING:
     from shards.cache import ListedViewSet
 
 
-def list_command(arguments: list[str]) -> None:
+def list_command(config: flags.PathsConfig) -> None:
     """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
-    config = parse(flags.PathsConfig, "shards list", arguments, list_command.__doc__ or "", "paths")
-
     from shards.command.tables import print_table
     from shards.listing import COLUMNS, list_rows
 
     print_table(COLUMNS, list_rows(_viewsets(config.paths)), right=COLUMNS[1:4])
 
 
-def info_command(arguments: list[str]) -> None:
+def info_command(config: flags.PathsConfig) -> None:
     """Print all that is known of view sets and target sets: identity, counts, codec and its error, what reads them."""
-    config = parse(flags.PathsConfig, "shards info", arguments, info_command.__doc__ or "", "paths")
-
     from shards.command.tables import print_table
-    from shards.listing import describe_targetset, describe_viewset, targetset_facts, viewset_facts
+    from shards.listing import describe, targetset_facts, viewset_facts
 
     for listed in _viewsets(config.paths):
-        viewset = describe_viewset(listed.folder)
+        viewset = describe(listed.folder)
         if listed.named is None:
             print_table(("", ""), viewset_facts(viewset))
         for folder in listed.listed_folders:
             print()
-            print_table(("", ""), targetset_facts(describe_targetset(folder, viewset)))
+            print_table(("", ""), targetset_facts(describe(folder, viewset)))
 
 
-def verify_command(arguments: list[str]) -> None:
-    """Read every file and hold it against the manifests; list all damage, and exit with status 2 when there is any."""
-    config = parse(flags.VerifyConfig, "shards verify", arguments, verify_command.__doc__ or "", "paths")
+def verify_command(config: flags.VerifyConfig) -> None:
+    """Read every file and compare it with the manifests; list all damage, and exit with status 2 when there is any."""
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
@@ -59,8 +56,8 @@ def verify_command(arguments: list[str]) -> None:
         print(line, file=sys.stderr)
     seconds = time.monotonic() - start
     counts = f"{counted(findings.num_files, 'file')} of {counted(findings.num_sets, 'set')}"
-    counts += f", {human_bytes(findings.num_bytes)}"
-    read = f"{counts}, {human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s: {' '.join(config.paths)}"
+    rate = f"{human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s"
+    read = f"{counts}, {human_bytes(findings.num_bytes)}, {rate}: {' '.join(config.paths)}"
     if findings.damage:
         raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
     if findings.newer:
@@ -91,10 +88,8 @@ def _recompute(config: flags.VerifyConfig, pairs: list[tuple[Path, Path]]) -> No
         raise Damaged(f"{len(wrong)} stored rows are not what the teacher says (above): remove the set, extract again")
 
 
-def view_command(arguments: list[str]) -> None:
+def view_command(config: flags.ViewConfig) -> None:
     """Draw a contact sheet of stored views, with what is known of each and what the teacher says of it."""
-    config = parse(flags.ViewConfig, "shards view", arguments, view_command.__doc__ or "", "path")
-
     from shards.cache import names
     from shards.contact_sheet import contact_sheet, image_form, save
     from shards.reader import TargetSet, ViewSet
@@ -109,10 +104,8 @@ def view_command(arguments: list[str]) -> None:
     print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
 
 
-def export_command(arguments: list[str]) -> None:
+def export_command(config: flags.ExportConfig) -> None:
     """Write views and decoded targets as WebDataset tars that need nothing of this project."""
-    config = parse(flags.ExportConfig, "shards export", arguments, export_command.__doc__ or "", "path")
-
     from shards.cache import only
     from shards.export import export
     from shards.reader import TargetSet, ViewSet
@@ -127,10 +120,8 @@ def export_command(arguments: list[str]) -> None:
     print(f"shards export: done: {counted(count, 'sample')}, {human_bytes(size)}, {rate}: {config.output}")
 
 
-def remove_command(arguments: list[str]) -> None:
+def remove_command(config: flags.RemoveConfig) -> None:
     """Remove view sets or target sets; asks first on a terminal."""
-    config = parse(flags.RemoveConfig, "shards remove", arguments, remove_command.__doc__ or "", "paths")
-
     from shards.remove import remove
 
     size = remove(config.paths, config.yes)
@@ -151,13 +142,13 @@ def _viewset(path: str) -> "ListedViewSet":
     return only(path, "view sets", _viewsets((path,)))
 
 
-COMMANDS = {
-    "list": list_command,
-    "info": info_command,
-    "verify": verify_command,
-    "view": view_command,
-    "export": export_command,
-    "remove": remove_command,
+COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "list": (flags.PathsConfig, list_command),
+    "info": (flags.PathsConfig, info_command),
+    "verify": (flags.VerifyConfig, verify_command),
+    "view": (flags.ViewConfig, view_command),
+    "export": (flags.ExportConfig, export_command),
+    "remove": (flags.RemoveConfig, remove_command),
 }
 
 
@@ -166,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m shards COMMAND PATH ...\n\n" + (__doc__ or "") + "\n\ncommands:")
-        for name, command in COMMANDS.items():
+        for name, (_, command) in COMMANDS.items():
             print(f"  {name:8}{command.__doc__}")
         print("\npython -m shards COMMAND --help lists a command's flags.")
         if not arguments:
@@ -174,7 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if arguments[0] not in COMMANDS:
         raise UnknownName("command", arguments[0], COMMANDS)
-    COMMANDS[arguments[0]](arguments[1:])
+    kind, command = COMMANDS[arguments[0]]
+    positional = next(iter(inspect.get_annotations(kind)))
+    command(parse(kind, f"shards {arguments[0]}", arguments[1:], command.__doc__ or "", positional))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from shards.cache import ListedViewSet
 from shards.command.progress import counted, human_bytes
 from shards.documents import Plan, TargetSetManifest, ViewSetManifest, read_targetset_manifest, read_viewset_manifest
 from shards.errors import RESTORE, Damaged, NewerVersion
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, targetset_is_whole, viewset_is_whole
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
@@ -20,18 +20,18 @@ COLUMNS = ("name", "samples", "views", "size", "state")
 
 
 @dataclass(frozen=True)
-class Held:
+class DescribedSet:
     """One view set or target set as its own documents describe it."""
 
     folder: Path
-    manifest: Manifest | None
-    """None while it is half written, or where its manifest is damaged."""
-    num_samples: int | None
-    num_views: int
     num_bytes: int
     num_committed: int
-    num_shards: int
-    """Over all views."""
+    """Shards, over all views, as `num_shards`."""
+    num_shards: int = 0
+    num_samples: int | None = None
+    num_views: int = 0
+    manifest: Manifest | None = None
+    """None while it is half written, or where its manifest is damaged."""
     damage: str | None = None
     newer: bool = False
     """Whether a later version of teacher-shards wrote it, which is all that `damage` says then."""
@@ -68,59 +68,31 @@ def saved_flags(folder: Path) -> dict[str, Any]:
     return flags
 
 
-def describe_viewset(folder: Path) -> Held:
-    """The view set in `folder`, without its target sets."""
+def describe(folder: Path, viewset: DescribedSet | None = None) -> DescribedSet:
+    """The view set in `folder`, without its target sets; or the target set in `folder`, which belongs to `viewset`."""
+    committed = list((folder / "commits").glob("v[0-9]*-[0-9]*.json"))
+    manifest_path = folder / (VIEWSET_MANIFEST if viewset is None else TARGETSET_MANIFEST)
     try:
-        if viewset_is_whole(folder):
-            return _whole(folder, read_viewset_manifest(folder), VIEWSET_MANIFEST)
-        plan = Plan.read(folder)
-        return _half_written(folder, len(plan.keys), plan.num_shards, 1)
+        if manifest_path.is_file():
+            manifest = read_viewset_manifest(folder) if viewset is None else read_targetset_manifest(folder)
+            size = sum(record.size for record in manifest.files.values()) + manifest_path.stat().st_size
+            num_shards = -(-manifest.num_samples // manifest.shard_size) * manifest.num_views
+            counts = len(committed), num_shards, manifest.num_samples, manifest.num_views
+            return DescribedSet(folder, size, *counts, manifest)
+        if viewset is None:
+            plan = Plan.read(folder)
+            num_samples, shards_a_view, num_views = len(plan.keys), plan.num_shards, 1
+        else:
+            num_samples, num_views = viewset.num_samples, viewset.num_views
+            shards_a_view = viewset.num_shards // max(1, num_views)
+        flags = saved_flags(folder) if (folder / SAVED_FLAGS).exists() else {}
+        num_views = flags["views"] if isinstance(flags.get("views"), int) else num_views
+        num_views = max([num_views, *(int(path.name[1:].partition("-")[0]) + 1 for path in committed)])
+        counts = len(committed), num_views * shards_a_view, num_samples, num_views
+        return DescribedSet(folder, _bytes_on_disk(folder), *counts)
     except Damaged as error:
-        return _damaged(folder, error)
-
-
-def describe_targetset(folder: Path, viewset: Held) -> Held:
-    """The target set in `folder`, which belongs to `viewset`."""
-    try:
-        if targetset_is_whole(folder):
-            return _whole(folder, read_targetset_manifest(folder), TARGETSET_MANIFEST)
-        num_shards = viewset.num_shards // max(1, viewset.num_views)
-        return _half_written(folder, viewset.num_samples, num_shards, viewset.num_views)
-    except Damaged as error:
-        return _damaged(folder, error)
-
-
-def _whole(folder: Path, manifest: Manifest, name: str) -> Held:
-    size = sum(record.size for record in manifest.files.values()) + (folder / name).stat().st_size
-    num_samples, num_views = manifest.num_samples, manifest.num_views
-    num_shards = -(-num_samples // manifest.shard_size) * num_views
-    return Held(folder, manifest, num_samples, num_views, size, len(_commits(folder)), num_shards)
-
-
-def _half_written(folder: Path, num_samples: int | None, shards_a_view: int, num_views: int) -> Held:
-    flags = saved_flags(folder) if (folder / SAVED_FLAGS).exists() else {}
-    views = flags["views"] if isinstance(flags.get("views"), int) else num_views
-    committed = _commits(folder)
-    views = max([views, *(int(path.name[1:].partition("-")[0]) + 1 for path in committed)])
-    return Held(folder, None, num_samples, views, _bytes_on_disk(folder), len(committed), views * shards_a_view)
-
-
-def _damaged(folder: Path, error: Damaged) -> Held:
-    return Held(
-        folder,
-        None,
-        None,
-        0,
-        _bytes_on_disk(folder),
-        len(_commits(folder)),
-        0,
-        str(error),
-        isinstance(error, NewerVersion),
-    )
-
-
-def _commits(folder: Path) -> list[Path]:
-    return list((folder / "commits").glob("v[0-9]*-[0-9]*.json"))
+        newer = isinstance(error, NewerVersion)
+        return DescribedSet(folder, _bytes_on_disk(folder), len(committed), damage=str(error), newer=newer)
 
 
 def _bytes_on_disk(folder: Path) -> int:
@@ -132,36 +104,36 @@ def _bytes_on_disk(folder: Path) -> int:
 def list_rows(listed: list[ListedViewSet]) -> Iterator[tuple[str, ...]]:
     """One line a view set and, indented beneath it, a target set."""
     for each in listed:
-        viewset = describe_viewset(each.folder)
+        viewset = describe(each.folder)
         yield viewset.row()
         for folder in each.listed_folders:
-            yield describe_targetset(folder, viewset).row("  ")
+            yield describe(folder, viewset).row("  ")
 
 
-def viewset_facts(held: Held) -> Iterator[tuple[str, str]]:
+def viewset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     """Everything a person wants to know of a view set: (name, value) lines."""
-    yield from _common_facts(held)
-    if not (held.folder / PLAN).exists() or held.damage:
+    yield from _common_facts(described)
+    if not (described.folder / PLAN).exists() or described.damage:
         return
-    plan = Plan.read(held.folder)
+    plan = Plan.read(described.folder)
     yield "classes", "none: the samples have no labels" if plan.class_names is None else f"{len(plan.class_names):,}"
     yield "shards", f"{plan.num_shards:,} a view, of {counted(plan.shard_size, 'sample')}"
-    if held.manifest is not None:
-        yield "bytes a view", f"{held.num_bytes / (len(plan.keys) * held.num_views):,.0f} of each sample"
+    if described.manifest is not None:
+        yield "bytes a view", f"{described.num_bytes / (len(plan.keys) * described.num_views):,.0f} of each sample"
     yield from _flat(plan.identity, "identity")
     yield from _flat(plan.request, "request")
-    if isinstance(held.manifest, ViewSetManifest):
-        skipped = held.manifest.skipped
+    if isinstance(described.manifest, ViewSetManifest):
+        skipped = described.manifest.skipped
         yield "skipped", f"{len(skipped):,}" + (f": {', '.join(skipped[:8])}" if skipped else "")
-    yield "extract from it", f"python -m extract --teacher NAME --out {held.folder.parent}"
+    yield "extract from it", f"python -m extract --teacher NAME --out {described.folder.parent}"
 
 
-def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
+def targetset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     """Everything a person wants to know of a target set: (name, value) lines."""
-    yield from _common_facts(held)
-    if not isinstance(held.manifest, TargetSetManifest):
+    yield from _common_facts(described)
+    if not isinstance(described.manifest, TargetSetManifest):
         return
-    manifest = held.manifest
+    manifest = described.manifest
     specs = specs_of(manifest).values()
     rows = manifest.num_samples * manifest.num_views
     stored = sum(record.size for name, record in manifest.files.items() if "/c/" in name)
@@ -173,17 +145,22 @@ def targetset_facts(held: Held) -> Iterator[tuple[str, str]]:
     yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
     yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
     yield from _flat(manifest.identity, "identity")
-    viewset = held.folder.parent.parent
-    yield "distil from it", f"python -m distill --shards {viewset} --targets {held.folder.name}"
+    viewset = described.folder.parent.parent
+    yield "distil from it", f"python -m distill --shards {viewset} --targets {described.folder.name}"
 
 
-def _common_facts(held: Held) -> Iterator[tuple[str, str]]:
-    yield "folder", str(held.folder)
-    yield "state", f"damaged: {held.damage}" if held.damage and not held.newer else held.damage or held.state
-    if held.manifest is None and not held.damage:
-        yield "finish it", finishing_command(held.folder)
-    yield "samples x views", f"{held.num_samples or 0:,} x {held.num_views}"
-    yield "size", f"{human_bytes(held.num_bytes)} ({held.num_bytes:,} bytes)"
+def _common_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
+    yield "folder", str(described.folder)
+    yield (
+        "state",
+        f"damaged: {described.damage}"
+        if described.damage and not described.newer
+        else described.damage or described.state,
+    )
+    if described.manifest is None and not described.damage:
+        yield "finish it", finishing_command(described.folder)
+    yield "samples x views", f"{described.num_samples or 0:,} x {described.num_views}"
+    yield "size", f"{human_bytes(described.num_bytes)} ({described.num_bytes:,} bytes)"
 
 
 def finishing_command(folder: Path) -> str:

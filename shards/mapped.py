@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.zarrs import CRC_BYTES, ArraySpec, MappedShard
+from shards.zarrs import CRC_BYTES, ArraySpec, checked_object
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
 _HUGE_PAGE = 2 << 20
@@ -46,7 +46,6 @@ class MappedArray:
         memory.flags.writeable = False
         start = -memory.ctypes.data % _HUGE_PAGE
         self._memory = memory[start : start + size]
-        self._chunks: dict[int, UInt8[np.ndarray, "chunk_rows row_bytes"]] = {}
         self._opened: set[int] = set()
         self._lock = threading.Lock()
         whole_rows = size // spec.row_bytes
@@ -55,7 +54,6 @@ class MappedArray:
         places = (self._num_shards, spec.num_chunks, spec.chunk_rows, spec.row_bytes)
         strides = (self._slot_bytes, spec.chunk_bytes + CRC_BYTES, spec.row_bytes, 1)
         self._places = np.lib.stride_tricks.as_strided(self._memory, places, strides, writeable=False)
-        self._regular = True
         self._rows_a_page = max(1, mmap.PAGESIZE // spec.row_bytes)
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
@@ -66,18 +64,11 @@ class MappedArray:
 
     def open(self, shard: int, path: Path) -> None:
         """The shard object at `path` can be read; Damaged when its index is not one that this array can have."""
-        spec = self.spec
-        starts = MappedShard(path, spec, spec.num_rows(shard)).starts
+        checked_object(path, self.spec, self.spec.num_rows(shard))
         with self._lock:
-            if shard in self._opened:
-                return
-            self._map(shard, path)
-            for number, start in enumerate(starts, shard * spec.num_chunks):
-                start += shard * self._slot_bytes
-                chunk = self._memory[start : start + spec.chunk_rows * spec.row_bytes]
-                self._chunks[number] = chunk.reshape(spec.chunk_rows, spec.row_bytes)
-            self._regular &= starts == [number * (spec.chunk_bytes + CRC_BYTES) for number in range(len(starts))]
-            self._opened.add(shard)
+            if shard not in self._opened:
+                self._map(shard, path)
+                self._opened.add(shard)
 
     def _map(self, shard: int, path: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -89,8 +80,8 @@ class MappedArray:
                 raise Damaged(f"{path}: larger than a shard of this array is; {RESTORE}")
             # the whole slot, though the file ends before it: a hole would count as a mapping of its own
             flags = mmap.MAP_SHARED | _MAP_FIXED
-            found = libc.mmap(address, self._slot_bytes, mmap.PROT_READ, flags, file.fileno(), 0)
-        if found != address:
+            mapped_at = libc.mmap(address, self._slot_bytes, mmap.PROT_READ, flags, file.fileno(), 0)
+        if mapped_at != address:
             number = ctypes.get_errno()
             if number == errno.ENOMEM:
                 raise BadInput(f"{path}: the kernel maps no more files; raise vm.max_map_count (sysctl) and run again")
@@ -101,27 +92,25 @@ class MappedArray:
 
         No loop over small rows holds the interpreter lock.
         """
-        count, chunk_rows = len(samples), self.spec.chunk_rows
-        first = int(samples[0])
+        spec, count, first = self.spec, len(samples), int(samples[0])
         if int(samples[-1]) - first == count - 1:  # they follow each other: one copy a chunk
-            number, start = divmod(first, chunk_rows)
+            number, start = divmod(first, spec.chunk_rows)
             done = 0
             while done < count:
-                rows = self._chunks[number][start : start + count - done]
-                rows[:: self._rows_a_page, 0].copy()  # the processor looks many pages up at once; a copy awaits each
+                rows = self._places[divmod(number, spec.num_chunks)][start : start + count - done]
+                rows[:: self._rows_a_page, 0].copy()  # touches every page first: the processor fetches many at once
                 out[done : done + len(rows)] = rows
                 done += len(rows)
                 number, start = number + 1, 0
-        elif self._regular and self.spec.num_chunks == 1:
-            numbers = samples // self.spec.shard_size
-            numbers *= self._gap_rows
-            numbers += samples
+        elif spec.num_chunks == 1:
+            numbers = samples + samples // spec.shard_size * self._gap_rows
             # mode="clip" because the default mode copies through a buffer; every number is in bounds
             np.take(self._rows, numbers, axis=0, out=out, mode="clip")
-        elif self._regular and self.spec.row_bytes < mmap.PAGESIZE:
-            shards, rows = np.divmod(samples, self.spec.shard_size)
-            chunks, rows = np.divmod(rows, chunk_rows)
-            out[:] = self._places[shards, chunks, rows]
         else:
-            for position, sample in enumerate(samples.tolist()):
-                out[position] = self._chunks[sample // chunk_rows][sample % chunk_rows]
+            shards, rows = np.divmod(samples, spec.shard_size)
+            chunks, rows = np.divmod(rows, spec.chunk_rows)
+            if spec.row_bytes < mmap.PAGESIZE:
+                out[:] = self._places[shards, chunks, rows]
+                return
+            for position, place in enumerate(zip(shards.tolist(), chunks.tolist(), rows.tolist(), strict=True)):
+                out[position] = self._places[place]

@@ -1,4 +1,4 @@
-"""zarr.json: what an array of a target set says of itself, held against how extract writes it."""
+"""zarr.json: what an array of a target set says of itself, compared with how extract writes it."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Any
 
 from shards.errors import RESTORE, Damaged, one_line
 from shards.layout import inside
+from shards.sealed import read_object
 from shards.zarrs import ArraySpec
 
 MAX_METADATA_BYTES = 1 << 20
@@ -43,27 +44,24 @@ def _load_metadata(folder: Path, name: str) -> dict[str, Any]:
     path = inside(folder, f"{name}/zarr.json")
     if (path.parent / ".zarray").exists():
         raise Damaged(f"{path.parent}: zarr version 2; version 3 is read: {RESTORE}")
-    try:
-        if path.stat().st_size > MAX_METADATA_BYTES:
-            raise Damaged(f"{path}: larger than {MAX_METADATA_BYTES} bytes, which no zarr.json is")
-        metadata = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise Damaged(f"{path}: missing; run the extract command again to write it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: cannot be read as JSON ({error}); {RESTORE}") from None
-    version = metadata.get("zarr_format") if isinstance(metadata, dict) else None
-    if version != 3:
-        raise Damaged(f"{path}: zarr version {version}; version 3 is read: {RESTORE}")
+    absent = "run the extract command again to write it"
+    metadata = read_object(path, RESTORE, absent=absent, error=Damaged, limit=MAX_METADATA_BYTES)
+    if metadata.get("zarr_format") != 3:
+        raise Damaged(f"{path}: zarr version {metadata.get('zarr_format')}; version 3 is read: {RESTORE}")
     return metadata
 
 
-def check_array(folder: Path, spec: ArraySpec, num_views: int) -> None:
-    """The array's own zarr.json is that of `spec`; Damaged else. A killed growth may have announced more views."""
-    announced, views = read_array(folder, spec.name, spec.num_samples, spec.shard_size)
+def check_array(folder: Path, spec: ArraySpec, num_views: int) -> int:
+    """The array's own zarr.json is that of `spec`, for the views that it announces; Damaged else.
+
+    These are at least `num_views`, and more where a growth was killed.
+    """
+    described, announced = read_array(folder, spec.name, spec.num_samples, spec.shard_size)
     path = folder / spec.name / "zarr.json"
     for field, attribute in {"data_type": "dtype", "shape of a row": "row_shape", "layout": "layout"}.items():
-        found, wanted = getattr(announced, attribute), getattr(spec, attribute)
-        if found != wanted:
-            raise Damaged(f"{path}: {field} is {found}, its manifest says {wanted}; {RESTORE}")
-    if views < num_views:
-        raise Damaged(f"{path}: announces {views} views, its manifest {num_views}; {RESTORE}")
+        value, of_manifest = getattr(described, attribute), getattr(spec, attribute)
+        if value != of_manifest:
+            raise Damaged(f"{path}: {field} is {value}, its manifest says {of_manifest}; {RESTORE}")
+    if announced < num_views:
+        raise Damaged(f"{path}: announces {announced} views, its manifest {num_views}; {RESTORE}")
+    return announced

@@ -186,44 +186,37 @@ def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
     for chunk in range(used):
         part = flat[chunk * spec.chunk_rows : (chunk + 1) * spec.chunk_rows].reshape(-1)
         body[chunk, : len(part)] = part
-        checksum = crc32c.crc32c(body[chunk, :chunk_bytes].data)
-        body[chunk, chunk_bytes:] = np.frombuffer(checksum.to_bytes(CRC_BYTES, "little"), np.uint8)
+        body[chunk, chunk_bytes:] = np.frombuffer(_checksum(body[chunk, :chunk_bytes]), np.uint8)
         index[chunk] = (chunk * (chunk_bytes + CRC_BYTES), chunk_bytes + CRC_BYTES)
     packed = bytearray(body.data.cast("B"))
-    packed += index.tobytes()
-    packed += crc32c.crc32c(index.tobytes()).to_bytes(CRC_BYTES, "little")
+    packed += index.tobytes() + _checksum(index.tobytes())
     return packed
 
 
-class MappedShard:
-    """One uncompressed shard object, its index checked; `MappedArray` reads the rows of many."""
+def checked_object(path: Path, spec: ArraySpec, num_rows: int) -> np.ndarray:
+    """The shard object at `path`, mapped; Damaged where its index is not the one that `pack` writes for `num_rows`."""
+    index_bytes = spec.num_chunks * _INDEX_ENTRY_BYTES
+    if (size_bytes := path.stat().st_size) < index_bytes + CRC_BYTES:
+        raise Damaged(f"{path}: {size_bytes} bytes are too few for its index; python -m shards verify")
+    data = np.memmap(path, np.uint8, mode="r")
+    index, checksum = data[-index_bytes - CRC_BYTES : -CRC_BYTES], data[-CRC_BYTES:]
+    if _checksum(index) != checksum.tobytes():
+        raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
+    places = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
+    step, num_chunks = spec.chunk_bytes + CRC_BYTES, -(-num_rows // spec.chunk_rows)
+    for chunk, (offset, size) in enumerate(places[:num_chunks].tolist()):
+        if (offset, size) != (chunk * step, step) or offset + size > len(data) - index_bytes - CRC_BYTES:
+            raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
+    return data
 
-    def __init__(self, path: Path, spec: ArraySpec, num_rows: int) -> None:
-        self.spec = spec
-        self.num_rows = num_rows
-        index_bytes = spec.num_chunks * _INDEX_ENTRY_BYTES
-        if (size_bytes := path.stat().st_size) < index_bytes + CRC_BYTES:
-            raise Damaged(f"{path}: {size_bytes} bytes are too few for its index; python -m shards verify")
-        self._data = np.memmap(path, np.uint8, mode="r")
-        tail = self._data[-index_bytes - CRC_BYTES :]
-        index = np.frombuffer(tail[:index_bytes].tobytes(), "<u8").reshape(-1, 2)
-        if crc32c.crc32c(tail[:index_bytes].data).to_bytes(CRC_BYTES, "little") != tail[index_bytes:].tobytes():
-            raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
-        chunk_bytes = spec.chunk_bytes
-        self.starts: list[int] = []
-        """Where each inner chunk begins, in bytes from the start of the file."""
-        for offset, size in index[: -(-num_rows // spec.chunk_rows)].tolist():
-            if size != chunk_bytes + CRC_BYTES or offset + size > len(self._data) - len(tail):
-                raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
-            self.starts.append(offset)
 
-    def failing_chunks(self) -> list[int]:
-        """The inner chunks, by number, whose crc32c does not fit."""
-        chunk_bytes = self.spec.chunk_bytes
-        failing = []
-        for number, start in enumerate(self.starts):
-            end = start + chunk_bytes
-            checksum = crc32c.crc32c(self._data[start:end].data).to_bytes(CRC_BYTES, "little")
-            if checksum != self._data[end : end + CRC_BYTES].tobytes():
-                failing.append(number)
-        return failing
+def failing_chunks(path: Path, spec: ArraySpec, num_rows: int) -> list[int]:
+    """The inner chunks, by number, of the shard object at `path` whose crc32c does not fit."""
+    data, step = checked_object(path, spec, num_rows), spec.chunk_bytes + CRC_BYTES
+    chunks = data[: -(-num_rows // spec.chunk_rows) * step].reshape(-1, step)
+    fits = [_checksum(chunk[:-CRC_BYTES]) == chunk[-CRC_BYTES:].tobytes() for chunk in chunks]
+    return [number for number, chunk_fits in enumerate(fits) if not chunk_fits]
+
+
+def _checksum(data: np.ndarray | bytes) -> bytes:
+    return crc32c.crc32c(data).to_bytes(CRC_BYTES, "little")

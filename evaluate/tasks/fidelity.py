@@ -6,13 +6,13 @@ Agreement and divergence are Stanton et al. 2021, "Does Knowledge Distillation R
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from evaluate.evaluation import Evaluation
-from evaluate.similarity import FeatureSimilarity
 from evaluate.student import check_output
 from evaluate.views import threads
 from shards.codecs.features import Features
@@ -48,8 +48,8 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
             comparison.update(taught, student(batch.fields)[target])
             progress.advance(len(batch.samples))
     metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
-    found = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}
-    return {**metrics, **found, "targetset": targetset.folder.name}
+    facts = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}
+    return {**metrics, **facts, "targetset": targetset.folder.name}
 
 
 class LogitComparison:
@@ -68,6 +68,42 @@ class LogitComparison:
     def metrics(self) -> dict[str, float]:
         """The means so far."""
         return {name: total / self.count for name, total in self.sums.items()}
+
+
+class FeatureSimilarity:
+    """Between a teacher's and a student's feature vectors (last axis), of samples or of all tokens of all samples.
+
+    Linear CKA: Kornblith et al. 2019 (arXiv:1905.00414), section 3, equation 3 with linear kernels. Exact: with X and Y
+    centred over all vectors it is |Y^T X|_F^2 / (|X^T X|_F |Y^T Y|_F), of float64 sums as large as features are wide.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cosines: list[Float[np.ndarray, " vectors"]] = []
+
+    def update(self, teacher: Features, student: Float[Tensor, "batch *rows"]) -> None:
+        """One batch more; of a teacher that kept some tokens those alone, and no padding."""
+        y, x = (rows.reshape(-1, rows.shape[-1]).double() for rows in teacher.beside(student))
+        self.cosines.append(F.cosine_similarity(x, y, dim=1).float().cpu().numpy())
+        pairs = torch.cat([x, y], dim=1)
+        if self.count == 0:  # sums about the first batch's means: no digits are lost where the means are large
+            self.width, self.origin = x.shape[1], pairs.mean(0)
+            self.products, self.sums = pairs.new_zeros(()), pairs.new_zeros(())
+        pairs = pairs - self.origin
+        self.products, self.sums = self.products + pairs.T @ pairs, self.sums + pairs.sum(0)
+        self.count += len(pairs)
+
+    def metrics(self) -> dict[str, float]:
+        """`cosine` (mean), `cosine_worst_percentile` and `cka`, which is left out where one side never varies."""
+        cosines, width = np.concatenate(self.cosines), self.width
+        centred = self.products - torch.outer(self.sums, self.sums) / self.count
+        parts = centred[:width, :width], centred[width:, width:], centred[:width, width:]
+        xx, yy, xy = (part.norm().item() for part in parts)
+        metrics = {
+            "cosine": float(cosines.mean(dtype=np.float64)),
+            "cosine_worst_percentile": float(np.quantile(cosines, 0.01)),
+        }
+        return metrics | ({"cka": xy**2 / (xx * yy)} if xx * yy > 0 else {})
 
 
 def compare_logits(

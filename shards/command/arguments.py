@@ -4,8 +4,8 @@ import dataclasses
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ class Aliases(NamedTuple):
     names: tuple[str, ...]
     flag: str
     fold: Callable[[dict[str, str]], str]
-    """The flag's value that says what the flags of before, by name, said."""
+    """The flag's value that means what the values of the flags of before, by name, mean."""
 
 
 def parse(
@@ -54,16 +54,8 @@ def parse(
     if positional:
         _add_positional(parser, config_class, positional)
     parser.add_class_arguments(config_class, as_group=False, skip={positional} - {""})
-    arguments = sys.argv[1:] if arguments is None else arguments
-    switches = [f"--{field.name}" for field in _fields(config_class) if field.type in (bool, bool | None)]
     try:
-        for path in _config_files(arguments):
-            _check_config_file(
-                path, [*(field.name for field in _fields(config_class)), *(aliases.names if aliases else ())]
-            )
-        if aliases is not None:
-            arguments = _without_aliases(arguments, aliases)
-        values = parser.parse_args(_switched(arguments, switches))
+        values = parser.parse_args(_words(sys.argv[1:] if arguments is None else arguments, config_class, aliases))
         plain = {field.name: _plain(values[field.name]) for field in _fields(config_class)}
         check_fields(config_class, plain, "--")
     except (BadInput, jsonargparse.ArgumentError) as error:
@@ -81,40 +73,52 @@ def _with_ranges(formatter: Any) -> Any:
     return type("HelpWithRanges", (formatter,), {"_expand_help": expand_help})
 
 
-def _without_aliases(arguments: list[str], aliases: "Aliases") -> list[str]:
-    """`arguments` with the flag of now in the place of the flags of before, those in configuration files too."""
+def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | None") -> list[str]:
+    """`arguments` with each flag and its value in one word, the contents of configuration files, and no flag of before.
+
+    A flag that is true or false may stand alone.
+    """
     import yaml
 
-    kept, saved, typed = list[str](), dict[str, str](), dict[str, str]()
-    words = iter(arguments)
-    for word in words:
+    before = aliases.names if aliases else ()
+    names = [*(field.name for field in _fields(config_class)), *before]
+    switches = [field.name for field in _fields(config_class) if field.type in (bool, bool | None)]
+    words, saved, typed = list[str](), dict[str, str](), dict[str, str]()
+    rest = deque(arguments)
+    while rest:
+        word = rest.popleft()
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--")
-        if not flag.startswith("--") or name not in (*aliases.names, "config"):
-            kept.append(word)
-        elif name != "config":
-            typed[name] = value if equals else next(words, "")
+        if name == flag or name not in (*names, "config"):
+            words.append(word)
+            continue
+        if name in switches and not equals and (not rest or rest[0] not in ("true", "false", "null")):
+            value = "true"
+        elif not equals and (not rest or rest[0].startswith("--")):
+            words.append(word)  # argparse says that its value is missing
+            continue
+        elif not equals:
+            value = rest.popleft()
+        if name in before:
+            typed[name] = value
+        elif name == "config":
+            content = _read_config_file(value, names)
+            saved |= {old: str(content.pop(old)) for old in before if content.get(old) is not None}
+            words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in before})}")
         else:
-            content = yaml.safe_load(Path(value if equals else next(words, "")).read_bytes())
-            saved |= {old: str(content[old]) for old in aliases.names if content.get(old) is not None}
-            kept += ["--config", yaml.safe_dump({key: content[key] for key in content if key not in aliases.names})]
+            words.append(f"{flag}={value}")
+    if aliases is None or not saved | typed:
+        return words
     now = f"--{aliases.flag}"
-    explicit = any(word.partition("=")[0] == now for word in kept)
-    if typed and explicit:
-        name, value = next(iter(typed.items()))
+    if not any(word.startswith(f"{now}=") for word in words):
+        return [*words, f"{now}={aliases.fold(saved | typed)}"]
+    for name, value in typed.items():
         raise BadInput(f"--{name} {value}: is an option of {now} now; give {now} alone")
-    return kept if explicit or not saved | typed else [*kept, f"{now}={aliases.fold(saved | typed)}"]
+    return words
 
 
 def _fields(config_class: type) -> tuple["dataclasses.Field[Any]", ...]:
     return dataclasses.fields(config_class)
-
-
-def _switched(arguments: list[str], switches: list[str]) -> list[str]:
-    """`arguments` with --flag=true for each switch that stands alone; --flag true and --flag=false stay as they are."""
-    pairs = pairwise([*arguments, ""])
-    alone = [flag in switches and value not in ("true", "false", "null") for flag, value in pairs]
-    return [f"{flag}=true" if bare else flag for flag, bare in zip(arguments, alone, strict=True)]
 
 
 def _add_positional(parser: Any, config_class: type, name: str) -> None:
@@ -133,28 +137,21 @@ def _plain(value: Any) -> Any:
     return dict(vars(value)) if type(value).__name__ == "Namespace" else value
 
 
-def _config_files(arguments: list[str]) -> Iterator[str]:
-    for flag, value in pairwise([*arguments, ""]):
-        if flag == "--config" and value:
-            yield value
-        elif flag.startswith("--config="):
-            yield flag.partition("=")[2]
-
-
-def _check_config_file(path: str, names: list[str]) -> None:
-    """The file at `path` holds some of the flags `names`; BadInput says what is wrong with it."""
+def _read_config_file(path: str, names: list[str]) -> dict[str, Any]:
+    """Values of some of the flags `names`, from the file at `path`; BadInput says what is wrong with it."""
     import yaml
 
     try:
-        held = yaml.safe_load(Path(path).read_bytes())
+        content = yaml.safe_load(Path(path).read_bytes())
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}; give a YAML file, as --print_config prints it") from None
     except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"--config {path}: is not YAML ({one_line(error)})") from None
-    if not isinstance(held, dict):
+    if not isinstance(content, dict):
         raise BadInput(f"--config {path}: holds no flags; give a YAML file, as --print_config prints it")
-    for name in (name for name in held if name not in names):
+    for name in (name for name in content if name not in names):
         raise BadInput(f"--config {path}: no such flag: {name}{near(str(name), names)}")
+    return content
 
 
 def in_our_words(message: str, config_class: type, where: str = "", positional: str = "") -> str:

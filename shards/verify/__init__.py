@@ -26,6 +26,6 @@ def verify(listed: list[ListedViewSet], num_threads: int) -> Findings:
             findings.num_files += 1
             findings.num_bytes += entry.record.size
             if damage:
-                findings.found(folder / relative, damage)
+                findings.add(folder / relative, damage)
             progress.advance()
     return findings

@@ -13,7 +13,7 @@ from shards.layout import inside
 from shards.reader import check_file
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
-from shards.zarrs import ArraySpec, MappedShard
+from shards.zarrs import ArraySpec, failing_chunks
 
 Place = tuple[int, int]
 """View and shard."""
@@ -53,7 +53,7 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
     if commit is None:
         return  # which is damage of its own
     try:
-        found = listing(path.read_bytes())
+        listed = listing(path.read_bytes())
     except (tarfile.TarError, Damaged) as error:
         raise Damaged(f"{path}: its tar headers are not in order ({error}); {RESTORE}") from None
     skipped, members = set(commit.skipped or ()), commit.members or {}
@@ -63,7 +63,7 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         for key, place in zip(keys, places, strict=False)
         if key not in skipped and place != NO_MEMBER
     }
-    stored = {name: (offset, size) for name, offset, size in found}
+    stored = {name: (offset, size) for name, offset, size in listed}
     wrong = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]
     if wrong:
         first = f"{wrong[0]} is at {stored.get(wrong[0])}, expected {wanted.get(wrong[0])}"
@@ -71,14 +71,13 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
             f"{path}: its members are not those of the plan and the commit record ({len(wrong)} differ): {first} "
             f"(offset, size); {RESTORE}"
         )
-    if len(found) != len(stored) or any(len(places) != len(keys) for places in members.values()):
+    if len(listed) != len(stored) or any(len(places) != len(keys) for places in members.values()):
         raise Damaged(f"{path}: names a member twice, or its commit record is of another plan; {RESTORE}")
 
 
 def check_object(path: Path, spec: ArraySpec, num_rows: int) -> None:
     """The shard object's index and every inner chunk pass their crc32c."""
-    failing = MappedShard(path, spec, num_rows).failing_chunks()
-    if failing:
+    if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
 
 
@@ -87,7 +86,7 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
 
     def unreadable(error: OSError) -> None:
         path = error.filename
-        findings.found(Path(path), f"{path}: cannot be read ({error.strerror}); mend its permissions")
+        findings.add(Path(path), f"{path}: cannot be read ({error.strerror}); mend its permissions")
 
     for parent, folders, files in os.walk(folder, onerror=unreadable):
         if Path(parent) == folder and skip in folders and not (folder / skip).is_symlink():
@@ -98,7 +97,7 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
                 if inside(folder, relative).is_file():
                     yield relative
             except Damaged as error:
-                findings.found(folder / relative, error)
+                findings.add(folder / relative, error)
 
 
 def place_of(relative: str) -> Place | None:

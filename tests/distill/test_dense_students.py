@@ -16,7 +16,6 @@ from test_resume import Recorder
 from training import distill, same, weights, write_recipe
 
 from benchmarks.live import LiveDistillation
-from distill.callbacks import Elapsed
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
@@ -24,7 +23,7 @@ from distill.module import Distillation
 from distill.objectives import make_objective
 from distill.recipe import Recipe, load_recipe, resolve
 from distill.run import build_module, train
-from distill.trainer import fit, make_trainer
+from distill.trainer import Elapsed, fit, make_trainer
 from extract.networks import load_exported
 from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher

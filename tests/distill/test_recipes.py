@@ -13,8 +13,17 @@ from training import PLAIN, distill, same, write_recipe
 from distill.config import DistillConfig
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
-from distill.rates import peak_rate
-from distill.recipe import FOLDER, Recipe, as_values, load_recipe, long_enough, pick_recipe, recipe_names, resolve
+from distill.recipe import (
+    FOLDER,
+    Recipe,
+    as_values,
+    load_recipe,
+    long_enough,
+    peak_rate,
+    pick_recipe,
+    recipe_names,
+    resolve,
+)
 from distill.students import student_names
 from extract.networks import architecture_names
 from shards.command.arguments import as_yaml, parse

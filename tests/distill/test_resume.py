@@ -11,10 +11,9 @@ import pytest
 import torch
 from training import distill, last, make_recipe, open_data, same, write_recipe
 
-from distill.callbacks import Elapsed
 from distill.checkpoints import Checkpoints, resumable
 from distill.run import build_module
-from distill.trainer import fit, make_trainer
+from distill.trainer import Elapsed, fit, make_trainer
 from shards.command.devices import Devices
 
 ONE = ("--targets", "one-logits-float32")

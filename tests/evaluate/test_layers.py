@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from evaluate.layers import decayed_groups, layer_ids
 from evaluate.tasks.finetune import Classifier
+from evaluate.training import decayed_groups, layer_ids
 from extract.networks import build_network
 from extract.networks.data2vec2 import NamedOutputs, build_image_network
 from extract.networks.data2vec2.settings import read_image_settings

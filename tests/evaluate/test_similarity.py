@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate.similarity import FeatureSimilarity
+from evaluate.tasks.fidelity import FeatureSimilarity
 from shards.codecs.features import Features
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from shards.command.progress import counted
 from shards.decode import codec_of
-from shards.listing import describe_targetset, describe_viewset, targetset_facts
+from shards.listing import describe, targetset_facts
 from shards.reader import TargetSet
 
 
 def facts(cache: Path, name: str, **changed: object) -> dict[str, str]:
     folder = caches.targetset_of(cache, name)
-    held = describe_targetset(folder, describe_viewset(caches.viewset_of(cache)))
+    held = describe(folder, describe(caches.viewset_of(cache)))
     assert held.manifest is not None
     return dict(targetset_facts(replace(held, manifest=msgspec.structs.replace(held.manifest, **changed))))
 

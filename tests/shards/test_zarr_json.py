@@ -101,9 +101,9 @@ def grid(*shape: int) -> dict[str, Any]:
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no JSON": (lambda path: nonsense(path, b"{"), "cannot be read as JSON"),
-    "no object": (lambda path: nonsense(path, b"[3]"), "zarr version None"),
-    "too deep": (lambda path: nonsense(path, b"[" * 100_000), "cannot be read as JSON"),
+    "no JSON": (lambda path: nonsense(path, b"{"), "not JSON"),
+    "no object": (lambda path: nonsense(path, b"[3]"), "expected an object, found a list"),
+    "too deep": (lambda path: nonsense(path, b"[" * 100_000), "not JSON"),
     "too large": (lambda path: nonsense(path, b" " * (2 << 20)), "larger than"),
     "version 2": (lambda path: change(path, zarr_format=2), "zarr version 2"),
     "a group": (lambda path: change(path, node_type="group"), "node_type is"),
