@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
+from evaluate.runs import weights_of
 from evaluate.student import TrainedStudent, check_output
 from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
@@ -58,6 +59,11 @@ class Evaluation:
         for note in source.notes:
             print(f"evaluate: note: {note}")
         return source
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The hash of the network's weights, which every result is true of."""
+        return weights_of(self.run)
 
     @property
     def batch_size(self) -> int:
