@@ -40,7 +40,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     order = BatchOrder(np.arange(num_samples), batch_size, 1)
     batches = np.concatenate([order.epoch(epoch)[:, 0] for epoch in range(epochs)])
     viewset = ViewSet(views.folder)
-    jpegs = [viewset.content(0, sample, "jpg") for sample in range(num_samples)]
+    jpegs = [viewset.storage.content(0, sample, "jpg") for sample in range(num_samples)]
     settings["bytes_of_a_jpeg"] = round(sum(map(len, jpegs)) / num_samples)
     report = Report("how fast are batches delivered, as a share of decoding or reading alone?", "samples", settings)
     for target, codec in {"dense": "float16", "logits": "topk:16"}.items():

@@ -118,18 +118,13 @@ def _as_named(viewset: ListedViewSet, targets: str) -> dict[ListedTargetSet, flo
         targetset = only(f"--targets {part}", "target sets", fitting_targetsets("--targets", viewset, name))
         if targetset in weights:
             raise BadInput(f"--targets {targets}: names {targetset} twice; add the weights up")
-        weights[targetset] = _weight(part, number) if equals else 1.0
+        try:
+            weights[targetset] = float(number) if equals else 1.0
+        except ValueError:
+            weights[targetset] = math.nan
+        if not POSITIVE.holds(weights[targetset]):
+            raise BadInput(f"--targets {part}: expected NAME=WEIGHT with a number above 0, found {number!r}")
     return weights
-
-
-def _weight(part: str, number: str) -> float:
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not POSITIVE.holds(weight):
-        raise BadInput(f"--targets {part}: expected NAME=WEIGHT with a number above 0, found {number!r}")
-    return weight
 
 
 def open_validation(training: Holding) -> tuple[Holding | None, str]:

@@ -1,4 +1,4 @@
-"""Run: one training from a cache to an exported student, in a folder that says all about it."""
+"""Run: one training from a cache to an exported student, in a folder that records all about it."""
 
 import contextlib
 import json
@@ -193,4 +193,6 @@ def export(run_dir: Path, module: Distillation, data: CacheData) -> None:
         "class_names": _class_names(data.training, student.num_classes),
         "cache": data.training.identity(),
     }
+    for name, content in student.inputs.files().items():
+        write_atomically(run_dir / name, content)
     export_network(run_dir, module.student, document)

@@ -94,11 +94,10 @@ def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[f
         raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
     for number in numbers:
         targetset = targetsets[number]
-        if objective.target not in (None, targets[number]):
-            found = f"{targetset.folder.name} holds {targets[number]}"
-            raise BadInput(f"--targets: objective {term.loss} needs {objective.target}, {found}; name another")
-        if objective.target is None and targetset.manifest.codec.startswith("topk"):
-            raise BadInput(f"--objective {term.loss}: {targetset.folder.name} holds probabilities; give kl")
+        codec = targetset.manifest.codec
+        if refusal := objective.refusal(targets[number], codec):
+            found = f"{targetset.folder.name} holds {targets[number]} as {codec}; name another"
+            raise BadInput(f"--targets: objective {term.loss} {refusal}; {found}")
     total = sum(weights[number] for number in numbers)
     return [
         BoundTerm(objective, term.of or (targets[number],), number, term.weight * weights[number] / total)

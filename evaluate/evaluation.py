@@ -95,7 +95,7 @@ class Evaluation:
         return choose_viewset(self.cache, split, *like)
 
     def stored(self) -> tuple[ViewSet, TargetSet]:
-        """The stored views of the split and what the teacher said of them, in --shards or the run's own cache."""
+        """The stored views of the split and the teacher's targets for them, in --shards or the run's own cache."""
         listed = self.stored_views(self.config.split)
         viewset = ViewSet(listed.folder)
         check_fits(viewset, self.student.inputs)

@@ -42,9 +42,9 @@ def measure_run(config: EvaluateConfig) -> None:
     finally:
         if results:  # also those of the tasks before one that cannot be done
             print_results(results)
-    print(f"evaluate: {', '.join(_cost(name, record) for name, record in results.items())}; {run / EVALUATION}")
-
-
-def _cost(task: str, record: dict[str, Any]) -> str:
-    samples, seconds = record["num_samples"], record["seconds"]
-    return f"{task} on {samples:,} samples in {seconds:,.1f} s ({samples / max(seconds, 1e-9):,.0f} samples/s)"
+    costs = []
+    for name, record in results.items():
+        samples, seconds = record["num_samples"], record["seconds"]
+        rate = f"{samples / max(seconds, 1e-9):,.0f} samples/s"
+        costs.append(f"{name} on {samples:,} samples in {seconds:,.1f} s ({rate})")
+    print(f"evaluate: {', '.join(costs)}; {run / EVALUATION}")

@@ -107,16 +107,12 @@ def resolve(task: str, kind: type[SettingsType], config: EvaluateConfig, data: C
     """
     values = read_preset(config.preset) if config.preset is not None else {}
     if values.get("task") != task:
-        values = _fitting(task, data)
+        of_task = [values for values in map(read_preset, preset_names()) if values["task"] == task]
+        if len(of_task) > 1:  # only then is it needed what the data is
+            of_task = [values for values in of_task if fnmatchcase(data(), values["fits"])]
+        values = max(of_task, key=lambda values: len(values.get("fits", "")))  # the closest pattern
     given = {name: value for name, value in given_flags(kind, config).items() if name not in ("preset", "task")}
     return parse_settings(kind, values | given, f"--preset {values['preset']}")
-
-
-def _fitting(task: str, data: Callable[[], str]) -> dict[str, Any]:
-    of_task = [values for values in map(read_preset, preset_names()) if values["task"] == task]
-    if len(of_task) > 1:
-        of_task = [values for values in of_task if fnmatchcase(data(), values["fits"])]
-    return max(of_task, key=lambda values: len(values.get("fits", "")))  # the closest pattern
 
 
 def as_facts(settings: Settings) -> dict[str, Any]:

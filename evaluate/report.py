@@ -65,14 +65,13 @@ def print_runs(folder: Path) -> None:
         try:
             summary = read_object(run / SUMMARY, "run the same distill command to finish the run")
             evaluation = read_evaluation(run)
+            for cost in summary.get("extracted", []):  # paid once for all runs
+                paid = {"teacher_forwards": cost["teacher_forwards"], "cache_bytes": cost["bytes"]}
+                extractions[cost["targetset"]] = _row(run, f"extract {cost['targetset']}", paid, {})
             rows += _rows_of(run, _name(run, folder), summary, evaluation)
+            evaluations.append(evaluation)
         except BadInput as error:
             unreadable.append(error)
-            continue
-        evaluations.append(evaluation)
-        for cost in summary.get("extracted", []):  # teacher forwards that were paid once for all runs
-            paid = {"teacher_forwards": cost["teacher_forwards"], "cache_bytes": cost["bytes"]}
-            extractions[cost["targetset"]] = _row(run, f"extract {cost['targetset']}", paid, {})
     if not rows:
         raise unreadable[0]
     headings = ["run", *COSTS, *COLUMNS]

@@ -69,11 +69,11 @@ def read_evaluation(run: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     weights = weights_of(run)
-    held = read_object(path, "remove it and evaluate again")
-    for task, record in held.items():
+    records = read_object(path, "remove it and evaluate again")
+    for task, record in records.items():
         if not isinstance(record, dict):
             raise BadInput(f"{path}: {task}: expected a record, found {record!r:.40}; remove it and evaluate again")
-    return {task: record for task, record in held.items() if record.get("weights_sha256") == weights}
+    return {task: record for task, record in records.items() if record.get("weights_sha256") == weights}
 
 
 def merge_evaluation(run: Path, task: str, record: dict[str, Any]) -> str | None:

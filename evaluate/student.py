@@ -47,7 +47,7 @@ def load_student(run: Path, device: str, precision: str) -> TrainedStudent:
     names = document["class_names"]
     return TrainedStudent(
         network.eval().to(chosen),
-        exported_input(document, str(run)),
+        exported_input(document, str(run), run),
         document["num_classes"],
         tuple(names) if names is not None else None,
         chosen,

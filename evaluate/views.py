@@ -128,5 +128,5 @@ def views_of_cache(
 
 def check_fits(viewset: ViewSet, inputs: InputSpec) -> None:
     """The stored views are what a network of `inputs` takes; BadInput otherwise."""
-    if found := mismatch(inputs, viewset.codec):
-        raise BadInput(f"{viewset.folder}: {found}; give --shards a cache extracted as the student takes it (--view)")
+    if misfit := mismatch(inputs, viewset.codec):
+        raise BadInput(f"{viewset.folder}: {misfit}; give --shards a cache extracted as the student takes it (--view)")

@@ -52,8 +52,8 @@ class ExtractConfig:
     """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as layer_mean,cls
     (default: logits where the teacher gives them, else layer_mean)."""
     codec: str | None = None
-    """How targets are stored: float32, float16, int8, int4 or topk:K, for all targets or one each, by commas
-    (default: int8 for a target with a row a token, else float16)."""
+    """How targets are stored: float32, float16, int8, int4, or of logits topk:K or sample:K, for all targets or one
+    each, by commas (default: sample:12 for mlm_logits, int8 for others with a row a token, else float16)."""
     keep_tokens: Count | None = None
     """Store K tokens of each view, drawn from (seed, key, view), CLS always among them; a vector is stored whole
     (default: all tokens)."""

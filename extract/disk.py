@@ -14,7 +14,7 @@ from shards.command.progress import human_bytes
 from shards.errors import BadInput
 
 PROBE_FROM_BYTES = 10**9
-"""Less than this is written before a measurement would have told anything."""
+"""Less than this is written before a measurement is of use."""
 _PROBE_BYTES = 64 << 20
 
 
@@ -32,12 +32,11 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     needed = left * views.maker.bytes_a_view
     for job in targets:
         specs = array_specs(job, views)
-        a_sample = sum(spec.row_bytes for spec in specs)
         lacking = [len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
-        rows = sum(lacking)
         needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
-        whole = human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)
-        print(f"extract: {job.folder.name}: {a_sample:,} bytes a sample, {whole} in all, {rows:,} rows to make")
+        sizes = f"{sum(spec.row_bytes for spec in specs):,} bytes a sample"
+        sizes += f", {human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)} in all"
+        print(f"extract: {job.folder.name}: {sizes}, {sum(lacking):,} rows to make")
     cache = views.folder.parent
     free = shutil.disk_usage(cache).free
     if needed > free:
@@ -49,7 +48,9 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         )
     if needed > PROBE_FROM_BYTES:
         rate = write_rate(cache)
-        lasting = _duration(needed / rate)
+        seconds = needed / rate
+        unit, size = next((pair for pair in (("h", 3600), ("min", 60)) if seconds >= 2 * pair[1]), ("s", 1))
+        lasting = f"{seconds / size:,.0f} {unit}"
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
 
 
@@ -61,9 +62,3 @@ def write_rate(folder: Path) -> float:
         file.write(data)
         os.fsync(file.fileno())
         return _PROBE_BYTES / (time.perf_counter() - start)
-
-
-def _duration(seconds: float) -> str:
-    units = (("h", 3600), ("min", 60), ("s", 1))
-    unit, size = next((one for one in units if seconds >= 2 * one[1]), units[-1])
-    return f"{seconds / size:,.0f} {unit}"

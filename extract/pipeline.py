@@ -18,7 +18,7 @@ from extract.modalities.base import feed
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import commit_targets
-from extract.targets import check_finite, first_layer_not_finite, keep_drawn
+from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers, without_padding
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.codecs.features import Features
 from shards.command.progress import Progress
@@ -79,7 +79,7 @@ class Extraction:
                 if len(pending) > 1:
                     pending.pop(0).result()  # an error of the writer ends the run here
                 counts.skipped += len(shard.skipped)
-                counts.views += len(shard.keys) - len(shard.skipped) if shard.packed is not None else 0
+                counts.views += len(shard.keys) - len(shard.skipped) if shard.files else 0
             for future in pending:
                 future.result()
         return counts
@@ -133,13 +133,17 @@ class Extraction:
         """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
+        valid = self.valid_of(shard, batch) if jobs else None
         encoded = []
         for job, target in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
-            rows: Tensor | Features = target
+            rows = Features(target).within(valid)
             if job.keep_tokens is not None:
-                rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
-            stored = {name: values.cpu() for name, values in job.codec.encode(rows).items()}
-            encoded.append((stored, job.codec.error(rows[:CODEC_ERROR_SAMPLES]) if is_first else {}))
+                rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view, valid)
+            kept = job.keep_tokens is not None
+            codec = with_numbers(job.codec, seed, keys, shard.view, target.device)
+            stored = {name: values.cpu() for name, values in codec.encode(rows if kept else target).items()}
+            first = rows[:CODEC_ERROR_SAMPLES].content()
+            encoded.append((stored, job.codec.error(first if kept else first.rows) if is_first else {}))
         return encoded
 
     def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
@@ -159,20 +163,23 @@ class Extraction:
         def layer(number: int) -> str:
             return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
 
-        outputs = say(teacher, batch)
+        outputs, valid = say(teacher, batch), self.valid_of(shard, batch)
+        rows = {target: without_padding(outputs[target], valid).float() for target in teacher.outputs}
         for target in teacher.outputs:
-            check_finite(outputs[target], keys, target, layer)
-        return [outputs[job.target].float() for job in jobs]
+            check_finite(rows[target], keys, target, layer)
+        return [rows[job.target] for job in jobs]
 
     def valid_of(self, shard: ViewShard, batch: list[int]) -> Tensor | None:
-        """Which tokens of some rows of a shard are content to the teacher; None where all are."""
+        """Which tokens of some rows of a shard are content to the teacher, on its device; None where all are."""
         assert self.teacher is not None
-        return self.teacher.inputs.valid({name: torch.from_numpy(rows[batch]) for name, rows in shard.fields.items()})
+        fields = {name: torch.from_numpy(rows[batch]) for name, rows in shard.fields.items()}
+        valid = self.teacher.inputs.valid(fields)
+        return None if valid is None else valid.to(self.device)
 
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
     ) -> None:
-        if shard.packed is not None:
+        if shard.files:
             commit_shard(self.views, shard)
         for job, arrays, errors in rows:
             commit_targets(job, self.views, shard.view, shard.shard, arrays, errors)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from extract.config import ExtractConfig
 from extract.plan_views import ViewSetJob
 from extract.targets import default_codec, default_target, has_tokens
-from shards.codecs import make_codec
+from shards.codecs import LOGITS, PROBABILITIES, make_codec
 from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput, Damaged, IdentityMismatch
 from shards.identity import canonical_json, differences, identity_hash
@@ -49,6 +49,8 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
     jobs: list[TargetSetJob] = []
     for target, spec in zip(targets, _codec_specs(config, targets, teacher), strict=True):
         row_shape, keep = teacher.outputs[target], keep_tokens.get(target)
+        if spec.partition(":")[0] in PROBABILITIES and target not in LOGITS:
+            raise BadInput(f"--codec {spec}: is for {' or '.join(LOGITS)}, found --target {target}; give another codec")
         codec = make_codec(spec, row_shape, keep)
         identity = target_identity(views, teacher, target, codec, config.precision)
         name = targetset_name(teacher.name, target, codec.name, identity, keep)
@@ -65,7 +67,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
 def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") -> list[str]:
     """A codec for each target: --codec's only one for all, one each, or each target's default."""
     if config.codec is None:
-        return [default_codec(teacher.outputs[target]) for target in targets]
+        return [default_codec(target, teacher.outputs[target]) for target in targets]
     specs = config.codec.split(",")
     if len(specs) not in (1, len(targets)):
         raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ from extract.modalities import input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
-from shards.documents import Plan, read_commit, read_viewset_manifest
+from shards.documents import Plan, read_commit, read_viewset_manifest, record_of
 from shards.errors import BadInput, IdentityMismatch
-from shards.identity import differences, sha256_of
+from shards.identity import differences
+from shards.keys import BlockKeys, keys_bytes, sha256_of_keys
 from shards.layout import (
     PLAN,
     commit_path,
@@ -23,15 +25,18 @@ from shards.layout import (
     viewset_name,
 )
 from shards.splits import canonical_split
-from shards.views import DEFAULT_MODALITY
+from shards.views import DEFAULT_MODALITY, storage_of
 
 if TYPE_CHECKING:
     from extract.modalities.base import InputSpec, ViewMaker
     from extract.sources.base import Source
+    from shards.views.base import ViewStorage
 
 DEFAULT_SHARD_SIZE = 512
 MAX_SHARD_SIZE = 1 << 20
 DEFAULT_SOURCE = "imagenet"
+SCRATCH = ".scratch"
+"""In a cache, while views are made whose source is cut into samples first."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,17 @@ class ViewSetJob:
     source: "Source | None"
     """None where every view asked for is stored already and the source could not be opened."""
     maker: "ViewMaker"
+
+    @property
+    def scratch(self) -> Path:
+        """Where what the views are cut out of lies while they are made."""
+        return self.folder.parent / SCRATCH
+
+    @property
+    def storage(self) -> "ViewStorage":
+        """How its shards are packed, and read back by whoever has no need to check them."""
+        codec = self.maker.codec
+        return storage_of(codec)(self.folder, self.plan, codec, self.num_views, partial(inside, self.folder))
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
         """Every (view, shard) of the first `num_views` views, in the order they are made."""
@@ -129,11 +145,13 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     maker = view_maker(stored.request(source, inputs))
     if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
         raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
-    identity = _identity(plan, source, maker)
     if asked_views > 1 and maker.all_alike:
-        raise BadInput(f"--views {asked_views}: views of a plain resize are all alike; give --view crop, or 1 view")
+        raise BadInput(f"--views {asked_views}: such views are all alike; give a --view that draws (crop), or 1 view")
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
+    if source is not None and asked_views > whole_views:
+        source = maker.arrange(source, Path(config.out) / SCRATCH, config.on_error == "skip")
+    identity = _identity(plan, source, maker)
     if folder is None:
         identity, folder = _place(Path(config.out), identity)
         plan = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
@@ -165,7 +183,8 @@ def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") ->
     identity = dict(plan.identity) if plan else {}
     if source is not None:
         identity |= {"source": source.name, "revision": source.revision, "split": source.split}
-        identity |= {"keys": sha256_of("\n".join(source.keys).encode()), "num_samples": len(source.keys)}
+        if source.documents is None:
+            identity |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}
     modality = {"modality": maker.codec.modality} if maker.codec.modality != DEFAULT_MODALITY else {}
     return identity | {"format": 1} | modality | maker.describe()
 
@@ -176,6 +195,9 @@ def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any])
     names = list(source.class_names) if source.class_names is not None else None
     request = {"data": config.data, "data_dir": config.data_dir, "limit": config.limit, "split": config.split}
     shard_size = min(config.shard_size or DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE)
+    if isinstance(source.keys, BlockKeys):
+        keys_file = record_of(keys_bytes(source.keys))
+        return Plan(source.keys, shard_size, identity, names, request, keys_file)
     return Plan(list(source.keys), shard_size, identity, names, request)
 
 

@@ -1,4 +1,4 @@
-"""Recompute: what the teacher says today of the stored views, beside what the cache says that it said."""
+"""Recompute: a teacher's outputs for the stored views, computed again and compared with the stored rows."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from extract.pipeline import forward
+from extract.targets import with_numbers, without_padding
 from extract.teachers import load_teacher
+from shards.codecs.distribution import SMALLEST_LOG, Distribution
 from shards.codecs.features import Features
-from shards.codecs.topk import TopKProbabilities
 from shards.command.devices import one_device
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
@@ -62,18 +63,23 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
-            said = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
+            output, valid = forward(teacher, fields, device, targetset.identity["precision"]), teacher.inputs.valid(fields)
+            rows = without_padding(output[target].float().cpu(), valid)
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None
-            live = said if kept is None else Features.of(said, kept)
-            stored, best = _compare(decoded, live), _compare(codec.decode(codec.encode(live)), live)
-            for sample, cosine, bound in zip(samples, _least(stored), _least(best), strict=True):
+            live = rows if kept is None else Features.of(rows, kept)
+            seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
+            again = with_numbers(codec, seed, keys, view, rows.device)
+            content = Features(rows, kept).within(valid).valid
+            stored, best = _compare(decoded, live, content), _compare(again.decode(again.encode(live)), live, content)
+            least = (measures.pop("least").tolist() for measures in (stored, best))
+            for sample, cosine, bound in zip(samples, *least, strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
                     name = f"{targetset.folder}: view {view} of {viewset.plan.keys[sample]}"
                     wrong.append(f"{name}: cosine {cosine:.4f} to the live teacher, its codec gives {bound:.4f}")
             compared.append(stored)
             progress.advance(len(samples))
-    joined = {name: torch.cat([one[name].flatten() for one in compared]) for name in compared[0]}
+    joined = {name: torch.cat([measures[name].flatten() for measures in compared]) for name in compared[0]}
     measures = {"mean cosine": joined["cosine"].mean().item(), "least cosine": joined["cosine"].min().item()}
     measures["largest difference"] = joined["difference"].max().item()
     if "agreement" in joined:
@@ -89,48 +95,46 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _compare(decoded: Any, live: Float[Tensor, "batch ..."] | Features) -> dict[str, Tensor]:
-    """Cosine of each vector (last axis) and largest difference, a row each; of top-k, of its k + 1 probabilities."""
+def _compare(decoded: Any, live: Any, content: Tensor | None) -> dict[str, Tensor]:
+    """Cosine and largest difference of each vector (last axis) that is no padding, of probabilities on the stored
+    outcomes; and the least cosine of each row.
+
+    The last outcome is any other class, to which `sample` gives nothing.
+    """
     measures = {}
-    if isinstance(live, Features):
-        decoded, live = decoded.rows, live.rows
-    if isinstance(decoded, TopKProbabilities):
-        measures["agreement"] = decoded.classes[:, 0] == live.argmax(-1)
-        kept = live.double().softmax(-1).gather(-1, decoded.classes)
-        live = torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1)
-        decoded = torch.cat([decoded.log_probabilities, decoded.log_remaining[:, None]], -1).exp()
-    width = live.shape[-1]
-    one, other = (rows.double().reshape(len(live), -1, width) for rows in (decoded, live))
-    measures["cosine"] = torch.nn.functional.cosine_similarity(one, other, dim=-1)
-    measures["difference"] = (one - other).abs().flatten(1).amax(1)
+    decoded, live = (rows.rows if isinstance(rows, Features) else rows for rows in (decoded, live))
+    if isinstance(decoded, Distribution):
+        measures["agreement"] = decoded.classes[..., 0] == live.argmax(-1)
+        entries = decoded.log_probabilities > SMALLEST_LOG
+        kept = (live.gather(-1, decoded.classes) - live.logsumexp(-1, keepdim=True)).double().exp() * entries
+        decoded, live = (
+            torch.cat([rows, 1 - rows.sum(-1, keepdim=True)], -1)
+            for rows in (decoded.log_probabilities.double().exp(), kept)
+        )
+    stored, exact = (rows.double().reshape(len(live), -1, live.shape[-1]) for rows in (decoded, live))
+    cosines = torch.nn.functional.cosine_similarity(stored, exact, dim=-1)
+    content = torch.ones_like(cosines, dtype=torch.bool) if content is None else content
+    measures["least"] = cosines.masked_fill(~content, 1).amin(1)
+    measures["cosine"], measures["difference"] = cosines[content], (stored - exact).abs().amax(-1)[content]
     return measures
 
 
-def _least(measures: dict[str, Tensor]) -> list[float]:
-    least: list[float] = measures["cosine"].amin(1).tolist()
-    return least
-
-
 def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None, where: str) -> "Teacher":
-    """The teacher of `targetset`, told by its identity; IdentityMismatch where another one was found.
+    """The teacher of `targetset`, by its identity; IdentityMismatch where another one is there.
 
     `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
     """
     flags = saved_flags(targetset.folder)
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
-    spec, held = str(spec or flags.get("teacher")), targetset.identity["teacher"]
+    spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = held["preprocessing"].get("image_size"), saved.get("weights_key")
+        size, key = identity["preprocessing"].get("image_size"), saved.get("weights_key")
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
         raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None
-    found = {
-        "architecture": teacher.architecture,
-        "weights_sha256": teacher.weights_sha256,
-        "preprocessing": teacher.inputs.describe(),
-    }
-    found_differences = "; ".join(differences(held, json.loads(json.dumps(found)), "teacher"))
-    if found_differences:
-        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {found_differences}; {where}")
+    loaded = {"architecture": teacher.architecture, "weights_sha256": teacher.weights_sha256}
+    loaded |= {"preprocessing": json.loads(json.dumps(teacher.inputs.describe()))}
+    if diff := "; ".join(differences(identity, loaded, "teacher")):
+        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {diff}; {where}")
     return teacher

@@ -1,4 +1,4 @@
-"""Same source: what the source holds now is what the stored views were made from, told by a digest of each sample.
+"""Same source: the source still holds what the stored views were made from, by a digest of each sample.
 
 A revision covers names and sizes, since to read a large source whole before each command would take hours. So each
 commit record keeps what the samples were, and whoever makes another view of them compares.
@@ -17,9 +17,11 @@ _NOT_READ = ""
 def records_digests(job: ViewSetJob) -> bool:
     """Whether commit records of this view set keep digests: those of a view set that an earlier version began do not.
 
-    A source whose images are no files keeps none either, as its revision covers what they show.
+    A source whose images are no files keeps none either, as its revision covers what they show; nor do views of other
+    modalities that are all alike, which no later command makes again.
     """
-    return bool({"orientation", "modality"} & job.plan.identity.keys())
+    identity = job.plan.identity
+    return "orientation" in identity or ("modality" in identity and not job.maker.all_alike)
 
 
 def digest(sample: Sample | None) -> str:

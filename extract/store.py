@@ -22,6 +22,7 @@ from shards.documents import (
 )
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sha256_of_file
+from shards.keys import KEYS, BlockKeys, keys_bytes, positions
 from shards.layout import (
     CALIBRATION,
     PLAN,
@@ -33,6 +34,7 @@ from shards.layout import (
 )
 from shards.listing import SAVED_FLAGS
 from shards.sealed import sealed
+from shards.views import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, specs_of, without_padding
 
@@ -56,7 +58,15 @@ def begin_views(job: ViewSetJob, config: bytes) -> None:
     """The view set's plan is on the disk: written first, never changed."""
     if not (job.folder / PLAN).exists():
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
+        for name, content in job.maker.files().items():
+            write_atomically(inside(job.folder, name), content)
+        if isinstance(job.plan.keys, BlockKeys):
+            write_atomically(inside(job.folder, KEYS), keys_bytes(job.plan.keys))
         write_sealed(inside(job.folder, PLAN), job.plan.document())
+    for name, content in job.storage.metadata().items():
+        path = inside(job.folder, name)
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
 
 
 def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
@@ -94,7 +104,7 @@ def _calibration(job: TargetSetJob) -> str | None:
 
 def finish_views(job: ViewSetJob) -> ViewSetManifest:
     """The view set's manifest is on the disk, the commit of the whole; every (view, shard) must be committed."""
-    files = _records(job.folder, [SAVED_FLAGS, PLAN])
+    files = _records(job.folder, [SAVED_FLAGS, *files_beside(job.plan)])
     skipped: set[str] = set()
     for place in job.places():
         record = _committed(job.folder, *place)
@@ -113,7 +123,7 @@ def finish_views(job: ViewSetJob) -> ViewSetManifest:
         shard_size=job.plan.shard_size,
         request=job.plan.request,
         class_names=job.plan.class_names,
-        skipped=[key for key in job.plan.keys if key in skipped],
+        skipped=[job.plan.keys[number] for number in positions(job.plan.keys, skipped).tolist()],
         files=files,
     )
     _finish(job.folder / VIEWSET_MANIFEST, manifest)

@@ -1,6 +1,7 @@
 """`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
 
 import inspect
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -89,18 +90,25 @@ def _recompute(config: flags.VerifyConfig, pairs: list[tuple[Path, Path]]) -> No
 
 
 def view_command(config: flags.ViewConfig) -> None:
-    """Draw a contact sheet of stored views, with what is known of each and what the teacher says of it."""
+    """Draw a contact sheet of stored views, or print texts, with what is known of each and what the teacher says."""
     from shards.cache import names
-    from shards.contact_sheet import contact_sheet, image_form, save
+    from shards.commit import write_atomically
+    from shards.contact_sheet import captions_of, contact_sheet, image_form
     from shards.reader import TargetSet, ViewSet
 
-    form, viewset = image_form(config.output), _viewset(config.path)
-    targetsets = [each.folder for each in viewset.targetsets]
-    targetset = TargetSet(targetsets[0]) if len(targetsets) == 1 else None
-    sheet = contact_sheet(ViewSet(viewset.folder), targetset, config.num)
-    save(sheet, Path(config.output), form)
+    form, listed = image_form(config.output), _viewset(config.path)
+    targetsets = [each.folder for each in listed.targetsets]
+    viewset, targetset = ViewSet(listed.folder), TargetSet(targetsets[0]) if len(targetsets) == 1 else None
+    captions = captions_of(viewset, targetset, config.num)
+    sheet = contact_sheet(viewset, captions)
     if len(targetsets) > 1:
         print(f"shards view: views alone; to see what a teacher says name one of {names(targetsets)}")
+    if sheet is None:
+        print("\n\n".join("\n".join(lines) for lines in captions.values()))
+        return
+    buffer = io.BytesIO()
+    sheet.save(buffer, form)
+    write_atomically(Path(config.output), buffer.getvalue())
     print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
 
 

@@ -138,7 +138,10 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
     full = place.resolve() if ".." in place.parts else place.absolute()
     if full.parent.name == "targets" and is_viewset(full.parent.parent):
         place = _as_typed(place, full, 3)
-        return Cache(name, place, place.parent.parent.parent, [_of_targetset(name, place)])
+        viewset = place.parent.parent
+        if not place.is_dir():
+            raise BadInput(f"{name}: no such target set; {viewset} holds {names(ListedViewSet(viewset).targetsets)}")
+        return Cache(name, place, viewset.parent, [ListedViewSet(viewset, place)])
     if is_viewset(full):
         place = _as_typed(place, full, 1)
         return Cache(name, place, place.parent, [ListedViewSet(place)])
@@ -155,13 +158,6 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
 def _as_typed(typed: Path, full: Path, num_parts: int) -> Path:
     """`typed` where it has the words that name the folders around it, for a summary that moves with its cache."""
     return full if ".." in typed.parts or len(typed.parts) < num_parts else typed
-
-
-def _of_targetset(name: str, place: Path) -> ListedViewSet:
-    viewset = place.parent.parent
-    if not place.is_dir():
-        raise BadInput(f"{name}: no such target set; {viewset} holds {names(ListedViewSet(viewset).targetsets)}")
-    return ListedViewSet(viewset, place)
 
 
 def list_viewsets(cache: Path) -> list[ListedViewSet]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from shards.codecs.base import Codec, Encoded
     from shards.codecs.features import Features
-    from shards.codecs.topk import TopKProbabilities
 
 
 def codec_of(targetset: TargetSet) -> "Codec":
@@ -37,15 +36,13 @@ def codec_of(targetset: TargetSet) -> "Codec":
     return codec.with_state(load(targetset.checked(CALIBRATION).read_bytes()))
 
 
-def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> "Features | TopKProbabilities":
+def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> "Features":
     """What an objective is given of a batch's stored arrays; `valid` says which tokens (batch, tokens) are content."""
-    from torch import Tensor
-
     from shards.codecs.features import Features
 
     rows = codec.decode(stored)
-    features = Features(rows) if isinstance(rows, Tensor) else rows
-    return features.within(valid) if isinstance(features, Features) else features
+    features = rows if isinstance(rows, Features) else Features(rows)
+    return features.within(valid)
 
 
 def read_decoded(targetset: TargetSet, codec: "Codec", view: int, samples: Int[np.ndarray, " count"]) -> Any:
@@ -68,5 +65,7 @@ def as_arrays(decoded: Any, name: str) -> dict[str, np.ndarray]:
 
     if isinstance(decoded, torch.Tensor):
         return {name: decoded.numpy()}
-    fields = {field.name: getattr(decoded, field.name) for field in dataclasses.fields(decoded)}
-    return {field: value.numpy() for field, value in fields.items() if isinstance(value, torch.Tensor)}
+    arrays: dict[str, np.ndarray] = {}
+    for field in dataclasses.fields(decoded) if dataclasses.is_dataclass(decoded) else ():
+        arrays |= as_arrays(getattr(decoded, field.name), field.name)
+    return arrays

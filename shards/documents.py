@@ -6,12 +6,15 @@ Fields that these classes do not name are left out when a document is read.
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import Meta, Struct, structs
 
-from shards.errors import BadInput, Damaged, Incomplete
+from shards.errors import RESTORE, BadInput, Damaged, Incomplete
+from shards.identity import sha256_of, sha256_of_file
+from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
     TARGETSET_MANIFEST,
@@ -90,12 +93,22 @@ class Plan(Document, frozen=True):
     kind = "plan"
     parts = {"identity": ViewSetIdentity, "request": Request}
 
-    keys: Annotated[list[str], Meta(min_length=1)]
+    keys: Sequence[str]
     shard_size: Count
     identity: dict[str, Any]
     class_names: list[str] | None
     request: dict[str, Any]
     """--data, --data_dir and --limit as they were given: where the source was, not part of the identity."""
+    keys_file: FileRecord | None = None
+    """Of keys.npy, from which the keys are computed where the document lists none."""
+
+    def __post_init__(self) -> None:
+        if not self.keys and self.keys_file is None:
+            raise ValueError("keys cannot be []: there is none")
+
+    def document(self) -> dict[str, Any]:
+        """The fields as they are sealed on the disk; computed keys are not listed."""
+        return super().document() | ({} if self.keys_file is None else {"keys": []})
 
     @classmethod
     def read(cls, viewset: Path) -> "Plan":
@@ -106,9 +119,14 @@ class Plan(Document, frozen=True):
         path = inside(viewset, PLAN)
         status = path.stat() if path.exists() else None
         if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-            return read_document(path, cls)  # which also says what is missing
+            return _with_keys(viewset, read_document(path, cls))  # which also says what is missing
         version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        return _PLANS.get(version) or _keep(version, read_document(path, cls))
+        if (plan := _PLANS.get(version)) is None:
+            plan = _with_keys(viewset, read_document(path, cls))
+            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
+                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
+            _PLANS[version] = plan
+        return plan
 
     @property
     def num_shards(self) -> int:
@@ -128,12 +146,11 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
 
 
-def _keep(version: tuple[object, ...], plan: Plan) -> Plan:
-    """`plan` is kept for the rest of the process; the oldest plans leave where all together are too large."""
-    while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-        _PLANS.pop(next(iter(_PLANS)), None)
-    _PLANS[version] = plan
-    return plan
+def _with_keys(viewset: Path, plan: Plan) -> Plan:
+    """`plan` with the keys of its file, checked; itself where it lists them."""
+    if plan.keys_file is None:
+        return plan
+    return structs.replace(plan, keys=read_keys(check_file(viewset, KEYS, plan.keys_file)))
 
 
 class Commit(Document, frozen=True):
@@ -216,6 +233,25 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     weights: list[int | float]
     validation: dict[str, Any] | None
     num_views: Count
+
+
+def record_of(content: bytes | bytearray | memoryview) -> FileRecord:
+    """What a file that holds `content` must be."""
+    return FileRecord(len(memoryview(content)), sha256_of(content))
+
+
+def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
+    """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
+    path = inside(folder, relative)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise Damaged(f"{path}: missing; {RESTORE}") from None
+    if size != record.size:
+        raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
+    if sha256_of_file(path) != record.sha256:
+        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
+    return path
 
 
 SealedKind = TypeVar("SealedKind", bound=Document)

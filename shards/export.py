@@ -1,8 +1,9 @@
 """Export: views and decoded targets as WebDataset tars that plain webdataset reads, with nothing of this project."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -16,17 +17,15 @@ from shards.layout import shard_name
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.tar import pack
 
-if TYPE_CHECKING:
-    from shards.codecs.base import Codec
-
 DESCRIPTION_FILE = "export.json"
 
 
 def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple[int, int]:
     """`output` holds one tar for each (view, shard), and export.json; returns the samples and the bytes written.
 
-    A sample is KEY.jpg or KEY.png, KEY.json, KEY.cls where it has a label, and KEY.TARGET.npy (float32), or for topk
-    KEY.classes.npy, KEY.log_probabilities.npy and KEY.log_remaining.npy. Skipped samples are left out.
+    A sample is KEY.jpg or KEY.png, KEY.json, KEY.cls where it has a label, and KEY.TARGET.npy (float32), or of
+    probabilities KEY.classes.npy, KEY.log_probabilities.npy and, for topk, KEY.log_remaining.npy. Skipped samples are
+    left out.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadInput(f"--output {output}: is not empty; give a new folder, or empty it")
@@ -40,10 +39,11 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     with Progress("export", len(viewset.usable) * num_views) as progress:
         for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
             samples = viewset.usable_in(shard)
-            contents = _views(viewset, view, samples)
+            decoded: dict[str, np.ndarray] = {}
             if targetset is not None and codec is not None and len(samples) > 0:
-                _add_targets(contents, targetset, codec, view, samples)
-            packed, _ = pack((viewset.plan.keys[sample], contents[sample]) for sample in samples.tolist())
+                rows = read_decoded(targetset, codec, view, samples)
+                decoded = as_arrays(rows, targetset.manifest.target)
+            packed, _ = pack(_contents(viewset, view, samples, decoded))
             name = f"{shard_name(view, shard)}.tar"
             files[name] = write_atomically(output / name, packed)
             count += len(samples)
@@ -52,27 +52,17 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     return count, sum(record.size for record in files.values())
 
 
-def _views(viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"]) -> dict[int, dict[str, bytes]]:
-    """Each sample's members as they are stored, by their endings."""
-    endings = [*viewset.codec.endings, "json", *(["cls"] if viewset.labelled else [])]
-    return {
-        sample: {ending: viewset.content(view, sample, ending) for ending in endings} for sample in samples.tolist()
-    }
-
-
-def _add_targets(
-    contents: dict[int, dict[str, bytes]],
-    targetset: TargetSet,
-    codec: "Codec",
-    view: int,
-    samples: Int[np.ndarray, " count"],
-) -> None:
-    decoded = read_decoded(targetset, codec, view, samples)
-    for name, rows in as_arrays(decoded, targetset.manifest.target).items():
-        for sample, row in zip(samples.tolist(), rows, strict=True):
+def _contents(
+    viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"], decoded: dict[str, np.ndarray]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample's key and its members: those of the view as they are stored, and a row of each decoded array."""
+    for position, sample in enumerate(samples.tolist()):
+        members = viewset.storage.members(view, sample)
+        for name, rows in decoded.items():
             buffer = io.BytesIO()
-            np.save(buffer, row, allow_pickle=False)
-            contents[sample][f"{name}.npy"] = buffer.getvalue()
+            np.save(buffer, rows[position], allow_pickle=False)
+            members[f"{name}.npy"] = buffer.getvalue()
+        yield viewset.plan.keys[sample], members
 
 
 def _description(viewset: ViewSet, targetset: TargetSet | None, num_views: int, files: Files) -> dict[str, Any]:

@@ -38,13 +38,15 @@ def identity_hash(identity: dict[str, Any]) -> str:
     return sha256_of(canonical_json(identity))
 
 
-def differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
+def differences(stored: Any, wanted: Any, prefix: str = "") -> list[str]:
     """One phrase for each field in which two identities differ, its value in the cache and the value asked for.
 
     Hashes come last, cut to 8 digits where these differ: what changed them is what a person can act on.
     """
-    found = sorted(_differing(held, asked, prefix), key=lambda one: any(map(_is_hash, one[1:])))
-    return [f"{name}: the cache has {_shown(one, other)}, asked for {_shown(other, one)}" for name, one, other in found]
+    fields = sorted(_differing(stored, wanted, prefix), key=lambda field: any(map(_is_hash, field[1:])))
+    return [
+        f"{name}: the cache has {_shown(has, other)}, asked for {_shown(other, has)}" for name, has, other in fields
+    ]
 
 
 def same_but_for(identity: dict[str, Any], other: dict[str, Any], *ignored: str) -> bool:
@@ -52,13 +54,13 @@ def same_but_for(identity: dict[str, Any], other: dict[str, Any], *ignored: str)
     return all(identity.get(name, _ABSENT) == other.get(name, _ABSENT) for name in {*identity, *other} - {*ignored})
 
 
-def _differing(held: Any, asked: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(held, dict) and isinstance(asked, dict):
-        for field in sorted(held.keys() | asked.keys()):
+def _differing(stored: Any, wanted: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for field in sorted(stored.keys() | wanted.keys()):
             inner = f"{name}.{field}" if name else field
-            yield from _differing(held.get(field, _ABSENT), asked.get(field, _ABSENT), inner)
-    elif held != asked:
-        yield name, held, asked
+            yield from _differing(stored.get(field, _ABSENT), wanted.get(field, _ABSENT), inner)
+    elif stored != wanted:
+        yield name, stored, wanted
 
 
 def _is_hash(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Layout: where everything lies in a cache (docs/design.md, "On disk, version 1")."""
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,8 +10,14 @@ from shards.identity import identity_hash
 VIEWSET_MANIFEST = "viewset.json"
 TARGETSET_MANIFEST = "targetset.json"
 PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
+"""Beside the plan of a view set of texts, and beside a student of texts: what the `tokenizers` library reads."""
 CALIBRATION = "calibration.safetensors"
 """In a target set: what its codec took from the calibration set, made once and kept."""
+
+Place = tuple[int, int]
+"""View and shard."""
+_SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json|[^/]+/c/(\d+)/(\d+)(?:/0)*)")
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -52,6 +59,14 @@ def tar_path(view: int, shard: int) -> str:
 def commit_path(view: int, shard: int) -> str:
     """The path of a shard's commit record, relative to its view set or target set."""
     return f"commits/{shard_name(view, shard)}.json"
+
+
+def place_of(relative: str) -> Place | None:
+    """The view and shard of a set's file, by its name; None for a file of no shard."""
+    if match := _SHARD_FILE.fullmatch(relative):
+        view, shard = (int(group) for group in match.groups() if group is not None)
+        return view, shard
+    return None
 
 
 def is_viewset(folder: Path) -> bool:

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from shards.reader import TargetSet, ViewSet, typed
+from shards.arrays import typed
+from shards.reader import TargetSet, ViewSet
 
 VIEWS_PER_TASK = 8
 

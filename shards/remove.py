@@ -9,16 +9,14 @@ from shards.cache import names, open_cache
 from shards.command.progress import human_bytes
 from shards.commit import TEMPORARY_PREFIX, sync_folder
 from shards.errors import BadInput
-from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset, place_of
 from shards.lock import writing
 
-_OWN_FILE = re.compile(
-    r"(?:views|commits)/v\d+-\d+\.(?:tar|json)|[^/]+/zarr\.json|[^/]+/c/\d+/\d+(?:/0)*|[^/]+\.(?:json|yaml|npy|safetensors)"
-)
+_OF_NO_SHARD = re.compile(r"[^/]+/zarr\.json|[^/]+\.(?:json|yaml|npy|safetensors)")
 
 
 def remove(paths: tuple[str, ...], yes: bool) -> int | None:
-    """The sets that `paths` name are gone when this returns the bytes they took; None when the user said no.
+    """The sets that `paths` name are gone when this returns the bytes they took; None when the user declined.
 
     BadInput, and nothing is removed, for a whole cache, anything that is no set, links, and files of another origin.
     """
@@ -57,12 +55,13 @@ def _refuse_strangers(folder: Path) -> None:
         relative = re.sub(r"^targets/[^/]+/", "", path.relative_to(folder).as_posix())
         if path.is_symlink():
             raise BadInput(f"{path}: is a link, which no cache holds; move it away first. Nothing was removed")
-        if not path.is_dir() and not _OWN_FILE.fullmatch(relative) and not path.name.startswith(TEMPORARY_PREFIX):
+        own = place_of(relative) or _OF_NO_SHARD.fullmatch(relative) or path.name.startswith(TEMPORARY_PREFIX)
+        if not path.is_dir() and not own:
             raise BadInput(f"{path}: is no part of the cache; move it away first. Nothing was removed")
 
 
 def _take_apart(folder: Path) -> None:
-    """The manifest goes first, commit records before what they vouch for, the plan last: a rest is known for one."""
+    """The manifest goes first, commit records before the files that they list, the plan last: a rest is still a set."""
     for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST):
         (folder / name).unlink(missing_ok=True)
     sync_folder(folder)

@@ -1,7 +1,7 @@
 """Sealed: JSON documents with their own SHA-256, as they are written, and as they are checked when they are read.
 
-A seal that fits says that nobody altered a document since it was written, not that its fields make sense: both are
-checked before a field is believed.
+A matching SHA-256 proves that nobody altered a document since it was written, not that its fields make sense: both
+are checked before a field is used.
 """
 
 import json
@@ -39,10 +39,10 @@ def unsealed(path: Path, kind: str) -> dict[str, Any]:
         raise Damaged(f"{path}: expected a {kind}, found {repr(document.get('kind'))[:60]}")
     version = document.get("format")
     if type(version) is not int or version != FORMAT_VERSION:
-        found = f"{path}: format version {repr(version)[:60]}; this version of teacher-shards reads {FORMAT_VERSION}"
+        problem = f"{path}: format version {repr(version)[:60]}; this version of teacher-shards reads {FORMAT_VERSION}"
         if type(version) is int and version > FORMAT_VERSION:
-            raise NewerVersion(f"{found}: it was written by a newer one; install that")
-        raise Damaged(found)
+            raise NewerVersion(f"{problem}: it was written by a newer one; install that")
+        raise Damaged(problem)
     return document
 
 

@@ -48,16 +48,16 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
 
 def listing(data: bytes) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each member, read from the tar's own headers; anything but plain files is Damaged."""
-    found = []
+    members = []
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for header in tar:
                 if not header.isreg():
                     raise Damaged(f"member {header.name!r} is no plain file")
-                found.append((header.name, header.offset_data, header.size))
+                members.append((header.name, header.offset_data, header.size))
     except tarfile.TarError as error:
         raise Damaged(f"it is no tar ({error})") from None
-    return found
+    return members
 
 
 class StoredTar:

@@ -157,7 +157,7 @@ def without_padding(spec: ArraySpec) -> ArraySpec:
     rows = min(spec.shard_size, spec.num_samples)
     sizes = _divisors(rows, CHUNK_BYTES // spec.row_bytes)
     specs = [spec, *(replace(spec, layout=(rows, size)) for size in sizes)]
-    return next((one for one in specs if one.view_bytes <= limit), min(specs, key=lambda one: one.view_bytes))
+    return next((each for each in specs if each.view_bytes <= limit), min(specs, key=lambda each: each.view_bytes))
 
 
 def specs_of(manifest: TargetSetManifest) -> dict[str, ArraySpec]:

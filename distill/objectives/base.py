@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from shards.codecs import PROBABILITIES
 from shards.codecs.features import Features
 
 
@@ -14,11 +15,12 @@ from shards.codecs.features import Features
 class Objective(Protocol):
     """A loss on one or more outputs of the student and, last, what they are to match, where a term names that."""
 
-    target: str | None
-    """The one kind of target it is defined on; None for any features, or for labels alone."""
+    def refusal(self, target: str, codec: str) -> str | None:
+        """What keeps it from learning from a target set of this target and codec; None where it can."""
+        ...
 
     def __call__(self, *outputs_and_target: Any) -> Float[Tensor, ""]:
-        """The mean over the batch; the target is decoded (Features, TopKProbabilities) or the labels (int64)."""
+        """The mean over the batch; the target is decoded (Features) or the labels (int64)."""
         ...
 
 
@@ -27,7 +29,12 @@ class FeatureObjective:
     """`loss` of (student, target), a mean over batch, stored tokens that are no padding, and channels."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    target: ClassVar[str | None] = None
+
+    def refusal(self, target: str, codec: str) -> str | None:
+        """Probabilities of a few classes are no features."""
+        return (
+            "needs features, not probabilities (kl takes these)" if codec.partition(":")[0] in PROBABILITIES else None
+        )
 
     def __call__(self, student: Float[Tensor, "batch *rows"], target: Features) -> Float[Tensor, ""]:
         """The mean over the batch."""

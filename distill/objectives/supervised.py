@@ -1,7 +1,6 @@
 """Cross-entropy with the labels alone: no teacher."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -12,7 +11,9 @@ from torch.nn import functional as F
 class Supervised:
     """Cross-entropy with hard labels."""
 
-    target: ClassVar[str | None] = None
+    def refusal(self, target: str, codec: str) -> str | None:
+        """No target set holds labels."""
+        return "needs a term to labels"
 
     def __call__(self, student: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
         """The mean over the batch."""

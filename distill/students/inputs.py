@@ -20,14 +20,15 @@ def student_input(
     modality = viewset.codec.modality
     described = [targetset.identity["teacher"]["preprocessing"] for targetset in targetsets]
     folders = [str(targetset.folder) for targetset in targetsets]
-    inputs = [input_of(folder, modality, each) for folder, each in zip(folders, described, strict=True)]
+    beside = viewset.folder
+    inputs = [input_of(folder, modality, each, beside) for folder, each in zip(folders, described, strict=True)]
     first = inputs[0] if inputs else default_input(viewset.codec)
     if given is not None:
         if unknown := sorted(given.keys() - first.describe().keys()):
             raise BadInput(
                 f"--recipe: input: unknown {', '.join(map(str, unknown))}; it has {', '.join(first.describe())}"
             )
-        chosen = input_of("--recipe: input", modality, first.describe() | dict(given))
+        chosen = input_of("--recipe: input", modality, first.describe() | dict(given), beside)
         if found := mismatch(chosen, viewset.codec):
             raise BadInput(f"--recipe: input: of {viewset.folder} {found}; leave it out, or extract such views")
         return chosen, ""

@@ -44,8 +44,8 @@ def top_shares(evaluation: Evaluation, views: Views) -> dict[str, float]:
 def check_classes(student: TrainedStudent, views: Views) -> bool:
     """Whether the labels are known to number the student's classes; BadInput where their count or order says otherwise.
 
-    Other names are only told: one source may say n01440764 where another says tench. A split that lacks the student's
-    last classes is whole data whose classes were counted, not named.
+    Other names are a warning alone: a source may have n01440764 where another has tench. A split may lack the student's
+    last classes: its classes were counted, not named.
     """
     known, names = student.class_names, views.class_names
     plain, expected = _plain(names), _plain(known or ())

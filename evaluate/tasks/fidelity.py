@@ -1,9 +1,10 @@
-"""fidelity: how near the student comes to what the stored teacher said of the same views.
+"""fidelity: how near the student comes to the stored outputs of its teacher for the same views.
 
 Agreement and divergence are Stanton et al. 2021, "Does Knowledge Distillation Really Work?" (arXiv:2106.05945), section
 3: average top-1 agreement and average predictive KL.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,19 @@ from torch import Tensor
 from evaluate.evaluation import Evaluation
 from evaluate.student import check_output
 from evaluate.views import threads
+from shards.codecs import LOGITS
+from shards.codecs.distribution import Distribution
 from shards.codecs.features import Features
-from shards.codecs.topk import TopKProbabilities
 from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 
-Metrics = dict[str, Float[Tensor, " batch"]]
+Metrics = dict[str, Float[Tensor, "batch *tokens"]]
 
 
 def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
-    """Over view 0: `agreement` and `kl` with stored logits or top-k, `cosine` and `cka` with features."""
+    """Over view 0: `agreement` and `kl` with stored logits or probabilities, `cosine` and `cka` with features."""
     config, student = evaluation.config, evaluation.student
     viewset, targetset = evaluation.stored()
     target, row_shape = targetset.identity["target"], targetset.row_shape
@@ -37,7 +39,7 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
             "--targetset with as many classes (or features)"
         )
     codec, student = codec_of(targetset), student.only(target)
-    comparison: Any = LogitComparison() if target == "logits" else FeatureSimilarity()
+    comparison: Any = LogitComparison() if target in LOGITS else FeatureSimilarity()
     samples = viewset.usable[: config.limit]
     order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
     with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
@@ -53,17 +55,17 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
 
 
 class LogitComparison:
-    """Means over all samples of what `compare_logits` says of each."""
+    """Means over all samples, or their tokens that are no padding, of what `compare_logits` says of each."""
 
     def __init__(self) -> None:
         self.count, self.sums = 0, dict[str, float]()
 
-    def update(self, teacher: Features | TopKProbabilities, student: Float[Tensor, "batch classes"]) -> None:
+    def update(self, teacher: Features, student: Float[Tensor, "batch *tokens classes"]) -> None:
         """One batch more."""
-        logits = teacher.rows if isinstance(teacher, Features) else teacher
-        for name, values in compare_logits(logits, student).items():
+        compared, taught = teacher.beside(student)
+        for name, values in compare_logits(taught, compared).items():
             self.sums[name] = self.sums.get(name, 0.0) + values.double().sum().item()
-        self.count += len(student)
+        self.count += math.prod(compared.shape[:-1])
 
     def metrics(self) -> dict[str, float]:
         """The means so far."""
@@ -107,27 +109,20 @@ class FeatureSimilarity:
 
 
 def compare_logits(
-    teacher: Float[Tensor, "batch classes"] | TopKProbabilities, student: Float[Tensor, "batch classes"]
+    teacher: Float[Tensor, "batch *tokens classes"] | Distribution, student: Float[Tensor, "batch *tokens classes"]
 ) -> Metrics:
     """`agreement`, 1 where both have the same first class, `kl`, KL(teacher || student) in nats, and `cosine`.
 
-    Against a top-k teacher the KL is over its k classes and "any other", never more than the full one, and there is no
-    cosine.
+    Against stored probabilities the KL is over their outcomes, and there is no cosine. Of topk, over its k classes and
+    "any other", it is never more than the full one (Cover & Thomas 2006, section 2.7: log-sum inequality); of sample
+    it is the divergence from the drawn weights, in the mean more than the full one, and agreement is with the class
+    that was drawn most.
     """
-    if isinstance(teacher, TopKProbabilities):
-        same = teacher.classes[:, 0] == student.argmax(1)
-        return {"agreement": same.float(), "kl": kl_topk(teacher, student)}
-    log_p, log_q = teacher.log_softmax(1), student.log_softmax(1)
-    same = teacher.argmax(1) == student.argmax(1)
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
-    return {"agreement": same.float(), "kl": kl, "cosine": F.cosine_similarity(teacher, student)}
-
-
-def kl_topk(teacher: TopKProbabilities, student: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """KL(teacher || student) in nats over k + 1 outcomes (Cover & Thomas 2006, section 2.7: log-sum inequality)."""
-    log_q = student.log_softmax(1)
-    # from the other classes' own logits: 1 - sum of the kept loses all digits where the student is sure
-    log_q_remaining = log_q.scatter(1, teacher.classes, -torch.inf).logsumexp(1, keepdim=True)
-    log_p = torch.cat([teacher.log_probabilities, teacher.log_remaining[:, None]], 1)
-    log_q = torch.cat([log_q.gather(1, teacher.classes), log_q_remaining], 1)
-    return (log_p.exp() * (log_p - log_q)).sum(1)
+    first = student.argmax(-1)
+    if isinstance(teacher, Distribution):
+        log_p, log_q = teacher.outcomes(), teacher.outcomes_of(student)
+        return {"agreement": (teacher.classes[..., 0] == first).float(), "kl": (log_p.exp() * (log_p - log_q)).sum(-1)}
+    log_p, log_q = teacher.log_softmax(-1), student.log_softmax(-1)
+    kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+    cosine = F.cosine_similarity(teacher, student, dim=-1)
+    return {"agreement": (teacher.argmax(-1) == first).float(), "kl": kl, "cosine": cosine}

@@ -58,8 +58,8 @@ def nearest(
         block = F.normalize(bank[first : first + _BANK_ROWS].to(queries.device), dim=1)
         for start in range(0, len(queries), _QUERY_ROWS):
             part = slice(start, start + _QUERY_ROWS)
-            found, at = (queries[part] @ block.T).topk(min(k, len(block)), dim=1)
-            both = torch.cat([cosines[part], found], dim=1)
+            nearest_cosines, at = (queries[part] @ block.T).topk(min(k, len(block)), dim=1)
+            both = torch.cat([cosines[part], nearest_cosines], dim=1)
             cosines[part], kept = both.topk(k, dim=1)
             rows[part] = torch.cat([rows[part], at + first], dim=1).gather(1, kept)
     return cosines, rows

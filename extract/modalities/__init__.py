@@ -7,6 +7,8 @@ from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY, modality_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
     from shards.views.base import ViewCodec
 
@@ -20,10 +22,13 @@ class Entry(NamedTuple):
     """The parts of a sample that its views are made of."""
 
 
-REGISTRY = {"image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"}))}
-"""A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described) -> InputSpec`,
+REGISTRY = {
+    "image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"})),
+    "text": Entry("extract.modalities.text", ("blocks",), frozenset({"texts"})),
+}
+"""A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described, folder) -> InputSpec`,
 `default_input(codec) -> InputSpec` where no teacher has one, `plain_maker(inputs) -> ViewMaker` for evaluation, and
-`input_size(request)`, the size that a teacher is to take."""
+`input_size(request)`, the size that a teacher is to take; `resized(described, size)`, a description of that size."""
 
 
 def view_maker(request: "ViewRequest") -> "ViewMaker":
@@ -45,12 +50,19 @@ def plain_maker(inputs: "InputSpec") -> "ViewMaker":
     return maker
 
 
-def input_of(where: str, modality: str, described: dict[str, Any]) -> "InputSpec":
-    """The input that `describe` described; BadInput, which begins with `where`, for what is none."""
+def input_of(
+    where: str, modality: str, described: dict[str, Any], folder: "Path | None" = None, size: int | None = None
+) -> "InputSpec":
+    """The input that `describe` described, its `files` in `folder`; BadInput, which begins with `where`, for none.
+
+    `size` takes the place of the size that it was described with.
+    """
     if modality not in REGISTRY:
         known = ", ".join(sorted(REGISTRY))
         raise BadInput(f"{where}: takes {modality!r}, known are {known}: a newer version wrote it; install that one")
-    inputs: InputSpec = _module(modality).input_of(where, described)
+    if size is not None:
+        described = _module(modality).resized(described, size)
+    inputs: InputSpec = _module(modality).input_of(where, described, folder)
     return inputs
 
 

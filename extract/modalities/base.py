@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool
@@ -13,7 +14,10 @@ from shards.views.base import Row, ViewCodec
 
 @runtime_checkable
 class InputSpec(Protocol):
-    """How the stored fields of views become what one network takes; each teacher and each student has its own."""
+    """How the stored fields of views become what one network takes; each teacher and each student has its own.
+
+    An input that inherits from this has the defaults that stand here.
+    """
 
     modality: ClassVar[str]
 
@@ -33,10 +37,17 @@ class InputSpec(Protocol):
         """The input as JSON, from which the modality's `input_of` makes it again; part of a target set's identity."""
         ...
 
+    def files(self) -> dict[str, bytes]:
+        """What lies beside the description, by its file's name: a tokenizer."""
+        return {}
+
 
 @runtime_checkable
 class ViewMaker(Protocol):
-    """How one view set's views are made of its source's samples."""
+    """How one view set's views are made of its source's samples.
+
+    A maker that inherits from this has the defaults that stand here.
+    """
 
     codec: ViewCodec
     needs: ClassVar[frozenset[str]]
@@ -59,6 +70,17 @@ class ViewMaker(Protocol):
     def flags(self) -> dict[str, str | int]:
         """The flags of `python -m extract` that ask for these views, each resolved."""
         ...
+
+    def files(self) -> dict[str, bytes]:
+        """What lies beside the view set's plan, by its file's name: a tokenizer."""
+        return {}
+
+    def arrange(self, source: Source, scratch: Path, skip_errors: bool) -> Source:
+        """The source whose samples `make` takes: `source` itself, or one that is cut out of its documents.
+
+        What that needs on the disk lies in the folder `scratch`, where a killed command finds it again.
+        """
+        return source
 
     def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
         """The fields of one view of a sample, before they are encoded, and the facts that its .json tells.
@@ -103,6 +125,8 @@ def mismatch(inputs: InputSpec, codec: ViewCodec) -> str | None:
     if inputs.modality != codec.modality:
         return f"its views are {codec.modality}, the network takes {inputs.modality}"
     wrong = [name for name, shape in taken.items() if stored.get(name) != shape]
+    if not wrong and inputs.describe().get("vocabulary") != codec.vocabulary:
+        return "its views are of another vocabulary than the network's tokenizer"
     if not wrong:
         return None
     return f"its views have {wrong[0]} of {stored.get(wrong[0])}, the network takes {taken[wrong[0]]}"

@@ -1,11 +1,12 @@
 """Draws: random numbers fixed by (seed, key, view) and nothing else, the same on every machine and for ever."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int64, UInt64
 
-_VIEW_STREAM, _TOKEN_STREAM = 0, 1
+_VIEW_STREAM, _TOKEN_STREAM, _CODEC_STREAM = 0, 1, 2
 
 
 class Uniform:
@@ -24,15 +25,33 @@ class Uniform:
 
     def order(self, count: int) -> Int[np.ndarray, " count"]:
         """A permutation of range(count): the order of the next `count` words."""
-        return np.argsort(self._bits.random_raw(count), kind="stable")
+        return np.argsort(self.words(count), kind="stable")
+
+    def words(self, count: int) -> UInt64[np.ndarray, " count"]:
+        """The next `count` raw words."""
+        return self._bits.random_raw(count)
 
 
-def draw_tokens(seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int) -> Int[np.ndarray, " kept"]:
+def draw_tokens(
+    seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int, num_valid: int | None = None
+) -> Int[np.ndarray, " kept"]:
     """The positions, ascending, of the `keep` tokens of one view that --keep_tokens keeps of `num_tokens`.
 
     The first `num_extra` (CLS, registers) always, the others drawn without replacement from a stream of their own: the
-    crop's draws and these do not touch each other.
+    crop's draws and these do not touch each other. Padding, what comes after the first `num_valid` tokens, is kept only
+    where there is not enough else.
     """
     order = Uniform(seed, key, view, _TOKEN_STREAM).order(num_tokens - num_extra)
+    if num_valid is not None:
+        order = order[np.argsort(order >= num_valid - num_extra, kind="stable")]
     drawn = num_extra + np.sort(order[: keep - num_extra])
     return np.concatenate([np.arange(num_extra), drawn])
+
+
+def draw_numbers(seed: int, keys: Sequence[str], view: int, count: int) -> Int64[np.ndarray, "keys count"]:
+    """`count` numbers, uniform in [0, 2^63), of each key's view, from a stream of their own: what a codec draws with.
+
+    A token's number is the one at its position, whatever else is kept of the sample.
+    """
+    words = np.stack([Uniform(seed, key, view, _CODEC_STREAM).words(count) for key in keys])
+    return (words >> np.uint64(1)).astype(np.int64)

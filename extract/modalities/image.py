@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from extract.modalities.base import InputSpec, ViewRequest
+from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.crop import Augment, draw, parse_augment, render
 from extract.modalities.draws import Uniform
 from extract.sources.base import Sample
@@ -24,7 +25,7 @@ _MAX_NUMBER = 1e6  # no mean or deviation of a pixel is near it; NaN and infinit
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class ImageInput(InputSpec):
     """Square pixels in [0, 1], minus mean, over std, per RGB channel."""
 
     image_size: int
@@ -57,7 +58,7 @@ def normalise(
     return torch.addcmul(shift, pixels.float(), scale).permute(0, 3, 1, 2)
 
 
-def input_of(where: str, described: dict[str, Any]) -> ImageInput:
+def input_of(where: str, described: dict[str, Any], folder: Path | None) -> ImageInput:
     """The input that `ImageInput.describe` described; BadInput, which begins with `where`, for what is none."""
     size, mean, std = (described.get(name) for name in ("image_size", "mean", "std"))
     fits = {
@@ -78,13 +79,18 @@ def _is_three_numbers(value: Any) -> bool:
     )
 
 
+def resized(described: dict[str, Any], size: int) -> dict[str, Any]:
+    """The description of an input of that many pixels a side."""
+    return described | {"image_size": size}
+
+
 def default_input(codec: PixelCodec) -> ImageInput:
     """ImageNet's mean and deviation, at the size of the views."""
     return ImageInput(codec.image_size, IMAGENET_MEAN, IMAGENET_STD)
 
 
 @dataclass(frozen=True)
-class ImageViews:
+class ImageViews(ViewMaker):
     """Each view a random resized crop, perhaps flipped, or a resize of the whole image."""
 
     augment: Augment

@@ -119,10 +119,11 @@ def input_document(inputs: "InputSpec") -> dict[str, Any]:
     return {**described, "input": {"modality": inputs.modality, **described}}
 
 
-def exported_input(config: dict[str, Any], where: str, image_size: int | None = None) -> "InputSpec":
-    """What the exported network takes; `image_size` takes the place of its own. BadInput where it makes no sense."""
+def exported_input(
+    config: dict[str, Any], where: str, folder: Path | None = None, size: int | None = None
+) -> "InputSpec":
+    """What the exported network in `folder` takes; `size` takes the place of its own. BadInput where it is no input."""
     described = config.get("input") or {name: config.get(name) for name in ("image_size", "mean", "std")}
     if not isinstance(described, dict):
         raise BadInput(f"{where}: input cannot be {str(described)[:80]}")
-    resized = {} if image_size is None else {"image_size": image_size}
-    return input_of(where, str(described.get("modality", DEFAULT_MODALITY)), described | resized)
+    return input_of(where, str(described.get("modality", DEFAULT_MODALITY)), described, folder, size)

@@ -3,12 +3,15 @@
 A new source is one file and one line here; a new dataset of the hub is a row of the table in hub.py.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import Sample, Source
+from extract.sources.base import Document, Sample, Source
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
@@ -60,11 +63,17 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
         COUNT.check("--limit", limit)
     opened = getattr(import_module(f"extract.sources.{module}"), opener)
     source: Source = opened(path or scheme, split, data_dir)
+    if source.documents is not None:
+        return source if limit is None else replace(source, documents=partial(_first, source.documents, limit))
     if not source.keys:
         raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
     if limit is None:
         return source
     return replace(source, keys=source.keys[:limit], unreadable=tuple(i for i in source.unreadable if i < limit))
+
+
+def _first(documents: Callable[[int], Iterator[Document]], limit: int, start: int) -> Iterator[Document]:
+    return islice(documents(start), max(0, limit - start))
 
 
 def _scheme_of(path: Path) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -53,6 +53,8 @@ class Sample:
     """A class's number, or a score; None: it has none."""
     encoded: bytes | None = None
     """The image's file, where the source has one."""
+    fields: dict[str, Any] | None = None
+    """A view's fields, of a sample that was cut out of documents."""
 
 
 class Content(NamedTuple):
@@ -62,6 +64,13 @@ class Content(NamedTuple):
     """Encoded, or decoded where nothing was encoded; None where it is missing."""
     label: int | float | None
     texts: tuple[str, ...] = ()
+
+
+class Document(NamedTuple):
+    """One text of a source that is streamed."""
+
+    text: str
+    label: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +93,8 @@ class Source:
     """Images are files, which may carry an EXIF orientation and change under the same revision."""
     upright: bool = True
     """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
+    documents: Callable[[int], Iterator[Document]] | None = None
+    """The texts from a number on, in their order, of a source that is streamed: it lists no keys and reads no index."""
 
     def read(self, index: int) -> Sample:
         """The sample at `index`, upright, its pixels otherwise as PIL decodes them: no mode conversion.

@@ -14,7 +14,12 @@ REGISTRY = {
     "int8": "shards.codecs.int8",
     "int4": "shards.codecs.int4",
     "topk": "shards.codecs.topk",
+    "sample": "shards.codecs.sample",
 }
+PROBABILITIES = ("topk", "sample")
+"""The codecs that decode to a Distribution."""
+LOGITS = ("logits", "mlm_logits")
+"""The targets that they are for: rows over classes, or over a vocabulary for each token."""
 
 
 def make_codec(spec: str, row_shape: tuple[int, ...], keep_tokens: int | None = None) -> "Codec":

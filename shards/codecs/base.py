@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 Encoded = dict[str, Shaped[Tensor, "batch ..."]]
@@ -14,13 +14,16 @@ class Codec(ABC):
     """A pair of functions between a target's rows and the arrays stored for them.
 
     `encode` and `decode` are vectorised over the batch and run on the device that holds their input. A codec that needs
-    statistics takes them once from a calibration set; for all others `calibrate`, `state` and `with_state` do nothing.
+    statistics takes them once from a calibration set, and one that draws is given numbers for each batch; for all
+    others `calibrate`, `state`, `with_state` and `with_numbers` do nothing.
     """
 
     name: str
     """The codec's spec, which makes it again."""
     has_statistics: ClassVar[bool] = False
     """Whether it needs statistics: `calibrate` takes them from rows, `with_state` from a file's tensors."""
+    numbers_a_row: int = 0
+    """Random numbers that it takes for a row, one for each token; `with_numbers` gives them before `encode`."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -36,7 +39,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, stored: Encoded) -> Any:
-        """The rows as a float32 tensor, or as the codec's own type (TopKProbabilities, Features)."""
+        """The rows as a float32 tensor, or as the codec's own type (Distribution, Features)."""
 
     def error(self, rows: Any) -> dict[str, float]:
         """How far decode(encode(rows)) is from `rows`: cosine and largest difference, unless others suit the codec."""
@@ -48,6 +51,10 @@ class Codec(ABC):
 
     def with_state(self, state: dict[str, Tensor]) -> "Codec":
         """This codec with the statistics kept beside a target set."""
+        return self
+
+    def with_numbers(self, numbers: Int64[Tensor, "batch numbers"]) -> "Codec":
+        """This codec for the batch whose random numbers, uniform in [0, 2^63), these are."""
         return self
 
     def state(self) -> dict[str, Tensor]:

@@ -1,16 +1,19 @@
-"""Features: a teacher's vectors as an objective meets them: whole rows or some tokens of each, padding marked."""
+"""Features: a teacher's rows as an objective meets them: whole or some tokens of each, padding marked."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from shards.codecs.distribution import Distribution
+
 
 @dataclass(frozen=True)
 class Features:
-    """One vector (batch, dim) or several tokens (batch, tokens, dim) of each sample."""
+    """One vector (batch, dim) or several tokens (batch, tokens, dim) of each sample, or a Distribution of as many."""
 
-    rows: Float[Tensor, "batch *tokens dim"]
+    rows: Float[Tensor, "batch *tokens dim"] | Distribution
     positions: Int64[Tensor, "batch kept"] | None = None
     """Where the tokens stood in the whole sequence, ascending; None where it is stored whole."""
     valid: Bool[Tensor, "batch kept"] | None = None
@@ -19,7 +22,7 @@ class Features:
     @classmethod
     def of(cls, tokens: Float[Tensor, "batch tokens dim"], positions: Int64[Tensor, "batch kept"]) -> "Features":
         """The rows of `tokens` at `positions`; torch refuses (on a GPU: asserts) a position outside of the sequence."""
-        return cls(tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1])), positions)
+        return cls(cls(tokens, positions).take_from(tokens), positions)
 
     def within(self, valid: Bool[Tensor, "batch tokens"] | None) -> "Features":
         """These features, knowing which tokens of the whole sequence are content; vectors stay as they are."""
@@ -29,9 +32,11 @@ class Features:
 
     def take_from(self, student: Float[Tensor, "batch *tokens dim"]) -> Float[Tensor, "batch *kept dim"]:
         """The rows at the same positions of another sequence, a student's."""
-        return student if self.positions is None else self.of(student, self.positions).rows
+        if self.positions is None:
+            return student
+        return student.gather(1, self.positions[..., None].expand(-1, -1, student.shape[-1]))
 
-    def beside(self, student: Float[Tensor, "batch *tokens dim"]) -> tuple[Tensor, Tensor]:
+    def beside(self, student: Float[Tensor, "batch *tokens dim"]) -> tuple[Tensor, Any]:
         """The student's vectors and these, of the kept tokens that are content; the student saw the whole sample."""
         compared = self.take_from(student)
         return (compared, self.rows) if self.valid is None else (compared[self.valid], self.rows[self.valid])
@@ -40,3 +45,7 @@ class Features:
         """Some samples of the batch."""
         positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))
         return Features(self.rows[samples], positions, valid)
+
+    def content(self) -> "Features":
+        """The tokens of all samples that are no padding, one after the other; themselves where all are content."""
+        return self if self.valid is None else Features(self.rows[self.valid])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shards.codecs.base import Codec, Encoded
@@ -25,6 +25,7 @@ class Kept(Codec):
     inner: Codec
     keep: int
     num_tokens: int
+    numbers: Int64[Tensor, "batch numbers"] | None = None
 
     @property
     def has_statistics(self) -> bool:  # type: ignore[override]
@@ -49,7 +50,8 @@ class Kept(Codec):
         """The kept rows as the inner codec stores them, and their positions."""
         assert rows.positions is not None
         dtype = getattr(torch, self.arrays()[POSITIONS][0])
-        return {**self.inner.encode(rows.rows), POSITIONS: rows.positions.to(dtype)}
+        inner = self.inner if self.numbers is None else self.inner.with_numbers(self.numbers.gather(1, rows.positions))
+        return {**inner.encode(rows.rows), POSITIONS: rows.positions.to(dtype)}
 
     def decode(self, stored: Encoded) -> Features:
         """The kept rows as float32, and their positions; Damaged where one is not below `num_tokens`.
@@ -74,6 +76,15 @@ class Kept(Codec):
     def with_state(self, state: dict[str, Tensor]) -> "Codec":
         """This codec with the statistics kept beside a target set."""
         return replace(self, inner=self.inner.with_state(state))
+
+    @property
+    def numbers_a_row(self) -> int:  # type: ignore[override]
+        """A number for each token of the whole sequence, so that a kept row is the whole set's row."""
+        return self.num_tokens if self.inner.numbers_a_row else 0
+
+    def with_numbers(self, numbers: Int64[Tensor, "batch numbers"]) -> "Codec":
+        """This codec for the batch whose random numbers these are."""
+        return replace(self, numbers=numbers)
 
     def state(self) -> dict[str, Tensor]:
         """The inner codec's statistics."""

@@ -155,7 +155,7 @@ def _read_config_file(path: str, names: list[str]) -> dict[str, Any]:
 
 
 def in_our_words(message: str, config_class: type, where: str = "", positional: str = "") -> str:
-    """What jsonargparse says: the flag (in a file `where`: the field), what was expected of it and what was found."""
+    """jsonargparse's message in ours: the flag (in a file `where`: the field), its value, and what was expected."""
     dashes = "" if where else "--"
     if ill_typed := re.match(r'Parser key "(\w+)":.*(?:Given|Got) value: (.*)', message, re.DOTALL):
         hint = typing.get_type_hints(config_class, include_extras=True)[ill_typed[1]]

@@ -31,8 +31,8 @@ def evaluate_clash() -> str | None:
     if spec is None:
         return None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    found = Path(spec.origin) if spec.origin else next(iter(folders), Path("evaluate"))
-    text = _beginning(found)
+    origin = Path(spec.origin) if spec.origin else next(iter(folders), Path("evaluate"))
+    text = _beginning(origin)
     if MARK in text:
         return None
     if any((folder / "__main__.py").is_file() and (folder / "tasks").is_dir() for folder in folders):
@@ -42,7 +42,7 @@ def evaluate_clash() -> str | None:
     else:
         remedy = f"pip uninstall evaluate, then install {MARK} again"
     whose = "Hugging Face's package of that name" if "huggingface" in text.lower() else f"another package than {MARK}'s"
-    return f"python -m evaluate finds {whose} ({found}): {remedy}"
+    return f"python -m evaluate finds {whose} ({origin}): {remedy}"
 
 
 class HiddenLibraries(MetaPathFinder):

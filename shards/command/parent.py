@@ -35,4 +35,4 @@ def end_with_parent() -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_INTERVAL_S)
-    os._exit(1)  # nothing is said and nothing awaited: what is half written is a temporary file
+    os._exit(1)  # at once, without a message: what is half written is a temporary file

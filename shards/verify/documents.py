@@ -14,11 +14,22 @@ from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Files, Plan, TargetSetManifest, ViewSetManifest, read_commit, read_document
 from shards.errors import RESTORE, NewerVersion, one_line
-from shards.identity import identity_hash, sha256_of
-from shards.layout import CALIBRATION, PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, commit_path, inside, tar_path
+from shards.identity import identity_hash
+from shards.keys import sha256_of_keys
+from shards.layout import (
+    CALIBRATION,
+    PLAN,
+    TARGETSET_MANIFEST,
+    VIEWSET_MANIFEST,
+    Place,
+    commit_path,
+    inside,
+    place_of,
+)
 from shards.listing import SAVED_FLAGS, DescribedSet, describe, finishing_command
-from shards.verify.files import Check, Entry, Place, Table, check_object, check_tar, place_of, walk
+from shards.verify.files import Check, Entry, Table, check_object, view_checks, walk
 from shards.verify.findings import Findings
+from shards.views import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, specs_of
 
@@ -47,7 +58,7 @@ def tables_of(listed: ListedViewSet, findings: Findings) -> Iterator[tuple[Path,
 def _read_plan(viewset: Path, findings: Findings) -> Plan | None:
     plan = findings.read(viewset / PLAN, partial(Plan.read, viewset))
     if plan is not None:
-        of_keys = {"keys": sha256_of("\n".join(plan.keys).encode()), "num_samples": len(plan.keys)}
+        of_keys = {"keys": sha256_of_keys(plan.keys), "num_samples": len(plan.keys)}
         if plan.identity | of_keys != plan.identity:
             findings.add(viewset / PLAN, f"{viewset / PLAN}: its keys are not those of its identity; {RESTORE}")
     return plan
@@ -68,11 +79,11 @@ def _viewset_table(folder: Path, plan: Plan | None, findings: Findings) -> Table
         findings.add(stray, f"{stray}: is no target set: a foreign file; move it away")
 
     def checks(place: Place) -> dict[str, Check]:
-        keys = [plan.keys[row] for row in plan.rows(place[1])] if plan is not None else []
-        return {tar_path(*place): partial(check_tar, folder=folder, place=place, keys=keys)}
+        return {} if plan is None else view_checks(folder, plan, place)
 
     table = viewset.table(checks)
-    viewset.check_strangers(table.keys() | {PLAN, SAVED_FLAGS, VIEWSET_MANIFEST})
+    beside = [PLAN] if plan is None else files_beside(plan)
+    viewset.check_strangers(table.keys() | {*beside, SAVED_FLAGS, VIEWSET_MANIFEST})
     return table
 
 

@@ -1,25 +1,24 @@
 """Files: an entry of a set's table, and what must be true of a file's content beyond its SHA-256."""
 
 import os
-import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from shards.documents import FileRecord, read_commit
+from shards.documents import FileRecord, Plan, check_file, read_commit
 from shards.errors import RESTORE, Damaged, one_line
-from shards.layout import inside
-from shards.reader import check_file
+from shards.layout import Place, inside, tar_path
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
+from shards.views import view_codec
+from shards.views.base import ViewCodec
+from shards.views.in_arrays import view_specs
 from shards.zarrs import ArraySpec, failing_chunks
 
-Place = tuple[int, int]
-"""View and shard."""
 Check = Callable[[Path], None]
 """Raises Damaged where the content of the file is not as it must be."""
-_SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json|[^/]+/c/(\d+)/(\d+)(?:/0)*)")
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,28 @@ def check_object(path: Path, spec: ArraySpec, num_rows: int) -> None:
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
 
 
+def view_checks(folder: Path, plan: Plan, place: Place) -> dict[str, Check]:
+    """The files of one shard of views, by their names, and what must be true of each."""
+    codec = view_codec(plan.identity)
+    return _CHECKS_OF[codec.storage](folder, plan, codec, place)
+
+
+def _tar_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
+    keys = [plan.keys[row] for row in plan.rows(place[1])]
+    return {tar_path(*place): partial(check_tar, folder=folder, place=place, keys=keys)}
+
+
+def _array_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
+    return {
+        spec.shard_path(*place): partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
+        for spec in view_specs(codec, plan).values()
+    }
+
+
+_CHECKS_OF = {"tars": _tar_checks, "arrays": _array_checks}
+"""By how the views are stored."""
+
+
 def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
     """The plain files under `folder`, relative to it, without following links, which are damage."""
 
@@ -98,12 +119,3 @@ def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
                     yield relative
             except Damaged as error:
                 findings.add(folder / relative, error)
-
-
-def place_of(relative: str) -> Place | None:
-    """The view and shard of a file, by its name; None for a file of no shard."""
-    match = _SHARD_FILE.fullmatch(relative)
-    if match is None:
-        return None
-    view, shard = (int(group) for group in match.groups() if group is not None)
-    return view, shard

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from shards.errors import BadInput, Damaged
-from shards.views.base import Row
+from shards.views.base import MemberCodec, Row
 
 # what simplejpeg, and Pillow's PNG decoder, raise on bytes that are not in order
 _DECODE_ERRORS = (
@@ -33,14 +34,13 @@ CHECKS = {
 
 
 @dataclass(frozen=True)
-class PixelCodec:
+class PixelCodec(MemberCodec):
     """Square RGB pixels as one member, `.jpg` or `.png`."""
 
     image_size: int
     image_format: dict[str, str | int]
     augmented: bool = False
     modality: ClassVar[str] = "image"
-    has_alternatives: ClassVar[bool] = False
 
     @property
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -64,7 +64,7 @@ class PixelCodec:
         """The pixels themselves."""
         return Image.fromarray(row["pixels"])
 
-    def caption(self, facts: dict[str, Any]) -> list[str]:
+    def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """The size of the original and whether the view is flipped; the crop."""
         flipped = ", flipped" if facts["flip"] else ""
         source = "source {}x{}".format(*facts["size"])

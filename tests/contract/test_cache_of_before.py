@@ -60,10 +60,10 @@ def test_its_views_are_read(here: Path) -> None:
         assert (len(views.usable), views.num_views, views.identity["image_size"]) == (num_samples, num_views, 16)
         for view in range(num_views):
             for sample in views.usable.tolist():
-                facts = json.loads(views.content(view, sample, "json"))
+                facts = json.loads(views.storage.content(view, sample, "json"))
                 assert (facts["key"], facts["view"]) == (views.plan.keys[sample], view)
-                assert views.content(view, sample, "cls") == str(facts["label"]).encode()
-                assert views.content(view, sample, "jpg")[:2] == b"\xff\xd8"
+                assert views.storage.content(view, sample, "cls") == str(facts["label"]).encode()
+                assert views.storage.content(view, sample, "jpg")[:2] == b"\xff\xd8"
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -25,7 +25,7 @@ def test_webdataset_reads_a_view(pristine: Path, view: int) -> None:
     for index, sample in enumerate(samples):
         assert {name for name in sample if not name.startswith("__")} == {"jpg", "cls", "json"}
         for ending in ("jpg", "cls", "json"):
-            assert sample[ending] == views.content(view, index, ending)
+            assert sample[ending] == views.storage.content(view, index, ending)
         assert json.loads(sample["json"])["key"] == sample["__key__"]
 
 

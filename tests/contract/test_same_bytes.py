@@ -15,14 +15,18 @@ from tests.extract.test_data2vec2_writer import write_checkpoint
 FLAGS = (*SMALL, "--views", "2", "--codec", "float32")
 
 
-@pytest.fixture(scope="module", params=["logits", "kept tokens"])
+@pytest.fixture(scope="module", params=["logits", "drawn logits", "kept tokens"])
 def made(
     request: pytest.FixtureRequest, pristine: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], Path]:
-    """Flags and the cache that they made: logits in float32, or 4 tokens a view of a layer mean in int8 beside CLS."""
+    """Flags and the cache that they made: logits in float32 or drawn, or 4 tokens a view of a layer mean beside CLS."""
     if request.param == "logits":
         return ["--teacher", f"run:{teacher}", *FLAGS], pristine
     folder = tmp_path_factory.mktemp("kept")
+    if request.param == "drawn logits":
+        flags = ["--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "sample:3"]
+        extract(*flags, "--out", folder / "cache")
+        return flags, folder / "cache"
     flags = ["--teacher", "data2vec2", "--weights", str(write_checkpoint(folder / "tiny.pt")), *DIGITS, "--views", "2"]
     flags += ["--devices", "cpu", "--target", "layer_mean,cls", "--keep_tokens", "4"]
     extract(*flags, "--out", folder / "cache")
@@ -118,7 +122,7 @@ def test_a_sample_is_the_same_wherever_its_source_puts_it(tmp_path: Path) -> Non
         flags = ("--data", f"folder:{folder}", "--image_size", "16", "--shard_size", "3", "--augment", "crop")
         extract("--teacher", "none", "--out", tmp_path / names / "cache", *flags)
         views = ViewSet(viewset_of(tmp_path / names / "cache"))
-        held[names] = {key: views.content(0, row, "jpg") for row, key in enumerate(views.plan.keys)}
+        held[names] = {key: views.storage.content(0, row, "jpg") for row, key in enumerate(views.plan.keys)}
     assert held["bcd"] == {key: held["abcd"][key] for key in "bcd"}
 
 

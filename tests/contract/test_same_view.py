@@ -94,13 +94,13 @@ def test_what_is_stored_is_what_the_facts_say(tmp_path: Path) -> None:
     views, digits = ViewSet(viewset_of(tmp_path)), load_digits().images
     flips = set()
     for sample in range(30):
-        facts = json.loads(views.content(0, sample, "json"))
+        facts = json.loads(views.storage.content(0, sample, "json"))
         source = Image.fromarray((digits[int(facts["key"][6:])] * 255 / 16).round().astype(np.uint8)).convert("RGB")
         left, top, width, height = facts["crop"]
         expected = source.crop((left, top, left + width, top + height)).resize((12, 12), Image.Resampling.BICUBIC)
         if facts["flip"]:
             expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        stored = Image.open(io.BytesIO(views.content(0, sample, "png")))
+        stored = Image.open(io.BytesIO(views.storage.content(0, sample, "png")))
         np.testing.assert_array_equal(np.asarray(stored), np.asarray(expected))
         flips.add(facts["flip"])
     assert flips == {True, False}

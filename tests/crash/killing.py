@@ -88,7 +88,7 @@ def unreadable(cache: Path) -> list[str]:
             if manifest.name == "viewset.json":
                 views = ViewSet(manifest.parent)
                 places = itertools.product(range(views.num_views), views.usable.tolist())
-                assert all(views.content(view, sample, "jpg") for view, sample in places)
+                assert all(views.storage.content(view, sample, "jpg") for view, sample in places)
             else:
                 import numpy as np
 

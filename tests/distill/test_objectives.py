@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from distill.objectives import REGISTRY, make_objective
 from distill.objectives.base import Objective
 from shards.codecs import make_codec
+from shards.codecs.distribution import Distribution
 from shards.codecs.features import Features
-from shards.codecs.topk import TopKProbabilities
 from shards.errors import UnknownName
 
 
@@ -31,17 +31,16 @@ def formula(student: Tensor, teacher: Tensor, temperature: float) -> float:
     return float((p * (p.log() - q.log())).sum(-1).mean()) * temperature**2
 
 
-def kl(student: Tensor, target: object, temperature: float = 1.0) -> Tensor:
-    target = Features(target) if isinstance(target, Tensor) else target
-    return make_objective(f"kl:temperature={temperature}")(student, target)
+def kl(student: Tensor, target: Tensor | Distribution, temperature: float = 1.0) -> Tensor:
+    return make_objective(f"kl:temperature={temperature}")(student, Features(target))
 
 
-def top(teacher: Tensor, k: int) -> TopKProbabilities:
+def top(teacher: Tensor, k: int) -> Distribution:
     """The target that a cache gives, without the rounding to float16."""
     log_p = teacher.log_softmax(-1)
     largest, classes = log_p.topk(k, -1)
     rest = log_p.scatter(-1, classes, -torch.inf).logsumexp(-1)
-    return TopKProbabilities(classes, largest, rest, teacher.shape[-1])
+    return Distribution(classes, largest, rest, teacher.shape[-1])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 7.0])
@@ -181,11 +180,14 @@ def test_padding_is_no_part_of_the_loss() -> None:
         loss = make_objective(spec)
         expected = loss(student[valid], Features(teacher[valid]))
         assert torch.equal(loss(student, Features(teacher).within(valid)), expected)
-        positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
-        kept = Features.of(teacher, positions).within(valid)
-        assert kept.valid is not None and kept.valid.tolist() == [
-            [True, True],
-            [True, False],
-            [True, False],
-            [True, True],
-        ]
+    numbers = torch.randint(2**63 - 1, (4, 5), generator=torch.Generator().manual_seed(0))
+    for codec in (make_codec(spec, (5, 6)).with_numbers(numbers) for spec in ("float32", "topk:2", "sample:2")):
+        taught = Features(codec.decode(codec.encode(teacher)))
+        assert torch.equal(
+            make_objective("kl")(student, taught.within(valid)),
+            make_objective("kl")(student[valid], Features(taught.rows[valid])),
+        )
+    positions = torch.tensor([[0, 2], [0, 4], [0, 3], [0, 1]])
+    kept = Features.of(teacher, positions).within(valid)
+    assert kept.valid is not None
+    assert kept.valid.tolist() == [[True, True], [True, False], [True, False], [True, True]]

@@ -64,7 +64,7 @@ def _pixels(holding: Any, view: int, sample: int) -> np.ndarray:
     from shards.views import image as images
 
     out = np.empty((16, 16, 3), np.uint8)
-    images.decode(holding.viewset.content(view, sample, "jpg"), out)
+    images.decode(holding.viewset.storage.content(view, sample, "jpg"), out)
     return out
 
 

@@ -32,7 +32,7 @@ def test_fidelity_is_to_the_very_target_that_the_run_learned_from(dense: Bench) 
     targetset = TargetSet(viewset.folder / "targets" / record["targetset"])
     teacher = read_decoded(targetset, codec_of(targetset), 0, viewset.usable)
     student = load_student(dense.student, "cpu", "float32").only("layer_mean")
-    images = [np.asarray(Image.open(BytesIO(viewset.content(0, index, "png")))) for index in range(120)]
+    images = [np.asarray(Image.open(BytesIO(viewset.storage.content(0, index, "png")))) for index in range(120)]
     outputs = student({"pixels": torch.from_numpy(np.stack(images))})
     assert set(outputs) == {"layer_mean"}
     cosines = torch.cosine_similarity(teacher, outputs["layer_mean"], dim=-1)

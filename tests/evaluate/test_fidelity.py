@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluate.__main__ import main
-from evaluate.tasks.fidelity import compare_logits, kl_topk
+from evaluate.tasks.fidelity import compare_logits
 from extract.networks import load_exported
-from shards.codecs.topk import TopKProbabilities, make
+from shards.codecs.distribution import Distribution
+from shards.codecs.topk import make
 from shards.errors import BadInput, Incomplete
 
 WRITTEN = 5e-7
@@ -24,12 +25,12 @@ def fidelity(run, *flags: str) -> dict:
     return json.loads((run / "evaluation.json").read_text())["fidelity"]
 
 
-def top_k(logits: torch.Tensor, k: int) -> TopKProbabilities:
+def top_k(logits: torch.Tensor, k: int) -> Distribution:
     """The exact top-k form, in float64, without the codec's rounding."""
     log_p = logits.double().log_softmax(1)
     kept, classes = log_p.topk(k, dim=1)
     remaining = log_p.scatter(1, classes, -torch.inf).logsumexp(1)
-    return TopKProbabilities(classes, kept.float(), remaining.float(), logits.shape[1])
+    return Distribution(classes, kept.float(), remaining.float(), logits.shape[1])
 
 
 def test_the_teacher_is_faithful_to_itself(bench: Bench) -> None:
@@ -75,7 +76,7 @@ def test_topk_divergence_grows_with_k_up_to_the_full_one(seed: int, num_classes:
     torch.testing.assert_close(full, reference, rtol=0, atol=error)
     before = torch.zeros(4)
     for k in range(1, num_classes):
-        coarse = kl_topk(top_k(teacher, k), student)
+        coarse = compare_logits(top_k(teacher, k), student)["kl"]
         assert (coarse >= before - error).all() and (coarse <= full + error).all()
         before = coarse
     torch.testing.assert_close(before, full, rtol=0, atol=error)  # k = classes - 1 loses nothing
@@ -85,7 +86,7 @@ def test_the_codecs_rounding_stays_small() -> None:
     teacher, student = torch.randn(64, 20), torch.randn(64, 20)
     codec = make("topk", "5", (20,))
     stored = compare_logits(codec.decode(codec.encode(teacher)), student)
-    torch.testing.assert_close(stored["kl"], kl_topk(top_k(teacher, 5), student), rtol=0.01, atol=0.005)
+    torch.testing.assert_close(stored["kl"], compare_logits(top_k(teacher, 5), student)["kl"], rtol=0.01, atol=0.005)
     assert torch.equal(stored["agreement"], compare_logits(teacher, student)["agreement"])
 
 

@@ -62,9 +62,9 @@ def test_a_crop_refers_to_the_upright_photo(tmp_path: Path) -> None:
     for sample, key in enumerate(views.plan.keys):
         upright = ImageOps.exif_transpose(Image.open(source / f"{key}.png"))
         box, flip = draw(Augment("crop"), *upright.size, Uniform(0, key, 0))
-        facts = json.loads(views.content(0, sample, "json"))
+        facts = json.loads(views.storage.content(0, sample, "json"))
         assert (facts["crop"], facts["flip"], facts["size"]) == ([*box], flip, [*upright.size])
-        stored = Image.open(io.BytesIO(views.content(0, sample, "png")))
+        stored = Image.open(io.BytesIO(views.storage.content(0, sample, "png")))
         np.testing.assert_array_equal(np.asarray(stored), render(upright, box, flip, 8))
 
 
@@ -88,7 +88,7 @@ def test_a_view_set_that_was_begun_as_stored_stays_so(
     for view in range(2):
         for sample, key in enumerate(views.plan.keys):
             box, flip = draw(Augment("crop"), 9, 6, Uniform(0, key, view))
-            stored = Image.open(io.BytesIO(views.content(view, sample, "png")))
+            stored = Image.open(io.BytesIO(views.storage.content(view, sample, "png")))
             as_stored = Image.open(source / f"{key}.png")
             np.testing.assert_array_equal(np.asarray(stored), render(as_stored, box, flip, 8))
     fields = ["files", "format", "kind", "members", "sha256", "shard", "skipped", "view"]

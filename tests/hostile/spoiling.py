@@ -21,7 +21,7 @@ def read_all(cache: Path) -> None:
     codec_of(targets)
     for view in range(views.num_views):
         for sample in views.usable.tolist():
-            assert views.content(view, sample, "jpg")
+            assert views.storage.content(view, sample, "jpg")
         targets.read(view, views.usable)
 
 

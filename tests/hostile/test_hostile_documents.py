@@ -147,7 +147,7 @@ def test_a_view_set_whose_fields_make_no_sense_is_refused(cache: Path, tmp_path:
     reseal(folder / "viewset.json", spoil)
     with pytest.raises(TeacherShardsError):
         read_all(cache)
-        ViewSet(folder).content(2, 0, "jpg")
+        ViewSet(folder).storage.content(2, 0, "jpg")
     distill(cache, tmp_path / "run", "--max_steps", "20").refuses() if fields != {"num_views": 10**9} else None
 
 

@@ -112,7 +112,7 @@ def test_view_draws_the_stored_pixels(full: Path, tmp_path: Path) -> None:
         pixels = np.asarray(sheet.convert("RGB"))
     viewset = ViewSet(caches.viewset_of(full))
     first = viewset.usable[caches.NUM_SAMPLES // 8]  # 4 samples of 2 views each: the middle of the first quarter
-    stored = Image.open(io.BytesIO(viewset.content(0, int(first), "jpg"))).convert("RGB")
+    stored = Image.open(io.BytesIO(viewset.storage.content(0, int(first), "jpg"))).convert("RGB")
     enlarged = np.asarray(stored).repeat(CELL // caches.IMAGE_SIZE, 0).repeat(CELL // caches.IMAGE_SIZE, 1)
     shown = pixels[12 : 12 + CELL, 12 : 12 + CELL].astype(int)
     assert np.abs(shown - enlarged).max() <= 4  # two JPEG decoders

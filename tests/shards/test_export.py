@@ -38,7 +38,7 @@ def test_logits_read_back_by_plain_webdataset(pristine: Path, tmp_path: Path) ->
     for position, sample in enumerate(samples):
         view, row = divmod(position, caches.NUM_SAMPLES)
         for ending in ("jpg", "json", "cls"):
-            assert sample[ending] == viewset.content(view, row, ending)
+            assert sample[ending] == viewset.storage.content(view, row, ending)
         logits = np.load(io.BytesIO(sample["logits.npy"]), allow_pickle=False)
         assert logits.dtype == np.float32
         np.testing.assert_array_equal(logits, targetset.read(view, np.array([row]))["values"][0])

@@ -31,7 +31,7 @@ def loader(cache: Path, batch_size: int, **options: int) -> BatchLoader:
 
 def pixels(views: ViewSet, view: int, sample: int) -> np.ndarray:
     out = np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    images.decode(views.content(view, sample, "jpg"), out)
+    images.decode(views.storage.content(view, sample, "jpg"), out)
     return out
 
 
@@ -40,7 +40,7 @@ def check(batch: Batch, views: ViewSet, targets: TargetSet) -> None:
     np.testing.assert_array_equal(batch.fields["pixels"].numpy(), expected)
     stored = batch.targets[targets.folder.name]["values"]
     np.testing.assert_array_equal(stored.numpy(), targets.read(batch.view, batch.samples)["values"])
-    labels = [int(views.content(batch.view, sample, "cls")) for sample in batch.samples.tolist()]
+    labels = [int(views.storage.content(batch.view, sample, "cls")) for sample in batch.samples.tolist()]
     assert batch.labels is not None and batch.labels.tolist() == labels
 
 

@@ -14,8 +14,9 @@ from caches import NUM_SAMPLES, NUM_SHARDS, SMALL, extract, targetset_of, viewse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.arrays import typed
 from shards.errors import BadInput, Damaged
-from shards.reader import TargetSet, ViewSet, check_pair, typed
+from shards.reader import TargetSet, ViewSet, check_pair
 
 
 def test_every_member_is_the_tars(pristine: Path) -> None:
@@ -27,17 +28,19 @@ def test_every_member_is_the_tars(pristine: Path) -> None:
                 held = {header.name: tar.extractfile(header).read() for header in tar}  # type: ignore[union-attr]
             for sample in views.plan.rows(shard):
                 for ending in ("jpg", "json", "cls"):
-                    assert views.content(view, sample, ending) == held.pop(f"{views.plan.keys[sample]}.{ending}")
+                    assert views.storage.content(view, sample, ending) == held.pop(
+                        f"{views.plan.keys[sample]}.{ending}"
+                    )
             assert not held
 
 
 def test_the_facts_beside_a_view_are_true(pristine: Path) -> None:
     views = ViewSet(viewset_of(pristine))
-    facts = json.loads(views.content(1, 20, "json"))
+    facts = json.loads(views.storage.content(1, 20, "json"))
     left, top, width, height = facts["crop"]
     assert facts["key"] == views.plan.keys[20] and facts["view"] == 1 and facts["size"] == [8, 8]
     assert left >= 0 and top >= 0 and left + width <= 8 and top + height <= 8
-    assert str(facts["label"]).encode() == views.content(1, 20, "cls")
+    assert str(facts["label"]).encode() == views.storage.content(1, 20, "cls")
 
 
 @given(st.sets(st.integers(0, NUM_SAMPLES - 1), min_size=1), st.integers(0, 1))
@@ -72,12 +75,12 @@ def test_rows_that_are_not_there_are_refused(pristine: Path, view: int, samples:
 
 def test_a_view_that_is_not_there_is_refused(pristine: Path) -> None:
     with pytest.raises(BadInput, match="has 2 views, asked for view 2; extract more with --views"):
-        ViewSet(viewset_of(pristine)).content(2, 0, "jpg")
+        ViewSet(viewset_of(pristine)).storage.content(2, 0, "jpg")
 
 
 def test_a_member_that_no_sample_has_is_refused(pristine: Path) -> None:
     with pytest.raises(BadInput, match=r"no \.txt .*its endings are cls, jpg, json"):
-        ViewSet(viewset_of(pristine)).content(0, 0, "txt")
+        ViewSet(viewset_of(pristine)).storage.content(0, 0, "txt")
 
 
 def test_threads_read_what_one_reads(pristine: Path) -> None:
@@ -87,7 +90,7 @@ def test_threads_read_what_one_reads(pristine: Path) -> None:
 
     def read(views: ViewSet, rows: TargetSet, place: tuple[int, int]) -> tuple[bytes, bytes]:
         view, sample = place
-        return views.content(view, sample, "jpg"), rows.read(view, np.array([sample]))["values"].tobytes()
+        return views.storage.content(view, sample, "jpg"), rows.read(view, np.array([sample]))["values"].tobytes()
 
     expected = [read(alone, targets, place) for place in places]
     with ThreadPoolExecutor(8) as pool:
@@ -107,12 +110,12 @@ def test_views_that_are_no_longer_read_give_their_tars_back(tmp_path: Path) -> N
     extract("--teacher", "none", "--out", tmp_path, *SMALL, "--views", "5")
     folder = viewset_of(tmp_path)
     places = [(view, sample) for view in range(5) for sample in range(NUM_SAMPLES)]
-    expected = [ViewSet(folder).content(view, sample, "json") for view, sample in places]
+    expected = [ViewSet(folder).storage.content(view, sample, "json") for view, sample in places]
     views = ViewSet(folder)
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda place: views.content(*place, "json"), places * 3)) == expected * 3
+        assert list(pool.map(lambda place: views.storage.content(*place, "json"), places * 3)) == expected * 3
     for view in range(5):
-        views.content(view, 0, "json")
+        views.storage.content(view, 0, "json")
     descriptors = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]  # noqa: PTH115
     assert sum(name.startswith(str(folder)) for name in descriptors) <= 2 * NUM_SHARDS
 
@@ -131,7 +134,7 @@ def test_skipped_samples_are_not_usable_and_hold_nothing(tmp_path: Path, teacher
     assert views.manifest.skipped == ["b"] and views.usable.tolist() == [0, 2]
     assert not views.labelled
     with pytest.raises(BadInput, match=r"b has no \.jpg: it was skipped by extract"):
-        views.content(0, 1, "jpg")
-    with Image.open(io.BytesIO(views.content(0, 2, "jpg"))) as image:
+        views.storage.content(0, 1, "jpg")
+    with Image.open(io.BytesIO(views.storage.content(0, 2, "jpg"))) as image:
         red, _, blue = image.convert("RGB").getpixel((8, 8))  # type: ignore[misc]
     assert blue > 200 and red < 50  # row 2 is c, although only two members are stored

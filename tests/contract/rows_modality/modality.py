@@ -1,19 +1,20 @@
 """How views of rows are made, and what a network takes of them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from extract.modalities.base import ViewRequest
+from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.draws import Uniform
 from extract.sources.base import Sample
 from rows_modality.views import WIDTH, RowCodec
 
 
 @dataclass(frozen=True)
-class RowInput:
+class RowInput(InputSpec):
     scale: float = 1.0
     modality: ClassVar[str] = "row"
 
@@ -31,7 +32,7 @@ class RowInput:
 
 
 @dataclass(frozen=True)
-class RowViews:
+class RowViews(ViewMaker):
     noise: float
     needs: ClassVar[frozenset[str]] = frozenset({"texts"})
     bytes_a_view: ClassVar[float] = 2048.0
@@ -66,7 +67,7 @@ def input_size(request: ViewRequest) -> None:
     return None
 
 
-def input_of(where: str, described: dict[str, Any]) -> RowInput:
+def input_of(where: str, described: dict[str, Any], folder: Path | None) -> RowInput:
     return RowInput(described["scale"])
 
 

@@ -1,22 +1,23 @@
 """How a row lies in a tar: 64 bytes of little-endian float32."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from shards.errors import Damaged
+from shards.views.base import MemberCodec
 
 WIDTH = 16
 CHECKS = {"noise": lambda value: type(value) is float and value >= 0}
 
 
 @dataclass(frozen=True)
-class RowCodec:
+class RowCodec(MemberCodec):
     augmented: bool
     modality: ClassVar[str] = "row"
-    has_alternatives: ClassVar[bool] = False
     fields: ClassVar[dict[str, tuple[str, tuple[int, ...]]]] = {"row": ("float32", (WIDTH,))}
     endings: ClassVar[tuple[str, ...]] = ("f32",)
 
@@ -31,7 +32,7 @@ class RowCodec:
     def picture(self, row: dict[str, np.ndarray]) -> Image.Image:
         return Image.fromarray(np.uint8(row["row"].reshape(4, 4) % 1 * 255)).convert("RGB")
 
-    def caption(self, facts: dict[str, Any]) -> list[str]:
+    def caption(self, row: dict[str, np.ndarray], facts: dict[str, Any], folder: Path) -> list[str]:
         return [f"noise {facts['noise']:g}"]
 
 

@@ -1,0 +1,225 @@
+"""Texts: a view is a block of token ids between [CLS] and [SEP]; a network takes the ids and says which are padding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
+from extract.modalities.packing import tokenise
+from extract.modalities.tokenizer import TextTokenizer, Vocabulary
+from extract.sources.base import Sample, Source
+from shards.command.devices import share_of_cores
+from shards.errors import BadInput
+from shards.identity import sha256_of
+from shards.keys import BlockKeys
+from shards.layout import TOKENIZER
+from shards.views.base import Row
+from shards.views.text import MAX_TOKENS, TokenCodec
+
+DEFAULT_SIZE = 256
+"""Tokens a view where nothing says another number: those of the thesis."""
+
+
+@dataclass(frozen=True)
+class TextInput(InputSpec):
+    """Token ids of one vocabulary, `size` a row; what comes after a row's length is padding."""
+
+    size: int
+    vocabulary: Vocabulary
+    folder: Path | None = field(default=None, compare=False)
+    """Where the tokenizer's file lies; None where `given` holds it, or where no text is to be read."""
+    given: TextTokenizer | None = field(default=None, compare=False, repr=False)
+    modality: ClassVar[str] = "text"
+
+    @classmethod
+    def of(cls, size: int, tokenizer: TextTokenizer) -> "TextInput":
+        """The input of a network that reads what `tokenizer` writes."""
+        return cls(size, tokenizer.vocabulary, given=tokenizer)
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """What makes ids of texts; Damaged where its file is not what it was."""
+        if self.given is not None:
+            return self.given
+        assert self.folder is not None
+        return TextTokenizer.read(self.folder / TOKENIZER, self.vocabulary)
+
+    def prepare(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`input_ids`: int64 (batch, size); `attention_mask`: bool (batch, size); `token_type_ids` of pairs alike."""
+        prepared = {"input_ids": fields["tokens"].to(torch.int64), "attention_mask": self.valid(fields)}
+        return prepared if "types" not in fields else prepared | {"token_type_ids": fields["types"].to(torch.int64)}
+
+    def valid(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"]:
+        """Which tokens come before their row's length; [CLS] and [SEP] are content."""
+        lengths = fields["length"].to(torch.int64)
+        return torch.arange(fields["tokens"].shape[1], device=lengths.device) < lengths[:, None]
+
+    def example(self) -> dict[str, Tensor]:
+        """One row of padding alone but for [CLS] and [SEP]."""
+        tokens = torch.full((1, self.size), self.vocabulary.pad, dtype=torch.int32)
+        tokens[0, :2] = torch.tensor([self.vocabulary.cls, self.vocabulary.sep])
+        dtype = getattr(torch, self.vocabulary.dtype)
+        return {"tokens": tokens.to(dtype), "length": torch.tensor([2], dtype=torch.uint16)}
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens a row, and the vocabulary."""
+        return {"size": self.size, "vocabulary": self.vocabulary.describe()}
+
+    def files(self) -> dict[str, bytes]:
+        """The tokenizer, which lies beside whatever is fed."""
+        return {TOKENIZER: self.tokenizer.content()}
+
+
+def input_of(where: str, described: dict[str, Any], folder: Path | None) -> TextInput:
+    """The input that `TextInput.describe` described, its tokenizer in `folder`; BadInput, from `where`, for none."""
+    size = described.get("size")
+    if type(size) is not int or not 3 <= size <= MAX_TOKENS:
+        raise BadInput(f"{where}: size is missing or cannot be {str(size)[:80]}")
+    return TextInput(size, Vocabulary.of_description(where, described.get("vocabulary")), folder)
+
+
+def resized(described: dict[str, Any], size: int) -> dict[str, Any]:
+    """The description of an input of that many tokens."""
+    return described | {"size": size}
+
+
+def default_input(codec: TokenCodec) -> TextInput:
+    """The stored tokens as they are; nothing says yet where their tokenizer lies."""
+    return TextInput(codec.size, Vocabulary.of_description("views", codec.vocabulary))
+
+
+@dataclass(frozen=True)
+class TextViews(ViewMaker):
+    """Each view a block of one stream of all documents, or one document, cut off at the block's end and padded."""
+
+    size: int
+    pack: str
+    """`stream`, or `none` for a view a document."""
+    vocabulary: Vocabulary
+    tokenizer: TextTokenizer | None = field(default=None, compare=False)
+    """None where all views are stored."""
+    tokenizer_sha256: str = ""
+    """Of the tokenizer's file, which is part of the identity: its normalisation is in no vocabulary."""
+    needs: ClassVar[frozenset[str]] = frozenset({"texts"})
+    all_alike: ClassVar[bool] = True
+
+    @property
+    def codec(self) -> TokenCodec:
+        """Token ids and length, stored as they are."""
+        return TokenCodec(self.size, self.vocabulary.describe())
+
+    @property
+    def bytes_a_view(self) -> float:
+        """The tokens and their length."""
+        return self.size * (2 if self.vocabulary.dtype == "uint16" else 4) + 2
+
+    def describe(self) -> dict[str, Any]:
+        """Tokens a block, how documents are packed, the vocabulary, the tokenizer; nothing is drawn."""
+        described = {"size": self.size, "pack": self.pack, "vocabulary": self.vocabulary.describe()}
+        return described | {"tokenizer": self.tokenizer_sha256, "seed": None}
+
+    def flags(self) -> dict[str, str | int]:
+        """--view."""
+        return {"view": f"blocks:size={self.size},pack={self.pack}"}
+
+    def files(self) -> dict[str, bytes]:
+        """The tokenizer."""
+        return {} if self.tokenizer is None else {TOKENIZER: self.tokenizer.content()}
+
+    def arrange(self, source: Source, scratch: Path, skip_errors: bool) -> Source:
+        """The blocks of the corpus, which is tokenised once into `scratch`; a source that lists texts stays itself."""
+        if source.documents is None:
+            return source
+        assert self.tokenizer is not None
+        stream = tokenise(source, self.tokenizer, scratch, share_of_cores(), skip_errors)
+        rows = stream.blocks(self.size) if self.pack == "stream" else stream.texts(self.size)
+        if len(rows.keys) == 0:
+            raise BadInput(f"--data {source.name}: split {source.split} holds no text: give another --split or --data")
+        return BlockSource(
+            name=source.name,
+            revision=source.revision,
+            split=source.split,
+            keys=BlockKeys(rows.keys),
+            class_names=source.class_names if self.pack == "none" else None,
+            fetch=rows.row,
+            has=source.has,
+            notes=(*source.notes, *stream.notes, *rows.notes),
+            encoded=False,
+        )
+
+    def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
+        """The block as it was cut; else the sample's text, or its two as a pair with `types` 0 and 1."""
+        if sample.fields is not None:
+            return sample.fields, {}
+        assert self.tokenizer is not None
+        first, *further = self.tokenizer.ids(sample.texts)
+        tokens, length = self.tokenizer.row(first, self.size, *further)
+        row = {"tokens": tokens, "length": np.array(length, np.uint16)}
+        if further:
+            second = int(np.flatnonzero(tokens[:length] == self.vocabulary.sep)[0]) + 1
+            row["types"] = (np.arange(self.size) >= second).astype(np.uint8) * (np.arange(self.size) < length)
+        return row, {}
+
+
+class BlockSource(Source):
+    """The blocks of a corpus: `fetch` gives a block's tokens, their number, and the label of its document."""
+
+    def read(self, index: int) -> Sample:
+        """The block as a view's fields."""
+        tokens, length, label = self.fetch(index)
+        return Sample(self.keys[index], label=label, fields={"tokens": tokens, "length": np.array(length, np.uint16)})
+
+
+def maker_of(request: ViewRequest) -> TextViews:
+    """What is asked for: the flag first, then what the cache has, then the teacher's size and tokenizer."""
+    asked, stored = _parse(request.spec), request.stored or {}
+    alike, inputs = request.stored or request.sibling or {}, request.inputs
+    if inputs is not None and not isinstance(inputs, TextInput):
+        raise BadInput(f"--view blocks: the teacher takes {inputs.modality}; give a teacher of text, such as bert")
+    size = asked.get("size") or alike.get("size") or (inputs.size if inputs else DEFAULT_SIZE)
+    pack = asked.get("pack") or alike.get("pack") or "stream"
+    if stored:
+        vocabulary = Vocabulary.of_description("--out", stored["vocabulary"])
+        if inputs is not None and inputs.vocabulary != vocabulary:
+            raise BadInput(
+                f"--teacher: its tokenizer has {inputs.vocabulary.size:,} tokens, the cache was made by one of "
+                f"{vocabulary.size:,} others; give a teacher of that tokenizer, or another --out"
+            )
+        tokenizer = inputs.tokenizer if inputs else None
+        return TextViews(size, pack, vocabulary, tokenizer, stored["tokenizer"])
+    if inputs is None:
+        raise BadInput("--view blocks: which tokenizer? give a --teacher, whose tokenizer is taken")
+    return TextViews(size, pack, inputs.vocabulary, inputs.tokenizer, sha256_of(inputs.tokenizer.content()))
+
+
+def input_size(request: ViewRequest) -> int | None:
+    """Tokens a view, where the flag or the cache says so."""
+    size = _parse(request.spec).get("size") or (request.stored or request.sibling or {}).get("size")
+    return size if isinstance(size, int) else None
+
+
+def plain_maker(inputs: InputSpec) -> TextViews:
+    """One text, or a pair, as a network of those inputs takes it."""
+    assert isinstance(inputs, TextInput)
+    return TextViews(inputs.size, "none", inputs.vocabulary, inputs.tokenizer)
+
+
+def _parse(spec: str | None) -> dict[str, Any]:
+    """`blocks:size=TOKENS,pack=stream|none` with any of the two."""
+    options = (spec or "").removeprefix("blocks").removeprefix(":")
+    asked: dict[str, Any] = {}
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        if name == "size" and value.isdecimal() and 3 <= int(value) <= MAX_TOKENS:
+            asked[name] = int(value)
+        elif name == "pack" and value in ("stream", "none"):
+            asked[name] = value
+        else:
+            raise BadInput(f"--view {spec}: {option!r} is not size=TOKENS (3 to {MAX_TOKENS}) or pack=stream|none")
+    return asked
