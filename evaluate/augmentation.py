@@ -53,8 +53,8 @@ class Augmentation:
         self.image_size, self.settings, self.seed = image_size, settings, seed
         self.mix = mixing(settings, num_classes)
 
-    def make(self, sample: "Sample", epoch: int) -> Row:
-        """The pixels of a sample in one epoch, fixed by (seed, key, epoch)."""
+    def make(self, sample: "Sample", epoch: int) -> tuple[Row, dict[str, Any]]:
+        """The pixels of a sample in one epoch, fixed by (seed, key, epoch); no facts."""
         assert sample.image is not None
         with Drawing(seed_of(self.seed, sample.key, epoch)):
             crop, augment = self._transforms
@@ -62,7 +62,7 @@ class Augmentation:
             box = (drawn["left"], drawn["top"], drawn["width"], drawn["height"])
             # rendered as every other view of the project: the same RGB of any mode, the same filter
             view = Image.fromarray(render(sample.image, box, False, self.image_size))
-            return {"pixels": np.asarray(augment(view))}
+            return {"pixels": np.asarray(augment(view))}, {}
 
     def batch(self, inputs: dict[str, Tensor], labels: Int64[Tensor, " batch"]) -> tuple[dict[str, Tensor], Tensor]:
         """Prepared images with rectangles erased, and mixed; the labels mixed as they are. Draws as torch does."""

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
-from evaluate.runs import weights_of
 from evaluate.student import TrainedStudent, check_output
-from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
+from evaluate.views import Views, check_fits, check_labelled, check_same_classes, views_of_cache, views_of_source
 from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.progress import Progress
@@ -30,11 +29,16 @@ FORWARD_BATCH = 256
 
 @dataclass
 class Evaluation:
-    """One run under measurement."""
+    """One network under measurement: a run's student, or its teacher."""
 
     config: EvaluateConfig
     run: Path
+    """The run that says what data is meant."""
     student: TrainedStudent
+    weights_sha256: str
+    """Of its network: results are true of these weights alone."""
+    folder: Path
+    """Where its results and what it is fine-tuned to are kept."""
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
@@ -42,7 +46,9 @@ class Evaluation:
         if config.data is None and config.shards is not None:
             viewset = ViewSet(self.stored_views(split).folder)
             return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
-        return views_of_source(self.source(split), self.data()[0], inputs, batch_size, config.num_workers)
+        source = self.source(split)
+        check_labelled(source)
+        return views_of_source(source, self.data()[0], inputs, batch_size, config.num_workers)
 
     def data(self) -> tuple[str, str | None]:
         """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
@@ -59,11 +65,6 @@ class Evaluation:
         for note in source.notes:
             print(f"evaluate: note: {note}")
         return source
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """The hash of the network's weights, which every result is true of."""
-        return weights_of(self.run)
 
     @property
     def batch_size(self) -> int:
@@ -103,22 +104,22 @@ class Evaluation:
         check_pair(viewset, targetset)
         return viewset, targetset
 
-    def outputs(self, views: Views, name: str) -> Iterator[tuple[Float[Tensor, "batch _"], Int64[Tensor, " batch"]]]:
-        """The student's output `name` (logits or pooled) and the labels, batch by batch, on the student's device."""
-        check_output(self.student, name, f"--run {self.run}")
-        with Progress(f"{self.run.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
+    def outputs(self, views: Views, name: str) -> Iterator[tuple[Float[Tensor, "batch _"], Num[Tensor, " batch"]]]:
+        """The output `name`, a row a sample (logits, pooled, cls), and the labels, batch by batch, on the device."""
+        check_output(self.student, name, str(self.folder))
+        with Progress(f"{self.folder.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
             student = self.student.only(name)
             for fields, labels in views.batches():
-                yield student(fields)[name], labels.to(self.student.device)
+                yield student(student.inputs.cut(fields))[name], labels.to(self.student.device)
                 progress.advance(len(labels))
 
-    def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Int64[Tensor, " samples"]]:
+    def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Num[Tensor, " samples"]]:
         """The pooled features and labels of all samples, on the CPU: 2.6 GB for ImageNet at width 512."""
-        features, labels = torch.empty(0, 0), torch.empty(views.num_samples, dtype=torch.int64)
-        start = 0
+        features, labels, start = torch.empty(0, 0), torch.empty(0), 0
         for pooled, batch_labels in self.outputs(views, "pooled"):
             if start == 0:  # one block that is filled: joining the batches at the end would hold them twice
                 features = torch.empty(views.num_samples, pooled.shape[1])
+                labels = torch.empty(views.num_samples, dtype=batch_labels.dtype)
             features[start : start + len(pooled)] = pooled.cpu()
             labels[start : start + len(pooled)] = batch_labels.cpu()
             start += len(pooled)

@@ -44,19 +44,14 @@ class Method:
 
 
 class Training:
-    """Trains the `classifier` on the views, on the device and in the precision of the `student` it was made from."""
+    """Trains the network of `student`, which gives logits, on the views, on its device and in its precision."""
 
     def __init__(
-        self,
-        classifier: nn.Module,
-        student: TrainedStudent,
-        views: TrainingViews,
-        settings: TrainingSettings,
-        method: Method,
+        self, student: TrainedStudent, views: TrainingViews, settings: TrainingSettings, method: Method
     ) -> None:
-        self.classifier, self.student, self.views = classifier, student, views
+        self.student, self.classifier, self.views = student, student.network, views
         self.settings, self.method = settings, method
-        groups = decayed_groups(classifier, settings.lr, settings.weight_decay, settings.layer_decay)
+        groups = decayed_groups(self.classifier, settings.lr, settings.weight_decay, settings.layer_decay)
         self.optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
         self.scaler = torch.amp.GradScaler(student.device.type, enabled=student.dtype == torch.float16)
         self.total_steps = settings.epochs * views.num_batches
@@ -93,7 +88,7 @@ class Training:
         """
         torch.manual_seed(seed_of(self.views.seed, "step", step))
         inputs_of, device, dtype = self.student.inputs, self.student.device, self.student.dtype
-        moved = {name: rows.to(device) for name, rows in fields.items()}
+        moved = {name: rows.to(device) for name, rows in inputs_of.cut(fields).items()}
         inputs, targets = self.method.augment(inputs_of.prepare(moved), labels.to(device))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = self.classifier(*inputs.values())["logits"]

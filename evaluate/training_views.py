@@ -1,16 +1,15 @@
 """Training views: a source's samples in shuffled batches, made anew each epoch by threads."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluate.views import LabelledBatch, LabelledView, read_ahead, read_labelled
+from evaluate.views import LabelledBatch, LabelledView, Make, read_ahead, read_labelled
 from shards.order import permutation
-from shards.views.base import Row
 
 if TYPE_CHECKING:
-    from extract.sources.base import Sample, Source
+    from extract.sources.base import Source
 
 
 def seed_of(*parts: object) -> int:
@@ -20,10 +19,10 @@ def seed_of(*parts: object) -> int:
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """Every sample of `source` once an epoch, as `make` makes it of (sample, epoch), in an order drawn from `seed`."""
+    """Every sample of `source` once an epoch, its view made by `make` of (sample, epoch), in an order by the seed."""
 
     source: "Source"
-    make: "Callable[[Sample, int], Row]"
+    make: Make
     batch_size: int
     seed: int
     num_threads: int
@@ -40,6 +39,6 @@ class TrainingViews:
 
         def read(index: int) -> LabelledView:
             sample, label = read_labelled(self.source, index)
-            return self.make(sample, epoch), label
+            return self.make(sample, epoch)[0], label
 
         yield from read_ahead(read, batches, self.num_threads)

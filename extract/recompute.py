@@ -63,7 +63,10 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
-            output, valid = forward(teacher, fields, device, targetset.identity["precision"]), teacher.inputs.valid(fields)
+            output, valid = (
+                forward(teacher, fields, device, targetset.identity["precision"]),
+                teacher.inputs.valid(fields),
+            )
             rows = without_padding(output[target].float().cpu(), valid)
             decoded = read_decoded(targetset, codec, view, samples)
             kept = decoded.positions if isinstance(decoded, Features) else None

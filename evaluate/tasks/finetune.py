@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from distill.optimiser import rate_factor
 from evaluate.augmentation import Augmentation
 from evaluate.evaluation import Evaluation
-from evaluate.fine_tuning import fine_tuned
+from evaluate.fine_tuning import fine_tuned, folder_of
 from evaluate.preset import FinetuneSettings, as_facts
 from evaluate.student import check_output
 from evaluate.tasks.accuracy import top_shares
@@ -47,23 +47,26 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     source, test = evaluation.source(config.train_split), evaluation.views(config.split)
     class_names = check_labelled(source)
     check_same_classes(class_names, source.split, test)
-    (width,) = check_output(student, "pooled", f"--run {evaluation.run}")
+    (width,) = check_output(student, "pooled", str(evaluation.folder))
     torch.manual_seed(seed_of(config.seed, "head"))
     classifier = Classifier(student.only("pooled").network, width, len(class_names)).to(student.device)
     augmentation = Augmentation(image_size, settings, len(class_names), config.seed)
     loss = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
     method = Method(loss, rate_factor, augmentation.batch)
-    identity = {"image_size": image_size, "class_names": class_names}
-    tuned = fine_tuned(evaluation, "finetune", source, augmentation.make, classifier, settings, method, identity)
-    student = replace(student, network=classifier.eval(), num_classes=len(class_names), class_names=class_names)
+    student = replace(student, network=classifier, num_classes=len(class_names), class_names=class_names)
+    tuned = replace(evaluation, student=student)
+    others = {"image_size": image_size, "class_names": class_names}
+    folder = folder_of(evaluation, "finetune", source, settings, others)
+    train_loss = fine_tuned(tuned, folder, source, augmentation.make, settings, method)
+    classifier.eval()
     return {
-        **top_shares(replace(evaluation, student=student), test),
-        "train_loss": round(tuned.loss, 6),
+        **top_shares(tuned, test),
+        "train_loss": round(train_loss, 6),
         **test.facts(),
         "train_split": source.split,
         **as_facts(settings),
         "seed": config.seed,
-        "folder": tuned.folder.name,
+        "folder": folder.name,
     }
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +50,8 @@ def training(bench: Bench, kind: type[TrainingViews] = TrainingViews, precision:
     loss = partial(F.cross_entropy, label_smoothing=chosen.label_smoothing)
     views = kind(DIGITS, augmentation.make, chosen.batch_size, 0, 2)
     method = Method(loss, rate_factor, augmentation.batch)
-    return Training(Classifier(student.network, 16, 10), student, views, chosen, method)
+    student = replace(student, network=Classifier(student.network, 16, 10))
+    return Training(student, views, chosen, method)
 
 
 def finetune(run: Path, *flags: str) -> dict:
