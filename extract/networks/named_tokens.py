@@ -1,19 +1,19 @@
-"""Encoders of `transformers`, of images or of text, with every target by name.
+"""Vision encoders of `transformers` with every target by name.
 
 The block of such an encoder tells nothing of its feed-forward result, which data2vec 2.0 averages into targets: here a
 block's layer result is its output.
 """
 
-import copy
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
 import transformers
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from extract.networks.dense import DenseNetwork
 from extract.networks.outputs import TokenTargets
 from shards.errors import BadInput
 
@@ -21,53 +21,12 @@ _CLS = ("cls_token", "class_embedding")
 _EXTRA = (*_CLS, "distillation_token", "register_tokens")
 
 
-class TokenEncoder(nn.Module):
-    """An encoder whose outputs extract.networks.outputs.TokenTargets names; what it is fed is a subclass's to say.
+class NamedTokens(DenseNetwork):
+    """A vision encoder whose forward gives the targets that a data2vec 2.0 network gives, by the same names.
 
     `tokens` are after the final norm where the encoder puts all tokens through one (CLIP's is for its pooled CLS
     alone); the extra tokens are CLS, then a distillation token or registers; a layer is a block's output.
     """
-
-    def __init__(self, network: transformers.PreTrainedModel) -> None:
-        """A subclass sets `targets` and `names` once it has seen the network's tokens and blocks."""
-        super().__init__()
-        self.network = network
-        self.targets = TokenTargets(0, {})
-        self.names: tuple[str, ...] = ()
-
-    def name_targets(self, num_extra: int, has_cls: bool, depth: int) -> None:
-        """The encoder gives the targets of `depth` blocks whose first `num_extra` tokens are none of the input's."""
-        self.targets = TokenTargets(num_extra, {f"layer_{block}": block for block in range(1, depth + 1)}, has_cls)
-        self.names = self.targets.names
-
-    @property
-    def depth(self) -> int:
-        """The number of blocks."""
-        return len(self.targets.layers)
-
-    @property
-    def extra_tokens(self) -> dict[str, int]:
-        """How many tokens that are none of the input's each output with tokens begins with."""
-        return self.targets.extra_tokens(self.names)
-
-    def only(self, names: Collection[str]) -> "TokenEncoder":
-        """The same encoder, sharing all parameters, whose forward computes the outputs `names` and no other."""
-        chosen = copy.copy(self)
-        chosen.names = tuple(name for name in self.names if name in names)
-        return chosen
-
-    def by_name(
-        self, inputs: Mapping[str, Any], valid: Bool[Tensor, "batch tokens"] | None = None
-    ) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output of `names`; the blocks' outputs are kept in memory only where one of them needs them."""
-        with_layers = any(name.startswith("layer_") for name in self.names)
-        output = self.network(output_hidden_states=with_layers, **inputs)
-        tokens, layers = output.last_hidden_state, output.hidden_states[1:] if with_layers else ()
-        return {name: self.targets.target(name, tokens, layers, valid=valid) for name in self.names}
-
-
-class NamedTokens(TokenEncoder):
-    """A vision encoder whose forward gives the targets that a data2vec 2.0 network gives, by the same names."""
 
     noise: Tensor | None
 
@@ -101,11 +60,12 @@ class NamedTokens(TokenEncoder):
                 f"{kind}: expected {num_extra} extra tokens and {num_patches} patches in every block, found "
                 f"{wrong}; give an encoder that keeps one row a patch (ViT, DINOv2, BEiT, CLIP, SigLIP)"
             )
-        self.name_targets(num_extra, _num_tokens(network, _CLS, width) > 0, len(layers))
+        self.name_targets(TokenTargets(num_extra, {}, _num_tokens(network, _CLS, width) > 0), len(layers))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch ..."]]:
-        """Every output of `names`."""
-        return self.by_name(self._inputs(images))
+        """Every output of `names`; the blocks' outputs are kept in memory only where one of them needs them."""
+        output = self.network(output_hidden_states=self.needs_layers, **self._inputs(images))
+        return self.by_name(output.last_hidden_state, output.hidden_states[1:] if self.needs_layers else ())
 
     def _inputs(self, images: Tensor) -> dict[str, Any]:
         noise = {} if self.noise is None else {"noise": self.noise.expand(len(images), -1)}

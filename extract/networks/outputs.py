@@ -5,7 +5,7 @@ data2vec2.py; arXiv:2212.07525, section 3.1, and data2vec 1 (arXiv:2202.03555), 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 BATCH, INSTANCE, LAYER = (0, 1), (1,), (2,)
-NAMES = ("layer_mean", "layer_mean_no_cls", "tokens", "cls", "pooled")
+NAMES = ("layer_mean", "layer_mean_no_cls", "layer_mean_no_norm", "tokens", "cls", "pooled")
 """Beside these a network has layer_N for each of its blocks."""
 
 Project = Callable[[Tensor], Tensor]
@@ -36,6 +36,7 @@ class TokenTargets:
 
     layer_mean: (extra + tokens, dim), the extra tokens inside the normalisation over tokens, as the thesis distils.
     layer_mean_no_cls: (tokens, dim), the extra tokens dropped before it, as the paper trains; the others differ too.
+    layer_mean_no_norm: layer_mean without the norm at its end, as the thesis distils text.
     layer_N: (extra + tokens, dim), the layer mean of one block alone.
     tokens: (extra + tokens, dim), the last block's output; cls: (dim,), its first token; pooled: (dim,), the mean of
     its tokens without the extra ones and without padding.
@@ -53,6 +54,7 @@ class TokenTargets:
     def names(self) -> tuple[str, ...]:
         """Every target of the network."""
         without = {"layer_mean_no_cls": not self.num_extra, "cls": not self.has_cls}
+        without["layer_mean_no_norm"] = not self.mean.of_mean  # layer_mean is that already
         return (*(name for name in NAMES if not without.get(name)), *self.layers)
 
     def extra_tokens(self, names: Sequence[str]) -> dict[str, int]:
@@ -74,6 +76,8 @@ class TokenTargets:
         """
         if name == "layer_mean" or name in self.layers:
             return layer_mean(self._layers_of(name, layers), self.mean, project, valid)
+        if name == "layer_mean_no_norm":
+            return layer_mean(self._layers_of(name, layers), replace(self.mean, of_mean=()), project, valid)
         if name == "layer_mean_no_cls":
             inner = [layer[:, self.num_extra :] for layer in self._layers_of(name, layers)]
             return layer_mean(inner, self.mean, project, None if valid is None else valid[:, self.num_extra :])

@@ -19,10 +19,14 @@ def made(num_tokens: int = TOKENS, batch: int = 3) -> tuple[Tensor, list[Tensor]
     return rows[0], rows[1:]
 
 
+def mean_of_normed(layers: list[Tensor]) -> Tensor:
+    """By torch's own instance norm over the tokens."""
+    return torch.stack([F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]).mean(0)
+
+
 def reference(layers: list[Tensor]) -> Tensor:
-    """By torch's own norms: instance norm over the tokens, mean, layer norm over the channels."""
-    normed = [F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]
-    return F.layer_norm(torch.stack(normed).mean(0), (layers[0].shape[-1],))
+    """The mean after torch's own layer norm over the channels."""
+    return F.layer_norm(mean_of_normed(layers), (layers[0].shape[-1],))
 
 
 def test_every_target_is_what_its_name_says() -> None:
@@ -30,6 +34,7 @@ def test_every_target_is_what_its_name_says() -> None:
     expected = {
         "layer_mean": reference(layers[-2:]),
         "layer_mean_no_cls": reference([layer[:, EXTRA:] for layer in layers[-2:]]),
+        "layer_mean_no_norm": mean_of_normed(layers[-2:]),
         "tokens": tokens,
         "cls": tokens[:, 0],
         "pooled": tokens[:, EXTRA:].mean(1),
@@ -42,12 +47,16 @@ def test_every_target_is_what_its_name_says() -> None:
         every = replace(TARGETS, num_averaged=None).target("layer_mean", tokens, layers)
     torch.testing.assert_close(every, reference(layers), rtol=0, atol=1e-5)
     counts = TARGETS.extra_tokens(TARGETS.names)
-    assert counts == {"layer_mean": 2, "layer_mean_no_cls": 0, "tokens": 2, "layer_1": 2, "layer_2": 2, "layer_3": 2}
+    with_cls = ("layer_mean", "layer_mean_no_norm", "tokens", "layer_1", "layer_2", "layer_3")
+    assert counts == {"layer_mean_no_cls": 0, **dict.fromkeys(with_cls, 2)}
 
 
-def test_a_network_without_cls_or_extra_tokens_has_fewer_names() -> None:
-    assert replace(TARGETS, has_cls=False, layers={}).names == ("layer_mean", "layer_mean_no_cls", "tokens", "pooled")
-    assert replace(TARGETS, num_extra=0, has_cls=False, layers={}).names == ("layer_mean", "tokens", "pooled")
+def test_what_a_network_cannot_give_or_gives_under_another_name_is_no_name() -> None:
+    without_blocks = replace(TARGETS, layers={})
+    assert set(without_blocks.names) - set(replace(without_blocks, has_cls=False).names) == {"cls"}
+    assert set(without_blocks.names) - set(replace(without_blocks, num_extra=0).names) == {"layer_mean_no_cls"}
+    plain = replace(without_blocks, mean=LayerMean(of_mean=()))
+    assert set(without_blocks.names) - set(plain.names) == {"layer_mean_no_norm"}
 
 
 @pytest.mark.parametrize("name", TARGETS.names)
