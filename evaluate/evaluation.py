@@ -1,6 +1,7 @@
 """Evaluation: what every task is given: the student, the views of a split, and the outputs of one on the other."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,17 @@ from torch import Tensor
 from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
 from evaluate.student import TrainedStudent, check_output
-from evaluate.views import Views, check_fits, check_labelled, check_same_classes, views_of_cache, views_of_source
+from evaluate.views import (
+    Views,
+    check_fits,
+    check_has,
+    check_labelled,
+    check_same_classes,
+    views_of_cache,
+    views_of_source,
+)
+from extract.modalities import plain_maker
+from extract.modalities.base import ViewMaker
 from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.progress import Progress
@@ -48,7 +59,7 @@ class Evaluation:
             return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
         source = self.source(split)
         check_labelled(source)
-        return views_of_source(source, self.data()[0], inputs, batch_size, config.num_workers)
+        return views_of_source(source, self.data()[0], self.maker.make, batch_size, config.num_workers)
 
     def data(self) -> tuple[str, str | None]:
         """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
@@ -59,16 +70,28 @@ class Evaluation:
         return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
 
     def source(self, split: str) -> "Source":
-        """The samples of `split` of that data, the first `--limit` of them."""
+        """The samples of `split` of that data, the first `--limit` of them, as the network's input is made of them."""
         data, data_dir = self.data()
         source = open_source(data, split, data_dir, self.config.limit)
-        for note in source.notes:
+        check_has(source, data, self.maker.needs)
+        arranged = self.maker.arrange(source, Path(self._scratch.name) / f"{source.name}-{source.split}", False)
+        for note in arranged.notes:
             print(f"evaluate: note: {note}")
-        return source
+        return arranged
+
+    @cached_property
+    def maker(self) -> ViewMaker:
+        """What makes plain views as the network takes them."""
+        return plain_maker(self.student.inputs)
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """What streamed sources are cut from; it goes with the process."""
+        return tempfile.TemporaryDirectory(prefix="evaluate-")
 
     @property
     def batch_size(self) -> int:
-        """Images in one forward of the student."""
+        """Samples in one forward of the student."""
         return self.config.batch_size or FORWARD_BATCH
 
     def train_and_test(self) -> tuple[Views, Views]:

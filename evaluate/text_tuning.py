@@ -22,7 +22,6 @@ from evaluate.student import TrainedStudent, check_output
 from evaluate.training import Method
 from evaluate.training_views import seed_of
 from evaluate.views import views_of_source
-from extract.modalities import plain_maker
 from extract.modalities.text import TextInput
 from shards.command.progress import counted
 from shards.command.ranges import ShareBelowOne, whole
@@ -46,14 +45,14 @@ class TextSettings(TrainingSettings):
     """Longer sentences and pairs are cut here, or where the student's positions end."""
 
 
-def text_input(evaluation: Evaluation, task: str) -> TextInput:
-    """The input of the student; BadInput where it takes no texts."""
-    inputs = evaluation.student.inputs
+def for_texts(evaluation: Evaluation, task: str, max_tokens: int | None = None) -> Evaluation:
+    """The evaluation of a student that takes at most `max_tokens`; BadInput where it takes no texts."""
+    student, inputs = evaluation.student, evaluation.student.inputs
     if not isinstance(inputs, TextInput):
-        raise BadInput(
-            f"--task {task}: measures on texts, {evaluation.folder} takes {inputs.modality}; give another task"
-        )
-    return inputs
+        taken = f"{evaluation.folder} takes {inputs.modality}"
+        raise BadInput(f"--task {task}: measures on texts, {taken}; give another task")
+    inputs = replace(inputs, size=min(max_tokens or inputs.size, inputs.size))
+    return replace(evaluation, student=replace(student, inputs=inputs))
 
 
 class TextTuning:
@@ -67,13 +66,10 @@ class TextTuning:
         settings: TextSettings,
         others: dict[str, Any] | None = None,
     ) -> None:
-        """`others` is what the folder's contents depend on beside source, settings and weights."""
-        inputs = text_input(evaluation, task)
+        """`evaluation` is one of `for_texts`; `others` is what else the folder's contents depend on."""
         self.evaluation, self.source, self.settings = evaluation, source, settings
         self.num_outputs = len(source.class_names) if source.class_names else 1
-        self.size = min(settings.max_tokens, inputs.size)
-        self.inputs = replace(inputs, size=self.size)
-        self.maker = plain_maker(self.inputs)
+        self.size = evaluation.student.inputs.describe()["size"]
         self.full = set[str]()
         """The keys of samples that leave no room, and so may have been cut off."""
         others = {"size": self.size, "class_names": source.class_names} | (others or {})
@@ -89,7 +85,6 @@ class TextTuning:
         student = replace(
             evaluation.student,
             network=classifier.to(evaluation.student.device),
-            inputs=self.inputs,
             num_classes=self.num_outputs,
             class_names=self.source.class_names,
         )
@@ -102,9 +97,8 @@ class TextTuning:
     def predictions(self, student: TrainedStudent, source: "Source") -> tuple[Values, Values]:
         """The true classes or scores of the samples of `source`, and those that the trained student gives."""
         evaluation = replace(self.evaluation, student=student)
-        views = views_of_source(
-            source, source.name, self.inputs, evaluation.batch_size, evaluation.config.num_workers, self.make
-        )
+        workers = evaluation.config.num_workers
+        views = views_of_source(source, source.name, self.make, evaluation.batch_size, workers)
         truth, predicted = list[Tensor](), list[Tensor]()
         for logits, labels in evaluation.outputs(views, "logits"):
             predicted.append((logits.argmax(1) if self.source.class_names else logits[:, 0]).cpu())
@@ -113,7 +107,7 @@ class TextTuning:
 
     def make(self, sample: "Sample", epoch: int) -> tuple[Row, dict[str, Any]]:
         """The tokens of a sample, alike in every epoch."""
-        row, facts = self.maker.make(sample, 0)
+        row, facts = self.evaluation.maker.make(sample, 0)
         if row["length"] == self.size:
             self.full.add(sample.key)
         return row, facts

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from extract.modalities import plain_maker
 from extract.modalities.base import InputSpec, mismatch
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
@@ -65,22 +64,11 @@ def check_same_classes(train_names: tuple[str, ...], train_split: str, test: Vie
         raise BadInput(f"--train_split {train_split} and --split {test.split} have other classes; give other splits")
 
 
-def views_of_source(
-    source: "Source",
-    name: str,
-    inputs: InputSpec,
-    batch_size: int,
-    num_workers: int | None,
-    make: Make | None = None,
-) -> Views:
-    """The plain views of `source` made on the fly as a network of `inputs` takes them, or by `make`.
+def views_of_source(source: "Source", name: str, make: Make, batch_size: int, num_workers: int | None) -> Views:
+    """The plain views of `source`, as `make` makes them on the fly; without class names where labels are scores.
 
-    Samples whose labels are scores have no class names. Raises BadInput for a sample without a label.
+    Raises BadInput for a sample without a label.
     """
-    if make is None:
-        maker = plain_maker(inputs)
-        check_has(source, name, maker.needs)
-        make = maker.make
 
     def read(index: int) -> LabelledView:
         sample, label = read_labelled(source, index)

@@ -10,7 +10,7 @@ from typing import Any
 from evaluate import preset
 from evaluate.evaluation import Evaluation
 from evaluate.metrics import METRICS
-from evaluate.text_tuning import TextSettings, TextTuning, text_input
+from evaluate.text_tuning import TextSettings, TextTuning, for_texts
 from evaluate.training import CHECKPOINT
 from extract.sources import open_source
 from shards.command.ranges import Betas, Count, NotNegative, Positive, Share, ShareAboveZero, ShareBelowOne
@@ -55,7 +55,7 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     A finished task is read from its folder, RUN/glue-TASK-HASH; an interrupted one goes on after its last whole epoch.
     """
     config = evaluation.config
-    text_input(evaluation, "glue")
+    evaluation = for_texts(evaluation, "glue", settings.max_tokens)
     if config.data not in (None, "glue"):
         raise BadInput(f"--data {config.data}: --task glue brings its own; leave --data out, or give --data_dir")
     if unknown := [name for name in settings.tasks if name not in SCORES]:

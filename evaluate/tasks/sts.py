@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from evaluate.evaluation import Evaluation
 from evaluate.metrics import METRICS
-from evaluate.text_tuning import text_input
+from evaluate.text_tuning import for_texts
 from evaluate.views import views_of_source
 from extract.sources import open_source
 from shards.errors import BadInput
@@ -25,16 +25,15 @@ STS_BENCHMARK = "glue:stsb"
 def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     """`spearman` and `pearson` on --data, else on STS-B's split."""
     config = evaluation.config
-    text_input(evaluation, "sts")
+    for_texts(evaluation, "sts")
     data = config.data or STS_BENCHMARK
     source = open_source(data, config.split, config.data_dir, config.limit)
     if source.has != {"texts"} or len(source.read(0).texts) != 2:
         raise BadInput(
             f"--data {data}: expected pairs of sentences with scores; give {STS_BENCHMARK} or sentences:FILE"
         )
-    sides = [_one_side(source, side) for side in (0, 1)]
-    inputs, workers = evaluation.student.inputs, config.num_workers
-    views = [views_of_source(side, data, inputs, evaluation.batch_size, workers) for side in sides]
+    make, size = evaluation.maker.make, evaluation.batch_size
+    views = [views_of_source(_one_side(source, side), data, make, size, config.num_workers) for side in (0, 1)]
     (first, scores), (second, _) = (evaluation.features(each) for each in views)
     cosines = F.cosine_similarity(first, second, dim=1).numpy()
     metrics = {name: round(METRICS[name](scores.numpy(), cosines), 6) for name in ("spearman", "pearson")}

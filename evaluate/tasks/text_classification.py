@@ -5,8 +5,8 @@ from typing import Any
 from evaluate.evaluation import Evaluation
 from evaluate.metrics import METRICS
 from evaluate.preset import as_facts
-from evaluate.text_tuning import TextSettings, TextTuning, text_input
-from evaluate.views import check_has, check_labelled
+from evaluate.text_tuning import TextSettings, TextTuning, for_texts
+from evaluate.views import check_labelled
 from shards.errors import BadInput
 
 Settings = TextSettings
@@ -15,9 +15,8 @@ Settings = TextSettings
 def measure(evaluation: Evaluation, settings: TextSettings) -> dict[str, Any]:
     """`top1` after the last epoch, and `f1` of class 1 of two; RUN/text_classification-DATA-HASH has the weights."""
     config = evaluation.config
-    text_input(evaluation, "text_classification")
+    evaluation = for_texts(evaluation, "text_classification", settings.max_tokens)
     train, test = evaluation.source(config.train_split), evaluation.source(config.split)
-    check_has(train, train.name, frozenset({"texts"}))
     classes = check_labelled(train)
     if check_labelled(test) != classes[: len(test.class_names or ())]:
         raise BadInput(f"--train_split {train.split} and --split {test.split} have other classes; give other splits")

@@ -122,7 +122,7 @@ class TextViews(ViewMaker):
     @property
     def bytes_a_view(self) -> float:
         """The tokens and their length."""
-        return self.size * (2 if self.vocabulary.dtype == "uint16" else 4) + 2
+        return self.size * (2 if self.vocabulary.dtype == "uint16" else 4) + 2.0
 
     def describe(self) -> dict[str, Any]:
         """Tokens a block, how documents are packed, the vocabulary, the tokenizer; nothing is drawn."""

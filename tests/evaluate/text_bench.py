@@ -1,5 +1,6 @@
 """What the tests of text tasks start from: a tiny seeded BERT, its tokenizer, and its evaluation without a command."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import torch
 import transformers
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from torch import Tensor, nn
+from torch import nn
 
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
 from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import TextTokenizer
+from extract.networks import export_network, input_document
+from extract.networks.text_encoder import TextEncoder
 from tests.evaluate.glue_files import COLOURS, THINGS
 
 SIZE = 16
@@ -28,22 +31,25 @@ def tokenizer() -> TextTokenizer:
     return TextTokenizer(library, cls_id=2, sep_id=3, pad_id=0, mask_id=4)
 
 
-class TinyBert(nn.Module):
-    """`transformers`' BERT, 2 blocks of width 32, giving [CLS] and the masked mean of all tokens."""
+class TinyBert(TextEncoder):
+    """BERT with 2 blocks of width 32, seeded."""
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__()
         torch.manual_seed(seed)
         sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
         config = transformers.BertConfig(vocab_size=32, max_position_embeddings=SIZE, initializer_range=0.2, **sizes)
-        self.bert = transformers.BertModel(config, add_pooling_layer=False)
+        super().__init__(transformers.BertModel(config, add_pooling_layer=False))
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        mask = attention_mask.to(torch.int64)
-        tokens = self.bert(input_ids, mask, token_type_ids).last_hidden_state
-        return {"cls": tokens[:, 0], "pooled": (tokens * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)}
+
+def write_run(folder: Path, network: TextEncoder | None = None) -> Path:
+    """A run as `distill` leaves it."""
+    network, inputs = network or TinyBert(), TextInput.of(SIZE, tokenizer())
+    arguments = {"settings": asdict(network.settings), "teacher_depth": network.settings.depth, "projectors": {}}
+    described = {"architecture": "encoder", "arguments": arguments, "num_classes": None, "class_names": None}
+    export_network(folder, network, described | input_document(inputs))
+    for name, content in inputs.files().items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def evaluation(folder: Path, network: nn.Module | None = None, **flags: Any) -> Evaluation:
