@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import torch
@@ -19,16 +19,13 @@ from distill.module import Distillation
 from distill.recipe import Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
-from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer
+from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, wandb_logger
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.commit import write_atomically
 from shards.errors import BadInput
 from shards.reader import logit_names
 from shards.sealed import read_object
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import WandbLogger
 
 
 def train(
@@ -67,10 +64,8 @@ def train(
                 )
         if (run_dir / folder.SUMMARY).exists():
             return read_object(run_dir / folder.SUMMARY, "give another --run_dir") | {"already_finished": True}
-        loggers: list[WandbLogger] = []
+        loggers = []
         if config.wandb:
-            from distill.wandb_logging import wandb_logger
-
             facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
             loggers.append(wandb_logger(run_dir, as_values(recipe) | facts))
         trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints], loggers)

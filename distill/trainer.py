@@ -1,6 +1,8 @@
 """Trainer: Lightning's, set up from a recipe, with progress over optimiser steps and the time that they took."""
 
 import logging
+import netrc
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -18,8 +20,8 @@ from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
 from shards.command.devices import Devices, parse_devices
-from shards.command.parent import starting_children
 from shards.command.progress import Progress
+from shards.command.run import starting_children
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -66,6 +68,17 @@ def make_trainer(
     )
 
 
+def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger:
+    """Weights & Biases' logger, which writes into the run's folder; without a login `wandb sync` uploads it later."""
+    try:
+        key = os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai")
+    except (OSError, netrc.NetrcParseError):
+        key = None
+    offline = os.environ.get("WANDB_MODE") == "offline" or not key
+    project = os.environ.get("WANDB_PROJECT", "teacher-shards")  # the entity, wandb takes from WANDB_ENTITY itself
+    return WandbLogger(name=run_dir.name, save_dir=run_dir, offline=offline, project=project, config=config)
+
+
 def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, checkpoint: Path | None) -> None:
     """Every step is done; KeyboardInterrupt where a signal (SIGINT, SIGTERM) ended the run before.
 
@@ -100,12 +113,14 @@ class ProgressLines(Callback):
             self.progress.advance()
 
     def on_train_end(self, *arguments: Any) -> None:
-        """The bar goes away, also after an error, so that the error can be read."""
+        """The bar goes away, and what follows is printed below."""
         if self.progress is not None:
             self.progress.__exit__(None, None, None)
             self.progress = None
 
-    on_exception = on_train_end
+    def on_exception(self, *arguments: Any) -> None:
+        """As at the end, so that the error can be read."""
+        self.on_train_end()
 
 
 class Elapsed(Callback):

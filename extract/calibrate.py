@@ -10,7 +10,6 @@ from safetensors.torch import load, save
 from extract.pipeline import Extraction, kept_rows
 from extract.plan_targets import TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
-from shards.codecs.features import Features
 from shards.commit import write_atomically
 from shards.errors import BadInput, Damaged
 from shards.layout import CALIBRATION, inside, targetset_is_whole
@@ -58,7 +57,8 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
         for batch, parts in zip(batches, targets, strict=True):
             valid = extraction.valid_of(shard, batch)
             for job, part in zip(jobs, parts, strict=True):
-                rows[job.target].append(Features(part).within(valid).content().rows.cpu())
+                part = part[valid] if valid is not None and part.dim() > 2 else part
+                rows[job.target].append(part.cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from shards.command.parent import starting_children
+from shards.command.run import starting_children
 from shards.errors import BadInput
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from extract.modalities import input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
-from shards.documents import Plan, read_commit, read_viewset_manifest, record_of
+from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.keys import BlockKeys, keys_bytes, sha256_of_keys
@@ -24,13 +24,15 @@ from shards.layout import (
     viewset_is_whole,
     viewset_name,
 )
+from shards.records import record_of
 from shards.splits import canonical_split
-from shards.views import DEFAULT_MODALITY, storage_of
+from shards.storage import storage_of
+from shards.views import DEFAULT_MODALITY
 
 if TYPE_CHECKING:
     from extract.modalities.base import InputSpec, ViewMaker
     from extract.sources.base import Source
-    from shards.views.base import ViewStorage
+    from shards.storage.base import ViewStorage
 
 DEFAULT_SHARD_SIZE = 512
 MAX_SHARD_SIZE = 1 << 20

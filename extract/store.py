@@ -12,8 +12,6 @@ from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
 from shards.documents import (
     Commit,
-    FileRecord,
-    Files,
     TargetSetManifest,
     ViewSetManifest,
     read_commit,
@@ -33,8 +31,9 @@ from shards.layout import (
     targetset_is_whole,
 )
 from shards.listing import SAVED_FLAGS
+from shards.records import FileRecord, Files
 from shards.sealed import sealed
-from shards.views import files_beside
+from shards.storage import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, specs_of, without_padding
 

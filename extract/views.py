@@ -9,12 +9,14 @@ import numpy as np
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests, records_digests
 from shards.commit import write_atomically, write_sealed
-from shards.documents import Commit, check_file, read_commit
+from shards.documents import Commit, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.keys import positions
 from shards.layout import commit_path, inside
-from shards.views import storage_of
-from shards.views.base import Members, Row, ViewCodec
+from shards.records import check_file
+from shards.storage import storage_of
+from shards.tar import Members
+from shards.views.base import Row, ViewCodec
 
 
 @dataclass
@@ -80,12 +82,13 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     """The shard read back, verified: a second teacher, or a resumed run, needs no source."""
     record = read_commit(job.folder, view, shard)
     assert record is not None
+    commit = job.folder / commit_path(view, shard)
 
     def checked(name: str) -> Path:
-        if name == commit_path(view, shard):
-            return job.folder / name
+        if job.folder / name == commit:
+            return commit
         if name not in record.files:
-            raise Damaged(f"{job.folder / commit_path(view, shard)}: is no commit of a shard of views; {RESTORE}")
+            raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
         return check_file(job.folder, name, record.files[name])
 
     plan, codec = job.plan, job.maker.codec

@@ -74,19 +74,14 @@ class ListedViewSet:
         return viewset_is_whole(self.folder)
 
     @cached_property
-    def _facts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        plan = Plan.read(self.folder)  # its keys, a million and more, are not kept
-        return plan.identity, plan.request
-
-    @property
     def identity(self) -> dict[str, Any]:
         """What a stored view's meaning depends on."""
-        return self._facts[0]
+        return Plan.read(self.folder).identity  # not the plan, whose keys may be millions
 
-    @property
+    @cached_property
     def request(self) -> dict[str, Any]:
         """--data, --data_dir, --limit and --split of the command that began it."""
-        return self._facts[1]
+        return Plan.read(self.folder).request
 
     @property
     def source(self) -> str:

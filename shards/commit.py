@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shards.documents import FileRecord
 from shards.identity import sha256_of
+from shards.records import FileRecord
 from shards.sealed import sealed
 
 TEMPORARY_PREFIX = ".partial-"

@@ -12,8 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import Meta, Struct, structs
 
-from shards.errors import RESTORE, BadInput, Damaged, Incomplete
-from shards.identity import sha256_of, sha256_of_file
+from shards.errors import BadInput, Damaged, Incomplete
 from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
@@ -25,27 +24,14 @@ from shards.layout import (
     targetset_is_whole,
     viewset_is_whole,
 )
+from shards.records import Count, FileRecord, Files, Number, check_file
 from shards.sealed import FORMAT_VERSION, fields_of, read_object, unsealed
 from shards.views import check_identity
 
 MAX_ROW_NUMBERS = 1 << 28
-_MAX_COUNT = 1 << 40
 
-Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
-Number = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
 Errors = dict[str, int | float]
 """What a codec loses, by the names that `Codec.error` gives."""
-
-
-class FileRecord(Struct, frozen=True, gc=False):
-    """What a file of a set must be: its size in bytes and its SHA-256."""
-
-    size: Number
-    sha256: str
-
-
-Files = dict[str, FileRecord]
-"""By the path of each file, relative to its set's folder."""
 
 
 class Document(Struct, frozen=True):
@@ -233,25 +219,6 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     weights: list[int | float]
     validation: dict[str, Any] | None
     num_views: Count
-
-
-def record_of(content: bytes | bytearray | memoryview) -> FileRecord:
-    """What a file that holds `content` must be."""
-    return FileRecord(len(memoryview(content)), sha256_of(content))
-
-
-def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
-    """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
-    path = inside(folder, relative)
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise Damaged(f"{path}: missing; {RESTORE}") from None
-    if size != record.size:
-        raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
-    if sha256_of_file(path) != record.sha256:
-        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
-    return path
 
 
 SealedKind = TypeVar("SealedKind", bound=Document)

@@ -11,10 +11,10 @@ from jaxtyping import Int
 from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
 from shards.decode import as_arrays, codec_of, read_decoded
-from shards.documents import Files
 from shards.errors import BadInput
 from shards.layout import shard_name
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.records import Files
 from shards.tar import pack
 
 DESCRIPTION_FILE = "export.json"

@@ -8,7 +8,13 @@ from typing import Any
 
 from shards.cache import ListedViewSet
 from shards.command.progress import counted, human_bytes
-from shards.documents import Plan, TargetSetManifest, ViewSetManifest, read_targetset_manifest, read_viewset_manifest
+from shards.documents import (
+    Plan,
+    TargetSetManifest,
+    ViewSetManifest,
+    read_targetset_manifest,
+    read_viewset_manifest,
+)
 from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.zarrs import specs_of
@@ -77,8 +83,10 @@ def describe(folder: Path, viewset: DescribedSet | None = None) -> DescribedSet:
             manifest = read_viewset_manifest(folder) if viewset is None else read_targetset_manifest(folder)
             size = sum(record.size for record in manifest.files.values()) + manifest_path.stat().st_size
             num_shards = -(-manifest.num_samples // manifest.shard_size) * manifest.num_views
-            counts = len(committed), num_shards, manifest.num_samples, manifest.num_views
-            return DescribedSet(folder, size, *counts, manifest)
+            return DescribedSet(
+                folder, size, len(committed), num_shards, manifest.num_samples, manifest.num_views, manifest
+            )
+        num_samples: int | None
         if viewset is None:
             plan = Plan.read(folder)
             num_samples, shards_a_view, num_views = len(plan.keys), plan.num_shards, 1
@@ -88,8 +96,8 @@ def describe(folder: Path, viewset: DescribedSet | None = None) -> DescribedSet:
         flags = saved_flags(folder) if (folder / SAVED_FLAGS).exists() else {}
         num_views = flags["views"] if isinstance(flags.get("views"), int) else num_views
         num_views = max([num_views, *(int(path.name[1:].partition("-")[0]) + 1 for path in committed)])
-        counts = len(committed), num_views * shards_a_view, num_samples, num_views
-        return DescribedSet(folder, _bytes_on_disk(folder), *counts)
+        num_shards = num_views * shards_a_view
+        return DescribedSet(folder, _bytes_on_disk(folder), len(committed), num_shards, num_samples, num_views)
     except Damaged as error:
         newer = isinstance(error, NewerVersion)
         return DescribedSet(folder, _bytes_on_disk(folder), len(committed), damage=str(error), newer=newer)

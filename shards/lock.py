@@ -51,11 +51,12 @@ def _take(folder: Path, refusal: str) -> int:
     """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
     for attempt in range(_ATTEMPTS):
         try:
-            _make(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
             descriptor = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:
-            if attempt == _ATTEMPTS - 1:  # no command removes its folder so often: nothing can be made here
+        except (FileNotFoundError, FileExistsError):  # another command has just removed the folder, or here is a file
+            in_the_way = os.path.lexists(folder) and not folder.is_dir()
+            if in_the_way or attempt == _ATTEMPTS - 1:  # no command removes its folder so often
                 raise
             continue
         try:
@@ -72,11 +73,3 @@ def _take(folder: Path, refusal: str) -> int:
             raise
         os.close(descriptor)  # the command before removed this file when it ended: the next one has another
     raise BadInput(refusal)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        if os.path.lexists(folder) and not folder.is_dir():  # and was not a folder that another command just removed
-            raise

@@ -10,11 +10,9 @@ from jaxtyping import Int, Int64, UInt8
 
 from shards.arrays import StoredArrays
 from shards.documents import (
-    Files,
     Plan,
     TargetSetManifest,
     ViewSetManifest,
-    check_file,
     read_targetset_manifest,
     read_viewset_manifest,
 )
@@ -22,7 +20,9 @@ from shards.errors import RESTORE, Damaged
 from shards.identity import identity_hash
 from shards.keys import positions
 from shards.layout import PLAN
-from shards.views import storage_of, view_codec
+from shards.records import Files, check_file
+from shards.storage import storage_of
+from shards.views import view_codec
 from shards.views.base import Row
 from shards.zarr_json import check_array
 from shards.zarrs import specs_of

@@ -186,7 +186,7 @@ def pack(spec: ArraySpec, rows: Shaped[np.ndarray, "rows ..."]) -> bytearray:
     for chunk in range(used):
         part = flat[chunk * spec.chunk_rows : (chunk + 1) * spec.chunk_rows].reshape(-1)
         body[chunk, : len(part)] = part
-        body[chunk, chunk_bytes:] = np.frombuffer(_checksum(body[chunk, :chunk_bytes]), np.uint8)
+        body[chunk, chunk_bytes:] = np.frombuffer(_checksum(body[chunk, :chunk_bytes].data), np.uint8)
         index[chunk] = (chunk * (chunk_bytes + CRC_BYTES), chunk_bytes + CRC_BYTES)
     packed = bytearray(body.data.cast("B"))
     packed += index.tobytes() + _checksum(index.tobytes())
@@ -200,7 +200,7 @@ def checked_object(path: Path, spec: ArraySpec, num_rows: int) -> np.ndarray:
         raise Damaged(f"{path}: {size_bytes} bytes are too few for its index; python -m shards verify")
     data = np.memmap(path, np.uint8, mode="r")
     index, checksum = data[-index_bytes - CRC_BYTES : -CRC_BYTES], data[-CRC_BYTES:]
-    if _checksum(index) != checksum.tobytes():
+    if _checksum(index.data) != checksum.tobytes():
         raise Damaged(f"{path}: the index fails its checksum; python -m shards verify lists all damage")
     places = np.frombuffer(index.tobytes(), "<u8").reshape(-1, 2)
     step, num_chunks = spec.chunk_bytes + CRC_BYTES, -(-num_rows // spec.chunk_rows)
@@ -214,9 +214,9 @@ def failing_chunks(path: Path, spec: ArraySpec, num_rows: int) -> list[int]:
     """The inner chunks, by number, of the shard object at `path` whose crc32c does not fit."""
     data, step = checked_object(path, spec, num_rows), spec.chunk_bytes + CRC_BYTES
     chunks = data[: -(-num_rows // spec.chunk_rows) * step].reshape(-1, step)
-    fits = [_checksum(chunk[:-CRC_BYTES]) == chunk[-CRC_BYTES:].tobytes() for chunk in chunks]
+    fits = [_checksum(chunk[:-CRC_BYTES].data) == chunk[-CRC_BYTES:].tobytes() for chunk in chunks]
     return [number for number, chunk_fits in enumerate(fits) if not chunk_fits]
 
 
-def _checksum(data: np.ndarray | bytes) -> bytes:
+def _checksum(data: memoryview | bytes) -> bytes:
     return crc32c.crc32c(data).to_bytes(CRC_BYTES, "little")

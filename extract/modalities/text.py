@@ -15,6 +15,7 @@ from extract.modalities.packing import tokenise
 from extract.modalities.tokenizer import TextTokenizer, Vocabulary
 from extract.sources.base import Sample, Source
 from shards.command.devices import share_of_cores
+from shards.command.progress import counted
 from shards.errors import BadInput
 from shards.identity import sha256_of
 from shards.keys import BlockKeys
@@ -141,20 +142,24 @@ class TextViews(ViewMaker):
         """The blocks of the corpus, which is tokenised once into `scratch`; a source that lists texts stays itself."""
         if source.documents is None:
             return source
-        assert self.tokenizer is not None
+        if self.tokenizer is None or sha256_of(self.tokenizer.content()) != self.tokenizer_sha256:
+            raise BadInput("--teacher: blocks are still to be made: give the teacher whose tokenizer made the others")
         stream = tokenise(source, self.tokenizer, scratch, share_of_cores(), skip_errors)
-        rows = stream.blocks(self.size) if self.pack == "stream" else stream.texts(self.size)
-        if len(rows.keys) == 0:
-            raise BadInput(f"--data {source.name}: split {source.split} holds no text: give another --split or --data")
+        texts = stream.texts(self.size) if self.pack == "none" else None
+        rows = texts or stream.blocks(self.size)
+        labels = texts.labels if texts else None
+        notes = [*source.notes, *stream.notes]
+        if texts and texts.num_truncated:
+            notes.append(f"--view: {counted(texts.num_truncated, 'text')} cut off after {self.size:,} tokens")
         return BlockSource(
             name=source.name,
             revision=source.revision,
             split=source.split,
             keys=BlockKeys(rows.keys),
-            class_names=source.class_names if self.pack == "none" else None,
-            fetch=rows.row,
+            class_names=source.class_names if labels is not None else None,
+            fetch=lambda index: (*rows.row(index), None if labels is None or labels[index] < 0 else int(labels[index])),
             has=source.has,
-            notes=(*source.notes, *stream.notes, *rows.notes),
+            notes=tuple(notes),
             encoded=False,
         )
 

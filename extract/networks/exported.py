@@ -8,9 +8,9 @@ import msgspec
 
 from extract.modalities import input_of
 from shards.commit import write_atomically
-from shards.documents import FileRecord
 from shards.errors import BadInput
 from shards.identity import sha256_of
+from shards.records import FileRecord
 from shards.sealed import check_seal, fields_of, read_object, sealed
 from shards.views import DEFAULT_MODALITY
 

@@ -3,22 +3,22 @@
 A new source is one file and one line here; a new dataset of the hub is a row of the table in hub.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import Document, Sample, Source
+from extract.sources.base import Document, Sample, Source, content_revision
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
+from extract.sources.text import USAGE as FIELDS
 from shards.command.ranges import COUNT
 from shards.errors import BadInput, UnknownName
 
-__all__ = ["SOURCES", "Sample", "Source", "open_source"]
+__all__ = ["SOURCES", "Document", "Sample", "Source", "open_source"]
 
 
 class Entry(NamedTuple):
@@ -34,6 +34,8 @@ class Entry(NamedTuple):
 SOURCES = {
     "digits": Entry("digits", "", False),
     "folder": Entry("folder", "PATH", False),
+    "text": Entry("text", f"PATH{FIELDS}", False),
+    "text_files": Entry("text", "PATH", False, "open_files"),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
     "wds": Entry("wds", "PATTERN", False),
     "sentences": Entry("sentences", "PATH", False),
@@ -63,24 +65,39 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
         COUNT.check("--limit", limit)
     opened = getattr(import_module(f"extract.sources.{module}"), opener)
     source: Source = opened(path or scheme, split, data_dir)
-    if source.documents is not None:
-        return source if limit is None else replace(source, documents=partial(_first, source.documents, limit))
-    if not source.keys:
+    if not source.keys and source.documents is None:
         raise BadInput(f"--data {data}: split {source.split} holds no sample: give another --split")
     if limit is None:
         return source
+    if source.documents is not None:
+        return _first_documents(source, limit)
     return replace(source, keys=source.keys[:limit], unreadable=tuple(i for i in source.unreadable if i < limit))
 
 
-def _first(documents: Callable[[int], Iterator[Document]], limit: int, start: int) -> Iterator[Document]:
-    return islice(documents(start), max(0, limit - start))
+_ENDINGS = (
+    # tars first: img2dataset writes a table without images beside each
+    ("wds", (".tar", *COMPRESSED)),
+    ("parquet", (".parquet",)),
+    ("hf", (".arrow",)),
+    ("text", (".jsonl",)),
+)
+
+
+def _first_documents(source: Source, limit: int) -> Source:
+    """`source` cut after `limit` documents; its revision says so, as it lists no keys that would."""
+    every = source.documents
+    assert every is not None
+
+    def documents(start: int) -> Iterator[Document]:
+        return islice(every(start), max(0, limit - start))
+
+    return replace(source, documents=documents, revision=content_revision([source.revision, "limit", limit]))
 
 
 def _scheme_of(path: Path) -> str:
     """The scheme that most likely reads what is at `path`."""
     names = [path.name] if path.is_file() else [entry.name for entry in path.iterdir()]
-    # tars first: img2dataset writes a table without images beside each
-    for scheme, endings in (("wds", (".tar", *COMPRESSED)), ("parquet", (".parquet",)), ("hf", (".arrow",))):
+    for scheme, endings in _ENDINGS:
         if any(name.endswith(endings) for name in names):
             return scheme
     return "folder"

@@ -67,10 +67,16 @@ class Content(NamedTuple):
 
 
 class Document(NamedTuple):
-    """One text of a source that is streamed."""
+    """One document of a corpus, without null bytes and empty lines; its number is its place in the stream."""
 
     text: str
+    """Empty where nothing is left."""
     label: int | None = None
+    fault: str | None = None
+    """Why it cannot be read: the text is empty then."""
+    num_null_bytes: int = 0
+    num_empty_lines: int = 0
+    """What was left out of a document that has a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,8 @@ class Source:
     split: str  # the data's own split, so `validation` of a dataset that only has `test` says `test`
     keys: Sequence[str]  # unique and tar-safe
     class_names: tuple[str, ...] | None  # None: no labels
-    fetch: Callable[[int], tuple[Any, ...]] = field(repr=False)  # the fields of a Content, those at the end left out
+    # the fields of a Content, those at the end left out; of a stream nothing, as it has no keys
+    fetch: Callable[[int], tuple[Any, ...]] = field(default=lambda index: (None, None), repr=False)
     default_augment: str | None = None
     has: frozenset[str] = frozenset({"image"})  # which parts of a sample it gives: image, texts
     notes: tuple[str, ...] = ()
@@ -91,10 +98,10 @@ class Source:
     """The indices at which opening tells that nothing can be read: `read` says why."""
     encoded: bool = True
     """Images are files, which may carry an EXIF orientation and change under the same revision."""
+    documents: Callable[[int], Iterator[Document]] | None = field(default=None, repr=False)
+    """Of a corpus, which is a stream without keys: its documents from a number on, in the same order each time."""
     upright: bool = True
     """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
-    documents: Callable[[int], Iterator[Document]] | None = None
-    """The texts from a number on, in their order, of a source that is streamed: it lists no keys and reads no index."""
 
     def read(self, index: int) -> Sample:
         """The sample at `index`, upright, its pixels otherwise as PIL decodes them: no mode conversion.

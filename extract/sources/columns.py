@@ -9,7 +9,7 @@ from typing import Any
 from extract.sources.base import IMAGE_SUFFIXES, content_revision, tar_safe_key
 from shards.errors import BadInput
 
-USAGE = "[:image=COLUMN,label=COLUMN]"
+USAGE = "[:image=COLUMN|text=COLUMN,label=COLUMN]"
 """What may follow the table's name in `--data`."""
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls")
@@ -25,16 +25,18 @@ class ColumnChoice:
     image: str | None = None
     label: str | None = None
     usual_label: str | None = None
+    text: str | None = None
 
     def revised(self, revision: str) -> str:
         """`revision` of a whole table, made another one by chosen columns."""
-        if self.image is None and self.label is None:
+        if self.image is None and self.label is None and self.text is None:
             return revision
-        return content_revision([revision, "image", str(self.image), "label", str(self.label)])
+        content = ("image", str(self.image)) if self.text is None else ("text", self.text)
+        return content_revision([revision, *content, "label", str(self.label)])
 
     def remedy(self, role: str, column: str = "COLUMN") -> str:
         """The flag that names `column` for `role`, beside what is chosen already."""
-        chosen = {"image": self.image, "label": self.label} | {role: column}
+        chosen = {"image": self.image, "text": self.text, "label": self.label} | {role: column}
         spec = ",".join(f"{name}={value}" for name, value in chosen.items() if value is not None)
         return f"--data {self.data}:{spec}"
 
@@ -56,16 +58,19 @@ class Columns:
         return (None, value) if isinstance(value, str) else (value, None)
 
 
-def parse_columns(scheme: str, text: str) -> tuple[str, ColumnChoice]:
-    """What `--data SCHEME:` names, apart from the columns at its end: PATH:image=COLUMN,label=COLUMN."""
+def parse_columns(scheme: str, text: str, usage: str = USAGE) -> tuple[str, ColumnChoice]:
+    """What `--data SCHEME:` names, apart from the columns at its end, as `usage` shows them."""
     path, *specs = re.split(r":(?=\w+=)", text, maxsplit=1)
     if not specs:
         return text, ColumnChoice(f"{scheme}:{text}")
     chosen = dict(part.split("=", 1) for part in re.split(r",(?=\w+=)", specs[0]))
-    if odd := next((name for name in chosen if name not in ("image", "label")), None):
-        raise BadInput(f"--data {scheme}:{text}: {odd}= is no column's role: write --data {scheme}:{path}{USAGE}")
-    if chosen.get("image") == "":
-        raise BadInput(f"--data {scheme}:{text}: image= names no column: write --data {scheme}:{path}{USAGE}")
+    flag, remedy = f"--data {scheme}:{text}", f"write --data {scheme}:{path}{usage}"
+    if odd := next((name for name in chosen if f"{name}=" not in usage), None):
+        raise BadInput(f"{flag}: {odd}= is no column's role: {remedy}")
+    if empty := next((name for name in ("image", "text") if chosen.get(name) == ""), None):
+        raise BadInput(f"{flag}: {empty}= names no column: {remedy}")
+    if "image" in chosen and "text" in chosen:
+        raise BadInput(f"{flag}: samples are images or texts: {remedy}")
     return path, ColumnChoice(f"{scheme}:{path}", **chosen)
 
 

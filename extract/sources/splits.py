@@ -8,29 +8,33 @@ from shards.errors import BadInput
 from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 
 
-def find_files(flag: str, pattern: str, suffix: str) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the sorted files that a file, folder, glob or {a..b} finds."""
+def find_files(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the sorted files that a file, folder, glob or {a..b} finds.
+
+    Of a folder or a pattern those whose names end in one of `suffixes`.
+    """
     from braceexpand import braceexpand
 
     path = Path(pattern).expanduser()
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        root, patterns = path, [f"{glob.escape(str(path))}/**/*{suffix}"]
+        root, patterns = path, [f"{glob.escape(str(path))}/**/*"]
     else:
         fixed = re.split(r"[*?\[{]", str(path))[0]
         root = Path(fixed[: fixed.rfind("/") + 1])
         try:
             patterns = list(braceexpand(str(path)))
         except ValueError as error:
-            raise BadInput(f"{flag}: the braces of {path} do not match; write train-{{0..3}}{suffix}") from error
+            raise BadInput(f"{flag}: the braces of {path} do not match; write train-{{0..3}}{suffixes[0]}") from error
     files: set[Path] = set()
     for each in patterns:
         names = glob.glob(each, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = [Path(name) for name in names if name.endswith(suffix)]
-        if not found:
-            raise BadInput(f"{flag}: no {suffix} file is found at {each}: give a file, a folder or a quoted pattern")
-        files.update(found)
+        matching = [Path(name) for name in names if name.endswith(suffixes)]
+        if not matching:
+            kinds = " or ".join(suffixes)
+            raise BadInput(f"{flag}: no {kinds} file is found at {each}: give a file, a folder or a quoted pattern")
+        files.update(matching)
     return root, sorted(files)
 
 

@@ -1,17 +1,26 @@
-"""Run a command: its exit status is 0 done, 2 the user's mistake in one line, 1 anything else."""
+"""Run a command: its exit status is 0 done, 2 the user's mistake in one line, 1 anything else.
 
+The processes that a command starts end with it, also when it is killed.
+"""
+
+import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from shards.command.clash import refuse_hidden_libraries
-from shards.command.parent import end_with_parent
 from shards.errors import TeacherShardsError, one_line
 
 _READER_GONE = 141
 """What a shell reports of a command that ended since nobody reads its output any more: 128 + SIGPIPE."""
+
+_PARENT = "TEACHER_SHARDS_PARENT"
+"""The number of the process that started this process, which ends with it."""
+_INTERVAL_S = 0.2
 
 
 def run_command(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None = None) -> NoReturn:
@@ -72,3 +81,30 @@ _DISK_ERRNOS = {
     5: "the disk reported an I/O error: nothing committed is lost, and the same command resumes",
     122: "the disk quota is used up: free some; nothing committed is lost, and the same command resumes",
 }
+
+
+@contextlib.contextmanager
+def starting_children() -> Iterator[None]:
+    """Commands of this project that are started in the block, by whatever library, end with this process."""
+    os.environ[_PARENT] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[_PARENT]
+
+
+def end_with_parent() -> None:
+    """This process ends within a second of the one that started it in `starting_children`, if one did.
+
+    An orphan would go on writing, or wait for the other ranks forever. Asking the system for the parent's number works
+    on any Unix, needs no open file in a child that Lightning starts, and outlives no kill.
+    """
+    parent = os.environ.pop(_PARENT, None)
+    if parent is not None:
+        threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_INTERVAL_S)
+    os._exit(1)  # at once, without a message: what is half written is a temporary file

@@ -12,7 +12,13 @@ from typing import Any
 from shards.cache import ListedViewSet
 from shards.command.progress import counted
 from shards.commit import TEMPORARY_PREFIX
-from shards.documents import Files, Plan, TargetSetManifest, ViewSetManifest, read_commit, read_document
+from shards.documents import (
+    Plan,
+    TargetSetManifest,
+    ViewSetManifest,
+    read_commit,
+    read_document,
+)
 from shards.errors import RESTORE, NewerVersion, one_line
 from shards.identity import identity_hash
 from shards.keys import sha256_of_keys
@@ -27,9 +33,10 @@ from shards.layout import (
     place_of,
 )
 from shards.listing import SAVED_FLAGS, DescribedSet, describe, finishing_command
+from shards.records import Files
+from shards.storage import files_beside
 from shards.verify.files import Check, Entry, Table, check_object, view_checks, walk
 from shards.verify.findings import Findings
-from shards.views import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, specs_of
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from shards.documents import FileRecord, Plan, check_file, read_commit
+from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, Damaged, one_line
 from shards.layout import Place, inside, tar_path
+from shards.records import FileRecord, check_file
+from shards.storage.arrays import view_specs
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.views import view_codec
 from shards.views.base import ViewCodec
-from shards.views.in_arrays import view_specs
 from shards.zarrs import ArraySpec, failing_chunks
 
 Check = Callable[[Path], None]

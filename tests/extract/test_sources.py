@@ -92,8 +92,11 @@ CASES: dict[str, tuple[Writer | None, str, str | None]] = {
     "cifar10": (write_parquet, "cifar10", "{}"),
     "cifar100": (write_parquet, "cifar100", "{}"),
 }
+STREAMS = ("text", "text_files")
+"""Of texts alone: see test_sources_text.py."""
+OF_SENTENCES = ("glue", "sentences")
+"""Tables of sentences or pairs: see test_sources_sentences.py."""
 WRITTEN = [scheme for scheme, case in CASES.items() if case[0]]
-OF_SENTENCES = {"glue", "sentences"}  # see test_sources_sentences.py
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +118,7 @@ def open_case(scheme: str, folder: Path, split: str = "train", limit: int | None
 
 
 def test_every_registered_source_has_a_case() -> None:
-    assert set(CASES) | OF_SENTENCES == set(SOURCES)
+    assert {*CASES, *STREAMS, *OF_SENTENCES} == set(SOURCES)
 
 
 @pytest.mark.parametrize("scheme", sorted(CASES))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed
-from shards.documents import FileRecord
 from shards.identity import sha256_of
+from shards.records import FileRecord
 from shards.sealed import unsealed
 
 STEPS = ("open", "write", "fsync", "replace")

@@ -15,7 +15,6 @@ from test_identity import documents
 from shards.commit import write_sealed
 from shards.documents import (
     Commit,
-    FileRecord,
     Plan,
     Run,
     read_commit,
@@ -25,6 +24,7 @@ from shards.documents import (
 )
 from shards.errors import BadInput, Damaged, Incomplete, NewerVersion
 from shards.layout import commit_path, targetset_folders
+from shards.records import FileRecord
 from shards.sealed import sealed, unsealed
 
 

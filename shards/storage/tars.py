@@ -15,15 +15,18 @@ from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.layout import commit_path, tar_path
 from shards.order import draw_choice
-from shards.views.base import MemberCodec, Members, Row
+from shards.storage.base import ViewStorage
+from shards.tar import Members
+from shards.views.base import MemberCodec, Row, ViewCodec
 
 
-class ViewsInTars:
+class Storage(ViewStorage):
     """One tar a (view, shard), `views/v00-00000.tar`."""
 
     def __init__(
-        self, folder: Path, plan: Plan, codec: MemberCodec, num_views: int, checked: Callable[[str], Path]
+        self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: Callable[[str], Path]
     ) -> None:
+        assert isinstance(codec, MemberCodec)
         self.folder, self.plan, self.codec, self.num_views, self.checked = folder, plan, codec, num_views, checked
         self._tars: LastViews[int, tar.StoredTar] = LastViews()
 
@@ -98,7 +101,9 @@ class ViewsInTars:
         path = self.checked(tar_path(view, shard))
         commit = self.checked(commit_path(view, shard))
         record = read_commit(self.folder, view, shard)
-        members = (record and record.members) or {}
+        if record is None or record.members is None:
+            raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
+        members = record.members
         if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
             raise Damaged(f"{commit}: is of another plan; {RESTORE}")
         return tar.StoredTar(path, members)

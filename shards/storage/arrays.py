@@ -12,7 +12,9 @@ from jaxtyping import Int64
 from shards.arrays import StoredArrays
 from shards.documents import Plan
 from shards.errors import BadInput
-from shards.views.base import Members, Row, ViewCodec
+from shards.storage.base import ViewStorage
+from shards.tar import Members
+from shards.views.base import Row, ViewCodec
 from shards.zarr_json import check_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, without_padding
 
@@ -29,7 +31,7 @@ def view_specs(codec: ViewCodec, plan: Plan) -> dict[str, ArraySpec]:
     }
 
 
-class ViewsInArrays:
+class Storage(ViewStorage):
     """Fields as they are: 13 million blocks of 256 tokens are 6.6 GB in 25,000 objects, and no member headers."""
 
     def __init__(

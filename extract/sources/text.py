@@ -1,0 +1,144 @@
+"""`text:PATH` and `text_files:PATH`: a corpus in .txt, .jsonl or .parquet files, read as a stream."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from extract.sources.base import Document, Source, content_revision, folder_safe_name
+from extract.sources.columns import ColumnChoice, parse_columns
+from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines
+from extract.sources.labels import Label, number_labels
+from extract.sources.splits import files_by_split, find_files, pick_split
+from shards.command.progress import counted
+from shards.errors import BadInput
+
+USAGE = "[:text=FIELD,label=FIELD]"
+"""What may follow the path in `--data text:`, for .jsonl and .parquet files."""
+
+
+def open_split(path: str, split: str, data_dir: str | None) -> Source:
+    """The documents of the files of one split, in the order of the files' names and of the lines in each.
+
+    A line is a document, of a .jsonl file the line's field `text` or the chosen one. The revision covers each file's
+    name and size. Labels are those of a chosen field, which is read when the source is opened. Raises BadInput for
+    files of several kinds, and for a field that the first line lacks.
+    """
+    flag = f"--data text:{path}"
+    pattern, choice = parse_columns("text", path, USAGE)
+    root, every_file = find_files(flag, pattern, ".txt", ".jsonl", ".parquet")
+    endings = sorted({file.suffix for file in every_file})
+    if len(endings) > 1:
+        raise BadInput(f"{flag}: holds {' and '.join(endings)} files: give a quoted pattern of one kind")
+    if endings == [".parquet"]:
+        from extract.sources.parquet import open_parquet
+
+        return open_parquet(flag, pattern, split, choice)
+    chosen, files = pick_split(flag, root, every_file, split)
+    if endings == [".jsonl"]:
+        by_split = files_by_split(flag, root, every_file)
+        return _open_json(flag, root, files, chosen, choice, by_split.get("train") or by_split.get("") or files)
+    if choice.text or choice.label:
+        raise BadInput(f"{flag}: .txt files have no fields, only .jsonl and .parquet: write --data text:{pattern}")
+
+    def documents() -> Iterator[Document]:
+        for file in files:
+            for line in read_lines(flag, file):
+                yield cleaned(line) if isinstance(line, str) else line
+
+    hint = f"to take each file for one, write --data text_files:{pattern}"
+    note = f"{flag}: each line of {counted(len(files), 'file')} is a document; {hint}"
+    return _source(root, files, chosen, documents, notes=(note,))
+
+
+def open_files(path: str, split: str, data_dir: str | None) -> Source:
+    """Each .txt file of one split as a document, in the order of their names; the revision covers names and sizes."""
+    flag = f"--data text_files:{path}"
+    root, every_file = find_files(flag, path, ".txt")
+    chosen, files = pick_split(flag, root, every_file, split)
+
+    def documents() -> Iterator[Document]:
+        for file in files:
+            with file.open("rb") as stream:
+                data = stream.read(MAX_DOCUMENT_BYTES + 1)
+            yield read_document(f"{flag}: {file.relative_to(root)}", data)
+
+    return _source(root, files, chosen, documents)
+
+
+def _source(
+    root: Path,
+    files: list[Path],
+    split: str,
+    documents: Callable[[], Iterator[Document]],
+    choice: ColumnChoice | None = None,
+    class_names: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    parts = [part for file in files for part in (file.relative_to(root).as_posix(), file.stat().st_size)]
+    revision = content_revision([*parts, *(class_names or ())])
+    return Source(
+        name=folder_safe_name(f"text-{root.resolve().name}"),
+        revision=choice.revised(revision) if choice else revision,
+        split=split,
+        keys=(),
+        class_names=class_names,
+        has=frozenset({"texts"}),
+        notes=notes,
+        documents=lambda start: islice(documents(), start, None),
+    )
+
+
+def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: ColumnChoice, train: list[Path]) -> Source:
+    text = choice.text or "text"
+    first = next(_objects(flag, files), (None, {}))[1]
+    for role, field in (("text", text), ("label", choice.label)):
+        if isinstance(first, dict) and field and field not in first:
+            remedy = f"name one of these, as in {choice.remedy(role, 'FIELD')}"
+            raise BadInput(f"{flag}: {files[0].name} has no field {field!r}, only {', '.join(first)}: {remedy}")
+    labels: list[int | None] = []
+    class_names, notes = None, ()
+    if choice.label:
+        labels, class_names, notes = number_labels(
+            flag, _labels(flag, files, choice.label), train=lambda: _labels(flag, train, str(choice.label))
+        )
+
+    def documents() -> Iterator[Document]:
+        for number, (where, row) in enumerate(_objects(flag, files)):
+            label = labels[number] if labels else None
+            if isinstance(row, Document):
+                yield row
+            elif isinstance(row.get(text), str):
+                yield cleaned(row[text], label)
+            else:
+                yield Document("", label, f"{where} has no text in its field {text!r}: mend it")
+
+    return _source(root, files, split, documents, choice, class_names, notes)
+
+
+def _labels(flag: str, files: list[Path], field: str) -> list[Label]:
+    """Each line's label; None where it has none."""
+    labels: list[Label] = []
+    for where, row in _objects(flag, files):
+        value = row.get(field) if isinstance(row, dict) else None
+        if value is not None and type(value) not in (int, str):
+            raise BadInput(f"{where}: field {field!r} holds {value!s:.40}, which is no class: choose another field")
+        labels.append(value)
+    return labels
+
+
+def _objects(flag: str, files: list[Path]) -> Iterator[tuple[str, dict[str, Any] | Document]]:
+    """Each line's object, or a document with a fault, and the words that name the line."""
+    for file in files:
+        for number, line in enumerate(read_lines(flag, file), 1):
+            where = f"{flag}: line {number} of {file.name}"
+            if isinstance(line, str) and not line.strip():
+                continue
+            try:
+                row = json.loads(line) if isinstance(line, str) else line
+            except (ValueError, RecursionError) as error:
+                row = Document("", None, f"{where} is no JSON ({error}): mend it")
+            if not isinstance(row, dict | Document):
+                row = Document("", None, f"{where} is no JSON object: mend it")
+            yield where, row
