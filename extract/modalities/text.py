@@ -217,7 +217,8 @@ def input_size(request: ViewRequest) -> int | None:
 def plain_maker(inputs: InputSpec) -> TextViews:
     """One text, or a pair, as a network of those inputs takes it."""
     assert isinstance(inputs, TextInput)
-    return TextViews(inputs.size, "none", inputs.vocabulary, inputs.tokenizer)
+    tokenizer = inputs.tokenizer
+    return TextViews(inputs.size, "none", inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
 
 
 def _parse(spec: str | None) -> dict[str, Any]:

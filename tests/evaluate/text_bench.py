@@ -16,7 +16,7 @@ from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
 from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import TextTokenizer
-from extract.networks import export_network, input_document
+from extract.networks import build_network, export_network, input_document
 from extract.networks.text_encoder import TextEncoder
 from tests.evaluate.glue_files import COLOURS, THINGS
 
@@ -46,7 +46,9 @@ def write_run(folder: Path, network: TextEncoder | None = None) -> Path:
     network, inputs = network or TinyBert(), TextInput.of(SIZE, tokenizer())
     arguments = {"settings": asdict(network.settings), "teacher_depth": network.settings.depth, "projectors": {}}
     described = {"architecture": "encoder", "arguments": arguments, "num_classes": None, "class_names": None}
-    export_network(folder, network, described | input_document(inputs))
+    rebuilt = build_network("encoder", None, **arguments)  # as distill's students are made
+    rebuilt.load_state_dict(network.state_dict(), strict=False)
+    export_network(folder, rebuilt, described | input_document(inputs))
     for name, content in inputs.files().items():
         (folder / name).write_bytes(content)
     return folder
