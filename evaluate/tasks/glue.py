@@ -52,7 +52,7 @@ class Settings(preset.Settings):
 def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     """Each task's score under its name, its other metrics as TASK_METRIC, and `average`.
 
-    A finished task is read from its folder, RUN/glue-TASK-HASH; an interrupted one goes on after its last whole epoch.
+    A finished task is read from its folder, RUN/finetune-glue-TASK-HASH; an interrupted one goes on after its last whole epoch.
     """
     config = evaluation.config
     evaluation = for_texts(evaluation, "glue", settings.max_tokens)
@@ -100,7 +100,7 @@ class GlueRun:
         self.tests = [open_source(f"glue:{name}", split, config.data_dir, config.limit) for split in splits]
         train = open_source(f"glue:{name}", config.train_split, config.data_dir, config.limit)
         others = {"tests": [(test.revision, test.split, len(test.keys)) for test in self.tests]}
-        self.tuning = TextTuning(evaluation, "glue", train, self.settings, others)
+        self.tuning = TextTuning(evaluation, "finetune", train, self.settings, others)
 
     def scores(self) -> dict[str, Any]:
         """The metrics, of each test split as METRIC_KIND and their means, from the folder or measured now.

@@ -120,7 +120,9 @@ def test_glue_by_its_command_beside_its_teacher(run: Path, tmp_path: Path) -> No
     for (_, name), (value, taught, kept, *_) in lines.items():
         assert value == f"{record[name]:.4f}" and taught == f"{measured(folder)['glue'][name]:.4f}"
         assert kept == "-" or kept.endswith("%")
-    assert len(list(folder.glob("glue-*/scores.json"))) == len(list(run.glob("glue-*/scores.json"))) == 2
+    assert (
+        len(list(folder.glob("finetune-glue-*/scores.json"))) == len(list(run.glob("finetune-glue-*/scores.json"))) == 2
+    )
     again = command("evaluate", *flags).succeeds().out
     assert again.splitlines()[:-1] == out.splitlines()[:-1]
     saved = run / "evaluate-glue.yaml"

@@ -49,6 +49,26 @@ def test_the_contract_of_a_source(glue: Path, tmp_path: Path) -> None:
         source.read(len(source.keys))
 
 
+def test_what_the_hub_gives_is_what_a_copy_of_it_gives(
+    glue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    repository = tmp_path / "glue"
+    shutil.copytree(glue, repository)
+    files = [f"  - split: {split}\n    path: rte/{split}-*\n" for split in ("train", "validation", "test")]
+    card = f"---\nconfigs:\n- config_name: rte\n  data_files:\n{''.join(files)}---\n"
+    (repository / "README.md").write_text(card)  # as the hub's card says which files are which split
+    monkeypatch.setattr("extract.sources.glue.REPOSITORY", str(repository))
+    of_hub, of_copy = open_source("glue:rte", "train"), open_source("glue:rte", "train", str(glue))
+    assert [of_hub.read(row) for row in range(24)] == [of_copy.read(row) for row in range(24)]
+    with pytest.raises(BadInput, match="--data glue:rte: no split 'validation_matched', only test, train"):
+        open_source("glue:rte", "validation_matched")
+    with pytest.raises(BadInput, match="--data glue:rte: split test: 8 of 8 rows have no label"):
+        open_source("glue:rte", "test")
+
+
 def test_a_folder_a_split_holds_its_files_too(glue: Path, tmp_path: Path) -> None:
     file = tmp_path / "rte" / "validation" / "0000.parquet"
     file.parent.mkdir(parents=True)
