@@ -52,7 +52,8 @@ class Settings(preset.Settings):
 def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     """Each task's score under its name, its other metrics as TASK_METRIC, and `average`.
 
-    A finished task is read from its folder, RUN/finetune-glue-TASK-HASH; an interrupted one goes on after its last whole epoch.
+    A finished task is read from its folder, RUN/finetune-glue-TASK-HASH; an interrupted one goes on after its last
+    whole epoch.
     """
     config = evaluation.config
     evaluation = for_texts(evaluation, "glue", settings.max_tokens)
