@@ -90,5 +90,6 @@ def _modality(request: "ViewRequest") -> str | None:
     if request.inputs is not None:
         return request.inputs.modality
     if request.source is not None:
-        return next((name for name, entry in REGISTRY.items() if entry.needs <= request.source.has), DEFAULT_MODALITY)
+        fitting = [name for name, entry in REGISTRY.items() if entry.needs <= request.source.has]
+        return max(fitting, key=lambda name: len(REGISTRY[name].needs), default=DEFAULT_MODALITY)
     return DEFAULT_MODALITY if request.spec else None

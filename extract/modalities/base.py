@@ -53,13 +53,9 @@ class ViewMaker(Protocol):
     A maker that inherits from this has the defaults that stand here.
     """
 
+    codec: ViewCodec
     needs: ClassVar[frozenset[str]]
     """What a sample must have: image, texts."""
-
-    @property
-    def codec(self) -> ViewCodec:
-        """How its views are stored."""
-        ...
 
     @property
     def all_alike(self) -> bool:

@@ -104,7 +104,7 @@ def default_input(codec: TokenCodec) -> TextInput:
 class TextViews(ViewMaker):
     """Each view a block of one stream of all documents, or one document, cut off at the block's end and padded."""
 
-    size: int
+    codec: TokenCodec
     pack: str
     """`stream`, or `none` for a view a document."""
     vocabulary: Vocabulary
@@ -116,9 +116,9 @@ class TextViews(ViewMaker):
     all_alike: ClassVar[bool] = True
 
     @property
-    def codec(self) -> TokenCodec:
-        """Token ids and length, stored as they are."""
-        return TokenCodec(self.size, self.vocabulary.describe())
+    def size(self) -> int:
+        """Tokens a view."""
+        return self.codec.size
 
     @property
     def bytes_a_view(self) -> float:
@@ -202,10 +202,11 @@ def maker_of(request: ViewRequest) -> TextViews:
                 f"{vocabulary.size:,} others; give a teacher of that tokenizer, or another --out"
             )
         tokenizer = inputs.tokenizer if inputs else None
-        return TextViews(size, pack, vocabulary, tokenizer, stored["tokenizer"])
+        return TextViews(TokenCodec(size, stored["vocabulary"]), pack, vocabulary, tokenizer, stored["tokenizer"])
     if inputs is None:
         raise BadInput("--view blocks: which tokenizer? give a --teacher, whose tokenizer is taken")
-    return TextViews(size, pack, inputs.vocabulary, inputs.tokenizer, sha256_of(inputs.tokenizer.content()))
+    codec, tokenizer = TokenCodec(size, inputs.vocabulary.describe()), inputs.tokenizer
+    return TextViews(codec, pack, inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
 
 
 def input_size(request: ViewRequest) -> int | None:
@@ -217,8 +218,8 @@ def input_size(request: ViewRequest) -> int | None:
 def plain_maker(inputs: InputSpec) -> TextViews:
     """One text, or a pair, as a network of those inputs takes it."""
     assert isinstance(inputs, TextInput)
-    tokenizer = inputs.tokenizer
-    return TextViews(inputs.size, "none", inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
+    codec, tokenizer = TokenCodec(inputs.size, inputs.vocabulary.describe()), inputs.tokenizer
+    return TextViews(codec, "none", inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
 
 
 def _parse(spec: str | None) -> dict[str, Any]:

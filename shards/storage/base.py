@@ -1,8 +1,9 @@
 """What a storage does: it packs the shards of a view set's views for the disk, and reads them back."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,45 +13,45 @@ from shards.tar import Members
 from shards.views.base import Row, ViewCodec
 
 
-class ViewStorage(Protocol):
+class ViewStorage(ABC):
     """The shards of one view set's views on the disk: how extract packs them, and how everyone reads them back."""
 
+    @abstractmethod
     def __init__(
         self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: Callable[[str], Path]
     ) -> None:
         """`checked` gives the path of a file that is what a manifest or commit record says; Damaged else."""
-        ...
 
+    @abstractmethod
     def metadata(self) -> dict[str, bytes]:
         """The files, by their paths in the view set, that describe the shards of `num_views` views together."""
-        ...
 
+    @abstractmethod
     def check(self) -> None:
         """Raises Damaged where the files of `metadata` are not as they must be."""
-        ...
 
+    @abstractmethod
     def store(self, row: Row, out: Row, facts: dict[str, Any]) -> dict[str, bytes]:
         """What `pack` needs of one view; `out` holds its fields as every reader will have them."""
-        ...
 
+    @abstractmethod
     def pack(
         self, view: int, shard: int, fields: Row, contents: Sequence[dict[str, bytes] | None]
     ) -> tuple[dict[str, bytes | bytearray], Members | None]:
         """The files of one shard, by their paths, and where members lie in them; a None of `contents` was skipped."""
-        ...
 
+    @abstractmethod
     def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
         """Fill the first rows of `out` with the fields of `samples` (ascending plan indices); any thread may."""
-        ...
 
+    @abstractmethod
     def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
         """The class labels of `samples`."""
-        ...
 
+    @abstractmethod
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """What is known of one view beside its fields."""
-        ...
 
+    @abstractmethod
     def members(self, view: int, sample: int) -> dict[str, bytes]:
         """One view as the members of a WebDataset sample, by their endings."""
-        ...

@@ -36,7 +36,7 @@ RECIPE = {
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The modality's leaves, each named by one line in its registry."""
     monkeypatch.setitem(view_codecs.REGISTRY, "row", "rows_modality.views")
-    entry = modalities.Entry("rows_modality.modality", ("row",), frozenset({"texts"}))
+    entry = modalities.Entry("rows_modality.modality", ("row",), frozenset({"texts", "numbers"}))
     monkeypatch.setitem(modalities.REGISTRY, "row", entry)
     monkeypatch.setitem(sources.SOURCES, "rows", sources.Entry("rows", "", False))
     monkeypatch.setitem(teachers.REGISTRY, "rows", "rows")

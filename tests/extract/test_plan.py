@@ -138,8 +138,8 @@ def test_a_view_set_is_no_cache(base: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"split": "validation", "views": "2"}, "plain resize are all alike"),
-        ({"augment": "resize"}, "plain resize are all alike"),
+        ({"split": "validation", "views": "2"}, "such views are all alike"),
+        ({"augment": "resize"}, "such views are all alike"),
         ({"views": "0"}, "--views 0"),
         ({"limit": "0"}, "--limit 0"),
         ({"shard_size": "-1"}, "--shard_size -1"),

@@ -34,7 +34,7 @@ class RowInput(InputSpec):
 @dataclass(frozen=True)
 class RowViews(ViewMaker):
     noise: float
-    needs: ClassVar[frozenset[str]] = frozenset({"texts"})
+    needs: ClassVar[frozenset[str]] = frozenset({"texts", "numbers"})
     bytes_a_view: ClassVar[float] = 2048.0
 
     @property

@@ -15,5 +15,5 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         keys=[f"{split}-{index}" for index in range(90)],
         class_names=("a", "b", "c"),
         fetch=lambda index: (None, index % 3, (" ".join(map(str, rows[index])),)),
-        has=frozenset({"texts"}),
+        has=frozenset({"texts", "numbers"}),
     )
