@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from caches import command
 from glue_files import COLOURS, THINGS, write_glue
-from text_bench import TinyBert, evaluation, tokenizer, write_run
+from text_bench import SIZE, TinyBert, evaluation, tokenizer, write_run
 
 from evaluate.metrics import METRICS
 from evaluate.tasks import sts
@@ -128,3 +128,25 @@ def test_glue_by_its_command_beside_its_teacher(run: Path, tmp_path: Path) -> No
     saved = run / "evaluate-glue.yaml"
     command("evaluate", "--config", saved).succeeds()
     assert {**measured(run)["glue"], "seconds": 0} == {**record, "seconds": 0}
+
+
+def test_fidelity_is_of_tokens_that_are_no_padding(run: Path, texts: Path, tmp_path: Path) -> None:
+    teacher, cache = write_run(tmp_path / "teacher", TinyBert(1)), tmp_path / "cache"
+    flags = ("--teacher", f"run:{teacher}", "--data", f"text:{texts}", "--view", f"blocks:size={SIZE},pack=none")
+    targets = ("--target", "tokens,pooled", "--codec", "float32", "--devices", "cpu")
+    command("extract", *flags, *targets, "--split", "validation", "--out", cache).succeeds()
+    sentences = [json.loads(line)["text"] for line in (texts / "validation.jsonl").read_text().splitlines()]
+    encoded = tokenizer().ids(sentences)
+    networks = [TinyBert(1).eval(), TinyBert().eval()]
+    for target in ("tokens", "pooled"):
+        command("evaluate", "--run", run, "--task", "fidelity", "--shards", cache, "--targetset", target).succeeds()
+        rows: list[list[torch.Tensor]] = [[], []]
+        for ids in encoded:
+            row = torch.tensor([[2, *ids.tolist(), 3]])
+            for network, found in zip(networks, rows, strict=True):
+                with torch.no_grad():
+                    found.append(network(row, torch.ones_like(row))[target].reshape(-1, 32))
+        cosines = F.cosine_similarity(torch.cat(rows[0]), torch.cat(rows[1]), dim=1)
+        record = measured(run)["fidelity"]
+        assert record["cosine"] == pytest.approx(cosines.mean().item(), abs=1e-5)
+        assert record["num_samples"] == 48
