@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from distill.optimiser import linear_factor
 from evaluate.evaluation import Evaluation
 from evaluate.fine_tuning import fine_tuned, folder_of
+from evaluate.pooler import teacher_pooler
 from evaluate.preset import TrainingSettings
 from evaluate.student import TrainedStudent, check_output
 from evaluate.training import Method
@@ -56,7 +57,10 @@ def for_texts(evaluation: Evaluation, task: str, max_tokens: int | None = None) 
 
 
 class TextTuning:
-    """One fine-tuning of one run's student: on classes where the source has them, else on scores."""
+    """One fine-tuning of a student: on classes where the source has them, else on scores.
+
+    Its pooler starts as that of the teacher, where that one's files have it and it is as wide, else at random.
+    """
 
     def __init__(
         self,
@@ -72,16 +76,28 @@ class TextTuning:
         self.size = evaluation.student.inputs.describe()["size"]
         self.full = set[str]()
         """The keys of samples that leave no room, and so may have been cut off."""
-        others = {"size": self.size, "class_names": source.class_names} | (others or {})
+        self.pooler = teacher_pooler(evaluation)
+        others = {
+            "size": self.size,
+            "class_names": source.class_names,
+            "pooler": self.pooler and self.pooler.sha256,
+            **(others or {}),
+        }
         self.folder = folder_of(evaluation, task, source, settings, others)
+
+    def classifier(self) -> "ClsClassifier":
+        """The network before its training."""
+        torch.manual_seed(seed_of(self.evaluation.config.seed, "head"))
+        backbone = self.evaluation.student.only("cls").network
+        (width,) = check_output(self.evaluation.student, "cls", str(self.evaluation.folder))
+        classifier = ClsClassifier(backbone, width, self.num_outputs, self.settings.dropout)
+        if self.pooler is not None and self.pooler.bias.shape == (width,):
+            classifier.pooler.load_state_dict(self.pooler._asdict())
+        return classifier
 
     def run(self) -> tuple[TrainedStudent, float]:
         """The trained student, whose output is `logits`, and the last epoch's mean loss."""
-        evaluation, settings = self.evaluation, self.settings
-        (width,) = check_output(evaluation.student, "cls", str(evaluation.folder))
-        torch.manual_seed(seed_of(evaluation.config.seed, "head"))
-        backbone = evaluation.student.only("cls").network
-        classifier = ClsClassifier(backbone, width, self.num_outputs, settings.dropout)
+        evaluation, classifier = self.evaluation, self.classifier()
         student = replace(
             evaluation.student,
             network=classifier.to(evaluation.student.device),
@@ -90,7 +106,7 @@ class TextTuning:
         )
         method = Method(F.cross_entropy if self.source.class_names else squared_error, linear_factor)
         tuned = replace(evaluation, student=student)
-        loss = fine_tuned(tuned, self.folder, self.source, self.make, settings, method)
+        loss = fine_tuned(tuned, self.folder, self.source, self.make, self.settings, method)
         classifier.eval()
         return student, loss
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from glue_files import write_glue, write_task
 from text_bench import TinyBert, evaluation
 from torch import Tensor, nn
@@ -164,6 +165,26 @@ def test_a_network_is_told_which_sentence_is_which(data: Path, tmp_path: Path) -
     # [CLS] four words [SEP] three words [SEP]
     assert ids[[0, 5, 9]].tolist() == [2, 3, 3] and mask.tolist() == [1] * 10
     assert types.tolist() == [0] * 6 + [1] * 4
+
+
+def test_the_pooler_starts_as_the_teachers_where_its_files_have_it(data: Path, tmp_path: Path) -> None:
+    config = TinyBert().settings.config | {"model_type": "bert"}
+    model = transformers.AutoModelForMaskedLM.from_config(transformers.AutoConfig.for_model(**config))
+    model.save_pretrained(tmp_path / "without")
+    pooled = transformers.BertModel(model.config)
+    pooled.save_pretrained(tmp_path / "with")
+
+    def tuning(teacher: str | None) -> TextTuning:
+        at_work = evaluation(tmp_path, data_dir=str(data), teacher=teacher, **FAST)
+        return glue.GlueRun(at_work, "rte", settings()).tuning
+
+    found = {name: tuning(f"hf:{tmp_path / name}") for name in ("with", "without")} | {"none": tuning(None)}
+    assert found["without"].pooler is None and found["without"].folder == found["none"].folder
+    assert found["with"].folder != found["none"].folder
+    pooler = found["with"].classifier().pooler
+    assert torch.equal(pooler.weight, pooled.pooler.dense.weight)
+    assert torch.equal(pooler.bias, pooled.pooler.dense.bias)
+    assert not torch.equal(found["none"].classifier().pooler.weight, pooler.weight)
 
 
 def test_what_is_wrong_is_told_before_the_first_training(data: Path, tmp_path: Path) -> None:
