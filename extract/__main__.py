@@ -109,6 +109,7 @@ def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
 
     teacher = plan.teacher
     manifest_of_views = finish_views(plan.views)
+    shutil.rmtree(plan.views.scratch, ignore_errors=True)
     records = [*manifest_of_views.files.values()]
     for job in plan.targets:
         assert teacher is not None

@@ -19,6 +19,7 @@ from extract.networks.dense import DenseNetwork
 from extract.networks.hub_encoder import check_depth, empty_network, masked_lm_kind, readable_errors
 from extract.networks.outputs import LayerMean, TokenTargets
 from shards.errors import BadInput
+from shards.views.text import MAX_TOKENS
 
 BASE_LR = 5e-4
 """The thesis's, for all its transformers."""
@@ -66,8 +67,9 @@ class TextEncoder(DenseNetwork):
     @property
     def encoder(self) -> transformers.PreTrainedModel:
         """The network without its head."""
-        assert isinstance(self.network, transformers.PreTrainedModel)
-        return self.network.base_model
+        encoder = self.network.base_model
+        assert isinstance(encoder, transformers.PreTrainedModel)
+        return encoder
 
     def forward(
         self,
@@ -93,6 +95,16 @@ class TextEncoder(DenseNetwork):
             layers = output.hidden_states[1:] if self.needs_layers else ()
             outputs |= self.by_name(tokens, layers, attention_mask.bool())
         return outputs
+
+
+def num_positions(network: transformers.PreTrainedModel) -> int:
+    """The most tokens that it takes: RoBERTa's positions begin behind its padding's."""
+    config = network.config
+    positions = getattr(config, "max_position_embeddings", 0) or MAX_TOKENS
+    tables = [module for module in network.base_model.modules() if isinstance(module, nn.Embedding)]
+    learned = next((table for table in tables if table.num_embeddings == positions), None)
+    offset = 0 if learned is None or learned.padding_idx is None else learned.padding_idx + 1
+    return int(min(positions - offset, MAX_TOKENS))
 
 
 def text_settings(

@@ -98,7 +98,8 @@ def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: Col
             remedy = f"name one of these, as in {choice.remedy(role, 'FIELD')}"
             raise BadInput(f"{flag}: {files[0].name} has no field {field!r}, only {', '.join(first)}: {remedy}")
     labels: list[int | None] = []
-    class_names, notes = None, ()
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     if choice.label:
         labels, class_names, notes = number_labels(
             flag, _labels(flag, files, choice.label), train=lambda: _labels(flag, train, str(choice.label))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load_teacher", "teacher_names"]
 
 REGISTRY = {
+    "bert": "hugging_face",
     "beitv2": "beitv2",
     "data2vec2": "data2vec2",
     "data2vec2-large": "data2vec2",
@@ -47,11 +48,11 @@ def load_teacher(
     are not what the teacher needs.
     """
     name, colon, _ = spec.partition(":")
-    entry = next((known for known in REGISTRY if known.startswith(f"{name}:")), None) if colon else spec
+    entry = next((known for known in REGISTRY if known.startswith(f"{name}:")), name) if colon else spec
     if entry not in REGISTRY:
         raise UnknownName("teacher", spec, REGISTRY)
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:
-        raise BadInput(f"--image_size: expected 1 to {MAX_SIZE} pixels, found {image_size}")
+        raise BadInput(f"--view size={image_size}: expected 1 to {MAX_SIZE}")
     module = importlib.import_module(f"extract.teachers.{REGISTRY[entry]}")
     choice = {"weights_key": weights_key} if weights_key is not None else {}
     if choice and "weights_key" not in inspect.signature(module.load).parameters:

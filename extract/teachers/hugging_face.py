@@ -1,14 +1,16 @@
-"""Any vision encoder of the Hugging Face hub or of a local folder, through `transformers`: `hf:ID` or `hf:DIR`.
+"""Any encoder of images or texts of the Hugging Face hub or of a local folder, through `transformers`: `hf:ID|DIR`.
 
-ViT (arXiv:2010.11929), DINOv2 with and without registers (arXiv:2304.07193, arXiv:2309.16588), BEiT (arXiv:2106.08254),
-MAE's encoder (arXiv:2111.06377), the vision towers of CLIP (arXiv:2103.00020) and SigLIP (arXiv:2303.15343), and others
-that keep a row a patch. No code of a repository is ever run, and its pickles are read with weights_only.
+Images: ViT (arXiv:2010.11929), DINOv2 with and without registers (arXiv:2304.07193, arXiv:2309.16588), BEiT
+(arXiv:2106.08254), MAE's encoder (arXiv:2111.06377), the vision towers of CLIP (arXiv:2103.00020) and SigLIP
+(arXiv:2303.15343), and others that keep a row a patch. Texts: BERT (arXiv:1810.04805), RoBERTa (arXiv:1907.11692),
+MiniLM (arXiv:2002.10957), ModernBERT (arXiv:2412.13663), DeBERTa (arXiv:2006.03654) and other encoders; `bert` is BERT
+base, uncased. No code of a repository is ever run, and its pickles are read with weights_only.
 """
 
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ import torch
 import transformers
 from torch import Tensor
 
+from extract.modalities.base import InputSpec
+from extract.modalities.text import DEFAULT_SIZE, TextInput
+from extract.modalities.tokenizer import TextTokenizer
+from extract.networks.dense import DenseNetwork
 from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import parse_state_dict
+from extract.networks.text_encoder import TextEncoder, num_positions
 from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_errors, hub_title, local_folder
@@ -27,7 +34,10 @@ from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.image_processor import PROCESSORS, read_input
 from shards.errors import BadInput
 
+_NAMED = {"bert": "google-bert/bert-base-uncased"}
+"""Encoders of the hub that have a name of their own; --weights takes a copy of their folder."""
 _SETTINGS = "config.json"
+_TOKENIZERS = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model")
 _SAFETENSORS = (SAFETENSORS, "model-*.safetensors", "model.safetensors.index.json")
 _PICKLES = (PICKLE, "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # of a config: what no output depends on
@@ -36,31 +46,64 @@ _IRRELEVANT = re.compile(
 )
 
 
-def load(spec: str, weights: str | None, image_size: int | None, weights_key: str | None = None) -> Teacher:
-    """The vision encoder behind `hf:`, a folder that save_pretrained wrote or a repository of the hub.
+def load(spec: str, weights: str | None, size: int | None, weights_key: str | None = None) -> Teacher:
+    """The encoder behind `hf:`, a folder that save_pretrained wrote or a repository of the hub; `bert` is one of them.
 
-    `image_size` may differ from its own where it interpolates its positions.
+    `size` is in pixels a side or in tokens. Of images it may differ from the encoder's own where it interpolates its
+    positions. `:statistics=valid` behind a text encoder leaves padding out of the statistics of layer means.
     """
     flag = f"--teacher {spec}"
-    if weights is not None:
+    spec, _, option = spec.partition(":statistics=")
+    if option not in ("", "valid"):
+        raise BadInput(f"{flag}: statistics={option}: expected statistics=valid")
+    name, _, identifier = spec.partition(":")
+    if name in _NAMED:
+        identifier = weights or _NAMED[name]
+    elif weights is not None:
         raise BadInput(f"--weights {weights}: {spec} brings its own weights; drop --weights")
-    identifier = spec.partition(":")[2]
     if not identifier:
         raise BadInput("--teacher hf: names no model; give --teacher hf:ORG/NAME, or hf:DIR with its config.json")
     folder = local_folder(identifier) or _download(flag, identifier)
     config, described = _read_config(flag, folder)
     read_state = cache(partial(_read_weights, folder, weights_key))
     network, prefix = load_encoder(flag, config, folder, read_state, chosen=weights_key is not None)
-    inputs = read_input(flag, folder, config, image_size)
-    named = NamedTokens(network, inputs.image_size, flag)
-    relevant = {name: value for name, value in described.items() if not _IRRELEVANT.fullmatch(name)}
+    of_texts = network.base_model.main_input_name == "input_ids"
+    named, inputs = (_text if of_texts else _image)(flag, network, folder, size, option)
+    relevant = {field: value for field, value in described.items() if not _IRRELEVANT.fullmatch(field)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
-    name = folder_safe_name(hub_title(identifier))
+    title = folder_safe_name(hub_title(identifier))
     with torch.no_grad():
         # by the files' own names, as a network's change from one `transformers` to the next
         weights_sha256 = sha256_of_state(without_prefix(read_state(), prefix))
-        teacher = freeze(name, f"hf/{config.model_type}/{hashed}", named, inputs, None, weights_sha256)
-    return replace(teacher, settings={"depth": named.depth})
+        architecture = "/".join(filter(None, ["hf", config.model_type, hashed, option]))
+        teacher = freeze(title, architecture, named, inputs, None, weights_sha256)
+    return replace(teacher, settings=_settings_of(named))
+
+
+def _image(
+    flag: str, network: transformers.PreTrainedModel, folder: Path, size: int | None, option: str
+) -> tuple[DenseNetwork, InputSpec]:
+    if option:
+        raise BadInput(f"{flag}: an image has no padding; leave statistics out")
+    inputs = read_input(flag, folder, network.config, size)
+    return NamedTokens(network, inputs.image_size, flag), inputs
+
+
+def _text(
+    flag: str, network: transformers.PreTrainedModel, folder: Path, size: int | None, option: str
+) -> tuple[DenseNetwork, InputSpec]:
+    tokenizer, config = TextTokenizer.of_folder(flag, folder), network.config
+    if tokenizer.vocabulary.size > config.vocab_size:
+        found = f"{tokenizer.vocabulary.size:,} tokens, its network {config.vocab_size:,}"
+        raise BadInput(f"{flag}: the tokenizer in {folder} has {found}: put the model's own beside its weights")
+    positions = num_positions(network)
+    if size is not None and size > positions:
+        raise BadInput(f"--view size={size}: {flag} has {positions:,} positions; give a size up to that")
+    return TextEncoder(network, option != "valid"), TextInput.of(size or min(DEFAULT_SIZE, positions), tokenizer)
+
+
+def _settings_of(network: DenseNetwork) -> dict[str, Any]:
+    return asdict(network.settings) if isinstance(network, TextEncoder) else {"depth": network.depth}
 
 
 def _read_weights(folder: Path, key: str | None) -> dict[str, Tensor]:
@@ -80,11 +123,12 @@ def _download(flag: str, identifier: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    files = f"{_SETTINGS}, {PROCESSORS[0]} and {SAFETENSORS}"
-    remedy = f"download its {files} elsewhere and give --teacher hf:DIR"
+    files = f"{_SETTINGS}, {SAFETENSORS} and {PROCESSORS[0]} or tokenizer.json"
+    given = "--weights DIR" if identifier in _NAMED.values() else "--teacher hf:DIR"
+    remedy = f"download its {files} elsewhere and give {given}"
     try:
         with hub_errors(flag, identifier, remedy):
-            wanted = [_SETTINGS, *PROCESSORS]
+            wanted = [_SETTINGS, *PROCESSORS, *_TOKENIZERS]
             folder = Path(snapshot_download(identifier, allow_patterns=[*wanted, *_SAFETENSORS]))
             if not any(folder.glob("*.safetensors")):
                 snapshot_download(identifier, allow_patterns=[*wanted, *_PICKLES])
