@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Num
@@ -30,6 +30,7 @@ from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.progress import Progress
 from shards.errors import BadInput
+from shards.listing import saved_flags
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:
@@ -106,6 +107,12 @@ class Evaluation:
         with contextlib.suppress(BadInput):
             return trained_on(self.run)
         return None
+
+    @property
+    def learned_from(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The target sets that the run learned from, those that are whole here, and the flags that made each."""
+        targetsets = self.trained.targetsets if self.trained else []
+        return [(each.folder, saved_flags(each.folder)) for each in targetsets if each.whole]
 
     @cached_property
     def cache(self) -> Cache:

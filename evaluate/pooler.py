@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evaluate.evaluation import Evaluation
-from extract.sources.hub import local_folder
 from extract.teachers.base import sha256_of_state
-from shards.listing import saved_flags
+from extract.teachers.hugging_face import folder_here
 
 _NAMES = ("pooler.dense.weight", "pooler.dense.bias")
 
@@ -31,26 +30,14 @@ def teacher_pooler(evaluation: Evaluation) -> Pooler | None:
 
     A teacher of `transformers` has one where its files here do, safetensors alone.
     """
-    learned_from = evaluation.trained.targetsets if evaluation.trained else []
-    flags = [saved_flags(each.folder).get("teacher") for each in learned_from]
-    for spec in [evaluation.config.teacher] if evaluation.config.teacher else flags:
-        folder = _folder(str(spec))
+    flags = [flags for _, flags in evaluation.learned_from]
+    if (spec := evaluation.config.teacher) is not None:
+        flags = [each for each in flags if each.get("teacher") == spec] or [{"teacher": spec}]
+    for teacher in flags:
+        folder = folder_here(str(teacher.get("teacher")), teacher.get("weights"))
         if folder is not None and (pooler := _read(folder)):
             return pooler
     return None
-
-
-def _folder(spec: str) -> Path | None:
-    """Where a model of `transformers` lies here: its folder, or what was downloaded of it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    scheme, _, identifier = spec.partition(":")
-    if scheme != "hf" or not identifier:
-        return None
-    if (folder := local_folder(identifier)) or "/" not in identifier:
-        return folder
-    downloaded = try_to_load_from_cache(identifier, "config.json")
-    return Path(downloaded).parent if isinstance(downloaded, str) else None
 
 
 def _read(folder: Path) -> Pooler | None:

@@ -1,14 +1,11 @@
 """Teacher: the run's teacher under the same measurement, so that results say how much of it the student keeps."""
 
-from pathlib import Path
-
 from evaluate.evaluation import Evaluation
 from evaluate.runs import TEACHER
 from evaluate.student import TrainedStudent
 from extract.recompute import load_teacher_of
 from extract.teachers import load_teacher
 from shards.commit import write_sealed
-from shards.listing import saved_flags
 from shards.reader import TargetSet
 
 
@@ -18,8 +15,7 @@ def teacher_beside(evaluation: Evaluation, spec: str) -> Evaluation:
     That folder, teacher-NAME-HASH, serves all runs there: a teacher is fine-tuned once. A teacher that the run learned
     from is loaded as extract did, its weights and input alike.
     """
-    learned_from = evaluation.trained.targetsets if evaluation.trained else []
-    folder = next((each.folder for each in learned_from if each.whole and _spec(each.folder) == spec), None)
+    folder = next((folder for folder, flags in evaluation.learned_from if flags.get("teacher") == spec), None)
     where = "give --teacher where it is now"
     teacher = load_teacher(spec) if folder is None else load_teacher_of(TargetSet(folder), spec, None, where)
     student, logits = evaluation.student, teacher.outputs.get("logits", ())
@@ -35,8 +31,3 @@ def teacher_beside(evaluation: Evaluation, spec: str) -> Evaluation:
         student.dtype,
     )
     return Evaluation(evaluation.config, evaluation.run, trained, teacher.weights_sha256, results)
-
-
-def _spec(targetset: Path) -> str | None:
-    spec = saved_flags(targetset).get("teacher")
-    return None if spec is None else str(spec)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from caches import command
 from glue_files import COLOURS, THINGS, write_glue
-from text_bench import SIZE, TinyBert, evaluation, tokenizer, write_run
+from text_bench import SIZE, TinyBert, evaluation, tokenizer, write_run, write_teacher
 
 from evaluate.metrics import METRICS
 from evaluate.tasks import sts
@@ -105,16 +105,16 @@ def test_sts_without_data_is_stsb(tmp_path: Path) -> None:
 
 
 def test_glue_by_its_command_beside_its_teacher(run: Path, tmp_path: Path) -> None:
-    glue, teacher = write_glue(tmp_path / "glue", 32, 16), write_run(tmp_path / "teacher", TinyBert(1))
+    glue, teacher = write_glue(tmp_path / "glue", 32, 16), write_teacher(tmp_path / "teacher")
     preset = tmp_path / "two.yaml"
     command("evaluate", "--run", run, "--task", "glue", "--data_dir", glue, "--preset", "two").refuses("two")
     tasks = "tasks: {rte: {epochs: 1, batch_size: 8, lr: 0.001}, stsb: {epochs: 1, batch_size: 8, lr: 0.001}}"
     common = "betas: [0.9, 0.98]\neps: 1.0e-6\nweight_decay: 0.1\nwarmup: 0.1\nlayer_decay: 1.0\ndropout: 0.1"
     preset.write_text(f"task: glue\n{tasks}\n{common}\nmax_tokens: 256\n")
-    flags = ("--run", run, "--task", "glue", "--data_dir", glue, "--preset", preset, "--teacher", f"run:{teacher}")
+    flags = ("--run", run, "--task", "glue", "--data_dir", glue, "--preset", preset, "--teacher", f"hf:{teacher}")
     out = command("evaluate", *flags).succeeds().out
     record = measured(run)["glue"]
-    (folder,) = run.parent.glob("teacher-run-teacher-*")
+    (folder,) = run.parent.glob("teacher-hf-teacher-*")
     lines = {tuple(line.split()[:2]): line.split()[2:] for line in out.splitlines() if line.startswith("glue ")}
     assert list(lines) == [("glue", name) for name in ("rte", "stsb", "average", "stsb_pearson")]
     for (_, name), (value, taught, kept, *_) in lines.items():

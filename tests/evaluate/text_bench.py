@@ -54,6 +54,15 @@ def write_run(folder: Path, network: TextEncoder | None = None) -> Path:
     return folder
 
 
+def write_teacher(folder: Path, seed: int = 1) -> Path:
+    """A BERT with its pooler and its tokenizer, in a folder of `transformers`."""
+    torch.manual_seed(seed)
+    transformers.BertModel(TinyBert(seed).network.config).save_pretrained(folder)
+    roles = {f"{name.strip('[]').lower()}_token": name for name in SPECIAL}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer().library, **roles).save_pretrained(folder)
+    return folder
+
+
 def evaluation(folder: Path, network: nn.Module | None = None, **flags: Any) -> Evaluation:
     """A student's evaluation, its results in `folder`."""
     network = network or TinyBert()
