@@ -150,3 +150,21 @@ def test_fidelity_is_of_tokens_that_are_no_padding(run: Path, texts: Path, tmp_p
         record = measured(run)["fidelity"]
         assert record["cosine"] == pytest.approx(cosines.mean().item(), abs=1e-5)
         assert record["num_samples"] == 48
+
+
+def test_what_is_no_data_for_a_task_of_texts_is_told_in_one_line(run: Path, texts: Path, tmp_path: Path) -> None:
+    def refuses(task: str, data: str, *words: str) -> None:
+        command("evaluate", "--run", run, "--task", task, "--data", data).refuses(data, *words)
+
+    scores, words = tmp_path / "scores.tsv", tmp_path / "words.tsv"
+    scores.write_text("a\tb\tscore\nred\tblue\t0.5\n")
+    words.write_text("a\tlabel\nred\t1\n")
+    refuses("sts", f"sentences:{words}", "expected pairs of sentences", "glue:stsb")
+    refuses("sts", "digits", "expected pairs of sentences")
+    refuses("knn", "digits", "its samples have no texts")
+    refuses("text_classification", "digits", "its samples have no texts")
+    unlabelled = f"text:{texts}"
+    flags = ("--run", run, "--epochs", "1", "--batch_size", "1")
+    for data in (unlabelled, f"sentences:{scores}"):
+        failed = command("evaluate", *flags, "--task", "text_classification", "--data", data)
+        failed.refuses("the samples have no labels")
