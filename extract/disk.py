@@ -1,20 +1,29 @@
 """Disk: what a plan will write, whether it fits, and how long this disk takes for it at least."""
 
+import contextlib
+import math
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import array_specs
 from extract.targets import has_tokens
+from shards.codecs import make_codec
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
 
 PROBE_FROM_BYTES = 10**9
-"""Less than this is written before a measurement is of use."""
+"""Less than this is written before a measurement would have told anything."""
+KEPT = (32, 16, 8)
+"""Tokens a view that the messages offer for --keep_tokens."""
+SMALLER_CODECS = ("int8", "int4", "topk:16", "sample:12")
 _PROBE_BYTES = 64 << 20
 
 
@@ -29,22 +38,27 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     samples = len(views.plan.keys)
     left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
-    needed = left * views.maker.bytes_a_view
+    needed = of_views = left * views.maker.bytes_a_view
+    to_make: list[tuple[TargetSetJob, int]] = []
     for job in targets:
         specs = array_specs(job, views)
         lacking = [len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
+        to_make.append((job, sum(lacking)))
         needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
-        sizes = f"{sum(spec.row_bytes for spec in specs):,} bytes a sample"
-        sizes += f", {human_bytes(sum(spec.view_bytes for spec in specs) * job.num_views)} in all"
-        print(f"extract: {job.folder.name}: {sizes}, {sum(lacking):,} rows to make")
+        whole = sum(spec.view_bytes for spec in specs) * job.num_views
+        shape = " x ".join(map(str, (f"{samples:,}", *job.row_shape)))
+        sizes = f"{sum(spec.row_bytes for spec in specs):,} bytes a sample, {human_bytes(whole)} in all"
+        print(f"extract: {job.folder.name}: {shape} {job.codec.name}: {sizes}, {sum(lacking):,} rows to make")
+        fewer = samples * job.num_views * _row_bytes(job, keep=KEPT[0])
+        if PROBE_FROM_BYTES < whole > fewer:
+            print(f"extract: {job.folder.name}: with --keep_tokens {KEPT[0]}: {human_bytes(fewer)} in all")
     cache = views.folder.parent
     free = shutil.disk_usage(cache).free
     if needed > free:
-        dense = any(has_tokens(job.row_shape) for job in targets)
-        smaller = "a smaller --codec (int4), fewer --keep_tokens" if dense else "a smaller --codec (topk:16)"
+        fitting = " or ".join(_fitting(to_make, free - of_views)) or "no codec and no --keep_tokens makes it fit"
         raise BadInput(
-            f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free; "
-            f"free some, take another --out, {smaller}, fewer --views or a --limit"
+            f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free: {fitting}; else free "
+            f"some, take another --out, fewer --views, or a --limit to {free / needed:.1%} of the samples"
         )
     if needed > PROBE_FROM_BYTES:
         rate = write_rate(cache)
@@ -52,6 +66,29 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         unit, size = next((pair for pair in (("h", 3600), ("min", 60)) if seconds >= 2 * pair[1]), ("s", 1))
         lasting = f"{seconds / size:,.0f} {unit}"
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
+
+
+def _fitting(to_make: list[tuple[TargetSetJob, int]], room: float) -> Iterator[str]:
+    """The flags with each of which the rows to make take less than `room` bytes, the mildest of a kind."""
+    for keep in KEPT:
+        if any(has_tokens(job.row_shape) for job, _ in to_make) and (
+            sum(rows * _row_bytes(job, keep=keep) for job, rows in to_make) < room
+        ):
+            yield f"--keep_tokens {keep}"
+            break
+    for codec in SMALLER_CODECS:
+        with contextlib.suppress(BadInput):  # no codec of such rows
+            if sum(rows * _row_bytes(job, codec) for job, rows in to_make) < room:
+                yield f"--codec {codec}"
+                break
+
+
+def _row_bytes(job: TargetSetJob, codec: str | None = None, keep: int | None = None) -> int:
+    """Bytes of a sample's row in another codec, or with no more than `keep` tokens."""
+    tokens = [each for each in (keep, job.keep_tokens) if each is not None and each < job.row_shape[0]]
+    kept = min(tokens, default=None) if has_tokens(job.row_shape) else None
+    arrays = make_codec(codec or job.codec.name, job.row_shape, kept).arrays().values()
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in arrays)
 
 
 def write_rate(folder: Path) -> float:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from extract.modalities import size_of
 from extract.pipeline import forward
 from extract.targets import with_numbers, without_padding
 from extract.teachers import load_teacher
@@ -131,7 +132,7 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
     spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = identity["preprocessing"].get("image_size"), saved.get("weights_key")
+        size, key = size_of(identity["preprocessing"]), saved.get("weights_key")
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)

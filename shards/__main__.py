@@ -106,6 +106,8 @@ def view_command(config: flags.ViewConfig) -> None:
     if sheet is None:
         print("\n\n".join("\n".join(lines) for lines in captions.values()))
         return
+    if config.output is None or form is None:
+        raise BadInput("--output is missing: where is the contact sheet to go? give a file that ends in .png or .jpg")
     buffer = io.BytesIO()
     sheet.save(buffer, form)
     write_atomically(Path(config.output), buffer.getvalue())

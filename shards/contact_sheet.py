@@ -115,8 +115,10 @@ def _fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> st
     return shown
 
 
-def image_form(output: str) -> str:
-    """What Pillow calls the kind of image that the file's ending stands for; BadInput for other endings."""
+def image_form(output: str | None) -> str | None:
+    """What Pillow calls an image of the file's ending, None without a file; BadInput for other endings."""
+    if output is None:
+        return None
     form = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(Path(output).suffix.lower())
     if form is None:
         raise BadInput(f"--output {output}: expected a file ending in .png or .jpg")

@@ -20,15 +20,17 @@ class Entry(NamedTuple):
     kinds: tuple[str, ...]
     needs: frozenset[str]
     """The parts of a sample that its views are made of."""
+    size: str = "size"
+    """The field of an input's description that its views' size stands in."""
 
 
 REGISTRY = {
-    "image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"})),
+    "image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"}), "image_size"),
     "text": Entry("extract.modalities.text", ("blocks",), frozenset({"texts"})),
 }
 """A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described, folder) -> InputSpec`,
 `default_input(codec) -> InputSpec` where no teacher has one, `plain_maker(inputs) -> ViewMaker` for evaluation, and
-`input_size(request)`, the size that a teacher is to take; `resized(described, size)`, a description of that size."""
+`input_size(request)`, the size that a teacher is to take."""
 
 
 def view_maker(request: "ViewRequest") -> "ViewMaker":
@@ -61,9 +63,14 @@ def input_of(
         known = ", ".join(sorted(REGISTRY))
         raise BadInput(f"{where}: takes {modality!r}, known are {known}: a newer version wrote it; install that one")
     if size is not None:
-        described = _module(modality).resized(described, size)
+        described = described | {REGISTRY[modality].size: size}
     inputs: InputSpec = _module(modality).input_of(where, described, folder)
     return inputs
+
+
+def size_of(described: dict[str, Any]) -> int | None:
+    """The size of the views that an input of that description takes, of any modality."""
+    return next((described[entry.size] for entry in REGISTRY.values() if entry.size in described), None)
 
 
 def default_input(codec: "ViewCodec") -> "InputSpec":

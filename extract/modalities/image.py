@@ -79,11 +79,6 @@ def _is_three_numbers(value: Any) -> bool:
     )
 
 
-def resized(described: dict[str, Any], size: int) -> dict[str, Any]:
-    """The description of an input of that many pixels a side."""
-    return described | {"image_size": size}
-
-
 def default_input(codec: PixelCodec) -> ImageInput:
     """ImageNet's mean and deviation, at the size of the views."""
     return ImageInput(codec.image_size, IMAGENET_MEAN, IMAGENET_STD)

@@ -90,11 +90,6 @@ def input_of(where: str, described: dict[str, Any], folder: Path | None) -> Text
     return TextInput(size, Vocabulary.of_description(where, described.get("vocabulary")), folder)
 
 
-def resized(described: dict[str, Any], size: int) -> dict[str, Any]:
-    """The description of an input of that many tokens."""
-    return described | {"size": size}
-
-
 def default_input(codec: TokenCodec) -> TextInput:
     """The stored tokens as they are; nothing says yet where their tokenizer lies."""
     return TextInput(codec.size, Vocabulary.of_description("views", codec.vocabulary))

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import Document, Sample, Source, content_revision
+from extract.sources.base import Document, Sample, Source
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
@@ -91,7 +91,7 @@ def _first_documents(source: Source, limit: int) -> Source:
     def documents(start: int) -> Iterator[Document]:
         return islice(every(start), max(0, limit - start))
 
-    return replace(source, documents=documents, revision=content_revision([source.revision, "limit", limit]))
+    return replace(source, documents=documents, revision=f"{source.revision}, first {limit:,}")
 
 
 def _scheme_of(path: Path) -> str:

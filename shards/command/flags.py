@@ -36,8 +36,8 @@ class ViewConfig:
 
     path: str
     """A view set, or a target set to see its teacher's top classes too; a cache will do where it holds one view set."""
-    output: str
-    """The image file to write, .png or .jpg."""
+    output: str | None = None
+    """The image file to write, .png or .jpg; texts are printed."""
     num: Annotated[int, whole(1, 600)] = 24
     """Views on the sheet, spread evenly over the samples; all views of a sample lie side by side."""
 

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from shards.arrays import StoredArrays
 from shards.documents import Plan
 from shards.errors import BadInput
+from shards.identity import canonical_json
 from shards.storage.base import ViewStorage
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
@@ -44,7 +45,8 @@ class Storage(ViewStorage):
         """A zarr group and its arrays."""
         specs = self.arrays.specs.values()
         arrays = {f"{spec.name}/zarr.json": metadata_bytes(spec.metadata(self.num_views)) for spec in specs}
-        return {"zarr.json": group_bytes({"identity": self.plan.identity}), **arrays}
+        identity = json.loads(canonical_json(self.plan.identity))  # in one order, also where it was read back
+        return {"zarr.json": group_bytes({"identity": identity}), **arrays}
 
     def check(self) -> None:
         """The zarr.json files are those of the fields; a killed growth may have announced more views."""

@@ -40,7 +40,8 @@ def test_a_large_plan_measures_the_disk_and_says_how_long_it_takes_at_least(
 ) -> None:
     announce(*dense_job(tmp_path, 8000))
     said = capsys.readouterr().out
-    assert "151,690 bytes a sample, 1.2 GB in all, 8,000 rows to make" in said
+    assert "8,000 x 197 x 768 int8: 151,690 bytes a sample, 1.2 GB in all, 8,000 rows to make" in said
+    assert "with --keep_tokens 32: 197.4 MB in all" in said
     assert re.search(r"this disk writes [\d.]+ [kMG]B/s: 1.4 GB take at least \d+ (s|min|h)$", said, re.M)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # nothing of it is left
 
@@ -67,8 +68,12 @@ def test_what_does_not_fit_is_refused_with_what_would_make_it_fit(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
-    with pytest.raises(BadInput, match=r"1.4 GB are needed and 1.0 GB are free; .*\(int4\), fewer --keep_tokens"):
+    with pytest.raises(
+        BadInput, match=r"1.4 GB are needed and 1.0 GB are free: --keep_tokens 32 or --codec int4; .* 71.\d%"
+    ):
         announce(*dense_job(tmp_path, 8000))
+    with pytest.raises(BadInput, match="are free: no codec and no --keep_tokens makes it fit; .* 3.6% of the samples"):
+        announce(*dense_job(tmp_path, 160_000))
 
 
 def test_a_probe_that_the_disk_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
