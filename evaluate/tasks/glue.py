@@ -61,6 +61,8 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
         raise BadInput(f"--data {config.data}: --task glue brings its own; leave --data out, or give --data_dir")
     if unknown := [name for name in settings.tasks if name not in SCORES]:
         raise UnknownName("GLUE task", unknown[0], SCORES)
+    if not settings.tasks:
+        raise BadInput(f"--preset {settings.preset}: tasks names none; name some of {', '.join(SCORES)}")
     # all data is opened before the first training starts: what is missing is told now and not after a day
     tasks = [GlueRun(evaluation, name, settings) for name in settings.tasks]
     documents = {task.name: task.scores() for task in tasks}
@@ -93,10 +95,9 @@ class GlueRun:
 
     def __init__(self, evaluation: Evaluation, name: str, settings: Settings) -> None:
         config, self.name = evaluation.config, name
-        values = as_values(settings)
-        values = values | values.pop("tasks")[name] | given_flags(TextSettings, config)
-        where = f"--preset {settings.preset}: {name}: "
-        self.settings = parse_settings(TextSettings, values | {"preset": settings.preset}, where.removesuffix(": "))
+        common = {field: value for field, value in as_values(settings).items() if field != "tasks"}
+        values = common | settings.tasks[name] | given_flags(TextSettings, config) | {"preset": settings.preset}
+        self.settings = parse_settings(TextSettings, values, f"--preset {settings.preset}: {name}")
         splits = [f"{config.split}_{kind}" for kind in ("matched", "mismatched")] if name == "mnli" else [config.split]
         self.tests = [open_source(f"glue:{name}", split, config.data_dir, config.limit) for split in splits]
         train = open_source(f"glue:{name}", config.train_split, config.data_dir, config.limit)

@@ -201,6 +201,8 @@ def test_what_is_wrong_is_told_before_the_first_training(data: Path, tmp_path: P
         glue.measure(evaluation(tmp_path / "run", data_dir=str(data)), odd)
     with pytest.raises(BadInput, match=r"(?s)--preset glue: rte.*epochs"):
         glue.measure(evaluation(tmp_path / "run", data_dir=str(data)), replace(settings(), tasks={"rte": {"lr": 1e-3}}))
+    with pytest.raises(BadInput, match="--preset glue: tasks names none; name some of cola, sst2"):
+        glue.measure(evaluation(tmp_path / "run", data_dir=str(data)), replace(settings(), tasks={}))
     with pytest.raises(BadInput, match="the loss of epoch 1 is nan: give a lower --lr"):
         measure(tmp_path / "run", data, "rte", lr=1e30)
     assert not list((tmp_path / "run").rglob("*.json"))
