@@ -35,7 +35,18 @@ def rate_factor(step: int, warmup: float, total_steps: int) -> float:
     Linear up to the peak over the first `warmup` share of the steps, then half a cosine (Loshchilov & Hutter 2017,
     arXiv:1608.03983, equation 5, one cycle) that would reach zero at step `total_steps`.
     """
+    risen, fallen = _shares(step, warmup, total_steps)
+    return risen * 0.5 * (1 + math.cos(math.pi * fallen))
+
+
+def linear_factor(step: int, warmup: float, total_steps: int) -> float:
+    """As `rate_factor`, but falling in a line: fairseq's `polynomial_decay`, whose power is 1."""
+    risen, fallen = _shares(step, warmup, total_steps)
+    return risen * (1 - fallen)
+
+
+def _shares(step: int, warmup: float, total_steps: int) -> tuple[float, float]:
+    """How much of the warm-up, and how much of what comes after it, is over."""
     warmup_steps = max(1, round(warmup * total_steps))
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))))
+    fallen = max(0, step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return min(1.0, (step + 1) / warmup_steps), min(1.0, fallen)

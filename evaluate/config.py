@@ -20,8 +20,11 @@ class EvaluateConfig:
     """The folder of a run that `python -m distill` finished; results are merged into its evaluation.json."""
     runs: str | None = None
     """A folder of runs, at any depth: print one table of what was measured of them, and measure nothing."""
+    teacher: str | None = None
+    """The run's teacher, as extract's --teacher: measured too, the table has the share that the student keeps."""
     task: str | None = None
-    """accuracy, knn, linear, finetune or fidelity, or several by commas (default: accuracy)."""
+    """accuracy, knn, linear, finetune, text_classification, glue, sts or fidelity, several by commas (default:
+    accuracy)."""
     preset: str | dict[str, Any] | None = None
     """The hyperparameters, by a preset's name or a YAML file (default: the one that fits the task and the data)."""
     data: str | None = None
@@ -40,26 +43,26 @@ class EvaluateConfig:
     targetset: str | None = None
     """fidelity's target set, by name or a part of it (default: what the run learned from, else logits)."""
     batch_size: Count | None = None
-    """Images in one forward (default: 256), and in one step of linear and finetune (default: the preset's)."""
+    """Samples in one forward (default: 256), and in one training step (default: the preset's)."""
     precision: Precision = "float32"
     """The network's arithmetic: float32, or bfloat16 or float16 by autocast."""
     num_workers: Count | None = None
-    """Threads that read images (default: the CPU's cores)."""
+    """Threads that read samples (default: the CPU's cores)."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
     k: Count | None = None
     """knn: the neighbours that vote (default: the preset's)."""
     epochs: Count | None = None
-    """linear, finetune: passes over the training split (default: the preset's)."""
+    """linear, finetune, text_classification, glue: passes over the training split (default: the preset's)."""
     lr: Positive | None = None
-    """linear, finetune: AdamW's peak learning rate (default: the preset's)."""
+    """the same: AdamW's peak learning rate (default: the preset's)."""
     seed: Seed = 0
-    """linear, finetune: of the head's first weights, the order of samples and all augmentation."""
+    """the same: of the head's first weights, the order of samples and all augmentation."""
 
 
 def check_config(config: EvaluateConfig) -> None:
     """Raises BadInput for flags that do not go together."""
     if (config.run is None) == (config.runs is None):
         raise BadInput("give --run RUN to measure one run, or --runs DIR for a table over several (one of the two)")
-    if config.runs is not None and (config.task or config.data or config.shards):
-        raise BadInput("--runs only prints what was measured: give --task, --data and --shards with --run, run by run")
+    if config.runs is not None and (config.task or config.data or config.shards or config.teacher):
+        raise BadInput("--runs only prints what was measured: give --task, --teacher, --data and --shards with --run")

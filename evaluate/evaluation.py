@@ -1,24 +1,36 @@
 """Evaluation: what every task is given: the student, the views of a split, and the outputs of one on the other."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
 from evaluate.student import TrainedStudent, check_output
-from evaluate.views import Views, check_fits, check_same_classes, views_of_cache, views_of_source
+from evaluate.views import (
+    Views,
+    check_fits,
+    check_has,
+    check_labelled,
+    check_same_classes,
+    views_of_cache,
+    views_of_source,
+)
+from extract.modalities import plain_maker
+from extract.modalities.base import ViewMaker
 from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.progress import Progress
 from shards.errors import BadInput
+from shards.listing import saved_flags
 from shards.reader import TargetSet, ViewSet, check_pair
 
 if TYPE_CHECKING:
@@ -29,11 +41,16 @@ FORWARD_BATCH = 256
 
 @dataclass
 class Evaluation:
-    """One run under measurement."""
+    """One network under measurement: a run's student, or its teacher."""
 
     config: EvaluateConfig
     run: Path
+    """The run that says what data is meant."""
     student: TrainedStudent
+    weights_sha256: str
+    """Of its network: results are true of these weights alone."""
+    folder: Path
+    """Where its results and what it is fine-tuned to are kept."""
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
@@ -41,7 +58,9 @@ class Evaluation:
         if config.data is None and config.shards is not None:
             viewset = ViewSet(self.stored_views(split).folder)
             return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
-        return views_of_source(self.source(split), self.data()[0], inputs, batch_size, config.num_workers)
+        source = self.source(split)
+        check_labelled(source)
+        return views_of_source(source, self.data()[0], self.maker.make, batch_size, config.num_workers)
 
     def data(self) -> tuple[str, str | None]:
         """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
@@ -52,16 +71,28 @@ class Evaluation:
         return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
 
     def source(self, split: str) -> "Source":
-        """The samples of `split` of that data, the first `--limit` of them."""
+        """The samples of `split` of that data, the first `--limit` of them, as the network's input is made of them."""
         data, data_dir = self.data()
         source = open_source(data, split, data_dir, self.config.limit)
-        for note in source.notes:
+        check_has(source, data, self.maker.needs)
+        arranged = self.maker.arrange(source, Path(self._scratch.name) / f"{source.name}-{source.split}", False)
+        for note in arranged.notes:
             print(f"evaluate: note: {note}")
-        return source
+        return arranged
+
+    @cached_property
+    def maker(self) -> ViewMaker:
+        """What makes plain views as the network takes them."""
+        return plain_maker(self.student.inputs)
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """What streamed sources are cut from; it goes with the process."""
+        return tempfile.TemporaryDirectory(prefix="evaluate-")
 
     @property
     def batch_size(self) -> int:
-        """Images in one forward of the student."""
+        """Samples in one forward of the student."""
         return self.config.batch_size or FORWARD_BATCH
 
     def train_and_test(self) -> tuple[Views, Views]:
@@ -76,6 +107,12 @@ class Evaluation:
         with contextlib.suppress(BadInput):
             return trained_on(self.run)
         return None
+
+    @property
+    def learned_from(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The target sets that the run learned from, those that are whole here, and the flags that made each."""
+        targetsets = self.trained.targetsets if self.trained else []
+        return [(each.folder, saved_flags(each.folder)) for each in targetsets if each.whole]
 
     @cached_property
     def cache(self) -> Cache:
@@ -97,22 +134,22 @@ class Evaluation:
         check_pair(viewset, targetset)
         return viewset, targetset
 
-    def outputs(self, views: Views, name: str) -> Iterator[tuple[Float[Tensor, "batch _"], Int64[Tensor, " batch"]]]:
-        """The student's output `name` (logits or pooled) and the labels, batch by batch, on the student's device."""
-        check_output(self.student, name, f"--run {self.run}")
-        with Progress(f"{self.run.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
+    def outputs(self, views: Views, name: str) -> Iterator[tuple[Float[Tensor, "batch _"], Num[Tensor, " batch"]]]:
+        """The output `name`, a row a sample (logits, pooled, cls), and the labels, batch by batch, on the device."""
+        check_output(self.student, name, str(self.folder))
+        with Progress(f"{self.folder.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
             student = self.student.only(name)
             for fields, labels in views.batches():
-                yield student(fields)[name], labels.to(self.student.device)
+                yield student(student.inputs.cut(fields))[name], labels.to(self.student.device)
                 progress.advance(len(labels))
 
-    def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Int64[Tensor, " samples"]]:
+    def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Num[Tensor, " samples"]]:
         """The pooled features and labels of all samples, on the CPU: 2.6 GB for ImageNet at width 512."""
-        features, labels = torch.empty(0, 0), torch.empty(views.num_samples, dtype=torch.int64)
-        start = 0
+        features, labels, start = torch.empty(0, 0), torch.empty(0), 0
         for pooled, batch_labels in self.outputs(views, "pooled"):
             if start == 0:  # one block that is filled: joining the batches at the end would hold them twice
                 features = torch.empty(views.num_samples, pooled.shape[1])
+                labels = torch.empty(views.num_samples, dtype=batch_labels.dtype)
             features[start : start + len(pooled)] = pooled.cpu()
             labels[start : start + len(pooled)] = batch_labels.cpu()
             start += len(pooled)

@@ -3,15 +3,17 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
 from evaluate.preset import check_preset, resolve
-from evaluate.report import print_results
-from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation
+from evaluate.report import Evaluations, print_results
+from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation, weights_of
 from evaluate.student import load_student
 from evaluate.tasks import load_task, task_names
+from evaluate.teacher import teacher_beside
 from shards.command.arguments import as_yaml
 from shards.command.settings import as_values
 from shards.commit import write_atomically
@@ -23,28 +25,39 @@ def measure_run(config: EvaluateConfig) -> None:
     run, names = Path(config.run), task_names(config.task)
     check_run(run)
     check_preset(config, names)
-    evaluation = Evaluation(config, run, load_student(run, config.device, config.precision))
+    student = load_student(run, config.device, config.precision)
+    evaluation = Evaluation(config, run, student, weights_of(run), run)
+    teacher = teacher_beside(evaluation, config.teacher) if config.teacher is not None else None
     tasks = {name: load_task(name) for name in names}
     settings = {
         name: resolve(name, task.Settings, config, lambda: evaluation.data()[0]) if hasattr(task, "Settings") else None
         for name, task in tasks.items()
     }
-    results: dict[str, dict[str, Any]] = {}
+    results, taught = Evaluations(), Evaluations()
     try:
         for name, task in tasks.items():
-            start, chosen = time.monotonic(), settings[name]
-            measured = task.measure(evaluation, chosen)
-            results[name] = {**measured, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
-            if kept := merge_evaluation(run, name, results[name]):
-                print(f"evaluate: other data than before: the former result stays as {kept!r}")
-            flags = {**asdict(config), "task": name, "preset": None if chosen is None else as_values(chosen)}
-            write_atomically(flags_path(run, name), as_yaml(flags))
+            if teacher is not None:
+                taught[name] = _measured(teacher, name, task, settings[name])
+            results[name] = _measured(evaluation, name, task, settings[name])
     finally:
         if results:  # also those of the tasks before one that cannot be done
-            print_results(results)
+            print_results(results, taught if teacher else None)
     costs = []
     for name, record in results.items():
         samples, seconds = record["num_samples"], record["seconds"]
         rate = f"{samples / max(seconds, 1e-9):,.0f} samples/s"
         costs.append(f"{name} on {samples:,} samples in {seconds:,.1f} s ({rate})")
-    print(f"evaluate: {', '.join(costs)}; {run / EVALUATION}")
+    beside = f"; the teacher's: {teacher.folder / EVALUATION}" if teacher else ""
+    print(f"evaluate: {', '.join(costs)}; {run / EVALUATION}{beside}")
+
+
+def _measured(evaluation: Evaluation, name: str, task: ModuleType, settings: Any) -> dict[str, Any]:
+    """The results of one task, which are written down."""
+    config, folder, start = evaluation.config, evaluation.folder, time.monotonic()
+    record = task.measure(evaluation, settings)
+    record = {**record, "precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
+    if kept := merge_evaluation(folder, name, record):
+        print(f"evaluate: other data than before: the former result stays as {kept!r}")
+    flags = {**asdict(config), "task": name, "preset": None if settings is None else as_values(settings)}
+    write_atomically(flags_path(folder, name), as_yaml(flags))
+    return record

@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings(Settings):
-    """How AdamW trains: linear warm-up over a share of the steps, then a cosine to zero."""
+    """How AdamW trains; the learning rate warms up linearly over a share of the steps, then falls to zero."""
 
     epochs: Count
     batch_size: Count
@@ -50,10 +50,17 @@ class OptimiserSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(OptimiserSettings):
-    """How a whole network is fine-tuned, and how its training views are augmented."""
+class TrainingSettings(OptimiserSettings):
+    """How a whole network is fine-tuned."""
 
     layer_decay: ShareAboveZero
+    """The learning rate of a block, as a share of the next one's; 1: all are alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(TrainingSettings):
+    """How a network of images is fine-tuned, and how its training views are augmented."""
+
     label_smoothing: ShareBelowOne
     mixup: NotNegative
     """Alpha of its Beta distribution, 0 for none; cutmix likewise."""

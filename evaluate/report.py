@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_evaluation
+from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_evaluation, read_summary
 from shards.command.progress import counted, human_bytes
 from shards.command.tables import print_table
 from shards.errors import BadInput, one_line
-from shards.sealed import read_object
 
 COLUMNS = {
     "top-1": ("accuracy", "top1"),
@@ -16,6 +15,9 @@ COLUMNS = {
     "knn": ("knn", "top1"),
     "linear": ("linear", "top1"),
     "finetune": ("finetune", "top1"),
+    "texts": ("text_classification", "top1"),
+    "GLUE": ("glue", "average"),
+    "STS": ("sts", "spearman"),
     "agreement": ("fidelity", "agreement"),
     "KL": ("fidelity", "kl"),
     "cosine": ("fidelity", "cosine"),
@@ -33,22 +35,38 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 """What the table over runs takes from summary.json: the heading, the field, and how it is shown."""
 
-_METRICS = {metric for _, metric in COLUMNS.values()} | {"cosine_worst_percentile", "train_top1", "train_loss"}
-_NO_SETTINGS = _METRICS | {"seconds", "weights_sha256", "folder"}
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+_METRICS = {metric for _, metric in COLUMNS.values()}
+_METRICS |= {"cosine_worst_percentile", "train_top1", "train_loss", "pearson", "f1"}
+_LOSSES = {"kl", "train_loss"}
+_NO_SETTINGS = {"seconds", "weights_sha256", "folder", "samples", "train_losses"}
 _NOTHING = "-"
 Evaluations = dict[str, dict[str, Any]]
 """What evaluation.json holds of one run: a record a task."""
 
 
-def print_results(results: dict[str, dict[str, Any]]) -> None:
-    """One line a metric of each task."""
-    rows = [
-        [task, metric, f"{record[metric]:.4f}", f"{record['num_samples']:,}", f"{record['data']} {record['split']}"]
-        for task, record in results.items()
-        for metric in record
-        if metric in _METRICS
-    ]
-    print_table(["task", "metric", "value", "samples", "on"], rows, right=("value", "samples"))
+def print_results(results: Evaluations, teacher: Evaluations | None = None) -> None:
+    """One line a metric of each task; beside the teacher's, where it is measured too, and the share of it."""
+    headings, rows = ["task", "metric", "value", "samples", "on"], list[list[str]]()
+    if teacher is not None:
+        headings[3:3] = ["teacher", "kept"]
+    for task, record in results.items():
+        for metric in filter(_is_metric, record):
+            samples = record.get("samples", {}).get(metric.partition("_")[0], record["num_samples"])
+            value, taught = record[metric], (teacher or {}).get(task, {}).get(metric)
+            beside = [_NOTHING if taught is None else f"{taught:.4f}", _kept(metric, value, taught)]
+            on = [f"{samples:,}", f"{record['data']} {record['split']}"]
+            rows.append([task, metric, f"{value:.4f}", *(beside if teacher is not None else []), *on])
+    print_table(headings, rows, right=("value", "teacher", "kept", "samples"))
+
+
+def _is_metric(name: str) -> bool:
+    return name in _METRICS or name.partition("_")[0] in GLUE
+
+
+def _kept(metric: str, value: float, taught: float | None) -> str:
+    """The share of the teacher's score, of which more is better."""
+    return _NOTHING if metric in _LOSSES or taught is None or taught <= 0 else f"{value / taught:.1%}"
 
 
 def print_runs(folder: Path) -> None:
@@ -63,7 +81,7 @@ def print_runs(folder: Path) -> None:
     extractions: dict[str, list[str]] = {}
     for run in whole:
         try:
-            summary = read_object(run / SUMMARY, "run the same distill command to finish the run")
+            summary = read_summary(run)
             evaluation = read_evaluation(run)
             for cost in summary.get("extracted", []):  # paid once for all runs
                 paid = {"teacher_forwards": cost["teacher_forwards"], "cache_bytes": cost["bytes"]}
@@ -104,7 +122,8 @@ def _warn_of_differences(evaluations: list[Evaluations]) -> None:
     """Say where a column compares what was not measured alike (another split, limit, k ...)."""
     for task in dict.fromkeys(task for task, _ in COLUMNS.values()):
         records = [evaluation[task] for evaluation in evaluations if task in evaluation]
-        fields = sorted({field for record in records for field in record} - _NO_SETTINGS)
+        told = {field for record in records for field in record} - _NO_SETTINGS
+        fields = sorted(field for field in told if not _is_metric(field))
         values = {field: sorted({str(record.get(field)) for record in records}) for field in fields}
         if unlike := [f"{field} ({', '.join(values[field])})" for field in fields if len(values[field]) > 1]:
             print(f"evaluate: {task} was not measured alike in all runs: {', '.join(unlike)}")

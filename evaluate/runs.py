@@ -14,13 +14,17 @@ from shards.sealed import read_object
 CONFIG = "config.yaml"
 STUDENT = "student.json"
 SUMMARY = "summary.json"
+TEACHER = "teacher.json"
+"""In a folder of a teacher's results, which is no run: whose they are."""
 EVALUATION = "evaluation.json"
 ON = " on "
 """Between the task and the data, in the key of a result that one of other data followed."""
 
 
 def missing_files(run: Path) -> list[str]:
-    """What a whole run has and the folder `run` has not; all of it where `run` is no run."""
+    """What a whole run has and the folder `run` has not; all of it where `run` is no run, nothing of a teacher's."""
+    if (run / TEACHER).is_file():
+        return []
     return [name for name in (CONFIG, STUDENT, "student.safetensors", SUMMARY) if not (run / name).is_file()]
 
 
@@ -28,6 +32,8 @@ def check_run(run: Path) -> None:
     """`run` holds a whole student; BadInput that says whether it is half written, or no run at all."""
     if not run.is_dir():
         raise BadInput(f"--run {run}: no such folder; python -m distill --run_dir {run} writes a run there")
+    if (run / TEACHER).is_file():
+        raise BadInput(f"--run {run}: holds a teacher's results; give a run, with --teacher to measure both")
     missing = [name for name in missing_files(run) if name.startswith("student.")]
     if missing and (run / CONFIG).is_file():
         raise BadInput(f"--run {run}: half written (no {', '.join(missing)}); the same distill command finishes it")
@@ -38,11 +44,11 @@ def check_run(run: Path) -> None:
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """The runs at or below `folder`, whole or half written; links, caches and runs' own folders are left out."""
+    """The runs, whole or half written, and the teachers' results at or below `folder`, without links and caches."""
     if not folder.is_dir():
         raise BadInput(f"--runs {folder}: no such folder; give a folder that holds runs of python -m distill")
     for parent, folders, files in os.walk(folder):
-        if {CONFIG, STUDENT} & set(files):
+        if {CONFIG, STUDENT, TEACHER} & set(files):
             yield Path(parent)
             folders.clear()
         elif "plan.json" in files:
@@ -51,14 +57,17 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """What training cost and what it read: summary.json, which `distill` writes last."""
+    """What training cost and what it read: summary.json, which `distill` writes last; of a teacher its name."""
+    if (run / TEACHER).is_file():
+        return {"student": f"{read_object(run / TEACHER, 'remove it and evaluate again').get('name')} (teacher)"}
     path = run / SUMMARY
     return read_object(path, "the run is half written: run the same distill command, or give --data or --shards")
 
 
 def weights_of(run: Path) -> str:
-    """The SHA-256 of the student's weights, as its student.json gives it."""
-    student = read_object(run / STUDENT, "run the same distill command to finish the run")
+    """The SHA-256 of the student's or the teacher's weights, as the folder's document gives it."""
+    document = TEACHER if (run / TEACHER).is_file() else STUDENT
+    student = read_object(run / document, "run the same distill command to finish the run")
     weights = student.get("weights")
     return str(weights.get("sha256")) if isinstance(weights, dict) else "unknown"
 

@@ -3,19 +3,19 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from distill.optimiser import parameter_groups, rate_factor
-from evaluate.preset import FinetuneSettings
+from distill.optimiser import parameter_groups
+from evaluate.preset import TrainingSettings
 from evaluate.student import TrainedStudent
-from evaluate.training_views import TrainingViews, erase_, mixing, seed_of
+from evaluate.training_views import TrainingViews, seed_of
 from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, Damaged
@@ -23,22 +23,37 @@ from shards.errors import BadInput, Damaged
 CHECKPOINT = "checkpoint.pt"
 
 
+Labels = Num[Tensor, "batch *classes"]
+
+
+def unchanged(inputs: dict[str, Tensor], labels: Labels) -> tuple[dict[str, Tensor], Labels]:
+    """A batch as it is."""
+    return inputs, labels
+
+
+@dataclass(frozen=True)
+class Method:
+    """What differs between the tasks that train."""
+
+    loss: Callable[[Float[Tensor, "batch outputs"], Labels], Float[Tensor, ""]]
+    """Of float32 logits and the labels."""
+    rate: Callable[[int, float, int], float]
+    """The share of the peak learning rate at (step, warm-up share, number of steps)."""
+    augment: Callable[[dict[str, Tensor], Labels], tuple[dict[str, Tensor], Labels]] = unchanged
+    """A batch's prepared inputs and labels, changed at random."""
+
+
 class Training:
-    """Trains the `classifier` on the views, on the device and in the precision of the `student` it was made from."""
+    """Trains the network of `student`, which gives logits, on the views, on its device and in its precision."""
 
     def __init__(
-        self,
-        classifier: nn.Module,
-        num_classes: int,
-        student: TrainedStudent,
-        views: TrainingViews,
-        settings: FinetuneSettings,
+        self, student: TrainedStudent, views: TrainingViews, settings: TrainingSettings, method: Method
     ) -> None:
-        self.classifier, self.student, self.views, self.settings = classifier, student, views, settings
-        groups = decayed_groups(classifier, settings.lr, settings.weight_decay, settings.layer_decay)
+        self.student, self.classifier, self.views = student, student.network, views
+        self.settings, self.method = settings, method
+        groups = decayed_groups(self.classifier, settings.lr, settings.weight_decay, settings.layer_decay)
         self.optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
         self.scaler = torch.amp.GradScaler(student.device.type, enabled=student.dtype == torch.float16)
-        self.mix = mixing(settings, num_classes)
         self.total_steps = settings.epochs * views.num_batches
         self.epochs_done, self.loss = 0, 0.0
 
@@ -50,9 +65,9 @@ class Training:
         self.resume(folder)
         epochs = self.settings.epochs
         if 0 < self.epochs_done < epochs:
-            print(f"evaluate: finetune resumes after epoch {self.epochs_done} of {epochs}: {folder}", flush=True)
+            print(f"evaluate: fine-tuning resumes after epoch {self.epochs_done} of {epochs}: {folder}", flush=True)
         left = (epochs - self.epochs_done) * self.views.num_batches
-        with Progress(f"finetune {folder.name}", left, "steps") as progress:
+        with Progress(folder.name, left, "steps") as progress:
             for epoch in range(self.epochs_done, epochs):
                 self.classifier.train()
                 first, losses = epoch * self.views.num_batches, []
@@ -62,26 +77,24 @@ class Training:
                 self.epochs_done, self.loss = epoch + 1, torch.stack(losses).double().mean().item()
                 if not self.loss < float("inf"):
                     remedy = "give a lower --lr, or --precision float32"
-                    raise BadInput(f"--task finetune: the loss of epoch {epoch + 1} is {self.loss}: {remedy}")
+                    raise BadInput(f"{folder.name}: the loss of epoch {epoch + 1} is {self.loss}: {remedy}")
                 self.save(folder)
         return self.loss
 
-    def step(self, step: int, fields: Mapping[str, Tensor], labels: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def step(self, step: int, fields: Mapping[str, Tensor], labels: Num[Tensor, " batch"]) -> Float[Tensor, ""]:
         """One optimiser step, whose loss is returned.
 
         What it draws depends on seed and step alone, so that a resumed run draws what the uninterrupted one would have.
         """
         torch.manual_seed(seed_of(self.views.seed, "step", step))
-        settings, device, dtype = self.settings, self.student.device, self.student.dtype
-        moved = {name: rows.to(device) for name, rows in fields.items()}
-        inputs = self.student.inputs.prepare(moved)["images"]
-        erase_(inputs, settings.random_erasing)
-        inputs, targets = self.mix(inputs, labels.to(device))
+        inputs_of, device, dtype = self.student.inputs, self.student.device, self.student.dtype
+        moved = {name: rows.to(device) for name, rows in inputs_of.cut(fields).items()}
+        inputs, targets = self.method.augment(inputs_of.prepare(moved), labels.to(device))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            logits = self.classifier(inputs)["logits"]
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=settings.label_smoothing)
+            logits = self.classifier(*inputs.values())["logits"]
+        loss = self.method.loss(logits.float(), targets)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * rate_factor(step, settings.warmup, self.total_steps)
+            group["lr"] = group["peak_lr"] * self.method.rate(step, self.settings.warmup, self.total_steps)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Num
 from torch import Tensor
 
-from extract.modalities import plain_maker
 from extract.modalities.base import InputSpec, mismatch
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
@@ -23,9 +22,11 @@ from shards.views.base import Row
 if TYPE_CHECKING:
     from extract.sources.base import Sample, Source
 
-LabelledBatch = tuple[dict[str, Tensor], Int64[Tensor, " batch"]]
-"""The fields of a batch of views, and their labels."""
-LabelledView = tuple[Row, int]
+LabelledBatch = tuple[dict[str, Tensor], Num[Tensor, " batch"]]
+"""The fields of a batch of views, and their classes (int64) or scores (float32)."""
+LabelledView = tuple[Row, int | float]
+Make = Callable[["Sample", int], tuple[Row, dict[str, Any]]]
+"""As a ViewMaker's `make`: the fields of a sample's view of that number (in training: of that epoch)."""
 _BATCHES_AHEAD = 2
 
 
@@ -63,26 +64,32 @@ def check_same_classes(train_names: tuple[str, ...], train_split: str, test: Vie
         raise BadInput(f"--train_split {train_split} and --split {test.split} have other classes; give other splits")
 
 
-def views_of_source(source: "Source", name: str, inputs: InputSpec, batch_size: int, num_workers: int | None) -> Views:
-    """The plain views of `source` as a network of `inputs` takes them, made on the fly; BadInput without labels."""
-    maker = plain_maker(inputs)
-    if lacking := maker.needs - source.has:
-        raise BadInput(f"--data {name}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
+def views_of_source(source: "Source", name: str, make: Make, batch_size: int, num_workers: int | None) -> Views:
+    """The plain views of `source`, as `make` makes them on the fly; without class names where labels are scores.
+
+    Raises BadInput for a sample without a label.
+    """
 
     def read(index: int) -> LabelledView:
         sample, label = read_labelled(source, index)
-        return maker.make(sample, 0)[0], label
+        return make(sample, 0)[0], label
 
     def batches() -> Iterator[LabelledBatch]:
         starts = range(0, len(source.keys), batch_size)
         order = [range(start, min(start + batch_size, len(source.keys))) for start in starts]
         yield from read_ahead(read, order, threads(num_workers))
 
-    return Views(name, source.split, check_labelled(source), len(source.keys), batches)
+    return Views(name, source.split, source.class_names or (), len(source.keys), batches)
 
 
-def read_labelled(source: "Source", index: int) -> tuple["Sample", int]:
-    """The sample at `index` and its label; BadInput when it has none."""
+def check_has(source: "Source", name: str, parts: frozenset[str]) -> None:
+    """The samples of `source`, which --data calls `name`, have these parts; BadInput otherwise."""
+    if lacking := parts - source.has:
+        raise BadInput(f"--data {name}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
+
+
+def read_labelled(source: "Source", index: int) -> tuple["Sample", int | float]:
+    """The sample at `index` and its class or score; BadInput when it has none."""
     sample = source.read(index)
     if sample.label is None:
         raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")

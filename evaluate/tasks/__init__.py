@@ -15,6 +15,9 @@ REGISTRY = {
     "knn": "evaluate.tasks.knn",
     "linear": "evaluate.tasks.linear",
     "finetune": "evaluate.tasks.finetune",
+    "text_classification": "evaluate.tasks.text_classification",
+    "glue": "evaluate.tasks.glue",
+    "sts": "evaluate.tasks.sts",
     "fidelity": "evaluate.tasks.fidelity",
 }
 

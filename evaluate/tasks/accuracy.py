@@ -18,7 +18,7 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     student = evaluation.student
     if student.num_classes is None:
         raise BadInput(
-            f"--run {evaluation.run}: its student gives features and no logits; give --task linear, knn, finetune or "
+            f"{evaluation.folder}: its student gives features and no logits; give --task linear, knn, finetune or "
             "fidelity"
         )
     views = evaluation.views(evaluation.config.split)

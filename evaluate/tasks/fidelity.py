@@ -42,7 +42,7 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     comparison: Any = LogitComparison() if target in LOGITS else FeatureSimilarity()
     samples = viewset.usable[: config.limit]
     order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
-    with Progress(f"{evaluation.run.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
+    with Progress(f"{evaluation.folder.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
         for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
             stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
             valid = student.inputs.valid(batch.fields)

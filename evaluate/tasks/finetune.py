@@ -8,24 +8,27 @@ not vary, and in the project's own validation views, resized without a crop.
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from distill.optimiser import rate_factor
+from evaluate.augmentation import Augmentation
 from evaluate.evaluation import Evaluation
+from evaluate.fine_tuning import fine_tuned, folder_of
 from evaluate.preset import FinetuneSettings, as_facts
-from evaluate.runs import weights_of
 from evaluate.student import check_output
 from evaluate.tasks.accuracy import top_shares
 from evaluate.tasks.linear import make_head
-from evaluate.training import Training
-from evaluate.training_views import TrainingViews, seed_of
-from evaluate.views import check_labelled, check_same_classes, threads
+from evaluate.training import Method
+from evaluate.training_views import seed_of
+from evaluate.views import check_labelled, check_same_classes
 from extract.modalities.image import ImageInput
 from shards.errors import BadInput
-from shards.identity import identity_hash
 
 Settings = FinetuneSettings
 
@@ -44,25 +47,21 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
     source, test = evaluation.source(config.train_split), evaluation.views(config.split)
     class_names = check_labelled(source)
     check_same_classes(class_names, source.split, test)
-    views = TrainingViews(source, image_size, settings, config.seed, threads(config.num_workers))
-    if views.num_batches == 0:
-        fewer = f"{source.split} has {len(source.keys)} samples"
-        raise BadInput(f"--batch_size {settings.batch_size}: {fewer}; give at most that many")
-    (width,) = check_output(student, "pooled", f"--run {evaluation.run}")
+    (width,) = check_output(student, "pooled", str(evaluation.folder))
     torch.manual_seed(seed_of(config.seed, "head"))
     classifier = Classifier(student.only("pooled").network, width, len(class_names)).to(student.device)
-    values = as_facts(settings) | {"preset": None}  # what it is called decides nothing
-    identity = {
-        **{"weights": weights_of(evaluation.run), "settings": values, "precision": config.precision},
-        **{"source": source.name, "revision": source.revision, "split": source.split, "keys": list(source.keys)},
-        **{"seed": config.seed, "image_size": image_size, "class_names": class_names},
-    }
-    folder = evaluation.run / f"finetune-{source.name}-{identity_hash(identity)[:8]}"
-    loss = Training(classifier, len(class_names), student, views, settings).run(folder)
-    tuned = replace(student, network=classifier.eval(), num_classes=len(class_names), class_names=class_names)
+    augmentation = Augmentation(image_size, settings, len(class_names), config.seed)
+    loss = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+    method = Method(loss, rate_factor, augmentation.batch)
+    student = replace(student, network=classifier, num_classes=len(class_names), class_names=class_names)
+    tuned = replace(evaluation, student=student)
+    others = {"image_size": image_size, "class_names": class_names}
+    folder = folder_of(evaluation, "finetune", source, settings, others)
+    train_loss = fine_tuned(tuned, folder, source, augmentation.make, settings, method)
+    classifier.eval()
     return {
-        **top_shares(replace(evaluation, student=tuned), test),
-        "train_loss": round(loss, 6),
+        **top_shares(tuned, test),
+        "train_loss": round(train_loss, 6),
         **test.facts(),
         "train_split": source.split,
         **as_facts(settings),

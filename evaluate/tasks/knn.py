@@ -1,4 +1,4 @@
-"""knn: a weighted vote of the nearest training images, by the cosine of the frozen student's pooled features.
+"""knn: a weighted vote of the nearest training samples, by the cosine of the frozen student's pooled features.
 
 Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (arXiv:1805.01978), section
 3.4: each of the k nearest neighbours i votes for its class with the weight exp(s_i / 0.07), s_i its cosine. Their k is

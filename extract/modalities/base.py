@@ -29,6 +29,10 @@ class InputSpec(Protocol):
         """Which tokens are content and which padding; None where every one is content."""
         ...
 
+    def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The fields without what is padding in every row, for outputs that have a row a sample and none a token."""
+        return fields
+
     def example(self) -> dict[str, Tensor]:
         """The fields of a batch of one, of the shapes and types that `prepare` takes."""
         ...

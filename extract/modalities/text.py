@@ -61,6 +61,11 @@ class TextInput(InputSpec):
         lengths = fields["length"].to(torch.int64)
         return torch.arange(fields["tokens"].shape[1], device=lengths.device) < lengths[:, None]
 
+    def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """As many tokens a row as the batch's longest row has."""
+        longest = int(fields["length"].to(torch.int64).max())
+        return {name: rows if name == "length" else rows[:, :longest] for name, rows in fields.items()}
+
     def example(self) -> dict[str, Tensor]:
         """One row of padding alone but for [CLS] and [SEP]."""
         tokens = torch.full((1, self.size), self.vocabulary.pad, dtype=torch.int32)
@@ -208,8 +213,8 @@ def input_size(request: ViewRequest) -> int | None:
 def plain_maker(inputs: InputSpec) -> TextViews:
     """One text, or a pair, as a network of those inputs takes it."""
     assert isinstance(inputs, TextInput)
-    codec = TokenCodec(inputs.size, inputs.vocabulary.describe())
-    return TextViews(codec, "none", inputs.vocabulary, inputs.tokenizer)
+    codec, tokenizer = TokenCodec(inputs.size, inputs.vocabulary.describe()), inputs.tokenizer
+    return TextViews(codec, "none", inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
 
 
 def _parse(spec: str | None) -> dict[str, Any]:

@@ -85,7 +85,9 @@ class TextTokenizer:
         encoded = self.library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(each.ids, self.dtype) for each in encoded]
 
-    def row(self, ids: Ids, size: int, pair: Ids | None = None) -> tuple[Integer[np.ndarray, " size"], int]:
+    def row(
+        self, ids: Ids, size: int, pair: Integer[np.ndarray, " others"] | None = None
+    ) -> tuple[Integer[np.ndarray, " size"], int]:
         """`[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`, padded to `size`, and its length without padding.
 
         What does not fit is cut off at the end, of a pair from the longer text.

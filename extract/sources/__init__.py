@@ -38,6 +38,8 @@ SOURCES = {
     "text_files": Entry("text", "PATH", False, "open_files"),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
     "wds": Entry("wds", "PATTERN", False),
+    "sentences": Entry("sentences", "PATH", False),
+    "glue": Entry("glue", "TASK", True),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
     "openwebtext": Entry("openwebtext", "", True),
     **{name: Entry("hf", "", True, "open_named") for name in DATASETS},

@@ -49,8 +49,8 @@ class Sample:
     image: Image.Image | None = None
     """Decoded, in whatever mode it was stored."""
     texts: tuple[str, ...] = ()
-    label: int | None = None
-    """None: it has none."""
+    label: int | float | None = None
+    """A class's number, or a score; None: it has none."""
     encoded: bytes | None = None
     """The image's file, where the source has one."""
     fields: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class Content(NamedTuple):
 
     image: bytes | Image.Image | None
     """Encoded, or decoded where nothing was encoded; None where it is missing."""
-    label: int | None
+    label: int | float | None
     texts: tuple[str, ...] = ()
 
 

@@ -80,6 +80,19 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str | No
     return replace(teacher, settings=_settings_of(named))
 
 
+def folder_here(spec: str, weights: str | None) -> Path | None:
+    """Where the files of such a teacher lie on this disk; None of another teacher, or where they do not."""
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, identifier = spec.partition(":statistics=")[0].partition(":")
+    identifier = (weights or _NAMED[name]) if name in _NAMED else identifier if name == "hf" else ""
+    folder = local_folder(identifier) if identifier else None
+    if folder is None and re.fullmatch(r"[\w.-]+/[\w.-]+", identifier):
+        downloaded = try_to_load_from_cache(identifier, _SETTINGS)
+        folder = Path(downloaded).parent if isinstance(downloaded, str) else None
+    return folder
+
+
 def _image(
     flag: str, network: transformers.PreTrainedModel, folder: Path, size: int | None, option: str
 ) -> tuple[DenseNetwork, InputSpec]:

@@ -15,7 +15,7 @@ from training import STUDENT, distill, last, make_recipe, open_data, write_recip
 
 from distill.checkpoints import Checkpoints
 from distill.module import Distillation
-from distill.optimiser import make_optimiser, parameter_groups, rate_factor
+from distill.optimiser import linear_factor, make_optimiser, parameter_groups, rate_factor
 from distill.run import build_module
 from distill.students import Student, StudentRequest, build_student
 from distill.trainer import fit, make_trainer
@@ -133,6 +133,13 @@ def test_warm_up_and_cosine() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rate_factor(0, 0.0, 100) == 1.0 and rate_factor(100, 0.1, 100) == 0.0 == rate_factor(500, 0.1, 100)
     assert rate_factor(0, 1.0, 1) == 1.0
+
+
+def test_warm_up_and_a_line() -> None:
+    rates = [linear_factor(step, 0.1, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert rates[10:] == pytest.approx([1 - step / 90 for step in range(90)])
+    assert linear_factor(100, 0.1, 100) == 0.0 == linear_factor(500, 0.1, 100) and linear_factor(0, 1.0, 1) == 1.0
 
 
 class Rates(lightning.Callback):

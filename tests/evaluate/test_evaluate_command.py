@@ -15,8 +15,16 @@ from evaluate.runs import find_runs
 from evaluate.tasks import REGISTRY
 from shards.errors import BadInput, UnknownName
 
+OF_TEXTS = ("text_classification", "glue", "sts")
 
-@pytest.mark.parametrize("task", REGISTRY)
+
+@pytest.mark.parametrize("task", OF_TEXTS)
+def test_a_task_of_texts_is_not_for_a_student_of_images(bench: Bench, task: str) -> None:
+    with pytest.raises(BadInput, match=f"--task {task}: measures on texts, .*run takes image; give another task"):
+        main(["--run", str(bench.run()), "--task", task])
+
+
+@pytest.mark.parametrize("task", [task for task in REGISTRY if task not in OF_TEXTS])
 def test_every_task_needs_no_more_than_the_run(bench: Bench, task: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = bench.run()
     epochs = ["--epochs", "1"] if task == "finetune" else []

@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from digits_bench import Bench
 from finetuning import settings
 
+from distill.optimiser import rate_factor
 from evaluate.__main__ import main
+from evaluate.augmentation import Augmentation
 from evaluate.preset import FOLDER
 from evaluate.student import load_student
 from evaluate.tasks.finetune import Classifier
-from evaluate.training import CHECKPOINT, Training
+from evaluate.training import CHECKPOINT, Method, Training
 from evaluate.training_views import TrainingViews
 from evaluate.views import LabelledBatch
 from extract.networks import load_exported
@@ -42,7 +46,12 @@ def training(bench: Bench, kind: type[TrainingViews] = TrainingViews, precision:
     torch.manual_seed(0)
     student = load_student(bench.student, "cpu", precision)
     chosen = settings(epochs=3, batch_size=24)
-    return Training(Classifier(student.network, 16, 10), 10, student, kind(DIGITS, 16, chosen, 0, 2), chosen)
+    augmentation = Augmentation(16, chosen, 10, seed=0)
+    loss = partial(F.cross_entropy, label_smoothing=chosen.label_smoothing)
+    views = kind(DIGITS, augmentation.make, chosen.batch_size, 0, 2)
+    method = Method(loss, rate_factor, augmentation.batch)
+    student = replace(student, network=Classifier(student.network, 16, 10))
+    return Training(student, views, chosen, method)
 
 
 def finetune(run: Path, *flags: str) -> dict:
@@ -61,7 +70,7 @@ def test_a_resumed_finetuning_ends_with_the_weights_of_an_uninterrupted_one(
     resumed = training(bench, precision=precision)
     torch.rand(5)  # whatever was drawn before
     assert resumed.run(bench.scratch / "cut") == loss
-    assert "finetune resumes after epoch 1 of 3" in capsys.readouterr().out
+    assert "fine-tuning resumes after epoch 1 of 3" in capsys.readouterr().out
     for name, value in whole.classifier.state_dict().items():
         assert torch.equal(resumed.classifier.state_dict()[name], value), name
     before = load_exported(bench.student)[0].state_dict()

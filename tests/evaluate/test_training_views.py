@@ -7,14 +7,16 @@ import torch
 from finetuning import settings
 from torchvision.transforms import v2
 
-from evaluate.training_views import Drawing, TrainingViews, erase_, mixing
+from evaluate.augmentation import Augmentation, Drawing, erase_, mixing
+from evaluate.training_views import TrainingViews
 from extract.sources import open_source
 
 DIGITS = open_source("digits", "train", limit=100)
 
 
 def batches(seed: int = 0, epoch: int = 0, num_threads: int = 2, **changes: object) -> list[torch.Tensor]:
-    views = TrainingViews(DIGITS, 20, settings(batch_size=32, **changes), seed, num_threads)
+    make = Augmentation(20, settings(**changes), 10, seed).make
+    views = TrainingViews(DIGITS, make, 32, seed, num_threads)
     return [tensor for fields, labels in views.epoch(epoch) for tensor in (fields["pixels"], labels)]
 
 

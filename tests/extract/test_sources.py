@@ -94,6 +94,8 @@ CASES: dict[str, tuple[Writer | None, str, str | None]] = {
 }
 STREAMS = ("text", "text_files", "openwebtext")
 """Of texts alone: see test_sources_text.py."""
+OF_SENTENCES = ("glue", "sentences")
+"""Tables of sentences or pairs: see test_sources_sentences.py."""
 WRITTEN = [scheme for scheme, case in CASES.items() if case[0]]
 
 
@@ -116,7 +118,7 @@ def open_case(scheme: str, folder: Path, split: str = "train", limit: int | None
 
 
 def test_every_registered_source_has_a_case() -> None:
-    assert {*CASES, *STREAMS} == set(SOURCES)
+    assert {*CASES, *STREAMS, *OF_SENTENCES} == set(SOURCES)
 
 
 @pytest.mark.parametrize("scheme", sorted(CASES))

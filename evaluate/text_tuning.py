@@ -1,0 +1,160 @@
+"""Text tuning: the student with BERT's pooler and a linear layer on [CLS], all of it trained on sentences or pairs.
+
+The thesis's protocol for GLUE (T. Cares 2024), after BERT (Devlin et al. 2018, arXiv:1810.04805, section 4.1): linear
+and tanh on [CLS], dropout, linear; the learning rate falls linearly after its warm-up.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from distill.optimiser import linear_factor
+from evaluate.evaluation import Evaluation
+from evaluate.fine_tuning import fine_tuned, folder_of
+from evaluate.pooler import teacher_pooler
+from evaluate.preset import TrainingSettings
+from evaluate.student import TrainedStudent, check_output
+from evaluate.training import Method
+from evaluate.training_views import seed_of
+from evaluate.views import views_of_source
+from extract.modalities.text import TextInput
+from shards.command.progress import counted
+from shards.command.ranges import ShareBelowOne, whole
+from shards.errors import BadInput
+from shards.views.base import Row
+
+if TYPE_CHECKING:
+    from extract.sources.base import Sample, Source
+
+_INIT_STD = 0.02  # as BERT's layers begin
+Values = Num[np.ndarray, "samples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(TrainingSettings):
+    """How a network of texts is fine-tuned."""
+
+    dropout: ShareBelowOne
+    """Before the last layer."""
+    max_tokens: Annotated[int, whole(5)]
+    """Longer sentences and pairs are cut here, or where the student's positions end."""
+
+
+def for_texts(evaluation: Evaluation, task: str, max_tokens: int | None = None) -> Evaluation:
+    """The evaluation of a student that takes at most `max_tokens`; BadInput where it takes no texts."""
+    student, inputs = evaluation.student, evaluation.student.inputs
+    if not isinstance(inputs, TextInput):
+        taken = f"{evaluation.folder} takes {inputs.modality}"
+        raise BadInput(f"--task {task}: measures on texts, {taken}; give another task")
+    inputs = replace(inputs, size=min(max_tokens or inputs.size, inputs.size))
+    return replace(evaluation, student=replace(student, inputs=inputs))
+
+
+class TextTuning:
+    """One fine-tuning of a student: on classes where the source has them, else on scores.
+
+    Its pooler starts as that of the teacher, where that one's files have it and it is as wide, else at random.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        task: str,
+        source: "Source",
+        settings: TextSettings,
+        others: dict[str, Any] | None = None,
+    ) -> None:
+        """`evaluation` is one of `for_texts`; `others` is what else the folder's contents depend on."""
+        self.evaluation, self.source, self.settings = evaluation, source, settings
+        self.num_outputs = len(source.class_names) if source.class_names else 1
+        self.size = evaluation.student.inputs.describe()["size"]
+        self.full = set[str]()
+        """The keys of samples that leave no room, and so may have been cut off."""
+        self.pooler = teacher_pooler(evaluation)
+        others = {
+            "size": self.size,
+            "class_names": source.class_names,
+            "pooler": self.pooler and self.pooler.sha256,
+            **(others or {}),
+        }
+        self.folder = folder_of(evaluation, task, source, settings, others)
+
+    def classifier(self) -> "ClsClassifier":
+        """The network before its training."""
+        torch.manual_seed(seed_of(self.evaluation.config.seed, "head"))
+        backbone = self.evaluation.student.only("cls").network
+        (width,) = check_output(self.evaluation.student, "cls", str(self.evaluation.folder))
+        classifier = ClsClassifier(backbone, width, self.num_outputs, self.settings.dropout)
+        if self.pooler is not None and self.pooler.bias.shape == (width,):
+            classifier.pooler.load_state_dict(self.pooler._asdict())
+        return classifier
+
+    def run(self) -> tuple[TrainedStudent, float]:
+        """The trained student, whose output is `logits`, and the last epoch's mean loss."""
+        evaluation, classifier = self.evaluation, self.classifier()
+        student = replace(
+            evaluation.student,
+            network=classifier.to(evaluation.student.device),
+            num_classes=self.num_outputs,
+            class_names=self.source.class_names,
+        )
+        method = Method(F.cross_entropy if self.source.class_names else squared_error, linear_factor)
+        tuned = replace(evaluation, student=student)
+        loss = fine_tuned(tuned, self.folder, self.source, self.make, self.settings, method)
+        classifier.eval()
+        return student, loss
+
+    def predictions(self, student: TrainedStudent, source: "Source") -> tuple[Values, Values]:
+        """The true classes or scores of the samples of `source`, and those that the trained student gives."""
+        evaluation = replace(self.evaluation, student=student)
+        workers = evaluation.config.num_workers
+        views = views_of_source(source, source.name, self.make, evaluation.batch_size, workers)
+        truth, predicted = list[Tensor](), list[Tensor]()
+        for logits, labels in evaluation.outputs(views, "logits"):
+            predicted.append((logits.argmax(1) if self.source.class_names else logits[:, 0]).cpu())
+            truth.append(labels.cpu())
+        return torch.cat(truth).numpy(), torch.cat(predicted).numpy()
+
+    def make(self, sample: "Sample", epoch: int) -> tuple[Row, dict[str, Any]]:
+        """The tokens of a sample, alike in every epoch."""
+        row, facts = self.evaluation.maker.make(sample, 0)
+        if row["length"] == self.size:
+            self.full.add(sample.key)
+        return row, facts
+
+    def note_full(self) -> None:
+        """A line where sentences may have been longer than the network's input."""
+        if self.full:
+            full = f"{self.source.name}: {counted(len(self.full), 'sample')}"
+            print(f"evaluate: note: {full} of {self.size} tokens or more, cut off there")
+
+
+class ClsClassifier(nn.Module):
+    """A copy of a backbone, so that what other tasks measure stays as it was, and BERT's head on its [CLS]."""
+
+    def __init__(self, backbone: nn.Module, width: int, num_outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(backbone).requires_grad_(True)
+        self.pooler, self.dropout, self.head = (
+            nn.Linear(width, width),
+            nn.Dropout(dropout),
+            nn.Linear(width, num_outputs),
+        )
+        for layer in (self.pooler, self.head):
+            nn.init.normal_(layer.weight, std=_INIT_STD)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, *inputs: Tensor) -> dict[str, Float[Tensor, "batch outputs"]]:
+        """The classes' logits, or the score."""
+        return {"logits": self.head(self.dropout(torch.tanh(self.pooler(self.backbone(*inputs)["cls"]))))}
+
+
+def squared_error(scores: Float[Tensor, "batch 1"], truth: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """The mean squared error of scores, as BERT's regression on STS-B."""
+    return F.mse_loss(scores[:, 0], truth)
