@@ -5,6 +5,7 @@ a run was killed. A part is committed by its record, which is written last; the 
 """
 
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -64,9 +65,15 @@ def tokenise(
             if int(leftover.stem) >= len(parts):
                 leftover.unlink()
         writer = _Writer(source, tokenizer, scratch, separate, skip_errors, part_characters, identity)
-        parts += writer.write(parts, num_threads)
+        try:
+            parts += writer.write(parts, num_threads)
+        except BadInput:
+            if not any(scratch.iterdir()):  # nothing is left where nothing was written
+                scratch.rmdir()
+            raise
     stream = Stream(tokenizer, scratch, separate, parts)
     if stream.num_tokens == 0:
+        shutil.rmtree(scratch)
         raise BadInput(f"--data: split {source.split} of {source.name} holds no text: give other data")
     return stream
 

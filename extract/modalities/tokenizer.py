@@ -14,6 +14,9 @@ from shards.errors import BadInput, Damaged, one_line
 from shards.identity import canonical_json, sha256_of
 from shards.layout import TOKENIZER
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
+"""In a model's folder of `transformers`: one of these at least."""
+
 Ids = Integer[np.ndarray, " tokens"]
 
 
@@ -131,6 +134,9 @@ class TextTokenizer:
         """The tokenizer of a model's folder in the layout of `transformers`; BadInput, from `where`, without one."""
         import transformers
 
+        # without any of these `transformers` makes a tokenizer that knows no word, and says nothing
+        if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
+            raise BadInput(f"{where}: {folder} holds no tokenizer: put the model's tokenizer.json beside its weights")
         try:
             found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             library = tokenizers.Tokenizer.from_str(found.backend_tokenizer.to_str())

@@ -121,7 +121,7 @@ def _labels(
         scores = values.to_pylist()
         return [None if score is None or not score >= 0 else score for score in scores], None, ()
     names = columns.class_names or _class_names(table.schema, columns.label)
-    described = Columns("", columns.label, "number", names)
+    described = Columns("", True, columns.label, "number", names)
     labels = read_table_labels(where, described, values.to_pylist, values.to_pylist)
     return labels.numbers, labels.names, labels.parts
 

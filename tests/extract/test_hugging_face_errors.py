@@ -134,8 +134,8 @@ def convnext() -> transformers.PreTrainedModel:
 
 
 OTHERS = {
-    "bert": (bert, r"expected a vision encoder, found a bert of input_ids"),
-    "whisper": (whisper, r"expected a vision encoder, found a whisper of input_features"),
+    "bert": (bert, r"holds no tokenizer: put the model's tokenizer.json beside its weights"),
+    "whisper": (whisper, r"expected an encoder of images or texts, found a whisper, an encoder with a decoder"),
     "swin": (swin, r"type swin: expected 0 extra tokens and 64 patches in every block, found \(1, 16, 16\)"),
     "convnext": (convnext, r"type convnext: expected 0 extra .*; give an encoder that keeps one row a patch \(ViT,"),
 }

@@ -240,7 +240,7 @@ def test_a_full_disk_is_told_before_the_first_forward(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     refused = command("extract", "--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
-    refused.refuses("are needed and 1.0 kB are free", "--codec", "--limit")
+    refused.refuses("are needed and 1.0 kB are free", "no codec", "--limit")
     assert not (tmp_path / "cache").exists()
 
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import texts
 import torch
 from safetensors.torch import save_file
 
@@ -41,6 +42,8 @@ def loaded(name, folder):
         path = folder / "weights.pth"
         torch.save(resnet(name).state_dict(), path)
         return load_teacher(name, str(path), image_size=48)
+    if name == "bert":
+        return load_teacher(name, str(texts.write_encoder(folder / "bert")), 7)
     if name == "data2vec2-text":
         return load_teacher(name, str(test_data2vec2_text_teacher.write_folder(folder)), 7)
     if name.startswith("data2vec2"):
@@ -191,7 +194,7 @@ def test_unknown_teachers_and_bad_flags():
         load_teacher("resnet110")
     with pytest.raises(UnknownName, match="unknown teacher 'ruin:x'"):
         load_teacher("ruin:x")
-    with pytest.raises(BadInput, match="--image_size: expected 1 to 4096 pixels, found 0"):
+    with pytest.raises(BadInput, match="--view size=0: expected 1 to 4096"):
         load_teacher("resnet18", image_size=0)
     with pytest.raises(BadInput, match="expected an http or https URL"):
         load_teacher("resnet18", "ftp://example.org/resnet18.pth")
