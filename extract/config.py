@@ -45,11 +45,12 @@ class ExtractConfig:
     view: str | None = None
     """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
     with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else
-    the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95)."""
+    the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95); of texts
+    blocks:size=TOKENS,pack=stream or pack=none, a view a text (default: blocks of 256 tokens)."""
     shard_size: Count | None = None
     """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
     batch_size: Count = 64
-    """Images in one teacher forward; a batch never crosses a shard."""
+    """Samples in one teacher forward; a batch never crosses a shard."""
     target: str | None = None
     """What to keep of the teacher's outputs: logits, pooled, layer_mean, tokens, cls, or several as layer_mean,cls
     (default: logits where the teacher gives them, else layer_mean)."""
