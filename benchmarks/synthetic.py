@@ -33,7 +33,7 @@ from shards.commit import write_atomically
 from shards.documents import Plan
 from shards.errors import BadInput
 from shards.identity import sha256_of
-from shards.layout import CALIBRATION, viewset_name
+from shards.layout import CALIBRATION, tar_path, viewset_name
 
 ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
 """One sample's shape of the targets that the figures are about."""
@@ -109,7 +109,8 @@ def write_many_views(cache: Path, num_samples: int, shard_size: int, image_size:
         made = ViewShard(0, shard, shard_keys, {})
         facts = [{"key": key, "view": 0, "crop": [0, 0, 500, 375], "size": [500, 375]} for key in shard_keys]
         described = [content | {"cls": b"3", "json": json.dumps(fact).encode()} for fact in facts]
-        made.packed, made.members = tar.pack(zip(shard_keys, described, strict=True))
+        packed, made.members = tar.pack(zip(shard_keys, described, strict=True))
+        made.files = {tar_path(0, shard): packed}
         commit_shard(job, made)
     finish_views(job)
     return job
