@@ -38,10 +38,11 @@ class LiveDistillation(Distillation):
         targets = []
         for teacher, (output, precision), name, codec in zip(self.teachers, self.outputs, names, codecs, strict=True):
             rows = forward(teacher, batch.fields, batch.device, precision)[output].float()
-            target = Features(rows.clone())  # out of inference mode, so that autograd may keep it
+            valid = teacher.inputs.valid(batch.fields)
+            target = Features(rows.clone()).within(valid)  # out of inference mode, so that autograd may keep it
             stored = batch.targets.get(name, {})  # a benchmark's batches hold views alone
             if "positions" in stored:
-                target = Features.of(target.rows, codec.decode(stored).positions)
+                target = Features.of(target.rows, codec.decode(stored).positions).within(valid)
             targets.append(target)
             self.teacher_forwards += len(batch.samples)
         return targets

@@ -9,65 +9,40 @@ import dataclasses
 import math
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from distill.students.base import Student, StudentRequest
-from extract.modalities.base import InputSpec, feed
+from distill.students.blocks import dense_student, sizes_of
 from extract.modalities.image import ImageInput
-from extract.networks import build_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.data2vec2.settings import ImageSettings, Settings, settings_of
 from extract.networks.outputs import NAMES
 from extract.recompute import load_teacher_of
-from shards.command.ranges import COUNT
-from shards.command.specs import parse_spec
 from shards.errors import BadInput
-
-DEFAULT_DEPTH = 6
 
 
 def build(request: StudentRequest) -> Student:
-    """The network, computing only what it is to learn; what no target depends on is frozen."""
-    name, given = parse_spec("student", request.spec)
-    if unknown := sorted(given.keys() - {"depth", "width", "heads"}):
-        raise BadInput(f"--student {request.spec}: unknown {', '.join(unknown)}; it takes depth, width and heads")
-    for argument, value in given.items():
-        COUNT.check(f"--student {request.spec}: {argument}", value)
+    """The student of `data2vec2:depth=,width=,heads=`, its first blocks the teacher's."""
     if foreign := sorted(name for name in request.targets if name not in NAMES and not name.startswith("layer_")):
         raise BadInput(f"--student {request.spec}: gives features and no {', '.join(foreign)}; name other --targets")
     teacher = _teacher_settings(request)
-    settings = _settings(request.spec, given, teacher)
-    arguments = {
-        "settings": dataclasses.asdict(settings),
-        "teacher_depth": teacher.depth,
-        "projectors": {
-            target: shape[-1] for target, shape in request.targets.items() if shape[-1] != settings.embed_dim
-        },
-    }
-    network = build_network(name, None, **arguments)
-    assert isinstance(network, NamedOutputs)
-    if unknown := sorted(request.targets.keys() - set(network.names)):
-        raise BadInput(
-            f"--student {request.spec}: gives {', '.join(network.names)}, and no {', '.join(unknown)}; "
-            "name other --targets, or a --student that gives them"
-        )
-    _initialise(network)
-    if request.init != "random" and request.weights_needed:
-        _take_first_blocks(network, request, teacher)
-    network = network.only(request.targets.keys())
-    _freeze_unused(network, request.inputs)
-    return Student(network, request.inputs, name, arguments, None)
+    settings = _settings(request.spec, sizes_of(request, teacher.depth), teacher)
+    arguments = {"settings": dataclasses.asdict(settings), "teacher_depth": teacher.depth}
+
+    def start(network: nn.Module) -> None:
+        assert isinstance(network, NamedOutputs)
+        _initialise(network)
+        if request.init != "random" and request.weights_needed:
+            _take_first_blocks(network, request, teacher)
+
+    return dense_student(request, arguments, start, settings.embed_dim)
 
 
-def _settings(spec: str, given: dict[str, int], teacher: Settings) -> Settings:
-    depth = given.get("depth", min(DEFAULT_DEPTH, teacher.depth))
-    if depth > teacher.depth:
-        fewer = f"give --student data2vec2:depth={max(1, teacher.depth // 2)}, or any of at most that many"
-        raise BadInput(f"--student {spec}: is deeper than the teacher, which has {teacher.depth} blocks; {fewer}")
-    width = given.get("width", teacher.embed_dim)
+def _settings(spec: str, sizes: dict[str, int], teacher: Settings) -> Settings:
+    depth = sizes["depth"]
+    width = sizes.get("width", teacher.embed_dim)
     head_dim = teacher.embed_dim // teacher.num_heads
-    heads = given.get("heads", max(1, width // head_dim))
+    heads = sizes.get("heads", max(1, width // head_dim))
     if width % heads or width % 4:
         raise BadInput(f"--student {spec}: width {width} must be a multiple of 4 and of {heads} heads; give heads too")
     if (width, heads) == (teacher.embed_dim, teacher.num_heads):
@@ -138,15 +113,3 @@ def _take_first_blocks(network: NamedOutputs, request: StudentRequest, teacher: 
     held = load_teacher_of(request.targetsets[0], None, weights, where).network
     assert isinstance(held, NamedOutputs)
     network.network.load_state_dict(held.network.first_blocks(settings.depth).state_dict())
-
-
-def _freeze_unused(network: nn.Module, inputs: InputSpec) -> None:
-    """No parameter requires a gradient that gets none, such as the last norm under a mean of layers' results.
-
-    DDP waits for the gradient of every parameter that requires one.
-    """
-    outputs = feed(network, inputs, inputs.example())
-    torch.stack([rows.sum() for rows in outputs.values()]).sum().backward()
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-    network.zero_grad(set_to_none=True)
