@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     from distill.data import CacheData
     from distill.holding import open_training
-    from distill.recipe import load_recipe, pick_recipe, resolve
+    from distill.recipe import check_modality, load_recipe, pick_recipe, resolve
     from distill.run import train
     from distill.trainer import choose_devices, is_first_process
     from shards.command.progress import human_bytes
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
         config.objective is None and recipe is not None and not recipe.learns_targets
     )
     holding = open_training(config.shards, config.targets, labels_only, recipe)
+    if recipe is not None and config.student is None:
+        check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
     holding = replace(holding, view_limit=recipe.views)
     data = CacheData(holding, recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices))

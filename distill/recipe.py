@@ -80,6 +80,11 @@ class Recipe:
         """Whether a term is to a teacher's target."""
         return any(term.to not in (LABELS, None) for term in self.losses)
 
+    @property
+    def patterns(self) -> dict[str, str]:
+        """`fits`; no recipe of images is for a cache of another modality because it does not say so."""
+        return {"modality": DEFAULT_MODALITY} | self.fits if self.fits else {}
+
     def is_for(self, target: str) -> bool:
         """Whether the recipe is meant for targets of that name, and not for any target."""
         pattern = self.fits.get("target", "*")
@@ -103,9 +108,7 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
     facts = {name: facts[name] for name in FACTS if name in facts}
     fitting: dict[str, int] = {}
     for name in recipe_names():
-        patterns = load_recipe(name).fits
-        # no recipe of images is for a cache of another modality because it does not say so
-        patterns = {"modality": DEFAULT_MODALITY} | patterns if patterns else {}
+        patterns = load_recipe(name).patterns
         # of several target sets a fact joins the names by +
         names = [(name, patterns[key]) for key in patterns for name in facts.get(key, "").split("+")]
         if patterns and all(fnmatchcase(name, pattern) for name, pattern in names):
@@ -116,6 +119,16 @@ def pick_recipe(facts: dict[str, str]) -> Recipe:
         which = f"recipes {', '.join(best)} fit" if best else "no recipe fits"
         raise BadInput(f"--recipe: {which} a cache with {shown}; name one of {', '.join(best or recipe_names())}")
     return load_recipe(best[0])
+
+
+def check_modality(recipe: Recipe, holds: str, cache: str) -> None:
+    """Raises BadInput where the recipe's student is of another modality than what `cache` holds."""
+    pattern = recipe.patterns.get("modality", "*")
+    if not fnmatchcase(holds, pattern):
+        raise BadInput(
+            f"--recipe {recipe.name}: is for views of modality {pattern}, {cache} holds {holds}: leave --recipe out, "
+            "name one of that modality, or give a --student of it"
+        )
 
 
 def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:

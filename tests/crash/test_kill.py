@@ -11,14 +11,14 @@ from killing import Interrupted, Job, fresh, growing, in_another_process
 
 def check(killed: Job, found: dict[str, Any]) -> None:
     """Nothing torn at any kill, and the files of an uninterrupted run at the end."""
-    assert found["kills"] >= 2, found
+    assert found["kills"] >= (10 if "--view" in killed.flags else 2), found  # ten, of texts
     assert found["torn"] == [] and found["unreadable"] == []
     assert contents(Path(killed.cache)) == contents(Path(killed.reference))
     if killed.how == "step":
         assert found["leftovers"] > 0  # halfway through a write there was one, and at the end there is none
 
 
-@pytest.mark.parametrize("name", ["time", "step", "growing", "kept"])
+@pytest.mark.parametrize("name", ["time", "step", "growing", "kept", "texts"])
 def test_killed_until_done_gives_the_files_of_an_uninterrupted_run(interrupted: Interrupted, name: str) -> None:
     check(*interrupted[name])
 

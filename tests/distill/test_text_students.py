@@ -4,18 +4,14 @@ from pathlib import Path
 
 import caches
 import pytest
-import tokenizers
 import torch
-import transformers
+from texts import DEPTH, WIDTH, write_corpus, write_encoder
 from training import distill
 
 from extract.networks import load_exported
 from extract.networks.text_encoder import TextEncoder
 from extract.teachers import load_teacher
-from tests.extract.text_models import DEPTH, VOCABULARY, WIDTH, write_model
 
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]"]
-WORDS = [f"w{number}" for number in range(VOCABULARY - len(SPECIAL))]
 FLAGS = ("--precision", "float32", "--batch_size", "8", "--max_steps", "4", "--student", "encoder:depth=2")
 
 
@@ -23,16 +19,9 @@ FLAGS = ("--precision", "float32", "--batch_size", "8", "--max_steps", "4", "--s
 def text_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Layer means and masked-LM logits of a tiny BERT over blocks of 12 tokens."""
     folder = tmp_path_factory.mktemp("text")
-    write_model(folder / "bert")
-    ids = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
-    library = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="[UNK]"))
-    library.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    names = {"pad": 0, "cls": 1, "sep": 2, "mask": 3, "unk": 4}
-    special = {f"{name}_token": SPECIAL[number] for name, number in names.items()}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=library, **special).save_pretrained(folder / "bert")
-    drawn = torch.randint(0, len(WORDS), (60, 20), generator=torch.Generator().manual_seed(0)).tolist()
-    (folder / "lines.txt").write_text("\n".join(" ".join(WORDS[i] for i in line) for line in drawn))
-    flags = ("--teacher", f"hf:{folder / 'bert'}", "--data", f"text:{folder / 'lines.txt'}", "--devices", "cpu")
+    write_encoder(folder / "bert")
+    write_corpus(folder / "lines", 60)
+    flags = ("--teacher", f"hf:{folder / 'bert'}", "--data", f"text:{folder / 'lines'}", "--devices", "cpu")
     targets = ("--target", "layer_mean_no_norm,mlm_logits", "--codec", "float32,topk:8")
     caches.extract(*flags, *targets, "--out", folder / "cache", "--view", "blocks:size=12")
     return folder / "cache"
@@ -62,3 +51,34 @@ def test_what_does_not_fit_is_refused_on_one_line(text_cache: Path, tmp_path: Pa
     for student, words in (("encoder:depth=5", "deeper than the teacher"), ("encoder:width=8", "--init random")):
         flags = ("--targets", "layer_mean_no_norm", *FLAGS[:-1], student)
         distill(text_cache, tmp_path / "run", *flags).refuses(words)
+
+
+def test_a_recipe_of_another_modality_is_refused(text_cache: Path, tmp_path: Path) -> None:
+    flags = ("--targets", "layer_mean_no_norm", "--max_steps", "2")
+    refused = distill(text_cache, tmp_path / "run", "--recipe", "distil-data2vec2", *flags)
+    refused.refuses("--recipe distil-data2vec2", "modality image", "holds text")
+    images = tmp_path / "images"
+    teacher = caches.write_teacher(tmp_path / "teacher")
+    caches.extract("--teacher", f"run:{teacher}", *caches.SMALL, "--out", images)
+    refused = distill(images, tmp_path / "run", "--recipe", "f-distilbert", "--max_steps", "2")
+    refused.refuses("--recipe f-distilbert", "modality text", "holds image")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_student_starts_from_a_folder_of_the_teachers_weights(text_cache: Path, tmp_path: Path) -> None:
+    flags = ("--targets", "layer_mean_no_norm", *FLAGS, "--lr", "1e-9")
+    distill(text_cache, tmp_path / "run", *flags, "--init", str(text_cache.parent / "bert")).succeeds()
+    distill(text_cache, tmp_path / "same", *flags).succeeds()
+    assert (tmp_path / "run/student.safetensors").read_bytes() == (tmp_path / "same/student.safetensors").read_bytes()
+    other = write_encoder(tmp_path / "other", seed=1)
+    refused = distill(text_cache, tmp_path / "third", *flags, "--init", str(other))
+    refused.refuses("weights_sha256", "--init")
+
+
+def test_a_student_teaches_again(text_cache: Path, tmp_path: Path) -> None:
+    distill(text_cache, tmp_path / "run", "--targets", "layer_mean_no_norm", *FLAGS).succeeds()
+    cache, lines = tmp_path / "cache", text_cache.parent / "lines"
+    flags = ("--teacher", f"run:{tmp_path / 'run'}", "--data", f"text:{lines}", "--devices", "cpu", "--out", cache)
+    caches.extract(*flags, "--target", "layer_mean_no_norm", "--codec", "float32")
+    stored = caches.viewset_of(cache), caches.viewset_of(text_cache)
+    assert stored[0].name == stored[1].name  # its size and its tokenizer are the teacher's

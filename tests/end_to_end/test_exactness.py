@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from caches import extract
 from safetensors.torch import load_file
+from texts import write_corpus, write_encoder
 
 from benchmarks.live import LiveDistillation
 from distill.config import DistillConfig
@@ -86,6 +88,32 @@ def test_stored_and_live_teachers_give_the_same_student(
     epochs = -(-live["steps"] // 4)
     seen = live["steps"] * 16 + epochs * 25
     assert stored["teacher_forwards"] == 0 and live["teacher_forwards"] == seen * len(named)
+
+
+@pytest.mark.parametrize("pack", ["stream", "none"])
+def test_of_texts_too(pack: str, tmp_path: Path) -> None:
+    """Of blocks and of padded texts: what the teacher says of padding counts nowhere."""
+    encoder, corpus = write_encoder(tmp_path / "encoder"), write_corpus(tmp_path / "lines", 80)
+    flags = ("--teacher", f"hf:{encoder}", "--data", f"text:{corpus}", "--view", f"blocks:size=12,pack={pack}")
+    small = (
+        "--target",
+        "layer_mean_no_norm,mlm_logits",
+        "--codec",
+        "float32",
+        "--batch_size",
+        "16",
+        "--devices",
+        "cpu",
+    )
+    extract(*flags, *small, "--out", tmp_path / "cache")
+    teacher = load_teacher(f"hf:{encoder}", image_size=12)
+    for target, objective in (("layer_mean_no_norm", "mse"), ("mlm_logits", "kl")):
+        values = {"student": "encoder:depth=2", "init": "teacher", "objective": objective, "epochs": 2}
+        ends = []
+        for name, teachers in (("stored", []), ("live", [teacher])):
+            run(tmp_path / "cache", tmp_path / target / name, target, teachers, **values)
+            ends.append((tmp_path / target / name / "student.safetensors").read_bytes())
+        assert ends[0] == ends[1], target
 
 
 def test_the_comparison_can_fail(shards: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
