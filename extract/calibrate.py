@@ -54,11 +54,9 @@ def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, t
         kept = kept_rows(shard)[: CALIBRATION_SAMPLES - count]
         batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
         targets = extraction.each(partial(extraction.rows_of, shard, jobs), batches)
-        for batch, parts in zip(batches, targets, strict=True):
-            valid = extraction.valid_of(shard, batch)
+        for parts in targets:
             for job, part in zip(jobs, parts, strict=True):
-                part = part[valid] if valid is not None and part.dim() > 2 else part
-                rows[job.target].append(part.cpu())
+                rows[job.target].append(part.content().vectors.cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

@@ -133,48 +133,44 @@ class Extraction:
         """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
-        valid = self.valid_of(shard, batch) if jobs else None
         encoded = []
-        for job, target in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
-            rows = Features(target).within(valid)
-            if job.keep_tokens is not None:
-                rows = keep_drawn(target, job.keep_tokens, job.extra_tokens, seed, keys, shard.view, valid)
-            kept = job.keep_tokens is not None
-            codec = with_numbers(job.codec, seed, keys, shard.view, target.device)
-            stored = {name: values.cpu() for name, values in codec.encode(rows if kept else target).items()}
-            first = rows[:CODEC_ERROR_SAMPLES].content()
-            encoded.append((stored, job.codec.error(first if kept else first.rows) if is_first else {}))
+        for job, rows in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
+            codec = with_numbers(job.codec, seed, keys, shard.view, self.device)
+            first: Tensor | Features
+            if job.keep_tokens is None:
+                stored, first = codec.encode(rows.vectors), rows[:CODEC_ERROR_SAMPLES].content().vectors
+            else:
+                kept = keep_drawn(rows, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
+                stored, first = codec.encode(kept), kept[:CODEC_ERROR_SAMPLES].content()
+            on_cpu = {name: values.cpu() for name, values in stored.items()}
+            encoded.append((on_cpu, job.codec.error(first) if is_first else {}))
         return encoded
 
-    def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Tensor]:
-        """For each target set the teacher's output for some rows of a shard, float32; BadInput where it is not finite.
+    def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Features]:
+        """For each target set the teacher's output for some rows of a shard, float32, zero at padding.
 
-        The teacher computes nothing else.
+        The teacher computes nothing else. BadInput where an output is not finite.
         """
         if not jobs:
             return []
         assert self.teacher is not None
         teacher, keys = self.teacher.only([job.target for job in jobs]), [shard.keys[row] for row in batch]
 
+        def fields_of(rows: list[int]) -> dict[str, Tensor]:
+            return {name: torch.from_numpy(values[rows]) for name, values in shard.fields.items()}
+
         def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
-            fields = {name: torch.from_numpy(values[rows]) for name, values in shard.fields.items()}
-            return forward(teacher, fields, self.device, self.precision)
+            return forward(teacher, fields_of(rows), self.device, self.precision)
 
         def layer(number: int) -> str:
             return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
 
-        outputs, valid = say(teacher, batch), self.valid_of(shard, batch)
-        rows = {target: without_padding(outputs[target], valid).float() for target in teacher.outputs}
+        outputs, valid = say(teacher, batch), teacher.inputs.valid(fields_of(batch))
+        valid = None if valid is None else valid.to(self.device)
+        rows = {target: without_padding(outputs[target].float(), valid) for target in teacher.outputs}
         for target in teacher.outputs:
-            check_finite(rows[target], keys, target, layer)
+            check_finite(rows[target].vectors, keys, target, layer)
         return [rows[job.target] for job in jobs]
-
-    def valid_of(self, shard: ViewShard, batch: list[int]) -> Tensor | None:
-        """Which tokens of some rows of a shard are content to the teacher, on its device; None where all are."""
-        assert self.teacher is not None
-        fields = {name: torch.from_numpy(rows[batch]) for name, rows in shard.fields.items()}
-        valid = self.teacher.inputs.valid(fields)
-        return None if valid is None else valid.to(self.device)
 
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]

@@ -15,7 +15,7 @@ from shards.cache import ListedViewSet, list_viewsets, only
 from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
-from shards.keys import BlockKeys, keys_bytes, sha256_of_keys
+from shards.keys import keys_bytes, sha256_of_keys
 from shards.layout import (
     PLAN,
     commit_path,
@@ -197,9 +197,9 @@ def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any])
     names = list(source.class_names) if source.class_names is not None else None
     request = {"data": config.data, "data_dir": config.data_dir, "limit": config.limit, "split": config.split}
     shard_size = min(config.shard_size or DEFAULT_SHARD_SIZE, MAX_SHARD_SIZE)
-    if isinstance(source.keys, BlockKeys):
-        keys_file = record_of(keys_bytes(source.keys))
-        return Plan(source.keys, shard_size, identity, names, request, keys_file)
+    computed = keys_bytes(source.keys)
+    if computed is not None:
+        return Plan(source.keys, shard_size, identity, names, request, record_of(computed))
     return Plan(list(source.keys), shard_size, identity, names, request)
 
 

@@ -64,18 +64,16 @@ def recompute(
     with Progress("recompute", len(chosen)) as progress:
         for view, samples in _batches(chosen, usable):
             fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(view, samples.tolist()).items()}
-            output, valid = (
-                forward(teacher, fields, device, targetset.identity["precision"]),
-                teacher.inputs.valid(fields),
-            )
-            rows = without_padding(output[target].float().cpu(), valid)
+            output = forward(teacher, fields, device, targetset.identity["precision"])[target].float().cpu()
+            whole = without_padding(output, teacher.inputs.valid(fields))
             decoded = read_decoded(targetset, codec, view, samples)
-            kept = decoded.positions if isinstance(decoded, Features) else None
-            live = rows if kept is None else Features.of(rows, kept)
+            live = whole
+            if isinstance(decoded, Features) and decoded.positions is not None:
+                live = Features.of(whole.vectors, decoded.positions).within(whole.valid)
             seed, keys = viewset.identity["seed"] or 0, [viewset.plan.keys[sample] for sample in samples]
-            again = with_numbers(codec, seed, keys, view, rows.device)
-            content = Features(rows, kept).within(valid).valid
-            stored, best = _compare(decoded, live, content), _compare(again.decode(again.encode(live)), live, content)
+            again = with_numbers(codec, seed, keys, view, output.device)
+            encoded = again.encode(live.vectors if live.positions is None else live)
+            stored, best = _compare(decoded, live), _compare(again.decode(encoded), live)
             least = (measures.pop("least").tolist() for measures in (stored, best))
             for sample, cosine, bound in zip(samples, *least, strict=True):
                 if not cosine >= bound - TOLERANCE:  # a NaN is wrong too
@@ -99,14 +97,14 @@ def _batches(chosen: Int[np.ndarray, " count"], usable: Int[np.ndarray, " usable
             yield view, samples[start : start + BATCH_SIZE]
 
 
-def _compare(decoded: Any, live: Any, content: Tensor | None) -> dict[str, Tensor]:
+def _compare(decoded: Any, output: Features) -> dict[str, Tensor]:
     """Cosine and largest difference of each vector (last axis) that is no padding, of probabilities on the stored
     outcomes; and the least cosine of each row.
 
     The last outcome is any other class, to which `sample` gives nothing.
     """
     measures = {}
-    decoded, live = (rows.rows if isinstance(rows, Features) else rows for rows in (decoded, live))
+    decoded, live = decoded.rows if isinstance(decoded, Features) else decoded, output.vectors
     if isinstance(decoded, Distribution):
         measures["agreement"] = decoded.classes[..., 0] == live.argmax(-1)
         entries = decoded.log_probabilities > SMALLEST_LOG
@@ -117,7 +115,7 @@ def _compare(decoded: Any, live: Any, content: Tensor | None) -> dict[str, Tenso
         )
     stored, exact = (rows.double().reshape(len(live), -1, live.shape[-1]) for rows in (decoded, live))
     cosines = torch.nn.functional.cosine_similarity(stored, exact, dim=-1)
-    content = torch.ones_like(cosines, dtype=torch.bool) if content is None else content
+    content = torch.ones_like(cosines, dtype=torch.bool) if output.valid is None else output.valid
     measures["least"] = cosines.masked_fill(~content, 1).amin(1)
     measures["cosine"], measures["difference"] = cosines[content], (stored - exact).abs().amax(-1)[content]
     return measures

@@ -20,7 +20,7 @@ from shards.documents import (
 )
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sha256_of_file
-from shards.keys import KEYS, BlockKeys, keys_bytes, positions
+from shards.keys import KEYS, keys_bytes, positions
 from shards.layout import (
     CALIBRATION,
     PLAN,
@@ -59,8 +59,8 @@ def begin_views(job: ViewSetJob, config: bytes) -> None:
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         for name, content in job.maker.files().items():
             write_atomically(inside(job.folder, name), content)
-        if isinstance(job.plan.keys, BlockKeys):
-            write_atomically(inside(job.folder, KEYS), keys_bytes(job.plan.keys))
+        if (computed := keys_bytes(job.plan.keys)) is not None:
+            write_atomically(inside(job.folder, KEYS), computed)
         write_sealed(inside(job.folder, PLAN), job.plan.document())
     for name, content in job.storage.metadata().items():
         path = inside(job.folder, name)

@@ -40,31 +40,22 @@ def has_tokens(row_shape: tuple[int, ...]) -> bool:
     return len(row_shape) == 2
 
 
-def keep_drawn(
-    tokens: Float[Tensor, "batch tokens dim"],
-    keep: int,
-    num_extra: int,
-    seed: int,
-    keys: Sequence[str],
-    view: int,
-    valid: Bool[Tensor, "batch tokens"] | None = None,
-) -> Features:
+def keep_drawn(rows: Features, keep: int, num_extra: int, seed: int, keys: Sequence[str], view: int) -> Features:
     """The tokens that --keep_tokens draws of each sample's view, of those that are no padding; see `draw_tokens`."""
-    lengths = [None] * len(keys) if valid is None else valid.sum(1).tolist()
+    tokens = rows.vectors
+    lengths = [None] * len(keys) if rows.valid is None else rows.valid.sum(1).tolist()
     drawn = [
         draw_tokens(seed, key, view, keep, tokens.shape[1], num_extra, length)
         for key, length in zip(keys, lengths, strict=True)
     ]
-    return Features.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device)).within(valid)
+    return Features.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device)).within(rows.valid)
 
 
-def without_padding(
-    rows: Shaped[Tensor, "batch ..."], valid: Bool[Tensor, "batch tokens"] | None
-) -> Shaped[Tensor, "batch ..."]:
-    """`rows` with zeros where a token is padding: whatever a network says of it, equal texts give equal bytes."""
+def without_padding(rows: Float[Tensor, "batch ..."], valid: Bool[Tensor, "batch tokens"] | None) -> Features:
+    """`rows`, zero where a token is padding: whatever a network says of it, equal texts give equal bytes."""
     if valid is None or not has_tokens(tuple(rows.shape[1:])):
-        return rows
-    return rows.masked_fill(~valid[..., None], 0)
+        return Features(rows)
+    return Features(rows.masked_fill(~valid[..., None], 0)).within(valid)
 
 
 def with_numbers(codec: "Codec", seed: int, keys: Sequence[str], view: int, device: torch.device) -> "Codec":

@@ -98,10 +98,11 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     read = ViewShard(view, shard, keys, _empty(codec, len(keys)), set(positions(keys, record.skipped or ()).tolist()))
 
     def fill(row: int) -> None:
-        if row not in read.skipped:
-            storage.read(view, [rows[row]], {name: values[row:] for name, values in read.fields.items()})
+        storage.read(view, [rows[row]], {name: values[row:] for name, values in read.fields.items()})
 
-    list(pool.map(fill, range(len(keys))))
+    kept = [row for row in range(len(keys)) if row not in read.skipped]
+    list(map(fill, kept[:1]))  # opens and checks the shard's files, which every thread would do again
+    list(pool.map(fill, kept[1:]))
     return read
 
 

@@ -72,8 +72,10 @@ def positions(keys: Sequence[str], wanted: Iterable[str]) -> Int[np.ndarray, " c
     return np.array([number for number, key in enumerate(keys) if key in names] if names else [], np.int64)
 
 
-def keys_bytes(keys: BlockKeys) -> bytes:
-    """The file that `read_keys` reads."""
+def keys_bytes(keys: Sequence[str]) -> bytes | None:
+    """The file that `read_keys` reads; None of keys that the plan lists."""
+    if not isinstance(keys, BlockKeys):
+        return None
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(keys.places, "<u4"), allow_pickle=False)
     return buffer.getvalue()

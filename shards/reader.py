@@ -28,27 +28,38 @@ from shards.zarr_json import check_array
 from shards.zarrs import specs_of
 
 
+class CheckedFiles:
+    """The files that a manifest lists, each checked when a run first asks for it; any thread may.
+
+    An object of its own, which storages share with their set: a method of the set would keep the set, and the files
+    that it has open, until the garbage collector runs.
+    """
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self.folder, self.files = folder, files
+        self._checked: set[str] = set()
+        self._checking: dict[str, threading.Lock] = {}
+
+    def __call__(self, relative: str) -> Path:
+        """The path of a file; Damaged where it is not what the manifest says."""
+        if relative not in self._checked:
+            with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
+                if relative not in self._checked:
+                    if relative not in self.files:
+                        raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
+                    check_file(self.folder, relative, self.files[relative])
+                    self._checked.add(relative)
+        return self.folder / relative
+
+
 class _StoredSet:
-    """A view set or target set: its manifest, and the files that it lists, each checked when it is first asked for."""
+    """A view set or target set: its manifest, and the files that it lists."""
 
     def __init__(self, folder: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
         self.folder = folder
         self.identity = manifest.identity
         self.num_views = manifest.num_views
-        self._files: Files = manifest.files
-        self._checked: set[str] = set()
-        self._checking: dict[str, threading.Lock] = {}
-
-    def checked(self, relative: str) -> Path:
-        """The path of a file of this set, checked when this run first asks for it."""
-        if relative not in self._checked:
-            with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
-                if relative not in self._checked:
-                    if relative not in self._files:
-                        raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
-                    check_file(self.folder, relative, self._files[relative])
-                    self._checked.add(relative)
-        return self.folder / relative
+        self.checked = CheckedFiles(folder, manifest.files)
 
 
 class ViewSet(_StoredSet):

@@ -141,7 +141,7 @@ class TextViews(ViewMaker):
             raise BadInput("--teacher: blocks are still to be made: give the teacher whose tokenizer made the others")
         stream = tokenise(source, self.tokenizer, scratch, share_of_cores(), skip_errors)
         texts = stream.texts(self.size) if self.pack == "none" else None
-        rows = texts or stream.blocks(self.size)
+        rows = stream.blocks(self.size) if texts is None else texts
         labels = texts.labels if texts else None
         notes = [*source.notes, *stream.notes]
         if texts and texts.num_truncated:

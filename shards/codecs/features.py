@@ -24,6 +24,12 @@ class Features:
         """The rows of `tokens` at `positions`; torch refuses (on a GPU: asserts) a position outside of the sequence."""
         return cls(cls(tokens, positions).take_from(tokens), positions)
 
+    @property
+    def vectors(self) -> Float[Tensor, "batch *tokens dim"]:
+        """The rows of a network's own output, which is no Distribution yet."""
+        assert isinstance(self.rows, Tensor)
+        return self.rows
+
     def within(self, valid: Bool[Tensor, "batch tokens"] | None) -> "Features":
         """These features, knowing which tokens of the whole sequence are content; vectors stay as they are."""
         if valid is None or self.rows.dim() < 3:
