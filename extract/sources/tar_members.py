@@ -48,10 +48,14 @@ def _found(flag: str, path: str, suffix: str) -> list[Path]:
         return []
 
 
+def unpacking(file: Path) -> str | None:
+    """The command that unpacks a compressed file, by its first bytes; None for a file that is not compressed."""
+    start = read(file, 0, 8)
+    return next((command for magic, command in _UNPACK.items() if start.startswith(magic)), None)
+
+
 def _compressed_line(tar: Path) -> str:
-    start = read(tar, 0, 8)
-    unpack = next((command for magic, command in _UNPACK.items() if start.startswith(magic)), "gunzip")
-    return f"{tar.name} is compressed, and samples are read in place: {unpack} {tar}"
+    return f"{tar.name} is compressed, and samples are read in place: {unpacking(tar) or 'gunzip'} {tar}"
 
 
 def members(flag: str, tar: Path) -> Iterator[Member]:

@@ -13,6 +13,7 @@ from extract.sources.columns import ColumnChoice, parse_columns
 from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.splits import files_by_split, find_files, pick_split
+from extract.sources.tar_members import unpacking
 from shards.command.progress import counted
 from shards.errors import BadInput
 
@@ -32,6 +33,9 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     flag = f"--data text:{path}"
     pattern, choice = parse_columns("text", path, USAGE)
     root, every_file = find_files(flag, pattern, ".txt", ".jsonl", ".parquet")
+    if command := unpacking(every_file[0]):
+        name = every_file[0].name
+        raise BadInput(f"{flag}: {name} is compressed, and texts are read as they lie: {command} {every_file[0]}")
     endings = sorted({file.suffix for file in every_file})
     if len(endings) > 1:
         raise BadInput(f"{flag}: holds {' and '.join(endings)} files: give a quoted pattern of one kind")

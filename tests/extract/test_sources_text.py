@@ -303,3 +303,13 @@ def test_a_damaged_archive_of_openwebtext_is_named(cut: int, tmp_path: Path) -> 
             assert "urlsf_subset05-11_data.xz is damaged" in str(refused)
         else:  # what lies behind the archive's last text is not read
             assert len(read) == 4
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz"])
+def test_compressed_files_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
+    import gzip
+
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"a line"))
+    with pytest.raises(BadInput, match=f"{name} is compressed, and texts .*: gunzip {path}"):
+        open_source(f"text:{path}", "train")
