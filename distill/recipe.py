@@ -17,6 +17,7 @@ from shards.command.settings import given_flags, names_in, parse_settings, read_
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
 
+TARGETS = "targets"
 FOLDER = Path(__file__).parent / "recipes"
 FACTS = ("source", "modality", "target", "teacher")
 """What a cache is known by; a recipe's `fits` has a pattern for some of them."""
@@ -34,6 +35,8 @@ class Recipe:
     fits: _Patterns = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
+    reads: Annotated[str, Range("views or targets", lambda reads: reads in ("views", TARGETS))] = "views"
+    """What the student is fed: views, or the targets of two towers, which are never loaded."""
     input: dict[str, Any] | None = None
     """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: Share = 0.0
@@ -79,8 +82,8 @@ class Recipe:
 
     @property
     def learns_targets(self) -> bool:
-        """Whether a term is to a teacher's target."""
-        return any(term.to not in (LABELS, None) for term in self.losses)
+        """Whether a term is to a teacher's target, or the student reads them."""
+        return self.reads == TARGETS or any(term.to not in (LABELS, None) for term in self.losses)
 
     @property
     def patterns(self) -> dict[str, str]:
@@ -178,5 +181,5 @@ def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = settings.as_values(recipe)
     unused = [name for name in ("input", "terms") if values[name] is None]
-    unused += ["grad_cache"] if recipe.grad_cache == 1 else []
+    unused += [name for name, default in (("grad_cache", 1), ("reads", "views")) if values[name] == default]
     return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

@@ -17,6 +17,7 @@ REGISTRY = {
     "data2vec2": "distill.students.data2vec2",
     "encoder": "distill.students.encoder",
     "pair": "distill.students.pair",
+    "align": "distill.students.align",
 }
 _CLASSIFIER = "distill.students.classifier"
 

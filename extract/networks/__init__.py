@@ -39,7 +39,13 @@ REGISTRY = {
     "resnet56": "resnet_cifar",
     "convnet": "convnet",
 }
-DENSE_REGISTRY = {"data2vec2": "data2vec2", "encoder": "text_encoder", "text_conv": "text_conv", "pair": "pair"}
+DENSE_REGISTRY = {
+    "data2vec2": "data2vec2",
+    "encoder": "text_encoder",
+    "text_conv": "text_conv",
+    "pair": "pair",
+    "align": "align",
+}
 """Networks without classes, whose outputs are features, a row an image or a row a token."""
 
 

@@ -54,6 +54,22 @@ class Captions:
 
 
 @dataclass(frozen=True)
+class CaptionCount:
+    """How many captions there are, for whoever reads rows of them from a target set."""
+
+    most: int
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """`captions` ()."""
+        return {CAPTIONS: ("uint16", ())}
+
+    def fill(self, texts: list[str], out: Row, choice: int) -> None:
+        """Their number."""
+        out[CAPTIONS][...] = len(texts)
+
+
+@dataclass(frozen=True)
 class PairCodec(PixelCodec):
     """Pixels as one member, `.jpg` or `.png`, and the captions in the view's `.json`.
 
@@ -62,13 +78,13 @@ class PairCodec(PixelCodec):
 
     most: int = 1
     """Captions that a view has at most."""
-    captions: Captions | None = None
+    captions: Captions | CaptionCount | None = None
     with_pixels: bool = True
     draws: int | None = None
     modality: ClassVar[str] = "pair"
     feeds: ClassVar[frozenset[str]] = frozenset({"image"})
 
-    def reading(self, captions: Captions, with_pixels: bool = True, seed: int = 0) -> "PairCodec":
+    def reading(self, captions: Captions | CaptionCount, with_pixels: bool = True, seed: int = 0) -> "PairCodec":
         """The same views, their captions read as `captions` says; one caption is drawn from (seed, key, epoch)."""
         return replace(self, captions=captions, with_pixels=with_pixels, draws=seed if captions.most is None else None)
 
