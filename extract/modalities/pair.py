@@ -179,7 +179,7 @@ def input_of(where: str, described: dict[str, Any], folder: Path | None) -> Inpu
         numbers = [towers.get(name) for name in ("image", "text", CAPTIONS)]
         if not all(type(number) is int and number > 0 for number in numbers):
             raise BadInput(f"{where}: towers cannot be {str(towers)[:80]}")
-        return TowersInput(*numbers)
+        return TowersInput(*(int(str(number)) for number in numbers))
     of_image, of_text, most = (described.get(name) for name in ("image", "text", CAPTIONS))
     if of_text is None:
         return image.input_of(where, described, folder)
