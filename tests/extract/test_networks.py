@@ -32,7 +32,7 @@ def trained(architecture, num_classes=3, **arguments):
     return network.eval()
 
 
-@pytest.mark.parametrize("architecture", architecture_names())
+@pytest.mark.parametrize("architecture", [*architecture_names(), "timm:test_resnet", "timm:mobilenetv4_conv_small"])
 def test_contract(architecture):
     network = trained(architecture, num_classes=5)
     images = torch.randn(3, 3, 40, 56)
