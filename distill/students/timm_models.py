@@ -3,7 +3,7 @@
 from distill.students.base import Student, StudentRequest
 from distill.students.classifier import classifier_of
 from extract.modalities.image import ImageInput
-from extract.networks.timm_models import check_size, has_fixed_size
+from extract.networks.timm_models import TimmClassifier, check_size, has_fixed_size
 from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
@@ -17,5 +17,6 @@ def build(request: StudentRequest) -> Student:
     if has_fixed_size(architecture.partition(":")[2]):
         arguments = {"img_size": request.inputs.image_size} | arguments
     student = classifier_of(request, architecture, arguments)
+    assert isinstance(student.network, TimmClassifier)
     check_size(flag, student.network.network, request.inputs.image_size)
     return student

@@ -53,8 +53,11 @@ def build(
     return TimmClassifier(network)
 
 
-def create(where: str, name: str, **arguments: Any) -> nn.Module:
-    """timm's network `name` with random weights; BadInput, which begins with `where`, where timm does not build it."""
+def create(where: str, name: str, **arguments: Any) -> Any:
+    """timm's network `name` with random weights; BadInput, which begins with `where`, where timm does not build it.
+
+    It is an nn.Module with `forward_features`, `forward_head` and `num_classes`; timm has no class for that.
+    """
     if not timm.is_model(name):
         raise UnknownName("network of timm", name, timm.list_models())
     if foreign := sorted(arguments.keys() & _OWN):
@@ -74,14 +77,15 @@ def has_fixed_size(name: str) -> bool:
     return config is not None and config.fixed_input_size
 
 
-def check_size(where: str, network: nn.Module, image_size: int) -> tuple[int, ...]:
+def check_size(where: str, network: Any, image_size: int) -> tuple[int, ...]:
     """The shape of what enters the head for one RGB image of that size; () where that is several tensors.
 
-    `network` is in eval mode afterwards. BadInput, which begins with `where`, where it takes no such image.
+    BadInput, which begins with `where`, where the network takes no such image.
     """
-    network.eval()
+    training = network.training
     try:
         with torch.no_grad():
+            network.eval()  # a statistic of one black image is none of the weights
             features = network.forward_features(torch.zeros(1, 3, image_size, image_size))
             network.forward_head(features, pre_logits=True)
             return tuple(getattr(features, "shape", ()))
@@ -89,11 +93,13 @@ def check_size(where: str, network: nn.Module, image_size: int) -> tuple[int, ..
         raise BadInput(
             f"{where}: takes no images of {image_size} pixels ({one_line(error):.200}); give others by --view size"
         ) from error
+    finally:
+        network.train(training)
 
 
-def with_outputs(where: str, network: nn.Module, image_size: int) -> nn.Module:
+def with_outputs(where: str, network: Any, image_size: int) -> nn.Module:
     """`network`, in eval mode, with every output that it has, by name; raises as `check_size` does."""
-    shape = check_size(where, network, image_size)
+    shape = check_size(where, network.eval(), image_size)
     layers: Sequence[Tensor] = ()
     if len(shape) == 3:
         with torch.no_grad(), contextlib.suppress(*BUILD_ERRORS):  # of a network whose blocks keep no tokens
@@ -109,7 +115,9 @@ class TimmClassifier(nn.Module):
     Where a head drops out or normalises over the batch, each of the two draws and counts for itself in training.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    network: Any
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -125,7 +133,9 @@ class TimmTokens(DenseNetwork):
     that timm calls the prefix (CLS, then a distillation token or registers); a layer is a block's output.
     """
 
-    def __init__(self, network: nn.Module, depth: int) -> None:
+    network: Any
+
+    def __init__(self, network: Any, depth: int) -> None:
         super().__init__(network)
         num_extra = _num_extra(network)
         has_cls = num_extra > 0 and getattr(network, "cls_token", None) is not None
@@ -141,21 +151,21 @@ class TimmTokens(DenseNetwork):
         return self.by_name(tokens, layers) | _head(self.network, tokens, self.names)
 
 
-def _num_extra(network: nn.Module) -> int:
+def _num_extra(network: Any) -> int:
     return int(getattr(network, "num_prefix_tokens", 0))
 
 
-def _head_names(network: nn.Module) -> tuple[str, ...]:
+def _head_names(network: Any) -> tuple[str, ...]:
     return ("logits", "pooled") if network.num_classes else ("pooled",)
 
 
-def _head(network: nn.Module, features: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+def _head(network: Any, features: Tensor, names: Collection[str]) -> dict[str, Tensor]:
     """Those outputs of `names` that the head gives."""
     kinds = {"logits": False, "pooled": True}
     return {name: network.forward_head(features, pre_logits=kinds[name]) for name in kinds if name in names}
 
 
-def _layers(network: nn.Module, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+def _layers(network: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
     """What enters the head, and every block's output, each with its extra tokens in front."""
     if not hasattr(network, "forward_intermediates"):
         return network.forward_features(images), []

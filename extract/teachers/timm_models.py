@@ -18,7 +18,7 @@ import timm
 import torch
 from timm.data import ImageNetInfo, resolve_data_config
 from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from torch import Tensor
 
 from extract.modalities.image import ImageInput, input_of
 from extract.networks.dense import DenseNetwork
@@ -80,7 +80,7 @@ def _described(flag: str, name: str, weights: str | None) -> _Described:
     architecture = name.partition(".")[0]
     known = timm.list_models(include_tags=True)
     if name in known or name in timm.list_models():
-        config = get_pretrained_cfg(name, allow_unregistered=False).to_dict()
+        config = _registered(name)
         path = _published(flag, config) if weights is None else _located(weights)
         return _Described(f"timm-{name}", architecture, config, path, {})
     folder = local_folder(name) if name else None
@@ -93,6 +93,12 @@ def _described(flag: str, name: str, weights: str | None) -> _Described:
         remedy = f"download its {_SETTINGS} and {SAFETENSORS} elsewhere and give --teacher timm:DIR"
         folder = hub_folder(flag, name, remedy, [_SETTINGS, SAFETENSORS], [PICKLE])
     return _of_folder(flag, title, folder)
+
+
+def _registered(name: str) -> dict[str, Any]:
+    """timm's pretrained_cfg of a name with or without a tag."""
+    config = get_pretrained_cfg(name)
+    return config.to_dict() if config else {}
 
 
 def _of_folder(flag: str, title: str, folder: Path) -> _Described:
@@ -110,8 +116,7 @@ def _of_folder(flag: str, title: str, folder: Path) -> _Described:
     if not timm.is_model(architecture):
         raise UnknownName("network of timm", architecture, timm.list_models())
     config |= {name: whole[name] for name in ("label_names", "label_descriptions") if name in whole}
-    registered = get_pretrained_cfg(architecture)
-    config = (registered.to_dict() if registered else {}) | config
+    config = _registered(architecture) | config
     if config.get("fixed_input_size") and (size := arguments.get("img_size")) is not None:
         config["input_size"] = (3, *(size if isinstance(size, list) else (size, size)))
     return _Described(title, architecture, config, _weights_in(folder), arguments)
@@ -157,7 +162,7 @@ def _input(flag: str, config: Mapping[str, Any], image_size: int | None) -> Imag
     return input_of(flag, data | {"image_size": image_size or height}, None)
 
 
-def _network(spec: str, flag: str, described: _Described, image_size: int, state: Tensors) -> nn.Module:
+def _network(spec: str, flag: str, described: _Described, image_size: int, state: Tensors) -> Any:
     """The network filled with the file's tensors; where they do not fit, with what timm's own filter makes of them.
 
     The filters know older layouts, and interpolate positions to another image size.
@@ -166,7 +171,7 @@ def _network(spec: str, flag: str, described: _Described, image_size: int, state
     if described.config.get("fixed_input_size"):
         arguments["img_size"] = image_size
 
-    def empty(device: str, state: Tensors) -> nn.Module:
+    def empty(device: str, state: Tensors) -> Any:
         with torch.device(device):
             num_classes = _num_classes(described.config, state)
             return create(flag, described.architecture, **arguments | {"num_classes": num_classes})

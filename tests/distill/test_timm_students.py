@@ -77,7 +77,7 @@ def test_specs_name_a_network_of_timm_and_its_arguments() -> None:
     )
     assert 0 < peak_rate("timm:resnet18:drop_rate=0.1", 64) == peak_rate("timm:resnet18", 256) / 2
     built = student("timm:test_vit:drop_path_rate=0.1", "teacher")
-    assert built.arguments == {"img_size": 16, "drop_path_rate": 0.1} and built.network.training
+    assert built.arguments == {"img_size": 16, "drop_path_rate": 0.1} and built.network.network.training
     assert student("timm:test_vit", inputs=replace(INPUTS, image_size=32)).arguments == {"img_size": 32}
 
 
