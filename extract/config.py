@@ -25,7 +25,7 @@ class ExtractConfig:
     """What to extract, from what, to where."""
 
     teacher: str
-    """A teacher's name (data2vec2, resnet101, hf:ID, run:DIR ...), or none to write the views alone."""
+    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone."""
     out: str
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None
