@@ -163,13 +163,8 @@ class TextViews(ViewMaker):
         if sample.fields is not None:
             return sample.fields, {}
         assert self.tokenizer is not None
-        first, *further = self.tokenizer.ids(sample.texts)
-        tokens, length = self.tokenizer.row(first, self.size, *further)
-        row = {"tokens": tokens, "length": np.array(length, np.uint16)}
-        if further:
-            second = int(np.flatnonzero(tokens[:length] == self.vocabulary.sep)[0]) + 1
-            row["types"] = (np.arange(self.size) >= second).astype(np.uint8) * (np.arange(self.size) < length)
-        return row, {}
+        rows = self.tokenizer.rows([sample.texts], self.size)
+        return {name: row[0, ...] for name, row in rows.items()}, {}
 
 
 class BlockSource(Source):

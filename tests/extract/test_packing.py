@@ -107,8 +107,9 @@ def test_texts_are_a_document_a_row_cut_off_and_padded(tmp_path: Path) -> None:
     assert lengths.tolist() == [4, 6, 6]
     for row in range(3):
         assert texts.row(row)[0].tolist() == tokens[row].tolist()
-        ids = tokenizer().ids([documents[texts.keys[row, 0]].text])[0]
-        assert np.array_equal(tokenizer().row(ids, 6)[0], tokens[row])
+    listed = [(documents[document].text,) for document, _ in texts.keys.tolist()]
+    alike = tokenizer().rows(listed, 6)
+    assert alike["tokens"].tolist() == tokens.tolist() and alike["length"].tolist() == lengths.tolist()
 
 
 def test_separated_texts_have_no_separator_twice(tmp_path: Path) -> None:
