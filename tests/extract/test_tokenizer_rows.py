@@ -47,7 +47,10 @@ def test_texts_and_pairs_are_those_of_transformers(write, size: int, tmp_path: P
     theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), TextTokenizer.of_folder("here", folder)
     how = {"truncation": True, "max_length": size, "padding": "max_length", "return_token_type_ids": True}
     pairs = list(product(TEXTS, TEXTS))
-    for texts, columns in (([(text,) for text in TEXTS], [TEXTS]), (pairs, [list(side) for side in zip(*pairs)])):
+    for texts, columns in (
+        ([(text,) for text in TEXTS], [TEXTS]),
+        (pairs, [list(side) for side in zip(*pairs, strict=True)]),
+    ):
         expected, rows = theirs(*columns, **how), ours.rows(texts, size)
         assert rows["tokens"].tolist() == expected["input_ids"]
         assert rows["length"].tolist() == [sum(mask) for mask in expected["attention_mask"]]
@@ -59,7 +62,7 @@ def test_texts_and_pairs_are_those_of_transformers(write, size: int, tmp_path: P
 
 
 def test_a_tokenizer_without_a_template_joins_as_bert(tmp_path: Path) -> None:
-    plain = TextTokenizer.of_folder("here", write_encoder(tmp_path / "plain"))  # its file names no special tokens' places
+    plain = TextTokenizer.of_folder("here", write_encoder(tmp_path / "plain"))
     assert plain.library.num_special_tokens_to_add(False) == 0
     with_template = TextTokenizer.of_folder("here", write_bert(tmp_path / "bert"))
     found, expected = (each.rows(list(product(TEXTS, TEXTS)), 12) for each in (plain, with_template))
