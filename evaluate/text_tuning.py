@@ -23,7 +23,8 @@ from evaluate.student import TrainedStudent, check_output
 from evaluate.training import Method
 from evaluate.training_views import seed_of
 from evaluate.views import views_of_source
-from extract.modalities.text import TextInput, plain_maker
+from extract.modalities.text import TextInput
+from extract.modalities.token_source import tokenised
 from shards.command.progress import counted
 from shards.command.ranges import ShareBelowOne, whole
 from shards.errors import BadInput
@@ -77,8 +78,8 @@ class TextTuning:
         """`evaluation` is one of `for_texts`; `others` is what else the folder's contents depend on."""
         self.evaluation, self.source, self.settings = evaluation, source, settings
         self.num_outputs = len(source.class_names) if source.class_names else 1
-        self.maker = plain_maker(evaluation.student.inputs)
-        self.size = self.maker.size
+        assert isinstance(evaluation.student.inputs, TextInput)
+        self.tokenizer, self.size = evaluation.student.inputs.tokenizer, evaluation.student.inputs.size
         self.full = set[str]()
         """The keys of samples that leave no room, and so may have been cut off."""
         self.pooler = teacher_pooler(evaluation)
@@ -111,7 +112,7 @@ class TextTuning:
         )
         method = Method(F.cross_entropy if self.source.class_names else squared_error, linear_factor)
         tuned = replace(evaluation, student=student)
-        source = self.maker.tokenised(self.source)
+        source = tokenised(self.source, self.tokenizer, self.size)
         loss = fine_tuned(tuned, self.folder, source, self.make, self.settings, method)
         classifier.eval()
         return student, loss
@@ -120,7 +121,7 @@ class TextTuning:
         """The true classes or scores of the samples of `source`, and those that the trained student gives."""
         evaluation = replace(self.evaluation, student=student)
         workers = evaluation.config.num_workers
-        source = self.maker.tokenised(source)
+        source = tokenised(source, self.tokenizer, self.size)
         views = views_of_source(source, source.name, self.make, evaluation.batch_size, workers)
         truth, predicted = list[Tensor](), list[Tensor]()
         for logits, labels in evaluation.outputs(views, "logits"):
@@ -130,7 +131,7 @@ class TextTuning:
 
     def make(self, sample: "Sample", epoch: int) -> tuple[Row, dict[str, Any]]:
         """The tokens of a sample, alike in every epoch."""
-        row, facts = self.maker.make(sample, 0)
+        row, facts = self.evaluation.maker.make(sample, 0)
         if row["length"] == self.size:
             self.full.add(sample.key)
         return row, facts

@@ -18,6 +18,7 @@ from evaluate.preset import resolve
 from evaluate.tasks import glue
 from evaluate.text_tuning import TextTuning
 from evaluate.training import CHECKPOINT
+from extract.modalities.token_source import tokenised
 from extract.modalities.tokenizer import TextTokenizer
 from extract.sources.glue import TASKS
 from shards.errors import BadInput, Damaged
@@ -160,7 +161,7 @@ def test_a_network_is_told_which_sentence_is_which(data: Path, tmp_path: Path) -
 
     at_work = evaluation(tmp_path, Seen(), data_dir=str(data), **FAST | {"epochs": 1})
     run = glue.GlueRun(at_work, "rte", settings())
-    first = run.tuning.maker.tokenised(run.tests[0]).read(0)
+    first = tokenised(run.tests[0], run.tuning.tokenizer, run.tuning.size).read(0)
     assert first.fields is not None and first.label == run.tests[0].read(0).label
     fields = {name: torch.from_numpy(rows)[None] for name, rows in run.tuning.make(first, 0)[0].items()}
     inputs = at_work.student.inputs.prepare(at_work.student.inputs.cut(fields))
