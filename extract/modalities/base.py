@@ -32,6 +32,10 @@ class InputSpec(Protocol):
         """Which tokens are content and which padding; None where every one is content."""
         ...
 
+    def worth_keeping(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"] | None:
+        """Which tokens --keep_tokens draws from; None where from all."""
+        return self.valid(fields)
+
     def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The fields without what is padding in every row, for outputs that have a row a sample and none a token."""
         return fields

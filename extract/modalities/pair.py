@@ -19,7 +19,7 @@ from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.views.base import Row, ViewCodec
 from shards.views.image import format_text
-from shards.views.pair import CAPTIONS, MAX_CAPTIONS, CaptionCount, Captions, PairCodec, TokenRow
+from shards.views.pair import CAPTIONS, MAX_CAPTIONS, CaptionCount, Captions, PairCodec, TokenRows
 
 CAPTION_TOKENS = 64
 """Tokens that a network takes of a caption: those of the thesis."""
@@ -162,14 +162,14 @@ def _texts(fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _reading(codec: ViewCodec, inputs: TextInput, most: int | None = None, seed: int = 0) -> ViewCodec:
     if not isinstance(codec, PairCodec):
         return codec  # whoever compares the fields says that they lack something
-    captions = Captions(inputs.size, inputs.vocabulary.dtype, token_row(inputs), most)
+    captions = Captions(inputs.size, inputs.vocabulary.dtype, token_rows(inputs), most)
     return codec.reading(captions, with_pixels=most is None, seed=seed)
 
 
-def token_row(inputs: TextInput) -> TokenRow:
-    """What makes a row of one text; the tokenizer is read when the first one is asked for."""
+def token_rows(inputs: TextInput) -> TokenRows:
+    """What makes rows of texts; the tokenizer is read when the first ones are asked for."""
     tokenizer = cache(lambda: inputs.tokenizer)
-    return lambda caption: tokenizer().row(tokenizer().ids([caption])[0], inputs.size)
+    return lambda captions: tokenizer().rows([(caption,) for caption in captions], inputs.size)
 
 
 def input_of(where: str, described: dict[str, Any], folder: Path | None) -> InputSpec:
