@@ -10,9 +10,9 @@ from extract.sources.base import Document, Source, content_revision, folder_safe
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.documents import text_source
 from extract.sources.hub import DATASETS, hub_title, local_folder
+from extract.sources.labels import Labels, column_labels
 from extract.sources.local_copy import open_local_copy
 from extract.sources.outside_images import is_text
-from extract.sources.table_labels import TableLabels, read_table_labels
 from extract.sources.table_texts import array_documents
 from extract.sources.through_datasets import Opened, open_dataset
 from shards.command.progress import counted
@@ -95,22 +95,26 @@ def open_hub(
     )
 
 
-def _documents(flag: str, texts: "Dataset", labels: TableLabels, start: int) -> Iterator[Document]:
+def _documents(flag: str, texts: "Dataset", labels: Labels, start: int) -> Iterator[Document]:
     rows = texts.with_format("arrow")
     for first in range(start, len(rows), _STREAMED_ROWS):
         table = rows[first : first + _STREAMED_ROWS]
         yield from array_documents(f"{flag}: row", table.column(0), first, first, labels)
 
 
-def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> TableLabels:
+def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> Labels:
     """The labels of the rows, of which text is numbered by the train split."""
     train = next((name for name in opened.splits if canonical_split(name) == "train"), opened.split)
 
     def values(of: "Dataset") -> list[Any]:
         return list(of.data.column(columns.label).to_pylist())
 
-    return read_table_labels(
-        flag, columns, lambda: values(data), lambda: values(data if train == opened.split else opened.read(train))
+    return column_labels(
+        flag,
+        columns.label,
+        columns.class_names,
+        lambda: values(data),
+        lambda: values(data if train == opened.split else opened.read(train)),
     )
 
 

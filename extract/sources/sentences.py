@@ -13,10 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from extract.sources.base import Source, content_revision, folder_safe_name
-from extract.sources.columns import Columns
+from extract.sources.labels import column_labels
 from extract.sources.row_groups import read_footer
-from extract.sources.splits import find_files, pick_split
-from extract.sources.table_labels import read_table_labels
+from extract.sources.splits import files_revision, find_files, pick_split
 from shards.errors import BadInput, one_line
 
 USAGE = "[:texts=COLUMN+COLUMN,label=COLUMN]"
@@ -45,7 +44,7 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         root, files = there.parent, [there]
     else:
         root, every_file = find_files(flag, path, ".parquet")
-        split, files = pick_split(flag, root, every_file, split)
+        split, files, _ = pick_split(flag, root, every_file, split)
     table = pa.concat_tables([read_table(flag, file) for file in files])
     columns = _columns(flag, table.schema, _parse(flag, chosen[0] if chosen else ""))
     name = folder_safe_name(f"sentences-{there.resolve().stem}")
@@ -70,11 +69,9 @@ def read_table(flag: str, file: Path) -> pa.Table:
 
 def revision_of(root: Path, files: Sequence[Path]) -> str:
     """What changes when the files do: names, sizes, and parquet's footers."""
-    parts: list[str | int | bytes] = []
-    for file in files:
-        footer = read_footer(file) if file.suffix == ".parquet" else file.read_bytes()
-        parts += [file.relative_to(root).as_posix(), file.stat().st_size, footer]
-    return content_revision(parts)
+    return files_revision(
+        root, files, lambda file: read_footer(file) if file.suffix == ".parquet" else file.read_bytes()
+    )
 
 
 def table_source(flag: str, name: str, split: str, revision: str, table: pa.Table, columns: TextColumns) -> Source:
@@ -121,8 +118,7 @@ def _labels(
         scores = values.to_pylist()
         return [None if score is None or not score >= 0 else score for score in scores], None, ()
     names = columns.class_names or _class_names(table.schema, columns.label)
-    described = Columns("", True, columns.label, "number", names)
-    labels = read_table_labels(where, described, values.to_pylist, values.to_pylist)
+    labels = column_labels(where, columns.label, names, values.to_pylist, values.to_pylist)
     return labels.numbers, labels.names, labels.parts
 
 

@@ -12,7 +12,7 @@ from extract.sources.base import IMAGE_SUFFIXES, Document, Source, content_revis
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
-from extract.sources.splits import files_by_split, pick_split
+from extract.sources.splits import SplitFiles, files_revision, pick_split
 from extract.sources.tar_members import Member, find_tars, members, read
 from shards.command.progress import counted
 from shards.errors import BadInput
@@ -54,41 +54,45 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """
     flag = f"--data wds:{path}"
     root, every, compressed = find_tars(flag, path)
-    chosen, tars = pick_split(flag, root, every, split)
+    chosen = pick_split(flag, root, every, split)
     samples = _Samples()
     parts: list[str | int | bytes] = []
-    for tar in tars:
+    for tar in chosen.files:
         contents: list[str | int | bytes] = []
         for group in _groups(flag, tar, samples.left_out):
             if not samples.owners and _is_text(group):
-                return _open_texts(flag, root, every, chosen, tars, labelled=_label(flag, group, Counter()) is not None)
+                return _open_texts(flag, root, chosen, labelled=_label(flag, group, Counter()) is not None)
             _check_owner(flag, group, samples.owners)
             _add(flag, group, samples)
             contents += [group.key, str(samples.labels[-1]), len(group.members)]
             for ending, member in group.members.items():
                 contents += [ending, member.size]
         parts += [tar.relative_to(root).as_posix(), tar.stat().st_size, content_revision(contents)]
-    labels, class_names, guessed = number_labels(
-        flag, samples.labels, train=lambda: [] if chosen == "train" else _labels(flag, _train(flag, root, every))
+    labels = number_labels(
+        flag, samples.labels, train=lambda: [] if chosen.split == "train" else _labels(flag, chosen.train)
     )
     if any(isinstance(label, str) for label in samples.labels):
-        parts.append(str(class_names))
+        parts.append(str(labels.names))
     images, faults = samples.images, samples.faults
 
     def fetch(index: int) -> tuple[bytes, int | None]:
         place = images[index]
         if place is None:
             raise BadInput(faults[index])
-        return read(*place), labels[index]
+        return read(*place), labels.of(index)
 
     return Source(
         name=folder_safe_name(f"wds-{root.resolve().name}"),
         revision=content_revision(parts),
-        split=chosen,
+        split=chosen.split,
         keys=[tar_safe_key(key) for key in samples.owners],
-        class_names=class_names,
+        class_names=labels.names,
         fetch=fetch,
-        notes=(*guessed, *(f"{flag}: {note}" for note in _notes(samples, compressed)), *samples.left_out.notes(flag)),
+        notes=(
+            *labels.notes,
+            *(f"{flag}: {note}" for note in _notes(samples, compressed)),
+            *samples.left_out.notes(flag),
+        ),
         unreadable=tuple(faults),
     )
 
@@ -97,22 +101,24 @@ def _is_text(group: _Group) -> bool:
     return "txt" in group.members and not any(f".{ending}" in IMAGE_SUFFIXES for ending in group.members)
 
 
-def _open_texts(flag: str, root: Path, every: list[Path], split: str, tars: list[Path], labelled: bool) -> Source:
+def _open_texts(flag: str, root: Path, chosen: SplitFiles, labelled: bool) -> Source:
     """The .txt of each sample as a stream; the revision covers each tar's name and size, and the classes.
 
     Labels are read when the source is opened, where the first sample has one.
     """
-    values = list(_labels(flag, tars)) if labelled else []
-    labels, class_names, notes = number_labels(flag, values, train=lambda: _labels(flag, _train(flag, root, every)))
+    values = list(_labels(flag, chosen.files)) if labelled else []
+    labels = number_labels(flag, values, train=lambda: _labels(flag, chosen.train))
 
     def documents() -> Iterator[Document]:
-        groups = (group for tar in tars for group in _groups(flag, tar, LeftOut()))
+        groups = (group for tar in chosen.files for group in _groups(flag, tar, LeftOut()))
         for number, group in enumerate(groups):
-            yield _document(flag, group, labels[number] if labels else None)
+            yield _document(flag, group, labels.of(number))
 
-    parts = [part for tar in tars for part in (tar.relative_to(root).as_posix(), tar.stat().st_size)]
-    name, revision = folder_safe_name(f"wds-{root.resolve().name}"), content_revision([*parts, *(class_names or ())])
-    return text_source(name, revision, split, lambda start: islice(documents(), start, None), class_names, notes)
+    name = folder_safe_name(f"wds-{root.resolve().name}")
+    revision = files_revision(root, chosen.files, classes=labels.names)
+    return text_source(
+        name, revision, chosen.split, lambda start: islice(documents(), start, None), labels.names, labels.notes
+    )
 
 
 def _document(flag: str, group: _Group, label: int | None) -> Document:
@@ -224,12 +230,6 @@ def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
     if value is not None and not isinstance(value, str):
         no_classes[type(value).__name__] += 1
     return value if isinstance(value, str) else None
-
-
-def _train(flag: str, root: Path, tars: list[Path]) -> list[Path]:
-    """The tars of the train split, whose names number the classes of every split."""
-    by_split = files_by_split(flag, root, tars)
-    return by_split.get("train") or by_split.get("", [])
 
 
 def _labels(flag: str, tars: list[Path]) -> Iterator[Label]:
