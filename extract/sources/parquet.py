@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.sources.base import Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import Content, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.captions import Captions, caption_texts
 from extract.sources.columns import (
     ColumnChoice,
     Columns,
@@ -57,16 +58,16 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         for row in range(metadata.num_rows)
     )
     outside = find_outside_images(flag, columns.content, opened)
-    rows = RowGroups(opened, [columns.content])
+    rows = RowGroups(opened, [columns.content, *([columns.captions] if columns.captions else [])])
 
-    def fetch(index: int) -> tuple[bytes | None, int | None]:
+    def fetch(index: int) -> Content:
         file, row = rows.row(index)
         data, path = columns.image_of(row)
         if data is None and path:
             data = read_outside_image(flag, file, path)
-        return data, labels.of(index)
+        return Content(data, labels.of(index), caption_texts(row.get(columns.captions or "")))
 
-    return Source(
+    source = Source(
         name=name,
         revision=choice.revised(_revision(names, files, (*outside.parts, *labels.parts))),
         split=chosen,
@@ -76,6 +77,14 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         notes=(*notes, *labels.notes, *outside.notes),
         unreadable=outside.missing,
     )
+    if columns.captions is None:
+        return source
+    captions = Captions(f"{flag}: column {columns.captions}", choice.captions is not None)
+    for file in opened:
+        for array in stream_column(file, columns.captions, 0):
+            for value in array.to_pylist():
+                captions.add(caption_texts(value))
+    return captions.pairs(source)
 
 
 def _revision(names: list[str], files: list[Path], others: Iterable[str | int]) -> str:
