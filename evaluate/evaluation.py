@@ -73,7 +73,7 @@ class Evaluation:
     def source(self, split: str) -> "Source":
         """The samples of `split` of that data, the first `--limit` of them, as the network's input is made of them."""
         data, data_dir = self.data()
-        source = open_source(data, split, data_dir, self.config.limit)
+        source = open_source(data, split, data_dir, self.config.limit).only(self.maker.needs)
         check_has(source, data, self.maker.needs)
         arranged = self.maker.arrange(source, Path(self._scratch.name) / f"{source.name}-{source.split}", False)
         for note in arranged.notes:

@@ -161,6 +161,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
         raise BadInput(f"--views {asked_views}: such views are all alike; {draws}, or 1 view")
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
+    source = source and source.only(maker.needs)
     if source is not None and asked_views > whole_views:
         source = maker.arrange(source, Path(config.out) / SCRATCH, config.on_error == "skip")
     identity = _identity(plan, source, maker)

@@ -15,6 +15,7 @@ from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
 from extract.sources.text import USAGE as FIELDS
+from extract.sources.wds import USAGE as CAPTIONS
 from shards.command.ranges import COUNT
 from shards.errors import BadInput, UnknownName
 
@@ -37,7 +38,7 @@ SOURCES = {
     "text": Entry("text", f"PATH{FIELDS}", False),
     "text_files": Entry("text", "PATH", False, "open_files"),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
-    "wds": Entry("wds", "PATTERN", False),
+    "wds": Entry("wds", f"PATTERN{CAPTIONS}", False),
     "sentences": Entry("sentences", "PATH", False),
     "glue": Entry("glue", "TASK", True),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),

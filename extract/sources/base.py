@@ -5,7 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -79,6 +79,18 @@ class Document(NamedTuple):
     """What was left out of a document that has a text."""
 
 
+PAIR = frozenset({"image", "texts"})
+"""What a source of pairs gives: an image and all its captions."""
+
+
+class Images(NamedTuple):
+    """What a source of pairs is without its captions."""
+
+    revision: str
+    unreadable: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """The samples of one split of a dataset, in a fixed order; any number of threads may read."""
@@ -101,14 +113,25 @@ class Source:
     """Images are files, which may carry an EXIF orientation and change under the same revision."""
     documents: Callable[[int], Iterator[Document]] | None = field(default=None, repr=False)
     """Of a corpus, which is a stream without keys: its documents from a number on, in the same order each time."""
+    images: Images | None = None
+    """Of a source of pairs alone: how the same images are told where nobody reads the captions."""
     upright: bool = True
     """Images are turned as their EXIF orientation says; False only for a view set that was begun without."""
+
+    def only(self, parts: frozenset[str]) -> "Source":
+        """The source for who reads `parts` alone: of pairs, images that no change of a caption makes another source."""
+        if self.images is None or "texts" in parts:
+            return self
+        revision, unreadable, notes = self.images
+        unreadable = tuple(index for index in unreadable if index < len(self.keys))
+        has = self.has - {"texts"}
+        return replace(self, revision=revision, unreadable=unreadable, notes=notes, has=has, images=None)
 
     def read(self, index: int) -> Sample:
         """The sample at `index`, upright, its pixels otherwise as PIL decodes them: no mode conversion.
 
         Raises BadInput with the key and the reason when the image cannot be decoded (PIL's limit against
-        decompression bombs included) or its label is not one of the classes.
+        decompression bombs included), its label is not one of the classes, or a pair has no caption.
         """
         if not 0 <= index < len(self.keys):
             raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
@@ -117,6 +140,12 @@ class Source:
         image, label, texts = Content(*self.fetch(index))
         if image is None and "image" in self.has:
             raise BadInput(f"{where} holds no image: remove it")
+        if self.has == PAIR:
+            texts = written(texts)
+            if not texts:
+                raise BadInput(f"{where} has no caption that can be read: write one in UTF-8, or remove it")
+        elif "texts" not in self.has:
+            texts = ()
         encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
             try:
@@ -129,6 +158,11 @@ class Source:
         if label is not None and self.class_names is not None and label >= len(self.class_names):
             raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
         return Sample(key, image, texts, label, encoded)
+
+
+def written(captions: Iterable[str]) -> tuple[str, ...]:
+    """The captions that say anything, without the space around them."""
+    return tuple(text for caption in captions if (text := caption.strip()))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from extract.sources.base import Document, Source, content_revision, folder_safe_name
+from extract.sources.base import Content, Document, Source, content_revision, folder_safe_name
+from extract.sources.captions import Captions, caption_texts
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.documents import text_source
 from extract.sources.hub import DATASETS, hub_title, local_folder
+from extract.sources.labels import Labels, column_labels
 from extract.sources.local_copy import open_local_copy
 from extract.sources.outside_images import is_text
-from extract.sources.table_labels import TableLabels, read_table_labels
 from extract.sources.table_texts import array_documents
 from extract.sources.through_datasets import Opened, open_dataset
 from shards.command.progress import counted
@@ -44,7 +45,7 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
 def open_named(name: str, split: str, data_dir: str | None) -> Source:
     """A dataset that has a row in `hub.DATASETS`."""
     identifier, config, label = DATASETS[name]
-    choice = ColumnChoice(f"hf:{identifier}", usual_label=label)
+    choice = ColumnChoice(f"hf:{identifier}", captions="", usual_label=label)
     return open_hub(f"--data {name}", identifier, config, split, data_dir, name, choice)
 
 
@@ -76,14 +77,16 @@ def open_hub(
         split, revision = canonical_split(opened.split), choice.revised(revision)
         return text_source(name, revision, split, documents, labels.names, (*notes, *labels.notes))
     images = _undecoded(data.select_columns([columns.content]), columns.content)
+    captions = data.data.column(columns.captions) if columns.captions else None
     paths = _paths(images.data.column(columns.content))
     unreadable = _check_images(flag, columns.content, images.data.column(columns.content), paths)
     keys = keys_from_paths(paths)
 
-    def fetch(index: int) -> tuple[bytes | None, int | None]:
-        return _image_bytes(*columns.image_of(images[index])), labels.of(index)
+    def fetch(index: int) -> Content:
+        texts = () if captions is None else caption_texts(captions[index].as_py())
+        return Content(_image_bytes(*columns.image_of(images[index])), labels.of(index), texts)
 
-    return Source(
+    source = Source(
         name=name,
         revision=choice.revised(revision),
         split=canonical_split(opened.split),
@@ -93,24 +96,35 @@ def open_hub(
         notes=(*notes, *labels.notes, *_unlabelled_folders_note(flag, columns, choice, paths)),
         unreadable=unreadable,
     )
+    if captions is None:
+        return source
+    gathered = Captions(f"{flag}: column {columns.captions}", choice.captions is not None)
+    for chunk in captions.chunks:
+        for value in chunk.to_pylist():
+            gathered.add(caption_texts(value))
+    return gathered.pairs(source)
 
 
-def _documents(flag: str, texts: "Dataset", labels: TableLabels, start: int) -> Iterator[Document]:
+def _documents(flag: str, texts: "Dataset", labels: Labels, start: int) -> Iterator[Document]:
     rows = texts.with_format("arrow")
     for first in range(start, len(rows), _STREAMED_ROWS):
         table = rows[first : first + _STREAMED_ROWS]
         yield from array_documents(f"{flag}: row", table.column(0), first, first, labels)
 
 
-def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> TableLabels:
+def _labels(flag: str, opened: Opened, data: "Dataset", columns: Columns) -> Labels:
     """The labels of the rows, of which text is numbered by the train split."""
     train = next((name for name in opened.splits if canonical_split(name) == "train"), opened.split)
 
     def values(of: "Dataset") -> list[Any]:
         return list(of.data.column(columns.label).to_pylist())
 
-    return read_table_labels(
-        flag, columns, lambda: values(data), lambda: values(data if train == opened.split else opened.read(train))
+    return column_labels(
+        flag,
+        columns.label,
+        columns.class_names,
+        lambda: values(data),
+        lambda: values(data if train == opened.split else opened.read(train)),
     )
 
 

@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from extract.sources.base import numbered_classes
 from extract.sources.left_out import shown
@@ -12,13 +14,31 @@ from shards.errors import BadInput
 Label = int | str | None
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Each sample's class (empty: there are no labels), the classes' names, and what the user must know."""
+
+    numbers: list[int | None]
+    names: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    """What a revision must cover beside a table: the names, where labels are no whole numbers."""
+
+    def of(self, index: int) -> int | None:
+        """The class of a sample; None where it has none."""
+        return self.numbers[index] if self.numbers else None
+
+
+NO_LABELS = Labels([], None)
+
+
 def number_labels(
     flag: str,
     values: Sequence[Label],
     declared: tuple[str, ...] | None = None,
     train: Callable[[], Iterable[Label]] = tuple,
-) -> tuple[list[int | None], tuple[str, ...] | None, tuple[str, ...]]:
-    """Each sample's class as a number, the classes' names, and what was guessed; negative numbers mean no label.
+) -> Labels:
+    """The labels that `values` mean, with notes on what was guessed; negative numbers mean no label.
 
     Numbers are classes as they are, also where they are written as text, called as `declared`; other text names the
     classes, numbered in the order of the names in the `train` split, so that a split that lacks a class numbers the
@@ -51,4 +71,41 @@ def number_labels(
         classes = declared or numbered_classes(flag, labels)
     if classes and (missing := labels.count(None)):
         notes.append(f"{missing:,} of {counted(len(labels), 'sample')} have no label")
-    return labels, classes, tuple(f"{flag}: {note}" for note in notes)
+    return Labels(labels, classes, tuple(f"{flag}: {note}" for note in notes))
+
+
+def column_labels(
+    flag: str,
+    column: str | None,
+    declared: tuple[str, ...] | None,
+    read: Callable[[], Iterable[Any]],
+    train: Callable[[], Iterable[Any]],
+) -> Labels:
+    """The labels of one split in the column that `read` reads; `train` reads that of the train split.
+
+    Raises BadInput for a label that means no class.
+    """
+    if column is None:
+        return NO_LABELS
+    where = f"{flag}: column {column}"
+    values = list(read())
+    labels = number_labels(
+        where, [_label(where, value) for value in values], declared, lambda: (_label(where, value) for value in train())
+    )
+    if labels.names is None:
+        labels = replace(labels, notes=(*labels.notes, f"{where}: no sample has a label"))
+    are_numbers = all(value is None or type(value) is int for value in values)
+    return labels if are_numbers else replace(labels, parts=labels.names or ())
+
+
+def _label(where: str, value: Any) -> Label:
+    """A stored label as a number or a text; None where it is null, empty or not a number."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or value == "" or value != value:
+        return None
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise BadInput(f"{where} holds {value}, which is no class: mend it, or choose another column")
+        return int(value)
+    return str(value) if isinstance(value, str) else int(value)

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from extract.sources.base import Document, Source, content_revision
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.hub import hub_errors
+from extract.sources.labels import NO_LABELS
 from extract.sources.left_out import shown
 from extract.sources.row_groups import open_file
-from extract.sources.table_labels import NO_LABELS
 from extract.sources.table_texts import row_documents
 from extract.sources.tar_members import members, read
 from shards.errors import BadInput

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.sources.base import Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import Content, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.captions import Captions, caption_texts
 from extract.sources.columns import (
     ColumnChoice,
     Columns,
@@ -18,10 +19,10 @@ from extract.sources.columns import (
     unlabelled_note,
 )
 from extract.sources.documents import text_source
+from extract.sources.labels import Labels, column_labels
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
 from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer, stream_column
-from extract.sources.splits import files_by_split, find_files, pick_split
-from extract.sources.table_labels import TableLabels, read_table_labels
+from extract.sources.splits import find_files, pick_split
 from extract.sources.table_texts import row_documents
 from shards.errors import BadInput
 
@@ -40,13 +41,11 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
     else the file's name and the row in it. Row counts come from the footers; no image is read before it is asked for.
     """
     root, every_file = find_files(flag, path, ".parquet")
-    chosen, files = pick_split(flag, root, every_file, split)
+    chosen, files, train = pick_split(flag, root, every_file, split)
     opened = [open_file(file) for file in files]
     columns, notes = _columns_of_all(flag, opened, choice)
     names = [file.relative_to(root).with_suffix("").as_posix() for file in files]
     name = folder_safe_name(f"parquet-{root.resolve().name}")
-    by_split = files_by_split(flag, root, every_file)
-    train = files if chosen == "train" else by_split.get("train") or by_split.get("") or []
     labels = _labels(flag, columns, opened, train)
     if columns.is_text:
         pieces = [(file, 0, file[1].num_rows) for file in opened]
@@ -59,16 +58,16 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         for row in range(metadata.num_rows)
     )
     outside = find_outside_images(flag, columns.content, opened)
-    rows = RowGroups(opened, [columns.content])
+    rows = RowGroups(opened, [columns.content, *([columns.captions] if columns.captions else [])])
 
-    def fetch(index: int) -> tuple[bytes | None, int | None]:
+    def fetch(index: int) -> Content:
         file, row = rows.row(index)
         data, path = columns.image_of(row)
         if data is None and path:
             data = read_outside_image(flag, file, path)
-        return data, labels.of(index)
+        return Content(data, labels.of(index), caption_texts(row.get(columns.captions or "")))
 
-    return Source(
+    source = Source(
         name=name,
         revision=choice.revised(_revision(names, files, (*outside.parts, *labels.parts))),
         split=chosen,
@@ -78,6 +77,14 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         notes=(*notes, *labels.notes, *outside.notes),
         unreadable=outside.missing,
     )
+    if columns.captions is None:
+        return source
+    captions = Captions(f"{flag}: column {columns.captions}", choice.captions is not None)
+    for file in opened:
+        for array in stream_column(file, columns.captions, 0):
+            for value in array.to_pylist():
+                captions.add(caption_texts(value))
+    return captions.pairs(source)
 
 
 def _revision(names: list[str], files: list[Path], others: Iterable[str | int]) -> str:
@@ -115,7 +122,7 @@ def _first_texts(file: ParquetFile, column: str) -> list[str | None]:
     return [None if value is None else value.decode(errors="replace") for value in values]
 
 
-def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[Path]) -> TableLabels:
+def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[Path]) -> Labels:
     """The labels of the rows, of which text is numbered by the files of the train split."""
     label = columns.label or ""
 
@@ -125,7 +132,9 @@ def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[P
                 raise BadInput(f"{flag}: {file[0].name} has no column {label}, which numbers the classes: add it")
             yield from read_column(file, label).to_pylist()
 
-    return read_table_labels(flag, columns, lambda: values(files), lambda: values(map(open_file, train)))
+    return column_labels(
+        flag, columns.label, columns.class_names, lambda: values(files), lambda: values(map(open_file, train))
+    )
 
 
 def _stem_keys(files: list[ParquetFile], image: str) -> list[str] | None:

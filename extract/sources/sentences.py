@@ -4,7 +4,6 @@ What tasks on sentences are made of: classes of single sentences (CoLA), classes
 (STS-B). A corpus to distil on is a source of documents instead, which are streamed.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from extract.sources.base import Source, content_revision, folder_safe_name
-from extract.sources.columns import Columns
+from extract.sources.columns import parse_options
+from extract.sources.labels import column_labels
 from extract.sources.row_groups import read_footer
-from extract.sources.splits import find_files, pick_split
-from extract.sources.table_labels import read_table_labels
+from extract.sources.splits import files_revision, find_files, pick_split
 from shards.errors import BadInput, one_line
 
 USAGE = "[:texts=COLUMN+COLUMN,label=COLUMN]"
@@ -39,15 +38,15 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     The only label is a column of the usual names, the sentences are the other columns of text, unless PATH names them.
     """
     flag = f"--data sentences:{path}"
-    path, *chosen = re.split(r":(?=\w+=)", path, maxsplit=1)
+    path, chosen = parse_options("sentences", path, USAGE)
     there = Path(path).expanduser()
     if there.is_file() and there.suffix in SUFFIXES:
         root, files = there.parent, [there]
     else:
         root, every_file = find_files(flag, path, ".parquet")
-        split, files = pick_split(flag, root, every_file, split)
+        split, files, _ = pick_split(flag, root, every_file, split)
     table = pa.concat_tables([read_table(flag, file) for file in files])
-    columns = _columns(flag, table.schema, _parse(flag, chosen[0] if chosen else ""))
+    columns = _columns(flag, table.schema, chosen)
     name = folder_safe_name(f"sentences-{there.resolve().stem}")
     return table_source(flag, name, split, revision_of(root, files), table, columns)
 
@@ -70,11 +69,9 @@ def read_table(flag: str, file: Path) -> pa.Table:
 
 def revision_of(root: Path, files: Sequence[Path]) -> str:
     """What changes when the files do: names, sizes, and parquet's footers."""
-    parts: list[str | int | bytes] = []
-    for file in files:
-        footer = read_footer(file) if file.suffix == ".parquet" else file.read_bytes()
-        parts += [file.relative_to(root).as_posix(), file.stat().st_size, footer]
-    return content_revision(parts)
+    return files_revision(
+        root, files, lambda file: read_footer(file) if file.suffix == ".parquet" else file.read_bytes()
+    )
 
 
 def table_source(flag: str, name: str, split: str, revision: str, table: pa.Table, columns: TextColumns) -> Source:
@@ -121,8 +118,7 @@ def _labels(
         scores = values.to_pylist()
         return [None if score is None or not score >= 0 else score for score in scores], None, ()
     names = columns.class_names or _class_names(table.schema, columns.label)
-    described = Columns("", True, columns.label, "number", names)
-    labels = read_table_labels(where, described, values.to_pylist, values.to_pylist)
+    labels = column_labels(where, columns.label, names, values.to_pylist, values.to_pylist)
     return labels.numbers, labels.names, labels.parts
 
 
@@ -131,13 +127,6 @@ def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     from datasets import Features
 
     return tuple(getattr(Features.from_arrow_schema(schema)[column], "names", None) or ()) or None
-
-
-def _parse(flag: str, spec: str) -> Mapping[str, str]:
-    chosen = dict(part.partition("=")[::2] for part in re.split(r",(?=\w+=)", spec) if part)
-    if odd := [role for role in chosen if role not in ("texts", "label")]:
-        raise BadInput(f"{flag}: {odd[0]}= is no column's role; write sentences:PATH{USAGE}")
-    return chosen
 
 
 def _columns(flag: str, schema: pa.Schema, chosen: Mapping[str, str]) -> TextColumns:

@@ -2,8 +2,11 @@
 
 import glob
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from extract.sources.base import content_revision
 from shards.errors import BadInput
 from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 
@@ -38,24 +41,40 @@ def find_files(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path
     return root, sorted(files)
 
 
-def files_by_split(flag: str, root: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """The files by the canonical split that each file's name tells; '' for those whose name tells none."""
+class SplitFiles(NamedTuple):
+    """The files of one split, and those of the train split, which number the classes of every split."""
+
+    split: str
+    files: list[Path]
+    train: list[Path]
+
+
+def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> SplitFiles:
+    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(_split_of(flag, file.relative_to(root)), []).append(file)
-    return by_split
-
-
-def pick_split(flag: str, root: Path, files: list[Path], asked: str) -> tuple[str, list[Path]]:
-    """The split that `asked` means and its files; a file whose name tells no split is of `train`."""
-    by_split = files_by_split(flag, root, files)
     chosen = choose_split(flag, asked, {split or "train" for split in by_split})
-    named, unnamed = by_split.get(chosen, []), by_split.get("", []) if chosen == "train" else []
-    if named and unnamed:
+    named, unnamed = by_split.get("train", []), by_split.get("", [])
+    if chosen == "train" and named and unnamed:
         raise BadInput(
             f"{flag}: {named[0].name} says train and {unnamed[0].name} tells no split: give a pattern for one of them"
         )
-    return chosen, named or unnamed
+    train = named or unnamed
+    return SplitFiles(chosen, train if chosen == "train" else by_split[chosen], train)
+
+
+def files_revision(
+    root: Path,
+    files: Iterable[Path],
+    content: Callable[[Path], bytes] | None = None,
+    classes: tuple[str, ...] | None = None,
+) -> str:
+    """What changes when a file's name below `root`, its size or what `content` reads of it does, or the classes do."""
+    parts: list[str | int | bytes] = []
+    for file in files:
+        parts += [file.relative_to(root).as_posix(), file.stat().st_size, *([content(file)] if content else [])]
+    return content_revision([*parts, *(classes or ())])
 
 
 def split_words(name: str) -> set[str]:

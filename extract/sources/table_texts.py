@@ -6,12 +6,12 @@ import pyarrow as pa
 
 from extract.sources.base import Document
 from extract.sources.documents import read_document
+from extract.sources.labels import Labels
 from extract.sources.row_groups import ParquetFile, stream_column
-from extract.sources.table_labels import TableLabels
 
 
 def row_documents(
-    flag: str, pieces: Iterable[tuple[ParquetFile, int, int]], column: str, labels: TableLabels, start: int
+    flag: str, pieces: Iterable[tuple[ParquetFile, int, int]], column: str, labels: Labels, start: int
 ) -> Iterator[Document]:
     """The documents of rows `first` to `stop` of each piece (file, first, stop), from document `start` on."""
     number = 0
@@ -29,7 +29,7 @@ def row_documents(
 
 
 def array_documents(
-    where: str, texts: pa.Array | pa.ChunkedArray, row: int, number: int, labels: TableLabels
+    where: str, texts: pa.Array | pa.ChunkedArray, row: int, number: int, labels: Labels
 ) -> Iterator[Document]:
     """Each text as a document; null is an empty one. `where` and the row name it, `number` has its label."""
     if pa.types.is_dictionary(texts.type):

@@ -8,11 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from extract.sources.base import Document, Source, content_revision, folder_safe_name
+from extract.sources.base import Document, Source, folder_safe_name
 from extract.sources.columns import ColumnChoice, parse_columns
 from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
-from extract.sources.labels import Label, number_labels
-from extract.sources.splits import files_by_split, find_files, pick_split
+from extract.sources.labels import NO_LABELS, Label, number_labels
+from extract.sources.splits import SplitFiles, files_revision, find_files, pick_split
 from extract.sources.tar_members import unpacking
 from shards.command.progress import counted
 from shards.errors import BadInput
@@ -43,77 +43,73 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         from extract.sources.parquet import open_parquet
 
         return open_parquet(flag, pattern, split, replace(choice, text=choice.text or "text"))
-    chosen, files = pick_split(flag, root, every_file, split)
+    chosen = pick_split(flag, root, every_file, split)
     if endings == [".jsonl"]:
-        by_split = files_by_split(flag, root, every_file)
-        return _open_json(flag, root, files, chosen, choice, by_split.get("train") or by_split.get("") or files)
+        return _open_json(flag, root, chosen, choice)
     if choice.text or choice.label:
         raise BadInput(f"{flag}: .txt files have no fields, only .jsonl and .parquet: write --data text:{pattern}")
 
     def documents() -> Iterator[Document]:
-        for file in files:
+        for file in chosen.files:
             for line in read_lines(flag, file):
                 yield cleaned(line) if isinstance(line, str) else line
 
     hint = f"to take each file for one, write --data text_files:{pattern}"
-    note = f"{flag}: each line of {counted(len(files), 'file')} is a document; {hint}"
-    return _source(root, files, chosen, documents, notes=(note,))
+    note = f"{flag}: each line of {counted(len(chosen.files), 'file')} is a document; {hint}"
+    return _source(root, chosen, documents, notes=(note,))
 
 
 def open_files(path: str, split: str, data_dir: str | None) -> Source:
     """Each .txt file of one split as a document, in the order of their names; the revision covers names and sizes."""
     flag = f"--data text_files:{path}"
     root, every_file = find_files(flag, path, ".txt")
-    chosen, files = pick_split(flag, root, every_file, split)
+    chosen = pick_split(flag, root, every_file, split)
 
     def documents() -> Iterator[Document]:
-        for file in files:
+        for file in chosen.files:
             with file.open("rb") as stream:
                 data = stream.read(MAX_DOCUMENT_BYTES + 1)
             yield read_document(f"{flag}: {file.relative_to(root)}", data)
 
-    return _source(root, files, chosen, documents)
+    return _source(root, chosen, documents)
 
 
 def _source(
     root: Path,
-    files: list[Path],
-    split: str,
+    chosen: SplitFiles,
     documents: Callable[[], Iterator[Document]],
     choice: ColumnChoice | None = None,
     class_names: tuple[str, ...] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Source:
-    parts = [part for file in files for part in (file.relative_to(root).as_posix(), file.stat().st_size)]
-    revision = content_revision([*parts, *(class_names or ())])
+    revision = files_revision(root, chosen.files, classes=class_names)
     return text_source(
         folder_safe_name(f"text-{root.resolve().name}"),
         choice.revised(revision) if choice else revision,
-        split,
+        chosen.split,
         lambda start: islice(documents(), start, None),
         class_names,
         notes,
     )
 
 
-def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: ColumnChoice, train: list[Path]) -> Source:
+def _open_json(flag: str, root: Path, chosen: SplitFiles, choice: ColumnChoice) -> Source:
+    files = chosen.files
     text = choice.text or "text"
     first = next(_objects(flag, files), (None, {}))[1]
     for role, field in (("text", text), ("label", choice.label)):
         if isinstance(first, dict) and field and field not in first:
             remedy = f"name one of these, as in {choice.remedy(role, 'FIELD')}"
             raise BadInput(f"{flag}: {files[0].name} has no field {field!r}, only {', '.join(first)}: {remedy}")
-    labels: list[int | None] = []
-    class_names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    labels = NO_LABELS
     if choice.label:
-        labels, class_names, notes = number_labels(
-            flag, _labels(flag, files, choice.label), train=lambda: _labels(flag, train, str(choice.label))
+        labels = number_labels(
+            flag, _labels(flag, files, choice.label), train=lambda: _labels(flag, chosen.train, str(choice.label))
         )
 
     def documents() -> Iterator[Document]:
         for number, (where, row) in enumerate(_objects(flag, files)):
-            label = labels[number] if labels else None
+            label = labels.of(number)
             if isinstance(row, Document):
                 yield row
             elif isinstance(row.get(text), str):
@@ -121,7 +117,7 @@ def _open_json(flag: str, root: Path, files: list[Path], split: str, choice: Col
             else:
                 yield Document("", label, f"{where} has no text in its field {text!r}: mend it")
 
-    return _source(root, files, split, documents, choice, class_names, notes)
+    return _source(root, chosen, documents, choice, labels.names, labels.notes)
 
 
 def _labels(flag: str, files: list[Path], field: str) -> list[Label]:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from extract.sources.base import IMAGE_SUFFIXES, content_revision
+from extract.sources.base import IMAGE_SUFFIXES
 from extract.sources.hub import hub_errors, local_folder
 from extract.sources.row_groups import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits
+from extract.sources.splits import files_revision
 from extract.sources.taken_files import check_taken, files_below, unlisted_note
 from shards.errors import BadInput
 from shards.splits import choose_split
@@ -58,7 +59,7 @@ def _open_saved(flag: str, folder: Path, asked: str) -> Opened | None:
         except (AttributeError, KeyError, TypeError) as error:  # what `datasets` raises on documents of another form
             raise BadInput(f"{flag}: {splits[name].folder} is damaged ({error}): save the dataset again") from error
 
-    revision = _files_revision(folder, splits[split].files)
+    revision = _revision(folder, splits[split].files)
     return Opened(split, list(splits), read, revision, left_aside(flag, splits[split]))
 
 
@@ -76,7 +77,7 @@ def _open_with_builder(flag: str, identifier: str, config: str | None, asked: st
         notes = check_taken(flag, taken, split, there, remedy, may_be_renamed=folder is not None)
     builder.download_and_prepare()
     notes += unlisted_note(flag, taken.get(split, []), builder.info.splits[split].num_examples)
-    revision = _files_revision(folder, map(Path, files[split])) if folder else str(builder.hash)
+    revision = _revision(folder, map(Path, files[split])) if folder else str(builder.hash)
     return Opened(split, splits, lambda name: builder.as_dataset(split=name), revision, notes)
 
 
@@ -145,9 +146,5 @@ def _relative(file: str, folder: Path | None) -> str:
     return Path(file).relative_to(folder).as_posix() if folder else file.partition("@")[2].partition("/")[2]
 
 
-def _files_revision(root: Path, files: Iterable[Path]) -> str:
-    parts: list[str | int | bytes] = []
-    for file in sorted(files):
-        name = file.relative_to(root).as_posix()
-        parts += [name, file.stat().st_size, read_footer(file) if file.suffix == ".parquet" else b""]
-    return content_revision(parts)
+def _revision(root: Path, files: Iterable[Path]) -> str:
+    return files_revision(root, sorted(files), lambda file: read_footer(file) if file.suffix == ".parquet" else b"")

@@ -1,6 +1,6 @@
 """`wds:PATTERN`: WebDataset tars, indexed once by their headers and then read in place, never extracted."""
 
-import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,25 +8,28 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from extract.sources.base import IMAGE_SUFFIXES, Document, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import (
+    IMAGE_SUFFIXES,
+    Content,
+    Document,
+    Source,
+    content_revision,
+    folder_safe_name,
+    tar_safe_key,
+)
+from extract.sources.captions import Captions
+from extract.sources.columns import parse_options
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.labels import Label, number_labels
-from extract.sources.left_out import LeftOut, is_system_folder, shown, unreadable_note
-from extract.sources.splits import files_by_split, pick_split
-from extract.sources.tar_members import Member, find_tars, members, read
+from extract.sources.left_out import LeftOut, shown, unreadable_note
+from extract.sources.splits import SplitFiles, files_revision, pick_split
+from extract.sources.tar_members import find_tars, read
+from extract.sources.tar_samples import Place, TarSample, image_place, stored_captions, stored_label, tar_samples
 from shards.command.progress import counted
 from shards.errors import BadInput
 
-_MOST_LABEL_BYTES = 1 << 20
-
-
-@dataclass
-class _Group:
-    """The members of one tar that share a key, next to each other, by their endings in lower case."""
-
-    tar: Path
-    key: str
-    members: dict[str, Member] = field(default_factory=dict)
+USAGE = "[:captions=FIELD]"
+"""What may follow the pattern in `--data wds:`: the field of .json that captions are in; without it, .txt."""
 
 
 @dataclass
@@ -35,7 +38,8 @@ class _Samples:
 
     owners: dict[str, Path] = field(default_factory=dict)
     """Each key's tar."""
-    images: list[tuple[Path, int, int] | None] = field(default_factory=list)
+    images: list[Place | None] = field(default_factory=list)
+    captions: list[Place | None] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     """Why a row cannot be read."""
@@ -43,85 +47,132 @@ class _Samples:
     """Types of what stands in a label's place and is none."""
     left_out: LeftOut = field(default_factory=LeftOut)
 
+    def add(self, flag: str, sample: TarSample) -> None:
+        """A row is the sample's image and label, or says why it has none: other rows are not to blame."""
+        if (owner := self.owners.get(sample.key)) is not None:
+            raise BadInput(f"{flag}: {_clash(sample, owner)}")
+        self.owners[sample.key] = sample.tar
+        image, label = None, None
+        try:
+            label = stored_label(flag, sample, self.no_classes)
+            image = image_place(flag, sample)
+        except BadInput as error:
+            self.faults[len(self.images)] = str(error)
+        self.images.append(image)
+        self.labels.append(label)
+
+    def add_captions(self, sample: TarSample, captions_field: str | None) -> tuple[str, ...]:
+        """The captions of the sample, whose place is a row; none where they cannot be read."""
+        ending = "txt" if captions_field is None else "json"
+        texts: tuple[str, ...] = ()
+        if captions_field != "" and ending in sample.members:
+            with suppress(BadInput):
+                texts = stored_captions(sample.content(ending), captions_field)
+        member = sample.members[ending] if texts else None
+        self.captions.append((sample.tar, member.offset, member.size) if member else None)
+        return texts
+
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The samples of a tar, a folder of tars, a glob or a range such as train-{00000..00003}.tar, in stored order.
 
-    The label is `.cls`, else the `label` in `.json`: a number or a name. Names are numbered by the train split. The
-    revision covers each tar's name and size, each member's name and size, and the labels. A sample that has not one
-    image keeps its place: --on_error decides. Raises BadInput for a key in two places, and for a cut, damaged or
-    compressed tar.
+    The label is `.cls`, else the `label` in `.json`: a number or a name. Names are numbered by the train split.
+    Captions are the lines of `.txt`, else the field of `.json` that PATH names. The revision covers each tar's name and
+    size, each member's name and size, the labels, and the captions. A sample that has not one image keeps its place:
+    --on_error decides. Raises BadInput for a key in two places, and for a cut, damaged or compressed tar.
     """
-    flag = f"--data wds:{path}"
-    root, every, compressed = find_tars(flag, path)
-    chosen, tars = pick_split(flag, root, every, split)
+    pattern, options = parse_options("wds", path, USAGE)
+    return open_tars(f"--data wds:{path}", pattern, split, options.get("captions"))
+
+
+def open_tars(flag: str, pattern: str, split: str, captions_field: str | None = None) -> Source:
+    """As `open_split`; captions are in `captions_field` of .json (empty: nowhere), or in .txt."""
+    root, every, compressed = find_tars(flag, pattern)
+    chosen = pick_split(flag, root, every, split)
+    if captions_field is None and _hold_texts(flag, chosen.files[0]):
+        return _open_texts(flag, root, chosen)
     samples = _Samples()
+    captions = Captions(f"{flag}: {'.txt' if captions_field is None else '.json'}", bool(captions_field))
+    num_several = 0
     parts: list[str | int | bytes] = []
-    for tar in tars:
+    for tar in chosen.files:
         contents: list[str | int | bytes] = []
-        for group in _groups(flag, tar, samples.left_out):
-            if not samples.owners and _is_text(group):
-                return _open_texts(flag, root, every, chosen, tars, labelled=_label(flag, group, Counter()) is not None)
-            _check_owner(flag, group, samples.owners)
-            _add(flag, group, samples)
-            contents += [group.key, str(samples.labels[-1]), len(group.members)]
-            for ending, member in group.members.items():
+        for sample in tar_samples(flag, tar, samples.left_out):
+            samples.add(flag, sample)
+            texts = samples.add_captions(sample, captions_field)
+            captions.add(texts)
+            num_several += len(texts) > 1 and captions_field is None
+            contents += [sample.key, str(samples.labels[-1]), len(sample.members)]
+            for ending, member in sample.members.items():
                 contents += [ending, member.size]
         parts += [tar.relative_to(root).as_posix(), tar.stat().st_size, content_revision(contents)]
-    labels, class_names, guessed = number_labels(
-        flag, samples.labels, train=lambda: [] if chosen == "train" else _labels(flag, _train(flag, root, every))
+    labels = number_labels(
+        flag, samples.labels, train=lambda: [] if chosen.split == "train" else _labels(flag, chosen.train)
     )
     if any(isinstance(label, str) for label in samples.labels):
-        parts.append(str(class_names))
-    images, faults = samples.images, samples.faults
+        parts.append(str(labels.names))
 
-    def fetch(index: int) -> tuple[bytes, int | None]:
-        place = images[index]
+    def fetch(index: int) -> Content:
+        place, captions_place = samples.images[index], samples.captions[index]
         if place is None:
-            raise BadInput(faults[index])
-        return read(*place), labels[index]
+            raise BadInput(samples.faults[index])
+        texts = stored_captions(read(*captions_place), captions_field) if captions_place else ()
+        return Content(read(*place), labels.of(index), texts)
 
-    return Source(
+    source = Source(
         name=folder_safe_name(f"wds-{root.resolve().name}"),
         revision=content_revision(parts),
-        split=chosen,
+        split=chosen.split,
         keys=[tar_safe_key(key) for key in samples.owners],
-        class_names=class_names,
+        class_names=labels.names,
         fetch=fetch,
-        notes=(*guessed, *(f"{flag}: {note}" for note in _notes(samples, compressed)), *samples.left_out.notes(flag)),
-        unreadable=tuple(faults),
+        notes=(
+            *labels.notes,
+            *(f"{flag}: {note}" for note in _notes(samples, compressed)),
+            *samples.left_out.notes(flag),
+        ),
+        unreadable=tuple(samples.faults),
+    )
+    return captions.pairs(
+        source, (f"{counted(num_several, 'text')} of several lines, each a caption",) * bool(num_several)
     )
 
 
-def _is_text(group: _Group) -> bool:
-    return "txt" in group.members and not any(f".{ending}" in IMAGE_SUFFIXES for ending in group.members)
+def _hold_texts(flag: str, tar: Path) -> bool:
+    """Whether no sample of the tar has an image, and one has a text."""
+    endings = {ending for sample in tar_samples(flag, tar, LeftOut()) for ending in sample.members}
+    return "txt" in endings and not any(f".{ending}" in IMAGE_SUFFIXES for ending in endings)
 
 
-def _open_texts(flag: str, root: Path, every: list[Path], split: str, tars: list[Path], labelled: bool) -> Source:
+def _open_texts(flag: str, root: Path, chosen: SplitFiles) -> Source:
     """The .txt of each sample as a stream; the revision covers each tar's name and size, and the classes.
 
     Labels are read when the source is opened, where the first sample has one.
     """
-    values = list(_labels(flag, tars)) if labelled else []
-    labels, class_names, notes = number_labels(flag, values, train=lambda: _labels(flag, _train(flag, root, every)))
+    first = next(_labels(flag, chosen.files))
+    values = [] if first is None else list(_labels(flag, chosen.files))
+    labels = number_labels(flag, values, train=lambda: _labels(flag, chosen.train))
 
     def documents() -> Iterator[Document]:
-        groups = (group for tar in tars for group in _groups(flag, tar, LeftOut()))
-        for number, group in enumerate(groups):
-            yield _document(flag, group, labels[number] if labels else None)
+        samples = (sample for tar in chosen.files for sample in tar_samples(flag, tar, LeftOut()))
+        for number, sample in enumerate(samples):
+            yield _document(flag, sample, labels.of(number))
 
-    parts = [part for tar in tars for part in (tar.relative_to(root).as_posix(), tar.stat().st_size)]
-    name, revision = folder_safe_name(f"wds-{root.resolve().name}"), content_revision([*parts, *(class_names or ())])
-    return text_source(name, revision, split, lambda start: islice(documents(), start, None), class_names, notes)
+    name = folder_safe_name(f"wds-{root.resolve().name}")
+    revision = files_revision(root, chosen.files, classes=labels.names)
+    return text_source(
+        name, revision, chosen.split, lambda start: islice(documents(), start, None), labels.names, labels.notes
+    )
 
 
-def _document(flag: str, group: _Group, label: int | None) -> Document:
-    where, member = f"{flag}: sample {group.key!r} of {group.tar.name}", group.members.get("txt")
+def _document(flag: str, sample: TarSample, label: int | None) -> Document:
+    where, member = f"{flag}: sample {sample.key!r} of {sample.tar.name}", sample.members.get("txt")
     if member is None:
-        return Document("", label, f"{where} has no text .txt, only {', '.join(group.members)}: mend the tar")
+        return Document("", label, f"{where} has no text .txt, only {', '.join(sample.members)}: mend the tar")
     if member.sparse:
         return Document("", label, f"{where} is stored sparse: write the tar without --sparse")
-    return read_document(where, read(group.tar, member.offset, min(member.size, MAX_DOCUMENT_BYTES + 1)), label)
+    data = os.pread(sample.stream.fileno(), min(member.size, MAX_DOCUMENT_BYTES + 1), member.offset)
+    return read_document(where, data, label)
 
 
 def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
@@ -136,116 +187,22 @@ def _notes(samples: _Samples, compressed: list[Path]) -> Iterator[str]:
         yield f"{counted(len(compressed), 'compressed tar')} left out ({names}): gunzip to read them"
 
 
-def _check_owner(flag: str, group: _Group, owners: dict[str, Path]) -> None:
-    name, owner = group.tar.name, owners.get(group.key)
-    if owner == group.tar:
-        raise BadInput(
-            f"{flag}: the members of sample {group.key!r} of {name} do not lie side by side: "
+def _clash(sample: TarSample, owner: Path) -> str:
+    """Why the tars that hold `sample` and, of the same key, another one are refused."""
+    name = sample.tar.name
+    if owner == sample.tar:
+        return (
+            f"the members of sample {sample.key!r} of {name} do not lie side by side: "
             f"write the tar with tar --sort=name"
         )
-    if owner is not None:
-        raise BadInput(f"{flag}: {name} has key {group.key!r}, as has {owner.name}: rename one")
-
-
-def _groups(flag: str, tar: Path, left_out: LeftOut) -> Iterator[_Group]:
-    """The tar's samples as webdataset groups them: neighbours alike up to the first dot of the file's name."""
-    group = _Group(tar, "")
-    for member in members(flag, tar):
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, ending = base.partition(".")
-        if base.startswith("__") and base.endswith("__"):  # webdataset's own
-            continue
-        if (system := next(filter(is_system_folder, folder.split("/")), None)) or not stem:
-            left_out.hide(system or base)
-            continue
-        if not ending:
-            left_out.file(base)
-            continue
-        if group.key != folder + slash + stem:
-            if group.members:
-                yield group
-            group = _Group(tar, folder + slash + stem)
-        if ending.lower() in group.members:
-            raise BadInput(f"{flag}: {tar.name} holds {member.name} twice: rename one")
-        group.members[ending.lower()] = member
-    if group.members:
-        yield group
-
-
-def _add(flag: str, group: _Group, samples: _Samples) -> None:
-    """A row of `samples` is the group's image and label, or says why it has none: other rows are not to blame."""
-    samples.owners[group.key] = group.tar
-    image, label = None, None
-    try:
-        label = _label(flag, group, samples.no_classes)
-        image = _image(flag, group)
-    except BadInput as error:
-        samples.faults[len(samples.images)] = str(error)
-    samples.images.append(image)
-    samples.labels.append(label)
-
-
-def _image(flag: str, group: _Group) -> tuple[Path, int, int]:
-    """Where the sample's image lies."""
-    endings = [ending for ending in group.members if f".{ending}" in IMAGE_SUFFIXES]
-    where = f"{flag}: sample {group.key!r} of {group.tar.name}"
-    if len(endings) != 1:
-        raise BadInput(f"{where} must have one image, but has {', '.join(group.members)}: mend the tar")
-    member = group.members[endings[0]]
-    if member.sparse:
-        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
-    return group.tar, member.offset, member.size
-
-
-def _label(flag: str, group: _Group, no_classes: Counter[str]) -> Label:
-    """The label as it is stored, a number or a text; None for none, for a negative number and for what is no class."""
-    ending = next((ending for ending in ("cls", "json") if ending in group.members), None)
-    if ending is None:
-        return None
-    member = group.members[ending]
-    where = f"{flag}: {group.key}.{ending} of {group.tar.name}"
-    if member.size > _MOST_LABEL_BYTES:
-        raise BadInput(f"{where} has {member.size} bytes, at most {_MOST_LABEL_BYTES} are a label: mend the tar")
-    if member.sparse:
-        raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
-    text = read(group.tar, member.offset, member.size)
-    try:
-        value = json.loads(text) if ending == "json" else _number_or_text(text.decode().strip())
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where} cannot be read ({error}): mend the tar") from error
-    if isinstance(value, dict):
-        value = value.get("label")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int):
-        return value if value >= 0 else None
-    if value is not None and not isinstance(value, str):
-        no_classes[type(value).__name__] += 1
-    return value if isinstance(value, str) else None
-
-
-def _train(flag: str, root: Path, tars: list[Path]) -> list[Path]:
-    """The tars of the train split, whose names number the classes of every split."""
-    by_split = files_by_split(flag, root, tars)
-    return by_split.get("train") or by_split.get("", [])
+    return f"{name} has key {sample.key!r}, as has {owner.name}: rename one"
 
 
 def _labels(flag: str, tars: list[Path]) -> Iterator[Label]:
     """The label of each sample; None where it cannot be read, which is told where the sample is extracted."""
     for tar in tars:
-        for group in _groups(flag, tar, LeftOut()):
+        for sample in tar_samples(flag, tar, LeftOut()):
             label = None
             with suppress(BadInput):
-                label = _label(flag, group, Counter())
+                label = stored_label(flag, sample, Counter())
             yield label
-
-
-def _number_or_text(text: str) -> int | str:
-    if not text:
-        raise ValueError("it is empty")
-    try:
-        return int(text)
-    except ValueError:
-        return text

@@ -116,7 +116,7 @@ def test_chosen_columns_are_those_that_are_there(tmp_path: Path) -> None:
         "image=label": "column label holds int64, no images",
         "label=image": "column image holds dict, which is no class",
         "label=score": "column score holds 0.5, which is no class",
-        "mask=image": r"mask= is no column's role: write --data parquet:\S+\[:image=COLUMN\|text=COLUMN,label=COLUMN\]",
+        "mask=image": r"mask= is no column's role: write --data parquet:\S+\[:image=COLUMN,captions=COLUMN\|text",
         "image=": "image= names no column",
     }.items():
         with pytest.raises(BadInput, match=f"--data {data}:{spec}: .*{message}"):
@@ -229,10 +229,10 @@ def test_numbers_written_as_text_need_no_train_split(tmp_path: Path) -> None:
 
 
 def test_a_table_without_labels_says_which_column_may_be_one(tmp_path: Path) -> None:
-    path = write(tmp_path / "train.parquet", image=structs(2), caption=["a", "b"], breed=["x", "y"])
+    path = write(tmp_path / "train.parquet", image=structs(2), kind=["a", "b"], breed=["x", "y"])
     source = open_source(f"parquet:{path}", "train")
     assert source.class_names is None and len(source.notes) == 1
-    assert f"none of caption, breed is known as one (--data parquet:{path}:label=COLUMN chooses it)" in source.notes[0]
+    assert f"none of kind, breed is known as one (--data parquet:{path}:label=COLUMN chooses it)" in source.notes[0]
     assert open_source(f"parquet:{path}:label=", "train").notes == ()
 
 

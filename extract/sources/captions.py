@@ -1,0 +1,61 @@
+"""Captions: what makes a source of images one of pairs, in which all captions of an image stay together."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from extract.sources.base import PAIR, Images, Source, content_revision, written
+from shards.command.progress import counted
+from shards.errors import BadInput
+
+
+def caption_texts(value: Any) -> tuple[str, ...]:
+    """A stored value as captions: a text is one, a list holds several, anything else holds none."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+class Captions:
+    """The captions of each sample, added in the samples' order: hashed, and counted where they lack; none is kept."""
+
+    def __init__(self, where: str, chosen: bool) -> None:
+        """`where` is the flag and the place of the captions; `chosen`: the user named that place."""
+        self._where, self._chosen = where, chosen
+        self._digest = hashlib.sha256()
+        self._lacking: list[int] = []
+        self._num_samples = self._num_empty = 0
+
+    def add(self, texts: tuple[str, ...]) -> None:
+        """The captions of the next sample."""
+        kept = written(texts)
+        self._digest.update(content_revision(kept).encode())
+        if kept:
+            self._num_empty += len(texts) - len(kept)
+        else:
+            self._lacking.append(self._num_samples)
+        self._num_samples += 1
+
+    def pairs(self, source: Source, notes: tuple[str, ...] = ()) -> Source:
+        """`source`, whose `fetch` gives the captions too, as one of pairs; `notes` begin after the place.
+
+        The revision covers the captions; a sample without any is not readable as a pair. Where none has any, `source`
+        stays one of images, and BadInput says so where the captions were chosen.
+        """
+        if len(self._lacking) == self._num_samples:
+            if self._chosen:
+                raise BadInput(f"{self._where}: no sample has a caption: name another place of the captions")
+            return source
+        if self._num_empty:
+            notes = (*notes, f"{counted(self._num_empty, 'empty caption')} left out")
+        if self._lacking:
+            total, first = counted(self._num_samples, "sample"), source.keys[self._lacking[0]]
+            notes = (*notes, f"{len(self._lacking):,} of {total} have no caption, the first is {first}")
+        return replace(
+            source,
+            revision=content_revision([source.revision, self._digest.digest()]),
+            has=PAIR,
+            notes=(*source.notes, *(f"{self._where}: {note}" for note in notes)),
+            unreadable=tuple(sorted({*source.unreadable, *self._lacking})),
+            images=Images(source.revision, source.unreadable, source.notes),
+        )
