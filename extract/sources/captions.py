@@ -24,12 +24,13 @@ class Captions:
         self._where, self._chosen = where, chosen
         self._digest = hashlib.sha256()
         self._lacking: list[int] = []
-        self._num_samples = self._num_empty = 0
+        self._num_samples = self._num_empty = self._most = 0
 
     def add(self, texts: tuple[str, ...]) -> None:
         """The captions of the next sample."""
         kept = written(texts)
         self._digest.update(content_revision(kept).encode())
+        self._most = max(self._most, len(kept))
         if kept:
             self._num_empty += len(texts) - len(kept)
         else:
@@ -55,6 +56,7 @@ class Captions:
             source,
             revision=content_revision([source.revision, self._digest.digest()]),
             has=PAIR,
+            most_texts=self._most,
             notes=(*source.notes, *(f"{self._where}: {note}" for note in notes)),
             unreadable=tuple(sorted({*source.unreadable, *self._lacking})),
             images=Images(source.revision, source.unreadable, source.notes),
