@@ -43,7 +43,7 @@ SOURCES = {
     "glue": Entry("glue", "TASK", True),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
     "openwebtext": Entry("openwebtext", "", True),
-    **{name: Entry("hf", "", True, "open_named") for name in DATASETS},
+    **{name: Entry(row.module, "", True, "open_named") for name, row in DATASETS.items()},
 }
 
 

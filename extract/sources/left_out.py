@@ -62,9 +62,9 @@ def unreadable_note(count: int, total: int, first: str) -> str:
     return f"{count:,} of {counted(total, 'sample')} cannot be read, the first is {first}"
 
 
-def shown(names: list[str]) -> str:
-    """The first few of `names`."""
-    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+def shown(names: list[str], most: int = _SHOWN) -> str:
+    """The first `most` of `names`."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def _by_count(counts: Counter[str]) -> list[tuple[str, int]]:
