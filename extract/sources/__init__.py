@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extract.sources.base import Document, Sample, Source
+from extract.sources.caption_files import USAGE as CAPTION_FILE
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
 
 SOURCES = {
     "digits": Entry("digits", "", False),
-    "folder": Entry("folder", "PATH", False),
+    "folder": Entry("folder", f"PATH{CAPTION_FILE}", False),
     "text": Entry("text", f"PATH{FIELDS}", False),
     "text_files": Entry("text", "PATH", False, "open_files"),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),

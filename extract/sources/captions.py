@@ -44,8 +44,8 @@ class Captions:
         """
         if len(self._lacking) == self._num_samples:
             if self._chosen:
-                raise BadInput(f"{self._where}: no sample has a caption: name another place of the captions")
-            return source
+                raise BadInput(f"{self._where}: no sample has a caption: name another place, or none (captions=)")
+            return replace(source, notes=(*source.notes, f"{self._where}: no sample has a caption"))
         if self._num_empty:
             notes = (*notes, f"{counted(self._num_empty, 'empty caption')} left out")
         if self._lacking:

@@ -44,6 +44,13 @@ class LeftOut:
         """A file is passed by, as its name has no image's ending."""
         self.endings[PurePosixPath(name).suffix.lower() or "no ending"] += 1
 
+    def take_back(self, name: str) -> None:
+        """A file that was passed by is read after all."""
+        if name in self.beside:
+            self.beside.remove(name)
+        else:
+            self.endings -= Counter([PurePosixPath(name).suffix.lower() or "no ending"])
+
     def notes(self, flag: str) -> tuple[str, ...]:
         """One clause that counts everything; none where nothing is left out."""
         endings = [f"{ending} {number:,}" for ending, number in _by_count(self.endings)]
