@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     holding = replace(holding, view_limit=recipe.views)
     data = CacheData(holding, recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices))
     recipe = data.recipe  # with as many epochs as the cache asks for
-    run_dir = Path(config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '')}")
+    run_dir = Path(
+        config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
+    )
     summary = train(config, recipe, data, run_dir)
     if not is_first_process():
         return

@@ -9,6 +9,7 @@ import torch
 
 from distill.holding import Holding, open_validation
 from distill.recipe import Recipe, long_enough
+from extract.modalities.base import InputSpec
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import Batch, BatchLoader, Order, Reading, in_order
@@ -36,6 +37,11 @@ class CacheData(lightning.LightningDataModule):
         if 0 < len(self.validation_samples) < num_devices:
             found = f"{len(self.validation_samples)} validation samples cannot be shared by {num_devices} devices"
             raise BadInput(f"--devices: {found}; take fewer devices, or a larger validation_fraction in the recipe")
+
+    def feed(self, inputs: InputSpec) -> None:
+        """The views are read as `inputs` takes them."""
+        self.training = self.training.read_by(inputs, self.recipe.seed)
+        self.validation = self.validation and self.validation.read_by(inputs, self.recipe.seed)
 
     def describe_validation(self) -> str:
         """Which samples the validation loss is a mean over, and why not those of a validation split."""

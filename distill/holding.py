@@ -1,10 +1,11 @@
 """Holding: which view set and target sets of a cache a run reads, for training and for validation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill.recipe import Recipe, load_recipe, recipe_names
+from extract.modalities.base import InputSpec
 from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, list_viewsets, only, open_cache, prefer
 from shards.command.ranges import POSITIVE
 from shards.decode import codec_of
@@ -33,6 +34,10 @@ class Holding:
         """Views that the view set and every target set have, and that the run may read."""
         views = min([self.viewset.num_views, *(targetset.num_views for targetset in self.targetsets)])
         return views if self.view_limit is None else min(views, self.view_limit)
+
+    def read_by(self, inputs: InputSpec, seed: int) -> "Holding":
+        """The same sets, the views read as `inputs` takes them; captions are drawn with `seed`."""
+        return replace(self, viewset=self.viewset.read_by(inputs.reads(self.viewset.codec, seed)))
 
     @property
     def num_bytes(self) -> int:
@@ -84,7 +89,7 @@ def open_training(shards: str, targets: str | None, labels_only: bool, recipe: R
     if labels_only or (targets is None and viewset.labelled and not listed.targetsets):
         if targets is not None:
             raise BadInput(f"--targets {targets}: the recipe learns from the labels alone; leave --targets out")
-        if not viewset.labelled:
+        if not viewset.labelled and (recipe is None or recipe.learns_labels):
             raise BadInput(f"{listed}: has no labels, which the recipe needs; distil from a teacher's target set")
         return Holding(viewset, [], [])
     weights = _for_recipe(listed, recipe) if targets is None else _as_named(listed, targets)

@@ -1,14 +1,15 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from distill.holding import Holding
 from distill.optimiser import make_optimiser, rate_factor
@@ -42,6 +43,9 @@ class Distillation(lightning.LightningModule):
         self.student, self.exported = student.network, student
         self.recipe, self.total_steps = recipe, total_steps
         self.terms = tuple(terms)
+        self.losses = nn.ModuleList(term.objective for term in terms if isinstance(term.objective, nn.Module))
+        """Those with parameters of their own: learned temperatures."""
+        self.fed = [targetset.identity["teacher"]["preprocessing"] for targetset in holding.targetsets]
         self.codecs = holding.codecs()
         self.validation_codecs = validation.codecs() if validation else self.codecs
         self.inputs = student.inputs
@@ -50,23 +54,43 @@ class Distillation(lightning.LightningModule):
 
     def targets(self, batch: Batch, names: list[str], codecs: list[Any]) -> list[Any]:
         """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
-        valid = self.inputs.valid(batch.fields)
-        return [decode(codec, batch.targets[name], valid) for name, codec in zip(names, codecs, strict=True)]
+        return [decode(codec, batch.targets[name]) for name, codec in zip(names, codecs, strict=True)]
 
     def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
         """The sum of the recipe's terms on one batch.
 
         When `validating`, the batch's targets are those of the validation split's target sets.
         """
-        outputs = feed(self.student, self.inputs, batch.fields)
+        outputs = self.student_outputs(batch.fields)
         if validating:
             targets = self.targets(batch, self.validation_sets, self.validation_codecs)
         else:
             targets = self.targets(batch, self.training_sets, self.codecs)
+        targets = [self.inputs.target(rows, batch.fields, fed) for rows, fed in zip(targets, self.fed, strict=True)]
         loss = torch.zeros((), device=batch.device)
         for term in self.terms:
             loss = loss + term(outputs, targets, batch.labels)
         return loss
+
+    def student_outputs(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The student's outputs for a batch of fields.
+
+        With `grad_cache` in so many parts, each computed once more in the backward pass: the losses see the whole
+        batch, the memory one part (GradCache, Gao et al. 2021, arXiv:2101.06983, by activation checkpoints, which
+        restore the state of dropout). A network's towers are parts of their own.
+        """
+        if self.recipe.grad_cache == 1 or not torch.is_grad_enabled():
+            return feed(self.student, self.inputs, fields)
+        count = len(next(iter(fields.values())))
+        size = -(-count // self.recipe.grad_cache)
+        whole: dict[str, list[Tensor]] = {}
+        towers: Sequence[nn.Module] = getattr(self.student, "towers", lambda: [self.student])()
+        for tower in towers:
+            for start in range(0, count, size):
+                part = {name: rows[start : start + size] for name, rows in fields.items()}
+                for name, rows in checkpoint(feed, tower, self.inputs, part, use_reentrant=False).items():
+                    whole.setdefault(name, []).append(rows)
+        return {name: torch.cat(parts) for name, parts in whole.items()}
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
         """One forward; Lightning does the rest."""
@@ -113,7 +137,7 @@ class Distillation(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW, its learning rate set anew at each optimiser step."""
-        optimiser = make_optimiser(self.student, self.recipe)
+        optimiser = make_optimiser(self, self.recipe)
         factor = partial(rate_factor, warmup=self.recipe.warmup, total_steps=self.total_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -48,6 +48,8 @@ class Recipe:
     """The first so many views of the cache; all by default. A run saves how many it had, for a cache grows."""
     batch_size: Count = 256
     accumulate: Count = 1
+    grad_cache: Count = 1
+    """Parts that a batch's outputs are computed in, twice, so that losses between samples see all of a large batch."""
     lr: Positive | None = None
     """Left out: what suits the student and the batch (`peak_rate`); `resolve` fills it in."""
     weight_decay: NotNegative = 0.01
@@ -176,4 +178,5 @@ def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = settings.as_values(recipe)
     unused = [name for name in ("input", "terms") if values[name] is None]
+    unused += ["grad_cache"] if recipe.grad_cache == 1 else []
     return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

@@ -22,9 +22,10 @@ from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, wandb_logger
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
+from shards.codecs.features import Features
 from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.reader import logit_names
+from shards.reader import TargetSet, logit_names
 from shards.sealed import read_object
 
 
@@ -97,6 +98,8 @@ def build_module(
     student = build_student(
         StudentRequest(recipe.student, recipe.init, holding.targetsets, num_classes, inputs, not resumes)
     )
+    data.feed(student.inputs)
+    holding = data.training
     _check_outputs(student, recipe, holding, terms)
     if recipe.compile:
         student.network.compile()
@@ -141,11 +144,19 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
             raise BadInput(f"--label_weight {recipe.label_weight}: {recipe.student} has no {missing[0]}; use 0")
         if isinstance(term.to, int):
             target = holding.targetsets[term.to]
-            if any(given.get(name) != target.row_shape for name in term.of):
-                wanted = f"{target.manifest.target} {target.row_shape}"
+            shape = _row_shape(student, target)
+            if any(given.get(name) != shape for name in term.of):
+                wanted = f"{target.manifest.target} {shape}"
                 raise BadInput(f"--student {recipe.student}: gives {has}; the target is {wanted}: give another student")
         elif missing:
             raise BadInput(f"--student {recipe.student}: gives {has}, and no {missing[0]}; give another student")
+
+
+def _row_shape(student: Student, targetset: TargetSet) -> tuple[int, ...]:
+    """The shape of one sample's row as the student meets it, who may read one caption of several."""
+    fields, fed = student.inputs.example(), targetset.identity["teacher"]["preprocessing"]
+    rows = student.inputs.target(Features(torch.zeros(1, *targetset.row_shape)), fields, fed).vectors
+    return tuple(rows.shape[1:])
 
 
 def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int, seconds: float) -> dict[str, Any]:

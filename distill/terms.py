@@ -28,7 +28,8 @@ class Term:
     to: str | None = None
     """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs."""
     of: tuple[str, ...] = ()
-    """The student's outputs; by default the one of the target's name, and logits to labels."""
+    """The student's outputs; by default the one of the target's name, and logits to labels. In the name of one, as in
+    image/*, the target's name takes the place of *."""
     weight: Positive = 1.0
 
 
@@ -100,6 +101,11 @@ def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[f
             raise BadInput(f"--targets: objective {term.loss} {refusal}; {found}")
     total = sum(weights[number] for number in numbers)
     return [
-        BoundTerm(objective, term.of or (targets[number],), number, term.weight * weights[number] / total)
+        BoundTerm(objective, _outputs(term, targets[number]), number, term.weight * weights[number] / total)
         for number in numbers
     ]
+
+
+def _outputs(term: Term, target: str) -> tuple[str, ...]:
+    """The outputs that a term to `target` is of; * stands for the target's name."""
+    return tuple(name.replace(EVERY_TARGET, target) for name in term.of) or (target,)

@@ -48,6 +48,8 @@ def resolve(config: ExtractConfig) -> ExtractionPlan:
 
         teacher = load_teacher(config.teacher, config.weights, stored.teacher_size(), config.weights_key)
     views = plan_views(stored, teacher.inputs if teacher else None)
+    if teacher is not None and views.inputs is not None:
+        teacher = teacher.taking(views.inputs)
     targets = plan_targets(config, views, teacher) if teacher else []
     resolved = replace(
         config,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
-from extract.modalities import input_size, view_maker
+from extract.modalities import adapted, input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from extract.modalities.base import InputSpec, ViewMaker
     from extract.sources.base import Source
     from shards.storage.base import ViewStorage
+    from shards.views.base import ViewCodec
 
 DEFAULT_SHARD_SIZE = 512
 MAX_SHARD_SIZE = 1 << 20
@@ -54,6 +55,13 @@ class ViewSetJob:
     source: "Source | None"
     """None where every view asked for is stored already and the source could not be opened."""
     maker: "ViewMaker"
+    inputs: "InputSpec | None" = None
+    """The teacher's, as these views feed it."""
+
+    @property
+    def codec(self) -> "ViewCodec":
+        """How the views are read for the teacher."""
+        return self.maker.codec if self.inputs is None else self.inputs.reads(self.maker.codec)
 
     @property
     def scratch(self) -> Path:
@@ -63,7 +71,7 @@ class ViewSetJob:
     @property
     def storage(self) -> "ViewStorage":
         """How its shards are packed, and read back by whoever has no need to check them."""
-        codec = self.maker.codec
+        codec = self.codec
         return storage_of(codec)(self.folder, self.plan, codec, self.num_views, partial(inside, self.folder))
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
@@ -145,6 +153,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))
+    inputs = None if inputs is None else adapted(inputs, maker.codec)
     if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
         raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
     if asked_views > 1 and maker.all_alike:
@@ -171,7 +180,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
         raise IdentityMismatch(
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
         )
-    return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker)
+    return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker, inputs)
 
 
 def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:

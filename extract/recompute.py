@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from extract.modalities import size_of
+from extract.modalities import adapted, size_of
 from extract.pipeline import forward
 from extract.targets import with_numbers, without_padding
 from extract.teachers import load_teacher
@@ -19,10 +19,12 @@ from shards.codecs.features import Features
 from shards.command.devices import one_device
 from shards.command.progress import Progress
 from shards.decode import codec_of, read_decoded, spread
+from shards.documents import read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.listing import SAVED_FLAGS, saved_flags
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.views import view_codec
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
@@ -55,7 +57,7 @@ def recompute(
     where = "--recompute: say where the teacher is now with --teacher (and --weights)"
     target = targetset.manifest.target
     teacher = load_teacher_of(targetset, spec, weights, where).only([target])
-    device = one_device("recompute")
+    viewset, device = viewset.read_by(teacher.inputs.reads(viewset.codec)), one_device("recompute")
     teacher.network.to(device)
     codec, usable = codec_of(targetset), viewset.usable
     chosen = spread(min(viewset.num_views, targetset.num_views) * len(usable), num)
@@ -132,6 +134,8 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     try:
         size, key = size_of(identity["preprocessing"]), saved.get("weights_key")
         teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
+        viewset = read_viewset_manifest(targetset.folder.parents[1])
+        teacher = teacher.taking(adapted(teacher.inputs, view_codec(viewset.identity)))
     except BadInput as error:
         source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
         raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None

@@ -43,7 +43,7 @@ class ViewShard:
 
 def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_errors: bool) -> ViewShard:
     """The shard made from the source: each view made, encoded, and decoded again as it will be read."""
-    source, plan, maker, codec = job.source, job.plan, job.maker, job.maker.codec
+    source, plan, maker, codec = job.source, job.plan, job.maker, job.codec
     storage = job.storage
     assert source is not None
     rows = plan.rows(shard)
@@ -91,7 +91,7 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
             raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
         return check_file(job.folder, name, record.files[name])
 
-    plan, codec = job.plan, job.maker.codec
+    plan, codec = job.plan, job.codec
     storage = storage_of(codec)(job.folder, plan, codec, view + 1, checked)
     rows = plan.rows(shard)
     keys = [plan.keys[row] for row in rows]

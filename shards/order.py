@@ -25,9 +25,9 @@ def held_out(keys: list[str], fraction: float) -> np.ndarray:
     return np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") < limit for key in keys], bool)
 
 
-def draw_choice(key: str, epoch: int) -> int:
-    """A number of 64 bits fixed by (key, epoch): which of a view's alternatives (captions) that epoch reads."""
-    return int.from_bytes(hashlib.sha256(f"{epoch}\0{key}".encode()).digest()[:8], "little")
+def draw_choice(seed: int, key: str, epoch: int) -> int:
+    """A number of 64 bits fixed by (seed, key, epoch): which of a view's alternatives (captions) that epoch reads."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{epoch}\0{key}".encode()).digest()[:8], "little")
 
 
 @dataclass(frozen=True)

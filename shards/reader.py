@@ -1,5 +1,6 @@
 """Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
 
+import copy
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,7 +24,7 @@ from shards.layout import PLAN
 from shards.records import Files, check_file
 from shards.storage import storage_of
 from shards.views import view_codec
-from shards.views.base import Row
+from shards.views.base import Row, ViewCodec
 from shards.zarr_json import check_array
 from shards.zarrs import specs_of
 
@@ -72,8 +73,7 @@ class ViewSet(_StoredSet):
         self.checked(PLAN)
         if self.plan.identity != self.identity:
             raise Damaged(f"{folder}: {PLAN} belongs to another view set; {RESTORE}")
-        self.codec = view_codec(self.identity)
-        self.storage = storage_of(self.codec)(folder, self.plan, self.codec, self.num_views, self.checked)
+        self._read_by(view_codec(self.identity))
         self.storage.check()
         self.class_names = self.plan.class_names
 
@@ -83,6 +83,18 @@ class ViewSet(_StoredSet):
         usable = np.delete(np.arange(len(self.plan.keys)), positions(self.plan.keys, self.manifest.skipped))
         usable.flags.writeable = False
         return usable
+
+    def _read_by(self, codec: ViewCodec) -> None:
+        self.codec = codec
+        self.storage = storage_of(codec)(self.folder, self.plan, codec, self.num_views, self.checked)
+
+    def read_by(self, codec: ViewCodec) -> "ViewSet":
+        """The same views with the fields of `codec`, which an input makes of this one's (`InputSpec.reads`)."""
+        if codec is self.codec:
+            return self
+        viewset = copy.copy(self)
+        viewset._read_by(codec)
+        return viewset
 
     def usable_in(self, shard: int) -> Int[np.ndarray, " count"]:
         """Those of one shard."""

@@ -16,6 +16,9 @@ REGISTRY = {
     "mse": "distill.objectives.mse",
     "smooth_l1": "distill.objectives.smooth_l1",
     "cosine": "distill.objectives.cosine",
+    "contrastive": "distill.objectives.contrastive",
+    "contrastive_distillation": "distill.objectives.contrastive_distillation",
+    "ranking": "distill.objectives.ranking",
     "supervised": "distill.objectives.supervised",
 }
 

@@ -13,7 +13,11 @@ from shards.errors import UnknownName
 
 __all__ = ["Student", "StudentRequest", "build_student", "student_input", "student_names"]
 
-REGISTRY = {"data2vec2": "distill.students.data2vec2", "encoder": "distill.students.encoder"}
+REGISTRY = {
+    "data2vec2": "distill.students.data2vec2",
+    "encoder": "distill.students.encoder",
+    "pair": "distill.students.pair",
+}
 _CLASSIFIER = "distill.students.classifier"
 
 

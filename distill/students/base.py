@@ -29,6 +29,11 @@ class StudentRequest:
         """Each target's name and one sample's shape."""
         return {targetset.manifest.target: targetset.row_shape for targetset in self.targetsets}
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of a row of each target."""
+        return {name: shape[-1] for name, shape in self.targets.items()}
+
 
 @dataclass(frozen=True)
 class Student:

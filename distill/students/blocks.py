@@ -58,11 +58,11 @@ def dense_student(
         )
     start(network)
     network = network.only(request.targets.keys())
-    _freeze_unused(network, request.inputs)
+    freeze_unused(network, request.inputs)
     return Student(network, request.inputs, name, build | {"projectors": projectors}, None)
 
 
-def _freeze_unused(network: nn.Module, inputs: InputSpec) -> None:
+def freeze_unused(network: nn.Module, inputs: InputSpec) -> None:
     """No parameter requires a gradient that gets none, such as the last norm under a mean of layers' results.
 
     DDP waits for the gradient of every parameter that requires one.

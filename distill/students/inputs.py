@@ -22,7 +22,10 @@ def student_input(
     folders = [str(targetset.folder) for targetset in targetsets]
     beside = viewset.folder
     inputs = [input_of(folder, modality, each, beside) for folder, each in zip(folders, described, strict=True)]
-    first = inputs[0] if inputs else default_input(viewset.codec)
+    default = default_input(viewset.codec)
+    alike = [(each, name) for each, name in zip(inputs, (t.manifest.teacher for t in targetsets), strict=True)]
+    alike = [(each, name) for each, name in alike if type(each) is type(default)]  # others read another part of views
+    first = alike[0][0] if alike else default
     if given is not None:
         if unknown := sorted(given.keys() - first.describe().keys()):
             raise BadInput(
@@ -32,14 +35,13 @@ def student_input(
         if found := mismatch(chosen, viewset.codec):
             raise BadInput(f"--recipe: input: of {viewset.folder} {found}; leave it out, or extract such views")
         return chosen, ""
-    if all(each == first for each in inputs):
+    if all(each == first for each, _ in alike):
         return first, ""
-    names = [targetset.manifest.teacher for targetset in targetsets]
-    other, otherwise = next((name, each) for name, each in zip(names, inputs, strict=True) if each != first)
+    otherwise, other = next((each, name) for each, name in alike if each != first)
     differing = [field for field, value in first.describe().items() if otherwise.describe()[field] != value]
     values = ", ".join(f"{field} {_shown(first.describe()[field])}" for field in differing)
     return first, (
-        f"the teachers are fed otherwise: the student takes the {values} of {names[0]}, not those of {other}; "
+        f"the teachers are fed otherwise: the student takes the {values} of {alike[0][1]}, not those of {other}; "
         "a recipe's `input` says others"
     )
 

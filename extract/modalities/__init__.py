@@ -22,11 +22,20 @@ class Entry(NamedTuple):
     """The parts of a sample that its views are made of."""
     size: str = "size"
     """The field of an input's description that its views' size stands in."""
+    feeds: frozenset[str] = frozenset()
+    """The other modalities whose teachers take its views."""
 
 
 REGISTRY = {
     "image": Entry("extract.modalities.image", ("crop", "resize"), frozenset({"image"}), "image_size"),
     "text": Entry("extract.modalities.text", ("blocks",), frozenset({"texts"})),
+    "pair": Entry(
+        "extract.modalities.pair",
+        ("pair",),
+        frozenset({"image", "texts"}),
+        "image_size",
+        frozenset({"image", "text"}),
+    ),
 }
 """A module offers `maker_of(request) -> ViewMaker`, `input_of(where, described, folder) -> InputSpec`,
 `default_input(codec) -> InputSpec` where no teacher has one, `plain_maker(inputs) -> ViewMaker` for evaluation, and
@@ -68,6 +77,16 @@ def input_of(
     return inputs
 
 
+def adapted(inputs: "InputSpec", codec: "ViewCodec") -> "InputSpec":
+    """A teacher's input as views of `codec` feed it: itself, unless the modality makes another of it."""
+    if inputs.modality == codec.modality or inputs.modality in codec.feeds:
+        return inputs
+    if inputs.modality not in REGISTRY[codec.modality].feeds:
+        return inputs  # whoever compares it with the views says what they lack
+    other: InputSpec = _module(codec.modality).adapted(inputs, codec)
+    return other
+
+
 def size_of(described: dict[str, Any]) -> int | None:
     """The size of the views that an input of that description takes, of any modality."""
     return next((described[entry.size] for entry in REGISTRY.values() if entry.size in described), None)
@@ -94,9 +113,11 @@ def _modality(request: "ViewRequest") -> str | None:
         return kinds[kind]
     if request.sibling is not None:
         return modality_of(request.sibling)
-    if request.inputs is not None:
-        return request.inputs.modality
+    taken = request.inputs.modality if request.inputs is not None else None
     if request.source is not None:
         fitting = [name for name, entry in REGISTRY.items() if entry.needs <= request.source.has]
-        return max(fitting, key=lambda name: len(REGISTRY[name].needs), default=DEFAULT_MODALITY)
+        fitting = [name for name in fitting if taken in (None, name) or taken in REGISTRY[name].feeds]
+        return max(fitting, key=lambda name: len(REGISTRY[name].needs), default=taken or DEFAULT_MODALITY)
+    if taken is not None:
+        return taken
     return DEFAULT_MODALITY if request.spec else None

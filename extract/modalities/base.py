@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from extract.sources.base import Sample, Source
+from shards.codecs.features import Features
 from shards.views.base import Row, ViewCodec
 
 
@@ -32,6 +33,18 @@ class InputSpec(Protocol):
     def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The fields without what is padding in every row, for outputs that have a row a sample and none a token."""
         return fields
+
+    def collect(self, outputs: dict[str, Tensor], fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The network's outputs with a row a sample, of those that it gave for what `prepare` made of `fields`."""
+        return outputs
+
+    def target(self, features: Features, fields: Mapping[str, Tensor], fed: Mapping[str, Any]) -> Features:
+        """What a target set's rows say of the views `fields`, its teacher's input being described by `fed`."""
+        return features.within(self.valid(fields))
+
+    def reads(self, codec: ViewCodec, seed: int = 0) -> ViewCodec:
+        """How the views are read for this input; alternatives, such as captions, are drawn with `seed`."""
+        return codec
 
     def example(self) -> dict[str, Tensor]:
         """The fields of a batch of one, of the shapes and types that `prepare` takes."""
@@ -114,8 +127,7 @@ class ViewRequest:
 
 def feed(network: nn.Module, inputs: InputSpec, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every output of `network`, by name and a row a sample, for stored fields on the network's device."""
-    outputs: dict[str, Tensor] = network(*inputs.prepare(fields).values())
-    return outputs
+    return inputs.collect(network(*inputs.prepare(fields).values()), fields)
 
 
 def shapes(fields: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -125,8 +137,9 @@ def shapes(fields: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 def mismatch(inputs: InputSpec, codec: ViewCodec) -> str | None:
     """How the fields that a network takes differ from those that views have; None where they fit."""
-    taken, stored = shapes(inputs.example()), {name: shape for name, (_, shape) in codec.fields.items()}
-    if inputs.modality != codec.modality:
+    fields = inputs.reads(codec).fields
+    taken, stored = shapes(inputs.example()), {name: shape for name, (_, shape) in fields.items()}
+    if inputs.modality != codec.modality and inputs.modality not in codec.feeds:
         return f"its views are {codec.modality}, the network takes {inputs.modality}"
     wrong = [name for name, shape in taken.items() if stored.get(name) != shape]
     if not wrong and inputs.describe().get("vocabulary") != codec.vocabulary:

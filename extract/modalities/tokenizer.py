@@ -10,12 +10,15 @@ import numpy as np
 import tokenizers
 from jaxtyping import Integer
 
+from extract.sources.hub import hub_errors, local_folder
 from shards.errors import BadInput, Damaged, one_line
 from shards.identity import canonical_json, sha256_of
 from shards.layout import TOKENIZER
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 """In a model's folder of `transformers`: one of these at least."""
+
+VOCABULARIES = ("vocab.*", "merges.txt", "special_tokens_map.json", "*.model")
 
 Ids = Integer[np.ndarray, " tokens"]
 
@@ -150,3 +153,19 @@ class TextTokenizer:
         if cls_id is None or sep_id is None or found.pad_token_id is None:
             raise BadInput(f"{where}: its tokenizer lacks [CLS], [SEP] or [PAD]; give an encoder as BERT or RoBERTa")
         return cls(library, cls_id, sep_id, found.pad_token_id, found.mask_token_id)
+
+
+def tokenizer_of(where: str, name: str) -> TextTokenizer:
+    """The tokenizer in a folder here, or of a model of the hub; BadInput, which begins with `where`, without one."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    folder = local_folder(name)
+    if folder is None:
+        remedy = "download its tokenizer.json and tokenizer_config.json elsewhere and give tokenizer=DIR"
+        try:
+            with hub_errors(where, name, remedy):
+                folder = Path(snapshot_download(name, allow_patterns=["config.json", "tokenizer*.json", *VOCABULARIES]))
+        except HFValidationError as error:
+            raise BadInput(f"{where}: tokenizer={name} is no folder here and no name on the hub; {remedy}") from error
+    return TextTokenizer.of_folder(where, folder)

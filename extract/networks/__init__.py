@@ -39,7 +39,7 @@ REGISTRY = {
     "resnet56": "resnet_cifar",
     "convnet": "convnet",
 }
-DENSE_REGISTRY = {"data2vec2": "data2vec2", "encoder": "text_encoder"}
+DENSE_REGISTRY = {"data2vec2": "data2vec2", "encoder": "text_encoder", "text_conv": "text_conv", "pair": "pair"}
 """Networks without classes, whose outputs are features, a row an image or a row a token."""
 
 

@@ -104,6 +104,7 @@ class Source:
     fetch: Callable[[int], tuple[Any, ...]] = field(default=lambda index: (None, None), repr=False)
     default_augment: str | None = None
     has: frozenset[str] = frozenset({"image"})  # which parts of a sample it gives: image, texts
+    most_texts: int = 1  # how many texts a sample has at most
     notes: tuple[str, ...] = ()
     """What was left out, guessed or ambiguous, a clause each that begins with the flag; said before work starts."""
     unreadable: tuple[int, ...] = ()

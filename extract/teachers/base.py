@@ -33,6 +33,14 @@ class Teacher:
     settings: dict[str, Any] | None = None
     """What a student is built from that starts with this network's first blocks, as JSON."""
 
+    def taking(self, inputs: InputSpec) -> "Teacher":
+        """This teacher, fed by `inputs`, with the outputs that it has of these."""
+        if inputs is self.inputs:
+            return self
+        outputs = shapes(feed(self.network, inputs, inputs.example()))
+        extra_tokens = {name: number for name, number in self.extra_tokens.items() if name in outputs}
+        return replace(self, inputs=inputs, outputs=outputs, extra_tokens=extra_tokens)
+
     def only(self, names: Collection[str]) -> "Teacher":
         """This teacher, computing no other outputs than `names` where its network can leave some out."""
         only = getattr(self.network, "only", None)

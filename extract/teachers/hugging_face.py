@@ -21,7 +21,7 @@ from torch import Tensor
 
 from extract.modalities.base import InputSpec
 from extract.modalities.text import DEFAULT_SIZE, TextInput
-from extract.modalities.tokenizer import TextTokenizer
+from extract.modalities.tokenizer import VOCABULARIES, TextTokenizer
 from extract.networks.dense import DenseNetwork
 from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.networks.named_tokens import NamedTokens
@@ -37,7 +37,7 @@ from shards.errors import BadInput
 _NAMED = {"bert": "google-bert/bert-base-uncased"}
 """Encoders of the hub that have a name of their own; --weights takes a copy of their folder."""
 _SETTINGS = "config.json"
-_TOKENIZERS = ("tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "*.model")
+_TOKENIZERS = ("tokenizer*.json", *VOCABULARIES)
 _SAFETENSORS = (SAFETENSORS, "model-*.safetensors", "model.safetensors.index.json")
 _PICKLES = (PICKLE, "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 # of a config: what no output depends on

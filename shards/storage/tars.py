@@ -40,10 +40,11 @@ class Storage(ViewStorage):
     def store(self, row: Row, out: Row, facts: dict[str, Any]) -> dict[str, bytes]:
         """The view's members; decoded again, as a JPEG is not the pixels that it was made of."""
         members = self.codec.encode(row)
-        self.codec.decode(members, out)
         if "label" in facts:
             members["cls"] = str(facts["label"]).encode()
-        return members | {"json": json.dumps(facts, sort_keys=True).encode()}
+        members["json"] = json.dumps(facts, sort_keys=True).encode()
+        self.codec.decode(members, out)
+        return members
 
     def pack(
         self, view: int, shard: int, fields: Row, contents: Sequence[dict[str, bytes] | None]
@@ -64,7 +65,8 @@ class Storage(ViewStorage):
         """Decode the fields of `samples`; in another `epoch` a view that stores alternatives may show another one."""
         for position, sample in enumerate(samples):
             members = {ending: self.content(view, sample, ending) for ending in self.codec.endings}
-            choice = draw_choice(self.plan.keys[sample], epoch) if self.codec.has_alternatives else 0
+            seed = self.codec.draws
+            choice = 0 if seed is None else draw_choice(seed, self.plan.keys[sample], epoch)
             self.codec.decode(members, {name: rows[position, ...] for name, rows in out.items()}, choice)
 
     def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODALITY = "image"
 """Of view sets whose identity names none: those of before this field."""
-REGISTRY = {"image": "shards.views.image", "text": "shards.views.text"}
+REGISTRY = {"image": "shards.views.image", "text": "shards.views.text", "pair": "shards.views.pair"}
 """A module of this folder offers `codec_of(identity) -> ViewCodec`, and `CHECKS` of what the identity must hold."""
 
 

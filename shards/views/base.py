@@ -19,8 +19,11 @@ class ViewCodec(Protocol):
     """What the view set's identity calls it (absent there: image)."""
     storage: ClassVar[str] = "tars"
     """How its shards lie on the disk: a name of `shards.storage.REGISTRY`."""
-    has_alternatives: ClassVar[bool] = False
-    """Whether a view stores several of which an epoch reads one, as an image's captions."""
+    feeds: ClassVar[frozenset[str]] = frozenset()
+    """The modalities of the inputs that its views feed, beside its own: an image with captions feeds an image's."""
+    draws: int | None = None
+    """The seed with which an epoch reads one of the alternatives that a view stores, as an image's captions; None:
+    nothing is drawn."""
     files: ClassVar[tuple[str, ...]] = ()
     """Files beside the plan that are needed to read the fields."""
     augmented: bool
@@ -58,6 +61,6 @@ class MemberCodec(ViewCodec, Protocol):
     def decode(self, members: Mapping[str, bytes], out: Row, choice: int = 0) -> None:
         """Fill `out` with one view's fields; Damaged where the members hold none. Releases the interpreter lock.
 
-        `choice` is a number drawn from (key, epoch), for views that have alternatives.
+        `choice` is a number drawn from (seed, key, epoch), for a codec that draws.
         """
         ...

@@ -102,7 +102,7 @@ def test_without_a_teacher_the_source_says_the_modality(rows: None, tmp_path: Pa
     extract("--teacher", "none", "--data", "rows", "--out", tmp_path)
     assert ViewSet(viewset_of(tmp_path)).codec.modality == "row"
     flags = ("--teacher", "none", "--data", "rows", "--out", tmp_path / "other")
-    command("extract", *flags, "--view", "rwo:noise=1").refuses("--view rwo:noise=1", "crop, resize, row")
+    command("extract", *flags, "--view", "rwo:noise=1").refuses("--view rwo:noise=1", "crop, pair, resize, row")
 
 
 def test_what_does_not_fit_is_refused_in_one_line(row_cache: Path, teacher: Path, tmp_path: Path) -> None:
