@@ -24,8 +24,8 @@ class DistillConfig:
     """Which target sets, by any part of their names, with weights: resnet101=0.7,resnet50=0.3
     (default: the only one)."""
     student: str | None = None
-    """The network to train, with its arguments: resnet50, resnet8:width=32, or data2vec2:depth=6 (depth, width and
-    heads; the teacher's width and heads where left out)."""
+    """The network to train, with its arguments: resnet50, resnet8:width=32, timm:NAME (timm:resnet18:drop_rate=0.1), or
+    data2vec2:depth=6 (depth, width and heads; the teacher's width and heads where left out)."""
     init: str | None = None
     """Where the student starts: teacher (its first blocks, from the weights that were extracted with), FILE (the same
     weights at another place), or random."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill.recipe import Recipe, load_recipe, recipe_names
+from distill.recipe import TARGETS, Recipe, load_recipe, recipe_names
 from extract.modalities.base import InputSpec
 from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, list_viewsets, only, open_cache, prefer
 from shards.command.ranges import POSITIVE
@@ -105,8 +105,13 @@ def _validates(viewset: ListedViewSet) -> bool:
 
 
 def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTargetSet, float]:
-    """The only target set of `viewset`, or of several the whole one that `recipe` (or any recipe) is for."""
+    """The only target set of `viewset`, or of several the whole one that `recipe` (or any recipe) is for.
+
+    All whole ones for a recipe whose student reads them.
+    """
     targetsets = fitting_targetsets("--targets", viewset, None)
+    if recipe is not None and recipe.reads == TARGETS:
+        return dict.fromkeys((each for each in targetsets if each.whole), 1.0)
     if len(targetsets) > 1:
         recipes = [recipe] if recipe and recipe.fits else [load_recipe(name) for name in recipe_names()]
         whole = [each for each in targetsets if each.whole]

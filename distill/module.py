@@ -61,11 +61,11 @@ class Distillation(lightning.LightningModule):
 
         When `validating`, the batch's targets are those of the validation split's target sets.
         """
-        outputs = self.student_outputs(batch.fields)
         if validating:
             targets = self.targets(batch, self.validation_sets, self.validation_codecs)
         else:
             targets = self.targets(batch, self.training_sets, self.codecs)
+        outputs = self.student_outputs(self.inputs.beside(batch.fields, targets, self.fed))
         targets = [self.inputs.target(rows, batch.fields, fed) for rows, fed in zip(targets, self.fed, strict=True)]
         loss = torch.zeros((), device=batch.device)
         for term in self.terms:

@@ -8,7 +8,7 @@ from torch import nn
 
 from distill.recipe import Recipe
 
-_TABLES = ("position", "extra_tokens", "cls_token")
+_TABLES = ("position", "pos_embed", "extra_tokens", "cls_token", "dist_token", "reg_token")
 
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

@@ -14,9 +14,11 @@ from extract.networks import base_lr
 from shards.command import settings
 from shards.command.ranges import Betas, Count, NotNegative, Positive, Precision, Range, Seed, Share, ShareBelowOne
 from shards.command.settings import given_flags, names_in, parse_settings, read_named_yaml
+from shards.command.specs import entry_of, parse_spec
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
 
+TARGETS = "targets"
 FOLDER = Path(__file__).parent / "recipes"
 FACTS = ("source", "modality", "target", "teacher")
 """What a cache is known by; a recipe's `fits` has a pattern for some of them."""
@@ -34,6 +36,8 @@ class Recipe:
     fits: _Patterns = field(default_factory=dict)
     """Patterns on FACTS."""
     init: str = "random"
+    reads: Annotated[str, Range("views or targets", lambda reads: reads in ("views", TARGETS))] = "views"
+    """What the student is fed: views, or the targets of two towers, which are never loaded."""
     input: dict[str, Any] | None = None
     """The student's own: mean and std, three numbers each, of pixels in [0, 1]; the first teacher's by default."""
     label_weight: Share = 0.0
@@ -79,8 +83,8 @@ class Recipe:
 
     @property
     def learns_targets(self) -> bool:
-        """Whether a term is to a teacher's target."""
-        return any(term.to not in (LABELS, None) for term in self.losses)
+        """Whether a term is to a teacher's target, or the student reads them."""
+        return self.reads == TARGETS or any(term.to not in (LABELS, None) for term in self.losses)
 
     @property
     def patterns(self) -> dict[str, str]:
@@ -160,8 +164,8 @@ def peak_rate(student: str, batch_size: int) -> float:
     It goes with the square root of the batch (Malladi et al. 2022, arXiv:2205.10330, the square root scaling rule);
     each network's module states its base rate, that of batches of 256.
     """
-    name = student.partition(":")[0]
-    if name not in student_names():
+    name, _ = parse_spec("student", student)
+    if entry_of(name, student_names()) not in student_names():
         return 0.0  # no student has that name, and whoever builds it says so
     return base_lr(name) * math.sqrt(batch_size / 256)
 
@@ -178,5 +182,5 @@ def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = settings.as_values(recipe)
     unused = [name for name in ("input", "terms") if values[name] is None]
-    unused += ["grad_cache"] if recipe.grad_cache == 1 else []
+    unused += [name for name, default in (("grad_cache", 1), ("reads", "views")) if values[name] == default]
     return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields

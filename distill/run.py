@@ -16,7 +16,7 @@ from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import Holding
 from distill.module import Distillation
-from distill.recipe import Recipe, as_values
+from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, wandb_logger
@@ -58,6 +58,8 @@ def train(
             print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
             if choice := student_input(recipe.input, data.training.viewset, data.training.targetsets)[1]:
                 print(f"distill: {choice}")
+            if module.exported.note:
+                print(f"distill: {module.exported.note}")
             print(f"distill: validation: {data.describe_validation()}", flush=True)
             if devices.kind == "cpu" and recipe.precision != "float32":
                 print(
@@ -91,7 +93,8 @@ def build_module(
     Where the run `resumes`, a checkpoint brings the weights, and those that the student began with are not needed.
     """
     holding = data.training
-    terms, labels = bind(recipe.losses, holding.targetsets, holding.weights), recipe.learns_labels
+    terms = bind(recipe.losses, holding.targetsets, holding.weights, recipe.reads == TARGETS)
+    labels = recipe.learns_labels
     num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
     inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)
@@ -133,7 +136,8 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
     with torch.no_grad():
         given = shapes(feed(student.network.eval(), student.inputs, student.inputs.example()))
     student.network.train()
-    targets = {(targetset.manifest.target, targetset.row_shape) for targetset in holding.targetsets}
+    learnt = [holding.targetsets[term.to] for term in terms if isinstance(term.to, int)]
+    targets = {(targetset.manifest.target, _row_shape(student, targetset)) for targetset in learnt}
     if len(targets) > len({name for name, _ in targets}):
         shown = ", ".join(f"{name} {shape}" for name, shape in sorted(targets))
         raise BadInput(f"--targets: {shown}: one student has one shape for each; distil from teachers of one shape")

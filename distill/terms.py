@@ -69,10 +69,12 @@ def to_objective(objective: str, label_weight: float) -> list[Term]:
     return targets + ([Term("supervised", LABELS, weight=label_weight)] if label_weight > 0 else [])
 
 
-def bind(terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
+def bind(
+    terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequence[float], are_inputs: bool = False
+) -> list[BoundTerm]:
     """The terms over these target sets, which share a term's weight by `weights`.
 
-    BadInput where a term has no target set, or a target set no term.
+    BadInput where a term has no target set, or a target set no term, unless target sets `are_inputs` of the student.
     """
     bound: list[BoundTerm] = []
     for term in terms:
@@ -82,7 +84,7 @@ def bind(terms: Sequence[Term], targetsets: Sequence[TargetSet], weights: Sequen
             bound += _to_targets(term, targetsets, weights)
     reached = {term.to for term in bound}
     for number, targetset in enumerate(targetsets):
-        if number not in reached:
+        if number not in reached and not are_inputs:
             raise BadInput(f"--targets: no term of the recipe is to {targetset.folder.name}; leave it out")
     return bound
 

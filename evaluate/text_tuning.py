@@ -24,6 +24,7 @@ from evaluate.training import Method
 from evaluate.training_views import seed_of
 from evaluate.views import views_of_source
 from extract.modalities.text import TextInput
+from extract.modalities.token_source import tokenised
 from shards.command.progress import counted
 from shards.command.ranges import ShareBelowOne, whole
 from shards.errors import BadInput
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from extract.sources.base import Sample, Source
 
 _INIT_STD = 0.02  # as BERT's layers begin
+MIN_TOKENS = 5
+"""A pair has up to four special ones."""
 Values = Num[np.ndarray, "samples"]
 
 
@@ -42,7 +45,7 @@ class TextSettings(TrainingSettings):
 
     dropout: ShareBelowOne
     """Before the last layer."""
-    max_tokens: Annotated[int, whole(5)]
+    max_tokens: Annotated[int, whole(MIN_TOKENS)]
     """Longer sentences and pairs are cut here, or where the student's positions end."""
 
 
@@ -52,6 +55,8 @@ def for_texts(evaluation: Evaluation, task: str, max_tokens: int | None = None) 
     if not isinstance(inputs, TextInput):
         taken = f"{evaluation.folder} takes {inputs.modality}"
         raise BadInput(f"--task {task}: measures on texts, {taken}; give another task")
+    if inputs.size < MIN_TOKENS:
+        raise BadInput(f"--task {task}: {evaluation.folder} takes {inputs.size} tokens, expected {MIN_TOKENS} or more")
     inputs = replace(inputs, size=min(max_tokens or inputs.size, inputs.size))
     return replace(evaluation, student=replace(student, inputs=inputs))
 
@@ -73,7 +78,8 @@ class TextTuning:
         """`evaluation` is one of `for_texts`; `others` is what else the folder's contents depend on."""
         self.evaluation, self.source, self.settings = evaluation, source, settings
         self.num_outputs = len(source.class_names) if source.class_names else 1
-        self.size = evaluation.student.inputs.describe()["size"]
+        assert isinstance(evaluation.student.inputs, TextInput)
+        self.tokenizer, self.size = evaluation.student.inputs.tokenizer, evaluation.student.inputs.size
         self.full = set[str]()
         """The keys of samples that leave no room, and so may have been cut off."""
         self.pooler = teacher_pooler(evaluation)
@@ -106,7 +112,8 @@ class TextTuning:
         )
         method = Method(F.cross_entropy if self.source.class_names else squared_error, linear_factor)
         tuned = replace(evaluation, student=student)
-        loss = fine_tuned(tuned, self.folder, self.source, self.make, self.settings, method)
+        source = tokenised(self.source, self.tokenizer, self.size)
+        loss = fine_tuned(tuned, self.folder, source, self.make, self.settings, method)
         classifier.eval()
         return student, loss
 
@@ -114,6 +121,7 @@ class TextTuning:
         """The true classes or scores of the samples of `source`, and those that the trained student gives."""
         evaluation = replace(self.evaluation, student=student)
         workers = evaluation.config.num_workers
+        source = tokenised(source, self.tokenizer, self.size)
         views = views_of_source(source, source.name, self.make, evaluation.batch_size, workers)
         truth, predicted = list[Tensor](), list[Tensor]()
         for logits, labels in evaluation.outputs(views, "logits"):

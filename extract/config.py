@@ -25,7 +25,7 @@ class ExtractConfig:
     """What to extract, from what, to where."""
 
     teacher: str
-    """A teacher's name (data2vec2, resnet101, hf:ID, run:DIR ...), or none to write the views alone."""
+    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone."""
     out: str
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None
@@ -46,7 +46,8 @@ class ExtractConfig:
     """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
     with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else
     the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95); of texts
-    blocks:size=TOKENS,pack=stream or pack=none, a view a text (default: blocks of 256 tokens)."""
+    blocks:size=TOKENS,pack=stream or pack=none, a view a text (default: blocks of 256 tokens), with mask=0.15 hiding
+    that share of tokens, others in each view (seed=0)."""
     shard_size: Count | None = None
     """Samples a shard, the unit of work and of commit (default: the view set's, else 512)."""
     batch_size: Count = 64

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from shards.errors import BadInput
 PROBE_FROM_BYTES = 10**9
 """Less than this is written before a measurement would have told anything."""
 KEPT = (32, 16, 8)
-"""Tokens a view that the messages offer for --keep_tokens."""
+"""Tokens a view that the messages offer for --keep_tokens, of masked views as many as are masked."""
 SMALLER_CODECS = ("int8", "int4", "topk:16", "sample:12")
 _PROBE_BYTES = 64 << 20
 
@@ -39,6 +39,8 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
     needed = of_views = left * views.maker.bytes_a_view
+    masked = views.maker.codec.num_masked
+    offers = (masked,) if masked else KEPT
     to_make: list[tuple[TargetSetJob, int]] = []
     for job in targets:
         specs = array_specs(job, views)
@@ -49,13 +51,14 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         shape = " x ".join(map(str, (f"{samples:,}", *job.row_shape)))
         sizes = f"{sum(spec.row_bytes for spec in specs):,} bytes a sample, {human_bytes(whole)} in all"
         print(f"extract: {job.folder.name}: {shape} {job.codec.name}: {sizes}, {sum(lacking):,} rows to make")
-        fewer = samples * job.num_views * _row_bytes(job, keep=KEPT[0])
+        fewer = samples * job.num_views * _row_bytes(job, keep=offers[0])
         if PROBE_FROM_BYTES < whole > fewer:
-            print(f"extract: {job.folder.name}: with --keep_tokens {KEPT[0]}: {human_bytes(fewer)} in all")
+            print(f"extract: {job.folder.name}: with --keep_tokens {offers[0]}: {human_bytes(fewer)} in all")
     cache = views.folder.parent
     free = shutil.disk_usage(cache).free
     if needed > free:
-        fitting = " or ".join(_fitting(to_make, free - of_views)) or "no codec and no --keep_tokens makes it fit"
+        flags = _fitting(to_make, free - of_views, offers)
+        fitting = " or ".join(flags) or "no codec and no --keep_tokens makes it fit"
         raise BadInput(
             f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free: {fitting}; else free "
             f"some, take another --out, fewer --views, or a --limit to {free / needed:.1%} of the samples"
@@ -68,9 +71,9 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
 
 
-def _fitting(to_make: list[tuple[TargetSetJob, int]], room: float) -> Iterator[str]:
+def _fitting(to_make: list[tuple[TargetSetJob, int]], room: float, offers: Sequence[int]) -> Iterator[str]:
     """The flags with each of which the rows to make take less than `room` bytes, the mildest of a kind."""
-    for keep in KEPT:
+    for keep in offers:
         if any(has_tokens(job.row_shape) for job, _ in to_make) and (
             sum(rows * _row_bytes(job, keep=keep) for job, rows in to_make) < room
         ):

@@ -140,7 +140,10 @@ class Extraction:
             if job.keep_tokens is None:
                 stored, first = codec.encode(rows.vectors), rows[:CODEC_ERROR_SAMPLES].content().vectors
             else:
-                kept = keep_drawn(rows, job.keep_tokens, job.extra_tokens, seed, keys, shard.view)
+                assert self.teacher is not None
+                worth = self.teacher.inputs.worth_keeping(shard.batch(batch))
+                worth = None if worth is None else worth.to(self.device)
+                kept = keep_drawn(rows, job.keep_tokens, job.extra_tokens, seed, keys, shard.view, worth)
                 stored, first = codec.encode(kept), kept[:CODEC_ERROR_SAMPLES].content()
             on_cpu = {name: values.cpu() for name, values in stored.items()}
             encoded.append((on_cpu, job.codec.error(first) if is_first else {}))
@@ -156,16 +159,13 @@ class Extraction:
         assert self.teacher is not None
         teacher, keys = self.teacher.only([job.target for job in jobs]), [shard.keys[row] for row in batch]
 
-        def fields_of(rows: list[int]) -> dict[str, Tensor]:
-            return {name: torch.from_numpy(values[rows]) for name, values in shard.fields.items()}
-
         def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
-            return forward(teacher, fields_of(rows), self.device, self.precision)
+            return forward(teacher, shard.batch(rows), self.device, self.precision)
 
         def layer(number: int) -> str:
             return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
 
-        outputs, valid = say(teacher, batch), teacher.inputs.valid(fields_of(batch))
+        outputs, valid = say(teacher, batch), teacher.inputs.valid(shard.batch(batch))
         valid = None if valid is None else valid.to(self.device)
         rows = {target: without_padding(outputs[target].float(), valid) for target in teacher.outputs}
         for target in teacher.outputs:

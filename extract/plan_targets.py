@@ -45,7 +45,7 @@ def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -
     for target in targets:
         if target not in teacher.outputs:
             raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")
-    keep_tokens = _keep_tokens(config.keep_tokens, targets, teacher)
+    keep_tokens = _keep_tokens(config.keep_tokens, targets, teacher, views.maker.codec.num_masked)
     jobs: list[TargetSetJob] = []
     for target, spec in zip(targets, _codec_specs(config, targets, teacher), strict=True):
         row_shape, keep = teacher.outputs[target], keep_tokens.get(target)
@@ -74,7 +74,7 @@ def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") 
     return specs * (len(targets) // len(specs))
 
 
-def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher") -> dict[str, int]:
+def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher", num_masked: int) -> dict[str, int]:
     """How many tokens to keep of each target that has some; BadInput where that cannot be."""
     if keep is None:
         return {}
@@ -91,6 +91,9 @@ def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher") -> di
                 f"--keep_tokens {keep}: {target} of {teacher.name} has {num_tokens} tokens{always}; "
                 f"give {max(1, num_extra)} to {num_tokens}"
             )
+    if 0 < num_masked < keep:
+        hidden = f"at most {num_masked} tokens of a view are masked, and these are kept"
+        raise BadInput(f"--keep_tokens {keep}: {hidden}; give 1 to {num_masked}, or leave it out to store all")
     return dict.fromkeys(with_tokens, keep)
 
 

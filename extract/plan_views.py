@@ -157,7 +157,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
         raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
     if asked_views > 1 and maker.all_alike:
-        raise BadInput(f"--views {asked_views}: such views are all alike; give a --view that draws (crop), or 1 view")
+        draws = "give a --view that draws (crop, blocks:mask=0.15)"
+        raise BadInput(f"--views {asked_views}: such views are all alike; {draws}, or 1 view")
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     source = source and source.only(maker.needs)

@@ -40,13 +40,25 @@ def has_tokens(row_shape: tuple[int, ...]) -> bool:
     return len(row_shape) == 2
 
 
-def keep_drawn(rows: Features, keep: int, num_extra: int, seed: int, keys: Sequence[str], view: int) -> Features:
-    """The tokens that --keep_tokens draws of each sample's view, of those that are no padding; see `draw_tokens`."""
-    tokens = rows.vectors
-    lengths = [None] * len(keys) if rows.valid is None else rows.valid.sum(1).tolist()
+def keep_drawn(
+    rows: Features,
+    keep: int,
+    num_extra: int,
+    seed: int,
+    keys: Sequence[str],
+    view: int,
+    worth: Bool[Tensor, "batch tokens"] | None,
+) -> Features:
+    """The tokens that --keep_tokens draws of each sample's view, of those that are `worth` it; see `draw_tokens`.
+
+    Where these are too few padding is kept, which counts nowhere.
+    """
+    tokens, later = rows.vectors, None
+    if worth is not None and rows.valid is not None:
+        later = (torch.where(rows.valid, 2, 1) * ~worth).cpu().numpy()
     drawn = [
-        draw_tokens(seed, key, view, keep, tokens.shape[1], num_extra, length)
-        for key, length in zip(keys, lengths, strict=True)
+        draw_tokens(seed, key, view, keep, tokens.shape[1], num_extra, None if later is None else later[row])
+        for row, key in enumerate(keys)
     ]
     return Features.of(tokens, torch.from_numpy(np.stack(drawn)).to(tokens.device)).within(rows.valid)
 

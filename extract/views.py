@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests, records_digests
@@ -39,6 +40,10 @@ class ViewShard:
     def row(self, number: int) -> Row:
         """The fields of one row."""
         return {name: rows[number, ...] for name, rows in self.fields.items()}
+
+    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """The fields of some rows."""
+        return {name: torch.from_numpy(values[rows]) for name, values in self.fields.items()}
 
 
 def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_errors: bool) -> ViewShard:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 RESTORE = "restore it from a copy, or remove its set (python -m shards remove FOLDER) and extract again"
 """What helps against damage: to extract again alone does not, for what has its commit record is not made anew."""
+_MAX_LISTED = 100
 
 
 class TeacherShardsError(Exception):
@@ -22,7 +23,8 @@ class UnknownName(BadInput):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+        listed = ", ".join(known) if len(known) <= _MAX_LISTED else f"{len(known):,} names"
+        super().__init__(f"unknown {kind} {name!r}: {hint}known are {listed}")
 
 
 class SourceUnavailable(BadInput):

@@ -37,7 +37,10 @@ def write_pairs(folder: Path, num: int = 24) -> Path:
                 image, captions = picture(number)
                 buffer = io.BytesIO()
                 image.save(buffer, "PNG")
-                for ending, content in (("json", json.dumps({"caption": captions}).encode()), ("png", buffer.getvalue())):
+                for ending, content in (
+                    ("json", json.dumps({"caption": captions}).encode()),
+                    ("png", buffer.getvalue()),
+                ):
                     member = tarfile.TarInfo(f"{number:05d}.{ending}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))

@@ -18,6 +18,7 @@ REGISTRY = {
     "cosine": "distill.objectives.cosine",
     "contrastive": "distill.objectives.contrastive",
     "contrastive_distillation": "distill.objectives.contrastive_distillation",
+    "sigmoid": "distill.objectives.sigmoid",
     "ranking": "distill.objectives.ranking",
     "supervised": "distill.objectives.supervised",
 }

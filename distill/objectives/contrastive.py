@@ -8,10 +8,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from distill.objectives.gathered import gathered
+from distill.objectives.gathered import partners_of
 
 MAX_SCALE = 100.0
 
@@ -27,12 +27,18 @@ class Contrastive(nn.Module):
         """It compares outputs of the student with each other."""
         return "is between two outputs of the student: leave `to` out, or take contrastive_distillation"
 
-    def forward(self, first: Float[Tensor, "batch width"], second: Float[Tensor, "batch width"]) -> Float[Tensor, ""]:
-        """Row i of `first` belongs to row i of `second`."""
-        rows, partners = (F.normalize(gathered(each).float(), dim=1) for each in (first, second))
+    def forward(
+        self,
+        first: Float[Tensor, "batch width"],
+        second: Float[Tensor, "batch *captions width"],
+        valid: Bool[Tensor, "batch captions"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Row i of `first` belongs to row i of `second`, or to each of its `valid` captions: a mean over these."""
+        rows, partners, owner = partners_of(first, second, valid)
         logits = self.log_scale.exp().clamp(max=MAX_SCALE) * rows @ partners.T
-        places = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, places) + F.cross_entropy(logits.T, places)) / 2
+        own = (owner == torch.arange(len(rows), device=rows.device)[:, None]).float()
+        to_partners = -(logits.log_softmax(1) * own).sum(1) / own.sum(1)
+        return (to_partners.mean() + F.cross_entropy(logits.T, owner)) / 2
 
 
 def make(temperature: float = 0.07) -> Contrastive:

@@ -1,12 +1,13 @@
 """Rows of all ranks: losses that compare the samples of a batch see the whole batch on any number of processes."""
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
 
-def gathered(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "all_ranks width"]:
+def gathered(rows: Float[Tensor, "batch *row"]) -> Float[Tensor, "all_ranks *row"]:
     """The rows of every rank, one rank after the other; each has as many.
 
     Every rank computes the same loss of them. The backward pass sums what all ranks ask of a row, DDP then takes the
@@ -15,6 +16,23 @@ def gathered(rows: Float[Tensor, "batch width"]) -> Float[Tensor, "all_ranks wid
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
     return torch.cat(all_gather(rows.contiguous()))
+
+
+def partners_of(
+    first: Float[Tensor, "batch width"],
+    second: Float[Tensor, "batch *captions width"],
+    valid: Bool[Tensor, "batch captions"] | None = None,
+) -> tuple[Float[Tensor, "images width"], Float[Tensor, "partners width"], Int64[Tensor, " partners"]]:
+    """The normalised rows of all ranks, those of their partners, and which row each partner belongs to.
+
+    Of several captions an image all that are `valid` are its partners.
+    """
+    rows, partners = (F.normalize(gathered(each).float(), dim=-1) for each in (first, second))
+    owner = torch.arange(len(rows), device=rows.device)
+    if valid is None:
+        return rows, partners, owner
+    present = gathered(valid.to(partners.dtype)) > 0
+    return rows, partners[present], owner[:, None].expand_as(present)[present]
 
 
 def first_row(rows: Tensor) -> int:

@@ -4,11 +4,10 @@ arXiv:1706.00932, section 3.2, over cosines)."""
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.objectives.gathered import gathered
+from distill.objectives.gathered import partners_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Ranking:
 
     def __call__(self, first: Float[Tensor, "batch width"], second: Float[Tensor, "batch width"]) -> Float[Tensor, ""]:
         """Row i of `first` belongs to row i of `second`; zero for a single sample."""
-        rows, partners = (F.normalize(gathered(each).float(), dim=1) for each in (first, second))
+        rows, partners, _ = partners_of(first, second)
         cosines = rows @ partners.T
         own = cosines.diagonal()
         above = (self.margin - own[:, None] + cosines).relu() + (self.margin - own[None, :] + cosines).relu()

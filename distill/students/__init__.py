@@ -8,7 +8,7 @@ import importlib
 from distill.students.base import Student, StudentRequest
 from distill.students.inputs import student_input
 from extract.networks import architecture_names
-from shards.command.specs import parse_spec
+from shards.command.specs import entry_of, parse_spec
 from shards.errors import UnknownName
 
 __all__ = ["Student", "StudentRequest", "build_student", "student_input", "student_names"]
@@ -17,6 +17,8 @@ REGISTRY = {
     "data2vec2": "distill.students.data2vec2",
     "encoder": "distill.students.encoder",
     "pair": "distill.students.pair",
+    "align": "distill.students.align",
+    "timm:NAME": "distill.students.timm_models",
 }
 _CLASSIFIER = "distill.students.classifier"
 
@@ -29,7 +31,8 @@ def student_names() -> list[str]:
 def build_student(request: StudentRequest) -> Student:
     """The student of `request.spec`, its outputs as wide as the targets it is to match."""
     name, _ = parse_spec("student", request.spec)
-    if name not in student_names():
+    entry = entry_of(name, student_names())
+    if entry not in student_names():
         raise UnknownName("student", name, student_names())
-    student: Student = importlib.import_module(REGISTRY.get(name, _CLASSIFIER)).build(request)
+    student: Student = importlib.import_module(REGISTRY.get(entry, _CLASSIFIER)).build(request)
     return student

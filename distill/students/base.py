@@ -44,3 +44,5 @@ class Student:
     architecture: str
     arguments: dict[str, Any]
     num_classes: int | None
+    note: str = ""
+    """What is to be said before it is trained."""

@@ -1,6 +1,6 @@
 """What a modality brings to extract and distill: a maker of views, and the input that a network takes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -21,6 +21,8 @@ class InputSpec(Protocol):
     """
 
     modality: ClassVar[str]
+    of_targets: ClassVar[frozenset[str]] = frozenset()
+    """Those of its fields that come from stored targets, and from no view."""
 
     def prepare(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The network's arguments, by name and in its forward's order, for a batch of fields on any device."""
@@ -29,6 +31,10 @@ class InputSpec(Protocol):
     def valid(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"] | None:
         """Which tokens are content and which padding; None where every one is content."""
         ...
+
+    def worth_keeping(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"] | None:
+        """Which tokens --keep_tokens draws from; None where from all."""
+        return self.valid(fields)
 
     def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The fields without what is padding in every row, for outputs that have a row a sample and none a token."""
@@ -41,6 +47,12 @@ class InputSpec(Protocol):
     def target(self, features: Features, fields: Mapping[str, Tensor], fed: Mapping[str, Any]) -> Features:
         """What a target set's rows say of the views `fields`, its teacher's input being described by `fed`."""
         return features.within(self.valid(fields))
+
+    def beside(
+        self, fields: Mapping[str, Tensor], targets: Sequence[Features], fed: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Tensor]:
+        """The fields, and those that come from stored targets, each of a teacher whose input `fed` describes."""
+        return fields
 
     def reads(self, codec: ViewCodec, seed: int = 0) -> ViewCodec:
         """How the views are read for this input; alternatives, such as captions, are drawn with `seed`."""
@@ -141,7 +153,7 @@ def mismatch(inputs: InputSpec, codec: ViewCodec) -> str | None:
     taken, stored = shapes(inputs.example()), {name: shape for name, (_, shape) in fields.items()}
     if inputs.modality != codec.modality and inputs.modality not in codec.feeds:
         return f"its views are {codec.modality}, the network takes {inputs.modality}"
-    wrong = [name for name, shape in taken.items() if stored.get(name) != shape]
+    wrong = [name for name, shape in taken.items() if stored.get(name) != shape and name not in inputs.of_targets]
     if not wrong and inputs.describe().get("vocabulary") != codec.vocabulary:
         return "its views are of another vocabulary than the network's tokenizer"
     if not wrong:

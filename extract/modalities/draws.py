@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, Int64, UInt64
+from jaxtyping import Int, Int64, Integer, UInt64
 
 _VIEW_STREAM, _TOKEN_STREAM, _CODEC_STREAM = 0, 1, 2
 
@@ -33,17 +33,23 @@ class Uniform:
 
 
 def draw_tokens(
-    seed: int, key: str, view: int, keep: int, num_tokens: int, num_extra: int, num_valid: int | None = None
+    seed: int,
+    key: str,
+    view: int,
+    keep: int,
+    num_tokens: int,
+    num_extra: int,
+    later: Integer[np.ndarray, " tokens"] | None = None,
 ) -> Int[np.ndarray, " kept"]:
     """The positions, ascending, of the `keep` tokens of one view that --keep_tokens keeps of `num_tokens`.
 
     The first `num_extra` (CLS, registers) always, the others drawn without replacement from a stream of their own: the
-    crop's draws and these do not touch each other. Padding, what comes after the first `num_valid` tokens, is kept only
-    where there is not enough else.
+    crop's draws and these do not touch each other. A token is kept only where there are not enough of those whose
+    number in `later` is smaller.
     """
     order = Uniform(seed, key, view, _TOKEN_STREAM).order(num_tokens - num_extra)
-    if num_valid is not None:
-        order = order[np.argsort(order >= num_valid - num_extra, kind="stable")]
+    if later is not None:
+        order = order[np.argsort(later[num_extra:][order], kind="stable")]
     drawn = num_extra + np.sort(order[: keep - num_extra])
     return np.concatenate([np.arange(num_extra), drawn])
 

@@ -42,19 +42,18 @@ def tokenise(
     scratch: Path,
     num_threads: int,
     skip_errors: bool = False,
-    separate: bool = False,
     part_characters: int = PART_CHARACTERS,
 ) -> Stream:
     """The content ids of every document of `source`, in `scratch`, where the whole parts of a killed run stay.
 
-    `separate` puts [SEP] behind each document. A document that cannot be read raises BadInput, or is an empty one with
-    `skip_errors`; so does a corpus without a text.
+    A document that cannot be read raises BadInput, or is an empty one with `skip_errors`; so does a corpus without a
+    text.
     """
     identity = identity_hash(
         {
             "source": [source.name, source.split, source.revision, source.class_names],
             "tokenizer": [tokenizer.vocabulary.describe(), tokenizer.library.to_str()],
-            "cut": [separate, part_characters],
+            "cut": part_characters,
         }
     )
     make_folder(scratch)
@@ -64,14 +63,14 @@ def tokenise(
         for leftover in scratch.glob("[0-9]*.*"):
             if int(leftover.stem) >= len(parts):
                 leftover.unlink()
-        writer = _Writer(source, tokenizer, scratch, separate, skip_errors, part_characters, identity)
+        writer = _Writer(source, tokenizer, scratch, skip_errors, part_characters, identity)
         try:
             parts += writer.write(parts, num_threads)
         except BadInput:
             if not any(scratch.iterdir()):  # nothing is left where nothing was written
                 scratch.rmdir()
             raise
-    stream = Stream(tokenizer, scratch, separate, parts)
+    stream = Stream(tokenizer, scratch, parts)
     if stream.num_tokens == 0:
         shutil.rmtree(scratch)
         raise BadInput(f"--data: split {source.split} of {source.name} holds no text: give other data")
@@ -128,7 +127,6 @@ class _Writer:
     source: Source
     tokenizer: TextTokenizer
     scratch: Path
-    separate: bool
     skip_errors: bool
     part_characters: int
     identity: str
@@ -174,8 +172,6 @@ class _Writer:
         encoded = self.tokenizer.library.encode_batch_fast(texts, add_special_tokens=False)
         lists = iter([each.ids for each in encoded])
         ids = [next(lists) if text else [] for text in chunk.texts]
-        if self.separate:
-            ids = [[*each, self.tokenizer.sep_id] if each else each for each in ids]
         chunk.token_counts = np.fromiter(map(len, ids), "<u4", len(ids))
         chunk.counts.num_tokens = int(chunk.token_counts.sum())
         chunk.ids = np.fromiter(chain.from_iterable(ids), stored_type(self.tokenizer), chunk.counts.num_tokens)

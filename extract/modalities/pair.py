@@ -1,6 +1,6 @@
 """Pairs: a view is an image with its captions; an image's network takes the pixels, a text's the captions, or both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from shards.codecs.features import Features
 from shards.errors import BadInput
 from shards.views.base import Row, ViewCodec
 from shards.views.image import format_text
-from shards.views.pair import CAPTIONS, MAX_CAPTIONS, Captions, PairCodec, TokenRow
+from shards.views.pair import CAPTIONS, MAX_CAPTIONS, CaptionCount, Captions, PairCodec, TokenRows
 
 CAPTION_TOKENS = 64
 """Tokens that a network takes of a caption: those of the thesis."""
@@ -111,6 +111,50 @@ class CaptionsInput(InputSpec):
         return self.text.files()
 
 
+@dataclass(frozen=True)
+class TowersInput(InputSpec):
+    """The stored rows of two teachers, of images and of their captions; no view is decoded."""
+
+    image_dim: int
+    text_dim: int
+    most: int
+    """Rows of captions a sample."""
+    modality: ClassVar[str] = "pair"
+    of_targets: ClassVar[frozenset[str]] = frozenset({"image", "text"})
+
+    def prepare(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`image` (batch, dim), `text` (batch, most, dim), `captions`: how many of the latter are there."""
+        return {name: fields[name] for name in ("image", "text")} | {CAPTIONS: fields[CAPTIONS].to(torch.int64)}
+
+    def valid(self, fields: Mapping[str, Tensor]) -> None:
+        """The network is told which rows are captions."""
+
+    def beside(
+        self, fields: Mapping[str, Tensor], targets: Sequence[Features], fed: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Tensor]:
+        """The number of captions, and the rows of both towers."""
+        rows = {tower_of(described): features.vectors for features, described in zip(targets, fed, strict=True)}
+        return {**fields, **rows}
+
+    def reads(self, codec: ViewCodec, seed: int = 0) -> ViewCodec:
+        """The number of captions."""
+        return codec.reading(CaptionCount(self.most), with_pixels=False) if isinstance(codec, PairCodec) else codec
+
+    def example(self) -> dict[str, Tensor]:
+        """One sample of zeros."""
+        image, text = torch.zeros(1, self.image_dim), torch.zeros(1, self.most, self.text_dim)
+        return {"image": image, "text": text, CAPTIONS: torch.ones(1, dtype=torch.uint16)}
+
+    def describe(self) -> dict[str, Any]:
+        """The widths of the rows."""
+        return {"towers": {"image": self.image_dim, "text": self.text_dim, CAPTIONS: self.most}}
+
+
+def tower_of(described: Mapping[str, Any]) -> str:
+    """Which part of a pair a teacher sees whose input is described so: `image` or `text`."""
+    return "text" if CAPTIONS in described else "image"
+
+
 def _texts(fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: fields[name] for name in ("tokens", "length")}
 
@@ -118,18 +162,24 @@ def _texts(fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _reading(codec: ViewCodec, inputs: TextInput, most: int | None = None, seed: int = 0) -> ViewCodec:
     if not isinstance(codec, PairCodec):
         return codec  # whoever compares the fields says that they lack something
-    captions = Captions(inputs.size, inputs.vocabulary.dtype, token_row(inputs), most)
+    captions = Captions(inputs.size, inputs.vocabulary.dtype, token_rows(inputs), most)
     return codec.reading(captions, with_pixels=most is None, seed=seed)
 
 
-def token_row(inputs: TextInput) -> TokenRow:
-    """What makes a row of one text; the tokenizer is read when the first one is asked for."""
+def token_rows(inputs: TextInput) -> TokenRows:
+    """What makes rows of texts; the tokenizer is read when the first ones are asked for."""
     tokenizer = cache(lambda: inputs.tokenizer)
-    return lambda caption: tokenizer().row(tokenizer().ids([caption])[0], inputs.size)
+    return lambda captions: tokenizer().rows([(caption,) for caption in captions], inputs.size)
 
 
 def input_of(where: str, described: dict[str, Any], folder: Path | None) -> InputSpec:
     """The input of an image, of captions or of both that was described; BadInput, from `where`, for none."""
+    towers = described.get("towers")
+    if isinstance(towers, dict):
+        numbers = [towers.get(name) for name in ("image", "text", CAPTIONS)]
+        if not all(type(number) is int and number > 0 for number in numbers):
+            raise BadInput(f"{where}: towers cannot be {str(towers)[:80]}")
+        return TowersInput(*(int(str(number)) for number in numbers))
     of_image, of_text, most = (described.get(name) for name in ("image", "text", CAPTIONS))
     if of_text is None:
         return image.input_of(where, described, folder)

@@ -1,30 +1,29 @@
 """Texts: a view is a block of token ids between [CLS] and [SEP]; a network takes the ids and says which are padding."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
-from extract.modalities.packing import tokenise
+from extract.modalities.masking import masked
+from extract.modalities.token_source import packed
 from extract.modalities.tokenizer import TextTokenizer, Vocabulary
 from extract.sources.base import Sample, Source
-from shards.command.devices import share_of_cores
-from shards.command.progress import counted
 from shards.errors import BadInput
 from shards.identity import sha256_of
-from shards.keys import BlockKeys
 from shards.layout import TOKENIZER
 from shards.views.base import Row
-from shards.views.text import MAX_TOKENS, TokenCodec
+from shards.views.text import MAX_TOKENS, TokenCodec, codec_of
 
 DEFAULT_SIZE = 256
 """Tokens a view where nothing says another number: those of the thesis."""
+_SHARE = re.compile(r"0?\.\d{1,6}")
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,19 @@ class TextInput(InputSpec):
         lengths = fields["length"].to(torch.int64)
         return torch.arange(fields["tokens"].shape[1], device=lengths.device) < lengths[:, None]
 
+    def worth_keeping(self, fields: Mapping[str, Tensor]) -> Bool[Tensor, "batch tokens"]:
+        """The tokens that are masked, of views where some are; else all that are no padding."""
+        if "masked" not in fields:
+            return self.valid(fields)
+        positions = fields["masked"].to(torch.int64)
+        worth = torch.zeros_like(fields["tokens"], dtype=torch.bool).scatter(1, positions, True)
+        worth[:, 0] = False  # the zeros behind the positions of a shorter text: [CLS] is never masked
+        return worth
+
     def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """As many tokens a row as the batch's longest row has."""
         longest = int(fields["length"].to(torch.int64).max())
-        return {name: rows if name == "length" else rows[:, :longest] for name, rows in fields.items()}
+        return {name: rows[:, :longest] if name in ("tokens", "types") else rows for name, rows in fields.items()}
 
     def example(self) -> dict[str, Tensor]:
         """One row of padding alone but for [CLS] and [SEP]."""
@@ -97,7 +105,10 @@ def default_input(codec: TokenCodec) -> TextInput:
 
 @dataclass(frozen=True)
 class TextViews(ViewMaker):
-    """Each view a block of one stream of all documents, or one document, cut off at the block's end and padded."""
+    """Each view a block of one stream of all documents, or one document, cut off at the block's end and padded.
+
+    Some of its tokens may be masked, others in each view (see masking.py).
+    """
 
     codec: TokenCodec
     pack: str
@@ -107,8 +118,16 @@ class TextViews(ViewMaker):
     """None where all views are stored."""
     tokenizer_sha256: str = ""
     """Of the tokenizer's file, which is part of the identity: its normalisation is in no vocabulary."""
+    mask: float | None = None
+    """The share of tokens to hide."""
+    seed: int | None = None
+    """Of the draws of masked tokens; None where there are none."""
     needs: ClassVar[frozenset[str]] = frozenset({"texts"})
-    all_alike: ClassVar[bool] = True
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether the views of one block are all the same: where no token is masked."""
+        return self.mask is None
 
     @property
     def size(self) -> int:
@@ -117,17 +136,19 @@ class TextViews(ViewMaker):
 
     @property
     def bytes_a_view(self) -> float:
-        """The tokens and their length."""
-        return self.size * (2.0 if self.vocabulary.dtype == "uint16" else 4.0) + 2
+        """The tokens, their length, and the positions of those that are masked."""
+        return self.size * (2.0 if self.vocabulary.dtype == "uint16" else 4.0) + 2 + 2 * self.codec.num_masked
 
     def describe(self) -> dict[str, Any]:
-        """Tokens a block, how documents are packed, the vocabulary, the tokenizer; nothing is drawn."""
+        """Tokens a block, how documents are packed, the vocabulary, the tokenizer; what is masked, if anything is."""
         described = {"size": self.size, "pack": self.pack, "vocabulary": self.vocabulary.describe()}
-        return described | {"tokenizer": self.tokenizer_sha256, "seed": None}
+        masking = {} if self.mask is None else {"mask": self.mask}
+        return described | masking | {"tokenizer": self.tokenizer_sha256, "seed": self.seed}
 
     def flags(self) -> dict[str, str | int]:
         """--view."""
-        return {"view": f"blocks:size={self.size},pack={self.pack}"}
+        masking = "" if self.mask is None else f",mask={self.mask:g},seed={self.seed}"
+        return {"view": f"blocks:size={self.size},pack={self.pack}{masking}"}
 
     def files(self) -> dict[str, bytes]:
         """The tokenizer."""
@@ -139,46 +160,17 @@ class TextViews(ViewMaker):
             return source
         if self.tokenizer is None or sha256_of(self.tokenizer.content()) != self.tokenizer_sha256:
             raise BadInput("--teacher: blocks are still to be made: give the teacher whose tokenizer made the others")
-        stream = tokenise(source, self.tokenizer, scratch, share_of_cores(), skip_errors)
-        texts = stream.texts(self.size) if self.pack == "none" else None
-        rows = stream.blocks(self.size) if texts is None else texts
-        labels = texts.labels if texts else None
-        notes = [*source.notes, *stream.notes]
-        if texts and texts.num_truncated:
-            notes.append(f"--view: {counted(texts.num_truncated, 'text')} cut off after {self.size:,} tokens")
-        return BlockSource(
-            name=source.name,
-            revision=source.revision,
-            split=source.split,
-            keys=BlockKeys(rows.keys),
-            class_names=source.class_names if labels is not None else None,
-            fetch=lambda index: (*rows.row(index), None if labels is None or labels[index] < 0 else int(labels[index])),
-            has=source.has,
-            notes=tuple(notes),
-            encoded=False,
-        )
+        return packed(source, self.tokenizer, self.size, self.pack, scratch, skip_errors)
 
     def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
-        """The block as it was cut; else the sample's text, or its two as a pair with `types` 0 and 1."""
-        if sample.fields is not None:
-            return sample.fields, {}
-        assert self.tokenizer is not None
-        first, *further = self.tokenizer.ids(sample.texts)
-        tokens, length = self.tokenizer.row(first, self.size, *further)
-        row = {"tokens": tokens, "length": np.array(length, np.uint16)}
-        if further:
-            second = int(np.flatnonzero(tokens[:length] == self.vocabulary.sep)[0]) + 1
-            row["types"] = (np.arange(self.size) >= second).astype(np.uint8) * (np.arange(self.size) < length)
+        """The tokens as they were cut; else those of the sample's text, or of its two as a pair."""
+        row = sample.fields
+        if row is None:
+            assert self.tokenizer is not None
+            row = {name: rows[0, ...] for name, rows in self.tokenizer.rows([sample.texts], self.size).items()}
+        if self.mask is not None:
+            row = masked(row, self.mask, self.vocabulary, self.seed or 0, sample.key, view)
         return row, {}
-
-
-class BlockSource(Source):
-    """The blocks of a corpus: `fetch` gives a block's tokens, their number, and the label of its document."""
-
-    def read(self, index: int) -> Sample:
-        """The block as a view's fields."""
-        tokens, length, label = self.fetch(index)
-        return Sample(self.keys[index], label=label, fields={"tokens": tokens, "length": np.array(length, np.uint16)})
 
 
 def maker_of(request: ViewRequest) -> TextViews:
@@ -189,6 +181,10 @@ def maker_of(request: ViewRequest) -> TextViews:
         raise BadInput(f"--view blocks: the teacher takes {inputs.modality}; give a teacher of text, such as bert")
     size = asked.get("size") or alike.get("size") or (inputs.size if inputs else DEFAULT_SIZE)
     pack = asked.get("pack") or alike.get("pack") or "stream"
+    mask = asked.get("mask") or alike.get("mask")
+    if mask is None and "seed" in asked:
+        raise BadInput(f"--view {request.spec}: seed: such views draw nothing; give mask=0.15 too, or leave it out")
+    seed = None if mask is None else asked.get("seed", alike.get("seed") or 0)
     if stored:
         vocabulary = Vocabulary.of_description("--out", stored["vocabulary"])
         if inputs is not None and inputs.vocabulary != vocabulary:
@@ -196,12 +192,16 @@ def maker_of(request: ViewRequest) -> TextViews:
                 f"--teacher: its tokenizer has {inputs.vocabulary.size:,} tokens, the cache was made by one of "
                 f"{vocabulary.size:,} others; give a teacher of that tokenizer, or another --out"
             )
-        tokenizer = inputs.tokenizer if inputs else None
-        return TextViews(TokenCodec(size, stored["vocabulary"]), pack, vocabulary, tokenizer, stored["tokenizer"])
-    if inputs is None:
+        tokenizer, sha256 = inputs.tokenizer if inputs else None, stored["tokenizer"]
+    elif inputs is None:
         raise BadInput("--view blocks: which tokenizer? give a --teacher, whose tokenizer is taken")
-    codec, tokenizer = TokenCodec(size, inputs.vocabulary.describe()), inputs.tokenizer
-    return TextViews(codec, pack, inputs.vocabulary, tokenizer, sha256_of(tokenizer.content()))
+    else:
+        vocabulary, tokenizer = inputs.vocabulary, inputs.tokenizer
+        sha256 = sha256_of(tokenizer.content())
+    if mask is not None and vocabulary.mask is None:
+        raise BadInput(f"--view mask={mask:g}: the teacher's tokenizer has no [MASK]; leave mask= out")
+    codec = codec_of({"size": size, "vocabulary": vocabulary.describe(), "mask": mask})
+    return TextViews(codec, pack, vocabulary, tokenizer, sha256, mask, seed)
 
 
 def input_size(request: ViewRequest) -> int | None:
@@ -218,7 +218,7 @@ def plain_maker(inputs: InputSpec) -> TextViews:
 
 
 def _parse(spec: str | None) -> dict[str, Any]:
-    """`blocks:size=TOKENS,pack=stream|none` with any of the two."""
+    """`blocks:size=TOKENS,pack=stream|none,mask=SHARE,seed=NUMBER` with any of these."""
     options = (spec or "").removeprefix("blocks").removeprefix(":")
     asked: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
@@ -227,6 +227,11 @@ def _parse(spec: str | None) -> dict[str, Any]:
             asked[name] = int(value)
         elif name == "pack" and value in ("stream", "none"):
             asked[name] = value
+        elif name == "seed" and value.isdecimal():
+            asked[name] = int(value)
+        elif name == "mask" and _SHARE.fullmatch(value) and 0 < float(value) < 1:
+            asked[name] = float(value)
         else:
-            raise BadInput(f"--view {spec}: {option!r} is not size=TOKENS (3 to {MAX_TOKENS}) or pack=stream|none")
+            known = f"size=TOKENS (3 to {MAX_TOKENS}), pack=stream|none, mask=SHARE (between 0 and 1) or seed=NUMBER"
+            raise BadInput(f"--view {spec}: {option!r} is not {known}")
     return asked

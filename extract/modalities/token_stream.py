@@ -59,7 +59,6 @@ class Stream:
 
     tokenizer: TextTokenizer
     folder: Path
-    separate: bool
     parts: list[Part]
 
     @cached_property
@@ -84,7 +83,7 @@ class Stream:
 
     @cached_property
     def counts(self) -> UInt32[np.ndarray, " documents"]:
-        """How many tokens each document has, its [SEP] included where documents are separated."""
+        """How many tokens each document has."""
         return self._concatenated("counts", "<u4")
 
     @cached_property
@@ -182,10 +181,10 @@ class Rows:
         np.put_along_axis(tokens, counts + 1, tokenizer.sep_id, 1)
         return tokens, (counts[:, 0] + 2).astype(np.uint16 if self.size < 1 << 16 else np.int32)
 
-    def row(self, index: int) -> tuple[Integer[np.ndarray, " size"], int]:
-        """The ids of one row, padded, and its length without padding."""
+    def fields(self, index: int) -> dict[str, np.ndarray]:
+        """A view's fields: the ids of one row, padded, and its length without padding."""
         tokens, lengths = self.rows(index, index + 1)
-        return tokens[0], int(lengths[0])
+        return {"tokens": tokens[0], "length": lengths[0, ...]}
 
 
 class Blocks(Rows):
@@ -216,13 +215,12 @@ class Texts(Rows):
         return self.stream.starts[self.documents[start:stop]]
 
     def _num_content(self, start: int, stop: int) -> Integer[np.ndarray, " rows"]:
-        counts = self.stream.counts[self.documents[start:stop]].astype(np.int64)
-        return np.minimum(self.room, counts - self.stream.separate)
+        return np.minimum(self.room, self.stream.counts[self.documents[start:stop]].astype(np.int64))
 
     @property
     def num_truncated(self) -> int:
         """Documents that are longer than a row."""
-        return int(np.count_nonzero(self.stream.counts > self.room + self.stream.separate))
+        return int(np.count_nonzero(self.stream.counts > self.room))
 
     @property
     def labels(self) -> Int32[np.ndarray, " rows"] | None:

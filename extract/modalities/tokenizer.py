@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from jaxtyping import Integer
+from jaxtyping import Integer, Shaped
 
 from extract.sources.hub import hub_errors, local_folder
 from shards.errors import BadInput, Damaged, one_line
@@ -91,23 +91,38 @@ class TextTokenizer:
         encoded = self.library.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(each.ids, self.dtype) for each in encoded]
 
-    def row(
-        self, ids: Ids, size: int, pair: Integer[np.ndarray, " others"] | None = None
-    ) -> tuple[Integer[np.ndarray, " size"], int]:
-        """`[CLS] ids [SEP]`, or `[CLS] ids [SEP] pair [SEP]`, padded to `size`, and its length without padding.
+    def rows(self, texts: Sequence[tuple[str, ...]], size: int) -> dict[str, Shaped[np.ndarray, "texts ..."]]:
+        """`tokens` (texts, size), padded, `length` (texts,) without padding, and of pairs `types` (texts, size).
 
-        What does not fit is cut off at the end, of a pair from the longer text.
+        A text is `[CLS] text [SEP]`; how a pair is joined, and its types, is the tokenizer's own (BERT has one [SEP]
+        between the two, RoBERTa two). What does not fit is cut off at the end, of a pair from the longer text.
         """
-        room = size - 2 - (pair is not None)
-        if pair is not None:
-            first = max(room - len(pair), min(len(ids), (room + 1) // 2))
-            ids, pair = ids[:first], pair[: room - min(len(ids), first)]
-        parts = [np.array([self.cls_id]), ids[:room], np.array([self.sep_id])]
-        parts += [] if pair is None else [pair, np.array([self.sep_id])]
-        content = np.concatenate(parts)
-        row = np.full(size, self.pad_id, self.dtype)
-        row[: len(content)] = content
-        return row, len(content)
+        library, is_pair = self._for_rows(size), len(texts[0]) > 1
+        encoded = library.encode_batch_fast(texts if is_pair else [text for (text,) in texts])
+        rows = {
+            "tokens": np.array([each.ids for each in encoded], self.dtype),
+            "length": np.array([sum(each.attention_mask) for each in encoded], np.uint16),
+        }
+        return rows | {"types": np.array([each.type_ids for each in encoded], np.uint8)} if is_pair else rows
+
+    def _for_rows(self, size: int) -> tokenizers.Tokenizer:
+        """The library's tokenizer that cuts and pads to `size`, with special tokens."""
+        if size not in self._of_size:
+            library = tokenizers.Tokenizer.from_str(self.library.to_str())
+            library.encode_special_tokens = True
+            if not _frames(library, self.cls_id, self.sep_id):
+                cls, sep = library.id_to_token(self.cls_id), library.id_to_token(self.sep_id)
+                library.post_processor = tokenizers.processors.TemplateProcessing(
+                    f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", [(cls, self.cls_id), (sep, self.sep_id)]
+                )
+            library.enable_truncation(size)
+            library.enable_padding(pad_id=self.pad_id, pad_token=library.id_to_token(self.pad_id), length=size)
+            self._of_size[size] = library
+        return self._of_size[size]
+
+    @cached_property
+    def _of_size(self) -> dict[int, tokenizers.Tokenizer]:
+        return {}
 
     def text(self, ids: Ids) -> str:
         """The text of token ids, its special tokens written as the tokenizer names them ([CLS], <s>)."""
@@ -169,3 +184,9 @@ def tokenizer_of(where: str, name: str) -> TextTokenizer:
         except HFValidationError as error:
             raise BadInput(f"{where}: tokenizer={name} is no folder here and no name on the hub; {remedy}") from error
     return TextTokenizer.of_folder(where, folder)
+
+
+def _frames(library: tokenizers.Tokenizer, cls_id: int, sep_id: int) -> bool:
+    """Whether the tokenizer itself puts [CLS] and [SEP] around a text; a file without its template does not."""
+    ids = library.encode("").ids  # some put a space in front of any text
+    return library.num_special_tokens_to_add(False) == 2 and (ids[0], ids[-1]) == (cls_id, sep_id)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from extract.networks.exported import MAX_SIZE, export_network, exported_input, input_document, load_exported
-from shards.command.ranges import COUNT, whole
+from shards.command.ranges import COUNT, SHARE_BELOW_ONE, alternatives, whole
+from shards.command.specs import entry_of
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -38,14 +39,22 @@ REGISTRY = {
     "resnet20": "resnet_cifar",
     "resnet56": "resnet_cifar",
     "convnet": "convnet",
+    "timm:NAME": "timm_models",
 }
-DENSE_REGISTRY = {"data2vec2": "data2vec2", "encoder": "text_encoder", "text_conv": "text_conv", "pair": "pair"}
+DENSE_REGISTRY = {
+    "data2vec2": "data2vec2",
+    "encoder": "text_encoder",
+    "text_conv": "text_conv",
+    "pair": "pair",
+    "align": "align",
+}
 """Networks without classes, whose outputs are features, a row an image or a row a token."""
+_ARGUMENTS = {int: whole(1, MAX_SIZE), float: SHARE_BELOW_ONE}
 
 
 def architecture_names() -> list[str]:
-    """The classifiers that `build_network` knows, sorted."""
-    return sorted(REGISTRY)
+    """The classifiers that `build_network` knows by a name of their own, sorted; those of a library go beside them."""
+    return sorted(name for name in REGISTRY if ":" not in name)
 
 
 def base_lr(architecture: str) -> float:
@@ -56,9 +65,10 @@ def base_lr(architecture: str) -> float:
 
 def _module(architecture: str) -> Any:
     modules = REGISTRY | DENSE_REGISTRY
-    if architecture not in modules:
+    entry = entry_of(architecture, modules)
+    if entry not in modules:
         raise UnknownName("architecture", architecture, modules)
-    return importlib.import_module(f"extract.networks.{modules[architecture]}")
+    return importlib.import_module(f"extract.networks.{modules[entry]}")
 
 
 def build_network(architecture: str, num_classes: int | None, **arguments: Any) -> "torch.nn.Module":
@@ -68,7 +78,7 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
     BadInput for an argument that it does not take.
     """
     module = _module(architecture)
-    if architecture in REGISTRY:
+    if architecture not in DENSE_REGISTRY:
         COUNT.check(f"network {architecture}: num_classes", num_classes)
     build: Callable[..., torch.nn.Module] = module.build
     parameters = inspect.signature(build).parameters
@@ -77,10 +87,10 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
         if name not in accepted:
             takes = f"it takes {', '.join(accepted)}" if accepted else "it takes no arguments"
             raise BadInput(f"network {architecture}: unknown argument {name!r}; {takes}")
-        kind = accepted[name].annotation
-        if kind is int:
-            whole(1, MAX_SIZE).check(f"network {architecture}: {name}", value)
-        if kind is not int and not isinstance(value, dict):
+        kind = alternatives(accepted[name].annotation)[0]
+        if kind in _ARGUMENTS:
+            _ARGUMENTS[kind].check(f"network {architecture}: {name}", value)
+        elif not isinstance(value, dict):
             raise BadInput(f"network {architecture}: {name} must be an object, found {value!r:.80}")
     if missing := [name for name, one in accepted.items() if one.default is one.empty and name not in arguments]:
         raise BadInput(f"network {architecture}: needs the arguments {', '.join(missing)}")

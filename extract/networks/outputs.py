@@ -50,18 +50,20 @@ class TokenTargets:
     num_averaged: int | None = None
     """The last so many layers make the layer mean; None for all."""
     mean: LayerMean = field(default_factory=LayerMean)
+    pools: bool = True
+    """False where the network's own head says what `pooled` is."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every target of the network."""
-        without = {"layer_mean_no_cls": not self.num_extra, "cls": not self.has_cls}
+        without = {"layer_mean_no_cls": not self.num_extra, "cls": not self.has_cls, "pooled": not self.pools}
         # without a last norm layer_mean is layer_mean_no_norm already
         without |= {"layer_mean_no_norm": not self.mean.of_mean, "layer_mean_norm": bool(self.mean.of_mean)}
         return (*(name for name in NAMES if not without.get(name)), *self.layers)
 
     def extra_tokens(self, names: Sequence[str]) -> dict[str, int]:
         """How many extra tokens each of the targets `names` with tokens begins with."""
-        with_tokens = [name for name in names if name not in ("cls", "pooled")]
+        with_tokens = [name for name in names if name not in ("cls", "pooled", "logits")]
         return {name: 0 if name == "layer_mean_no_cls" else self.num_extra for name in with_tokens}
 
     def target(

@@ -1,11 +1,11 @@
 """The Hugging Face hub: its datasets that `--data` knows by name, what `hf:` names, and what the client raises."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.errors import SourceUnavailable
+from shards.errors import BadInput, SourceUnavailable
 
 
 class HubDataset(NamedTuple):
@@ -62,6 +62,27 @@ def download(flag: str, repository: str, choose: Callable[[list[str]], list[str]
             return Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
         wanted = choose(HfApi().list_repo_files(repository, repo_type="dataset"))
         return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=wanted))
+
+
+def hub_folder(flag: str, identifier: str, remedy: str, wanted: Sequence[str], pickles: Sequence[str]) -> Path:
+    """The repository's folder in the hub's cache, its files from the network unless they are there.
+
+    `wanted` and `pickles` are patterns of names; pickles come where there are no safetensors.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        with hub_errors(flag, identifier, remedy):
+            folder = Path(snapshot_download(identifier, allow_patterns=[*wanted]))
+            if not any(folder.glob("*.safetensors")):
+                snapshot_download(identifier, allow_patterns=[*wanted, *pickles])
+    except HFValidationError as error:
+        kind = flag.partition(":")[0]
+        raise BadInput(
+            f"{flag}: {identifier!r} is no folder here and no name on the hub; give {kind}:ORG/NAME or {kind}:DIR"
+        ) from error
+    return folder
 
 
 @contextmanager

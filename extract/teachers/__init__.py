@@ -9,6 +9,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from extract.networks import MAX_SIZE
+from shards.command.specs import entry_of
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ REGISTRY = {
     "efficientnet_lite0": "efficientnet_lite0",
     "hf:ID|DIR": "hugging_face",
     "run:DIR": "run",
+    "timm:NAME|DIR": "timm_models",
 }
 
 
@@ -48,8 +50,7 @@ def load_teacher(
     Raises UnknownName for an unknown spec, SourceUnavailable when its weights cannot be downloaded, BadInput when they
     are not what the teacher needs.
     """
-    name, colon, _ = spec.partition(":")
-    entry = next((known for known in REGISTRY if known.startswith(f"{name}:")), name) if colon else spec
+    entry = entry_of(spec, REGISTRY)
     if entry not in REGISTRY:
         raise UnknownName("teacher", spec, REGISTRY)
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:

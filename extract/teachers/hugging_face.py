@@ -29,7 +29,7 @@ from extract.networks.state_dict import parse_state_dict
 from extract.networks.text_encoder import TextEncoder, num_positions
 from extract.networks.weight_sets import without_prefix
 from extract.sources.base import folder_safe_name
-from extract.sources.hub import hub_errors, hub_title, local_folder
+from extract.sources.hub import hub_folder, hub_title, local_folder
 from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.image_processor import PROCESSORS, read_input
 from shards.errors import BadInput
@@ -133,23 +133,10 @@ def _weight_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 
 def _download(flag: str, identifier: str) -> Path:
     """The repository's folder in the hub's cache, safetensors before pickles, from the network unless it is there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     files = f"{_SETTINGS}, {SAFETENSORS} and {PROCESSORS[0]} or tokenizer.json"
     given = "--weights DIR" if identifier in _NAMED.values() else "--teacher hf:DIR"
-    remedy = f"download its {files} elsewhere and give {given}"
-    try:
-        with hub_errors(flag, identifier, remedy):
-            wanted = [_SETTINGS, *PROCESSORS, *_TOKENIZERS]
-            folder = Path(snapshot_download(identifier, allow_patterns=[*wanted, *_SAFETENSORS]))
-            if not any(folder.glob("*.safetensors")):
-                snapshot_download(identifier, allow_patterns=[*wanted, *_PICKLES])
-    except HFValidationError as error:
-        raise BadInput(
-            f"{flag}: {identifier!r} is no folder here and no name on the hub; give hf:ORG/NAME or hf:DIR"
-        ) from error
-    return folder
+    wanted = [_SETTINGS, *PROCESSORS, *_TOKENIZERS, *_SAFETENSORS]
+    return hub_folder(flag, identifier, f"download its {files} elsewhere and give {given}", wanted, _PICKLES)
 
 
 def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig, dict[str, Any]]:

@@ -1,8 +1,22 @@
-"""Specs: `NAME` or `NAME:ARGUMENT=VALUE,...`, as students and objectives are named on a command line and in recipes."""
+"""Specs: `NAME` or `NAME:ARGUMENT=VALUE,...`, as students and objectives are named on a command line and in recipes.
 
+The networks of a library stand in a registry as `timm:NAME`; one of them is named `timm:resnet18`, with arguments
+`timm:resnet18:drop_rate=0.1`.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 from shards.errors import BadInput
+
+LIBRARIES = ("timm",)
+"""Names behind whose colon stands a name of theirs."""
+
+
+def entry_of(name: str, registry: Iterable[str]) -> str:
+    """The entry of `registry` that `name` is called by: `timm:NAME` of `timm:resnet18`, else the name itself."""
+    kind, colon, _ = name.partition(":")
+    return next((entry for entry in registry if colon and entry.startswith(f"{kind}:")), name)
 
 
 def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
@@ -10,6 +24,9 @@ def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
     import yaml
 
     name, _, options = spec.partition(":")
+    if name in LIBRARIES:
+        theirs, _, options = options.partition(":")
+        name = f"{name}:{theirs}"
     arguments = {}
     for option in filter(None, options.split(",")):
         argument, equals, value = option.partition("=")

@@ -28,6 +28,8 @@ class ViewCodec(Protocol):
     """Files beside the plan that are needed to read the fields."""
     augmented: bool
     """Whether a view shows its sample changed at random, and so is not what an evaluation measures on."""
+    num_masked: int = 0
+    """The most tokens of a view that are hidden from the network: where there are some, --keep_tokens keeps these."""
     vocabulary: Any = None
     """What gives the numbers in the fields their meaning; None where that is fixed, as of pixels."""
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from shards.errors import Damaged
 from shards.views.base import Row
 from shards.views.image import CHECKS as IMAGE_CHECKS
@@ -20,8 +18,8 @@ MAX_CAPTIONS = 64
 CHECKS = IMAGE_CHECKS | {CAPTIONS: lambda value: type(value) is int and 1 <= value <= MAX_CAPTIONS}
 """What the identity of a view set of pairs must hold."""
 
-TokenRow = Callable[[str], tuple[np.ndarray, int]]
-"""A caption's token ids, padded to (size,), and how many of them are no padding."""
+TokenRows = Callable[[list[str]], Row]
+"""Of captions the `tokens` (captions, size), padded, and `length` (captions,), how many of them are no padding."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Captions:
     size: int
     """Tokens a caption."""
     dtype: str
-    token_row: TokenRow = field(compare=False, repr=False)
+    token_rows: TokenRows = field(compare=False, repr=False)
     most: int | None = None
     """None: one caption, drawn; a number: all of them, as many at most."""
 
@@ -46,11 +44,28 @@ class Captions:
         """Token ids of one of `texts`, or of all of them; a length of 0 where there are no more."""
         if self.most is None:
             out["caption"][...] = choice % len(texts)
-            out["tokens"][...], out["length"][...] = self.token_row(texts[choice % len(texts)])
+            rows = self.token_rows([texts[choice % len(texts)]])
+            out["tokens"][...], out["length"][...] = rows["tokens"][0], rows["length"][0]
             return
-        out["tokens"][...], out["length"][...] = 0, 0
-        for number, text in enumerate(texts[: self.most]):
-            out["tokens"][number], out["length"][number] = self.token_row(text)
+        rows = self.token_rows(texts[: self.most])
+        for name in ("tokens", "length"):
+            out[name][: len(rows[name])], out[name][len(rows[name]) :] = rows[name], 0
+
+
+@dataclass(frozen=True)
+class CaptionCount:
+    """How many captions there are, for whoever reads rows of them from a target set."""
+
+    most: int
+
+    @property
+    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """`captions` ()."""
+        return {CAPTIONS: ("uint16", ())}
+
+    def fill(self, texts: list[str], out: Row, choice: int) -> None:
+        """Their number."""
+        out[CAPTIONS][...] = len(texts)
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,13 @@ class PairCodec(PixelCodec):
 
     most: int = 1
     """Captions that a view has at most."""
-    captions: Captions | None = None
+    captions: Captions | CaptionCount | None = None
     with_pixels: bool = True
     draws: int | None = None
     modality: ClassVar[str] = "pair"
     feeds: ClassVar[frozenset[str]] = frozenset({"image"})
 
-    def reading(self, captions: Captions, with_pixels: bool = True, seed: int = 0) -> "PairCodec":
+    def reading(self, captions: Captions | CaptionCount, with_pixels: bool = True, seed: int = 0) -> "PairCodec":
         """The same views, their captions read as `captions` says; one caption is drawn from (seed, key, epoch)."""
         return replace(self, captions=captions, with_pixels=with_pixels, draws=seed if captions.most is None else None)
 

@@ -1,8 +1,10 @@
-"""Texts: a view is a block of token ids, `[CLS] content [SEP]` and then padding; both fields lie in zarr arrays."""
+"""Texts: a view is a block of token ids, `[CLS] content [SEP]` and then padding; its fields lie in zarr arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from shards.errors import Damaged, one_line
 from shards.layout import TOKENIZER
@@ -16,30 +18,41 @@ def _is_vocabulary(value: Any) -> bool:
     return isinstance(value, dict) and type(value.get("size")) is int and 0 < value["size"] < 1 << 31
 
 
+def num_masked(share: float, num_content: int) -> int:
+    """How many of a text's tokens are hidden: that share of them, rounded, and at least 1."""
+    return max(1, int(share * num_content + 0.5))
+
+
 CHECKS = {
     "size": lambda value: type(value) is int and 3 <= value <= MAX_TOKENS,
     "pack": lambda value: value in ("stream", "none"),
     "vocabulary": _is_vocabulary,
+    "mask": lambda value: value is None or (type(value) is float and 0 < value < 1),
 }
-"""What the identity of a view set of texts must hold."""
+"""What the identity of a view set of texts must hold; without `mask` no token is hidden."""
 
 
 @dataclass(frozen=True)
 class TokenCodec(ViewCodec):
-    """`tokens`: uint16, or int32 of a vocabulary above 65,536; `length`: how many of them are no padding."""
+    """`tokens`: uint16, or int32 of a vocabulary above 65,536; `length`: how many of them are no padding.
+
+    Where tokens are hidden, `masked`: their positions, ascending, and then zeros in shorter texts.
+    """
 
     size: int
     vocabulary: dict[str, Any]
     augmented: bool = False
+    num_masked: int = 0
     modality: ClassVar[str] = "text"
     storage: ClassVar[str] = "arrays"
     files: ClassVar[tuple[str, ...]] = (TOKENIZER,)
 
     @property
     def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """`tokens` (size,) and `length` ()."""
+        """`tokens` (size,) and `length` (); `masked` (num_masked,)."""
         dtype = "uint16" if self.vocabulary["size"] <= 1 << 16 else "int32"
-        return {"tokens": (dtype, (self.size,)), "length": ("uint16", ())}
+        masked = {"masked": ("uint16", (self.num_masked,))} if self.num_masked else {}
+        return {"tokens": (dtype, (self.size,)), "length": ("uint16", ()), **masked}
 
     def picture(self, row: Row) -> None:
         """A text is read."""
@@ -55,10 +68,12 @@ class TokenCodec(ViewCodec):
             raise Damaged(f"{path}: is no tokenizer ({one_line(error)}); restore it") from None
         length = int(row["length"])
         padding = f", {self.size - length:,} of {self.size:,} tokens are padding" if length < self.size else ""
+        hidden = f", {np.count_nonzero(row['masked']):,} masked" if self.num_masked else ""
         text = tokenizer.decode(row["tokens"][:length].tolist(), skip_special_tokens=False)
-        return [f"{length:,} tokens{padding}", text]
+        return [f"{length:,} tokens{hidden}{padding}", text]
 
 
 def codec_of(identity: dict[str, Any]) -> TokenCodec:
     """How the views of a view set of that identity are stored."""
-    return TokenCodec(identity["size"], identity["vocabulary"])
+    mask, size = identity.get("mask"), identity["size"]
+    return TokenCodec(size, identity["vocabulary"], mask is not None, num_masked(mask, size - 2) if mask else 0)

@@ -1,5 +1,6 @@
 """glue: what it learns from files in the hub's layout, how scores follow from predictions, and that it resumes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from evaluate.preset import resolve
 from evaluate.tasks import glue
 from evaluate.text_tuning import TextTuning
 from evaluate.training import CHECKPOINT
+from extract.modalities.token_source import tokenised
+from extract.modalities.tokenizer import TextTokenizer
 from extract.sources.glue import TASKS
 from shards.errors import BadInput, Damaged
 
@@ -158,13 +161,28 @@ def test_a_network_is_told_which_sentence_is_which(data: Path, tmp_path: Path) -
 
     at_work = evaluation(tmp_path, Seen(), data_dir=str(data), **FAST | {"epochs": 1})
     run = glue.GlueRun(at_work, "rte", settings())
-    fields = {name: torch.from_numpy(rows)[None] for name, rows in run.tuning.make(run.tests[0].read(0), 0)[0].items()}
+    first = tokenised(run.tests[0], run.tuning.tokenizer, run.tuning.size).read(0)
+    assert first.fields is not None and first.label == run.tests[0].read(0).label
+    fields = {name: torch.from_numpy(rows)[None] for name, rows in run.tuning.make(first, 0)[0].items()}
     inputs = at_work.student.inputs.prepare(at_work.student.inputs.cut(fields))
     at_work.student.network(*inputs.values())
     ids, mask, types = seen[0][:, 0]
     # [CLS] four words [SEP] three words [SEP]
     assert ids[[0, 5, 9]].tolist() == [2, 3, 3] and mask.tolist() == [1] * 10
     assert types.tolist() == [0] * 6 + [1] * 4
+
+
+def test_every_epoch_reads_the_tokens_of_the_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenised: list[int] = []
+    rows = TextTokenizer.rows
+
+    def counted(self: TextTokenizer, texts: Sequence[tuple[str, ...]], size: int) -> dict[str, Any]:
+        tokenised.append(len(texts))
+        return rows(self, texts, size)
+
+    monkeypatch.setattr(TextTokenizer, "rows", counted)
+    measure(tmp_path, data, "rte", epochs=3)
+    assert tokenised == [160, 48]  # the training's texts and the test's, once each
 
 
 def test_the_pooler_starts_as_the_teachers_where_its_files_have_it(data: Path, tmp_path: Path) -> None:

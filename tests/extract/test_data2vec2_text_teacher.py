@@ -41,7 +41,8 @@ def test_a_text_from_its_characters_to_its_targets(tmp_path: Path) -> None:
     assert settings_of(teacher.settings or {}) == teacher.network.settings
     assert teacher.outputs["layer_mean"] == (40, 48) and teacher.outputs["cls"] == (48,)
     tokenizer = teacher.inputs.tokenizer
-    row, length = tokenizer.row(tokenizer.ids(["the cat sat on the mat"])[0], 40)
+    rows = tokenizer.rows([("the cat sat on the mat",)], 40)
+    row, length = rows["tokens"][0], int(rows["length"][0])
     assert row[:length].tolist() == [0, 72, 71, 204, 121, 266, 47, 2] and set(row[length:].tolist()) == {1}
     fields = {"tokens": torch.from_numpy(row.astype("int64"))[None], "length": torch.tensor([length])}
     with torch.no_grad():

@@ -32,7 +32,7 @@ def trained(architecture, num_classes=3, **arguments):
     return network.eval()
 
 
-@pytest.mark.parametrize("architecture", architecture_names())
+@pytest.mark.parametrize("architecture", [*architecture_names(), "timm:test_resnet", "timm:mobilenetv4_conv_small"])
 def test_contract(architecture):
     network = trained(architecture, num_classes=5)
     images = torch.randn(3, 3, 40, 56)
@@ -45,7 +45,8 @@ def test_contract(architecture):
         assert torch.isfinite(rows).all()
         torch.testing.assert_close(rows[1:2], alone[name], rtol=1e-4, atol=1e-4)
     # the logits are a function of pooled: nothing else of the image may reach the head
-    logits = list(network.children())[-1](together["pooled"])
+    head = network.network.get_classifier() if architecture.startswith("timm:") else list(network.children())[-1]
+    logits = head(together["pooled"])
     torch.testing.assert_close(logits["logits"] if isinstance(logits, dict) else logits, together["logits"])
 
 

@@ -54,9 +54,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def all_ids(documents: Sequence[Document], separate: bool = False) -> list[int]:
-    each = [ids.tolist() for ids in tokenizer().ids([document.text for document in documents])]
-    return [number for ids in each for number in ([*ids, 2] if separate and ids else ids)]
+def all_ids(documents: Sequence[Document]) -> list[int]:
+    return [number for ids in tokenizer().ids([document.text for document in documents]) for number in ids.tolist()]
 
 
 def check_blocks(stream: Stream, ids: list[int], size: int) -> None:
@@ -76,11 +75,10 @@ def check_blocks(stream: Stream, ids: list[int], size: int) -> None:
 @given(
     counts=st.lists(st.integers(0, 12), min_size=1, max_size=30),
     size=st.integers(3, 9),
-    separate=st.booleans(),
     part_characters=st.integers(1, 60),
 )
 def test_blocks_are_the_stream_cut_into_runs(
-    counts: list[int], size: int, separate: bool, part_characters: int, tmp_path_factory: pytest.TempPathFactory
+    counts: list[int], size: int, part_characters: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     documents = [
         Document(["the", "cats", "on", "mat."][i % 4] * (n > 0) + " sat" * max(0, n - 2)) for i, n in enumerate(counts)
@@ -90,9 +88,9 @@ def test_blocks_are_the_stream_cut_into_runs(
         with pytest.raises(BadInput, match="split train of texts holds no text"):
             tokenise(corpus(documents), tokenizer(), folder, 2)
         return
-    stream = tokenise(corpus(documents), tokenizer(), folder, 2, False, separate, part_characters)
+    stream = tokenise(corpus(documents), tokenizer(), folder, 2, False, part_characters)
     assert stream.num_documents == len(documents)
-    check_blocks(stream, all_ids(documents, separate), size)
+    check_blocks(stream, all_ids(documents), size)
 
 
 def test_texts_are_a_document_a_row_cut_off_and_padded(tmp_path: Path) -> None:
@@ -106,15 +104,10 @@ def test_texts_are_a_document_a_row_cut_off_and_padded(tmp_path: Path) -> None:
     assert tokens.tolist() == [[1, 4, 5, 2, 0, 0], [1, 7, 4, 8, 11, 2], [1, 6, 6, 6, 6, 2]]
     assert lengths.tolist() == [4, 6, 6]
     for row in range(3):
-        assert texts.row(row)[0].tolist() == tokens[row].tolist()
-        ids = tokenizer().ids([documents[texts.keys[row, 0]].text])[0]
-        assert np.array_equal(tokenizer().row(ids, 6)[0], tokens[row])
-
-
-def test_separated_texts_have_no_separator_twice(tmp_path: Path) -> None:
-    stream = tokenise(corpus([Document("the cat"), Document("sat")]), tokenizer(), tmp_path, 1, separate=True)
-    assert stream.texts(4).rows(0, 2)[0].tolist() == [[1, 4, 5, 2], [1, 6, 2, 0]]
-    assert stream.texts(4).num_truncated == 0
+        assert texts.fields(row)["tokens"].tolist() == tokens[row].tolist()
+    listed = [(documents[document].text,) for document, _ in texts.keys.tolist()]
+    alike = tokenizer().rows(listed, 6)
+    assert alike["tokens"].tolist() == tokens.tolist() and alike["length"].tolist() == lengths.tolist()
 
 
 def test_any_number_of_threads_and_any_chunk_write_the_same_bytes(

@@ -239,7 +239,10 @@ def test_captions_of_all_splits_beside_them(tmp_path: Path) -> None:
     assert pairs(open_source(f"folder:{tmp_path}", "val")) == {"a": (1, ("two",)), "b": (2, ("three",))}
     (tmp_path / "captions.csv").write_text("file_name,caption\ntrain/a.png,one\n")
     alone = open_source(f"folder:{tmp_path}", "val")
-    assert (alone.has, alone.notes) == (IMAGE, (f"--data folder:{tmp_path}: captions.csv: no sample has a caption",))
+    assert (alone.has, alone.notes) == (
+        IMAGE,
+        (f"--data folder:{tmp_path}: captions.csv: no image has a caption",),
+    )
 
 
 def test_images_of_one_name_in_two_folders_need_their_folders_in_the_file(tmp_path: Path) -> None:
@@ -263,7 +266,11 @@ def test_images_of_one_name_in_two_folders_need_their_folders_in_the_file(tmp_pa
         ({"captions.jsonl": "{"}, "", r"captions.jsonl cannot be read \(.*\): store it as UTF-8"),
         ({"captions.csv": "image,caption\na.png,\ud83d"}, "", "cannot be read .* store it as UTF-8"),
         ({}, ":captions=mine.csv", "no file mine.csv in .*: name one that is there"),
-        ({"mine.csv": "image,caption\nz.png,other\n"}, ":captions=mine.csv", "mine.csv: no sample has a caption"),
+        (
+            {"mine.csv": "image,caption\nz.png,other\n"},
+            ":captions=mine.csv",
+            "mine.csv: no image has a caption",
+        ),
     ],
 )
 def test_a_file_of_captions_that_serves_nothing(files: dict[str, str], spec: str, message: str, tmp_path: Path) -> None:

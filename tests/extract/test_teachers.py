@@ -11,7 +11,13 @@ from extract.networks import architecture_names, build_network, export_network
 from extract.teachers import load_teacher, teacher_names
 from extract.teachers.base import sha256_of_state
 from shards.errors import BadInput, UnknownName
-from tests.extract import test_beitv2, test_data2vec2_text_teacher, test_data2vec2_writer, test_hugging_face_teachers
+from tests.extract import (
+    test_beitv2,
+    test_data2vec2_text_teacher,
+    test_data2vec2_writer,
+    test_hugging_face_teachers,
+    test_timm_teachers,
+)
 
 
 def resnet(architecture="resnet18", num_classes=5, seed=1):
@@ -53,6 +59,9 @@ def loaded(name, folder):
     if name == "hf:ID|DIR":
         test_hugging_face_teachers.write_model(folder / "My Model")
         return load_teacher(f"hf:{folder / 'My Model'}")
+    if name == "timm:NAME|DIR":
+        weights = test_timm_teachers.write(folder / "weights.safetensors", test_timm_teachers.network())
+        return load_teacher("timm:test_vit", str(weights), 48)
     return load_teacher(name)
 
 
