@@ -44,8 +44,8 @@ def check_sample(job: ViewSetJob, sample: Sample, recorded: str) -> None:
     """Raises IdentityMismatch where `sample` is another than the one that view 0 recorded."""
     if recorded not in (_NOT_READ, digest(sample)):
         raise IdentityMismatch(
-            f"--data {job.plan.request['data']}: sample {sample.key} is another image or label than the one in view 0 "
-            f"of {job.folder}, under the same name and size: restore the data, or give another --out"
+            f"--data {job.plan.request['data']}: sample {sample.key} is another image, caption or label than the one "
+            f"in view 0 of {job.folder}, under the same name and size: restore the data, or give another --out"
         )
 
 
