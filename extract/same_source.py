@@ -14,16 +14,6 @@ SPOT_CHECKS = 8
 _NOT_READ = ""
 
 
-def records_digests(job: ViewSetJob) -> bool:
-    """Whether commit records of this view set keep digests: those of a view set that an earlier version began do not.
-
-    A source whose images are no files keeps none either, as its revision covers what they show; nor do views of other
-    modalities that are all alike, which no later command makes again.
-    """
-    identity = job.plan.identity
-    return "orientation" in identity or ("modality" in identity and not job.maker.all_alike)
-
-
 def digest(sample: Sample | None) -> str:
     """16 hex digits of the SHA-256 of a sample's file, label and texts; empty for a sample that was skipped."""
     if sample is None:
