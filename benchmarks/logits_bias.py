@@ -11,7 +11,6 @@ bias stays.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.study import drawing, write_study
 from shards.codecs import make_codec
 from shards.codecs.distribution import Estimate, gradient_error
 from shards.command.run import run_command
-from shards.commit import write_atomically
 from shards.errors import BadInput
 
 ENTRIES = {"topk": (1, 2, 4, 8, 16, 32, 64), "sample": (2, 4, 6, 12, 24, 48, 86)}
@@ -52,8 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         "codecs": [_row(logits, name, k) for name, entries in ENTRIES.items() for k in entries],
         "means": {name: _of_means(logits, estimate) for name, estimate in _equal(logits.shape[-1]).items()},
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "logits_bias.json", (json.dumps(study, indent=1) + "\n").encode())
+    write_study(options.out, "logits_bias", study)
     plot(study, options.out / "logits_bias.svg")
     print(table(study))
 
@@ -150,29 +148,22 @@ def table(study: dict[str, Any]) -> str:
 
 def plot(study: dict[str, Any], path: Path) -> None:
     """One token's error over its bytes, and the error of the mean over tokens at equal bytes."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "teacher-shards", "svg.fonttype": "none"}
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     top, drawn = ([row for row in study["codecs"] if row["codec"].startswith(name)] for name in ("topk", "sample"))
     sizes = [[row["bytes_a_token"] for row in rows] for rows in (top, drawn)]
-    left.plot(sizes[0], [row["gradient_bias"] for row in top], "o-", label="topk: bias")
-    left.plot(sizes[1], [row["gradient_variance"] ** 0.5 for row in drawn], "s-", label="sample: deviation, no bias")
-    others = [row["independent_variance"] ** 0.5 for row in drawn]
-    left.plot(sizes[1], others, "s:", color="grey", label="as many independent draws")
-    left.set(xscale="log", yscale="log", xlabel="bytes a token", ylabel="error of one token's gradient, relative")
-    left.set_xticks([8, 18, 36, 72, 144, 258], ["8", "18", "36", "72", "144", "258"], minor=False)
-    left.minorticks_off()
-    for (name, points), mark in zip(study["means"].items(), "os", strict=True):
-        right.plot(*zip(*points, strict=True), f"{mark}-", label=name)
-    right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="error of their mean gradient, relative")
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    with drawing(path) as (left, right):
+        left.plot(sizes[0], [row["gradient_bias"] for row in top], "o-", label="topk: bias")
+        deviations = [row["gradient_variance"] ** 0.5 for row in drawn]
+        left.plot(sizes[1], deviations, "s-", label="sample: deviation, no bias")
+        others = [row["independent_variance"] ** 0.5 for row in drawn]
+        left.plot(sizes[1], others, "s:", color="grey", label="as many independent draws")
+        left.set(xscale="log", yscale="log", xlabel="bytes a token", ylabel="error of one token's gradient, relative")
+        left.set_xticks([8, 18, 36, 72, 144, 258], ["8", "18", "36", "72", "144", "258"], minor=False)
+        left.minorticks_off()
+        for (name, points), mark in zip(study["means"].items(), "os", strict=True):
+            right.plot(*zip(*points, strict=True), f"{mark}-", label=name)
+        right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="error of their mean gradient, relative")
+        left.legend(fontsize=8)
+        right.legend(fontsize=8)
 
 
 if __name__ == "__main__":
