@@ -7,7 +7,7 @@ mean over many tokens (the gradient of the output layer's bias), at about 36 byt
 bias stays.
 
     python -m benchmarks.logits_bias --logits FILE.npy [--out docs]      # or .safetensors, or a float target set
-    python -m benchmarks.logits_bias --model FOLDER --text FILE.txt      # a masked language model of transformers
+    python -m benchmarks.logits_bias --model FOLDER --text FILE.txt [--masked]      # a masked LM of transformers
 """
 
 import argparse
@@ -28,7 +28,7 @@ from shards.errors import BadInput
 ENTRIES = {"topk": (1, 2, 4, 8, 16, 32, 64), "sample": (2, 4, 6, 12, 24, 48, 86)}
 EQUAL = {"topk": 8, "sample": 12}
 """Entries in 34 and 36 bytes a token."""
-BLOCK_TOKENS = 128
+BLOCK_TOKENS, MASK_EVERY = 128, 7
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--logits", type=Path, help="(..., vocabulary): .npy, .safetensors, or a target set")
     parser.add_argument("--model", type=Path, help="a masked language model's folder; seeded where it has no weights")
     parser.add_argument("--text", type=Path, help="what --model reads, a sentence a line")
+    parser.add_argument("--masked", action="store_true", help="mask each seventh token, and take the logits there")
+    parser.add_argument("--name", default="logits_bias", help="of the JSON and the plot")
     parser.add_argument("--tokens", type=int, default=1024, help="at most so many distributions")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="where the figures and the plot go")
     options = parser.parse_args(arguments)
@@ -46,13 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     logits = read.reshape(-1, read.shape[-1])[: options.tokens].float()
     study = {
         "logits": (options.model or options.logits).name,
+        "masked": options.masked,
         "tokens": len(logits),
         "vocabulary": logits.shape[-1],
         "codecs": [_row(logits, name, k) for name, entries in ENTRIES.items() for k in entries],
         "means": {name: _of_means(logits, estimate) for name, estimate in _equal(logits.shape[-1]).items()},
     }
-    write_study(options.out, "logits_bias", study)
-    plot(study, options.out / "logits_bias.svg")
+    write_study(options.out, options.name, study)
+    plot(study, options.out / f"{options.name}.svg")
     print(table(study))
 
 
@@ -77,7 +80,7 @@ def _read(path: Path, num_tokens: int) -> Tensor:
 
 @torch.inference_mode()
 def _run_model(options: argparse.Namespace) -> Tensor:
-    """The model's logits at every position of blocks of 128 tokens, one after the other."""
+    """The model's logits at every position of blocks of 128 tokens, or where they are masked, one after the other."""
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model, local_files_only=True)
@@ -86,12 +89,16 @@ def _run_model(options: argparse.Namespace) -> Tensor:
     else:
         torch.manual_seed(0)
         model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(options.model, local_files_only=True))
+    every = MASK_EVERY if options.masked else 1
     ids: list[int] = []
     with options.text.open(encoding="utf-8") as lines:
-        while len(ids) < options.tokens and (line := next(lines, "")):
+        while len(ids) < options.tokens * every and (line := next(lines, "")):
             ids += tokenizer(line.strip(), add_special_tokens=False)["input_ids"]
-    blocks = torch.tensor(ids[: options.tokens]).split(BLOCK_TOKENS)
-    return torch.cat([model.eval()(input_ids=block[None]).logits[0] for block in blocks])
+    blocks = torch.tensor(ids[: options.tokens * every]).split(BLOCK_TOKENS)
+    if options.masked:
+        for block in blocks:
+            block[::every] = tokenizer.mask_token_id
+    return torch.cat([model.eval()(input_ids=block[None]).logits[0, ::every] for block in blocks])
 
 
 def _row(logits: Tensor, name: str, k: int) -> dict[str, Any]:

@@ -52,10 +52,12 @@ def _blocks(tokenizer: Any, path: Path) -> Int64[Tensor, "blocks tokens"]:
     return torch.tensor(ids[: len(ids) // BLOCK_TOKENS * BLOCK_TOKENS]).reshape(-1, BLOCK_TOKENS)
 
 
-def train(network: Any, tokenizer: Any, blocks: Int64[Tensor, "blocks tokens"], steps: int) -> list[float]:
+def train(
+    network: Any, tokenizer: Any, blocks: Int64[Tensor, "blocks tokens"], steps: int, peak: float = PEAK_RATE
+) -> list[float]:
     """The network is trained on blocks drawn at random; the loss of each step."""
-    optimiser = torch.optim.AdamW(network.parameters(), PEAK_RATE)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
+    optimiser = torch.optim.AdamW(network.parameters(), peak)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps)
     network.train()
     losses = []
     for _ in range(steps):
