@@ -107,8 +107,8 @@ class PairCodec(PixelCodec):
             self.captions.fill(texts_of(members["json"]), out, choice)
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
-        """The captions, and what an image's view says."""
-        return [*facts[CAPTIONS], *super().caption(row, facts, folder)]
+        """What an image's view says, and the captions."""
+        return [*super().caption(row, facts, folder), *facts[CAPTIONS]]
 
 
 def texts_of(content: bytes) -> list[str]:
