@@ -31,11 +31,13 @@ class ExtractConfig:
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
     (default: the cache's only source, else imagenet); of texts text:PATH (.txt, .jsonl), text_files:PATH, openwebtext,
-    parquet:PATH, hf:ID, wds:PATTERN. Of several columns, parquet:PATH:image=COLUMN,label=COLUMN (or text=COLUMN) takes
-    those named; hf:ID and text:PATH too."""
+    parquet:PATH, hf:ID, wds:PATTERN; of images with captions coco, flickr30k, cc3m, cc12m, or any of those that have
+    some. Of several columns, parquet:PATH:image=COLUMN,captions=COLUMN,label=COLUMN (or text=COLUMN) takes those named;
+    hf:ID and text:PATH too. Captions are in wds:PATTERN:captions=FIELD of .json (else .txt), folder:PATH:captions=FILE;
+    captions= takes none."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout; of openwebtext, its
-    archives or parquet files."""
+    archives or parquet files; of coco and flickr30k, Karpathy's json beside the images; of cc3m and cc12m, tars."""
     split: _PlainWord = "train"
     """The source's split; every split but train gets one plain resized view."""
     limit: Count | None = None

@@ -1,6 +1,7 @@
 """Captions: what makes a source of images one of pairs, in which all captions of an image stay together."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -62,3 +63,11 @@ class Captions:
             unreadable=unreadable,
             images=Images(source.revision, source.unreadable, source.notes),
         )
+
+
+def paired(source: Source, where: str, chosen: bool, captions: Iterable[tuple[str, ...]]) -> Source:
+    """`source` as one of pairs (see `Captions.pairs`), by the captions of each sample."""
+    gathered = Captions(where, chosen)
+    for texts in captions:
+        gathered.add(texts)
+    return gathered.pairs(source)

@@ -153,8 +153,8 @@ def _find_captions(flag: str, features: Mapping[str, Any], choice: ColumnChoice,
             stored = _type(features[choice.captions])
             raise BadInput(f"{flag}: column {choice.captions} holds {stored}, no captions: {choice.remedy('captions')}")
         return choice.captions or None
-    if choice.usual_captions in features:
-        return choice.usual_captions
+    if choice.usual_captions == _NONE or choice.usual_captions in features:
+        return choice.usual_captions or None
     fitting = [
         name
         for name, feature in features.items()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from extract.sources.base import IMAGE_SUFFIXES, Content, Source, content_revision, folder_safe_name, tar_safe_key
 from extract.sources.caption_files import USAGE, find_caption_file
-from extract.sources.captions import Captions
+from extract.sources.captions import paired
 from extract.sources.columns import parse_options
 from extract.sources.left_out import LeftOut, is_system, shown, unreadable_note
 from shards.command.progress import counted
@@ -81,10 +81,7 @@ def open_folder(flag: str, path: str, split: str, captions: str | None = None) -
     )
     if file is None:
         return source
-    gathered = Captions(f"{flag}: {file.path.name}", captions is not None)
-    for each in texts:
-        gathered.add(each)
-    return gathered.pairs(source)
+    return paired(source, f"{flag}: {file.path.name}", captions is not None, texts)
 
 
 def _folders(root: Path) -> list[str]:

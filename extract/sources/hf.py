@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from extract.sources.base import Content, Document, Source, content_revision, folder_safe_name
-from extract.sources.captions import Captions, caption_texts
+from extract.sources.captions import caption_texts, paired
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.documents import text_source
 from extract.sources.hub import DATASETS, hub_title, local_folder
@@ -46,8 +46,7 @@ def open_named(name: str, split: str, data_dir: str | None) -> Source:
     """A dataset that has a row in `hub.DATASETS`; it has no captions but those that the row names."""
     row = DATASETS[name]
     identifier = row.identifier.format(split=canonical_split(split))
-    captions = "" if row.captions is None else None
-    choice = ColumnChoice(f"hf:{identifier}", captions=captions, usual_captions=row.captions, usual_label=row.label)
+    choice = ColumnChoice(f"hf:{identifier}", usual_captions=row.captions or "", usual_label=row.label)
     return open_hub(f"--data {name}", identifier, None, split, data_dir, name, choice)
 
 
@@ -100,11 +99,8 @@ def open_hub(
     )
     if captions is None:
         return source
-    gathered = Captions(f"{flag}: column {columns.captions}", choice.captions is not None)
-    for chunk in captions.chunks:
-        for value in chunk.to_pylist():
-            gathered.add(caption_texts(value))
-    return gathered.pairs(source)
+    stored = (caption_texts(value) for chunk in captions.chunks for value in chunk.to_pylist())
+    return paired(source, f"{flag}: column {columns.captions}", choice.captions is not None, stored)
 
 
 def _documents(flag: str, texts: "Dataset", labels: Labels, start: int) -> Iterator[Document]:

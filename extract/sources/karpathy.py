@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from extract.sources.base import Content, Source, content_revision, tar_safe_key
-from extract.sources.captions import Captions
+from extract.sources.captions import paired
 from extract.sources.hf import open_named as open_from_hub
 from extract.sources.left_out import shown
 from shards.command.progress import counted
@@ -104,10 +104,7 @@ def _open_json(flag: str, name: str, root: Path, file: Path, split: str) -> Sour
         notes=(*((joined,) if chosen == "train" else ()), *((lost,) if missing else ())),
         unreadable=missing,
     )
-    captions = Captions(f"{flag}: {file.name}", chosen=True)
-    for entry in entries:
-        captions.add(entry.captions)
-    return captions.pairs(source)
+    return paired(source, f"{flag}: {file.name}", True, (entry.captions for entry in entries))
 
 
 def _entries(where: str, file: Path, splits: tuple[str, ...]) -> list[Entry]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.sources.base import Content, Source, content_revision, folder_safe_name, tar_safe_key
-from extract.sources.captions import Captions, caption_texts
+from extract.sources.captions import caption_texts, paired
 from extract.sources.columns import (
     ColumnChoice,
     Columns,
@@ -79,12 +79,9 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
     )
     if columns.captions is None:
         return source
-    captions = Captions(f"{flag}: column {columns.captions}", choice.captions is not None)
-    for file in opened:
-        for array in stream_column(file, columns.captions, 0):
-            for value in array.to_pylist():
-                captions.add(caption_texts(value))
-    return captions.pairs(source)
+    arrays = (array for file in opened for array in stream_column(file, str(columns.captions), 0))
+    captions = (caption_texts(value) for array in arrays for value in array.to_pylist())
+    return paired(source, f"{flag}: column {columns.captions}", choice.captions is not None, captions)
 
 
 def _revision(names: list[str], files: list[Path], others: Iterable[str | int]) -> str:
