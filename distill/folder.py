@@ -6,21 +6,33 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.recipe import Recipe, as_values
 from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
-from shards.documents import Run, read_run
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.lock import LOCK, locked
+from shards.records import Count
+from shards.sealed import fields_of, read_object
 
 RUN, SUMMARY = "run.json", "summary.json"
 CONFIG, RECIPE = "config.yaml", "recipe.yaml"
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True):
+    """run.json: all that decides what a run ends with; devices, threads and logging do not."""
+
+    recipe: dict[str, Any]
+    cache: dict[str, Any]
+    weights: list[int | float]
+    validation: dict[str, Any] | None
+    num_views: Count
 
 
 @contextlib.contextmanager
@@ -51,8 +63,11 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
 
 
 def former_run(run_dir: Path) -> Run | None:
-    """The run that began in `run_dir`; None where none did."""
-    return read_run(run_dir / RUN) if (run_dir / RUN).exists() else None
+    """The run that began in `run_dir`; None where none did, BadInput where its run.json is none."""
+    path, remedy = run_dir / RUN, "give another --run_dir"
+    if not path.exists():
+        return None
+    return fields_of(read_object(path, remedy), Run, str(path), remedy=remedy, error=BadInput)
 
 
 def git_revision() -> str | None:

@@ -1,4 +1,4 @@
-"""Documents: the JSON files of caches and runs, a typed class each, and the functions that read them.
+"""Documents: the JSON files of caches, a typed class each, and the functions that read them.
 
 A document that is read here has fields of types and sizes that its kind can have, else it is refused in one line.
 Fields that these classes do not name are left out when a document is read.
@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from msgspec import Meta, Struct, structs
 
-from shards.errors import BadInput, Damaged, Incomplete
+from shards.errors import Damaged, Incomplete
 from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
@@ -25,7 +25,7 @@ from shards.layout import (
     viewset_is_whole,
 )
 from shards.records import Count, FileRecord, Files, Number, check_file
-from shards.sealed import FORMAT_VERSION, fields_of, read_object, unsealed
+from shards.sealed import FORMAT_VERSION, fields_of, unsealed
 from shards.views import check_identity
 
 MAX_ROW_NUMBERS = 1 << 28
@@ -211,16 +211,6 @@ class TargetSetManifest(Document, frozen=True):
             raise ValueError(f"{names} class_names cannot name a row of shape {shape}")
 
 
-class Run(Struct, frozen=True, forbid_unknown_fields=True):
-    """run.json: all that decides what a run ends with; devices, threads and logging do not."""
-
-    recipe: dict[str, Any]
-    cache: dict[str, Any]
-    weights: list[int | float]
-    validation: dict[str, Any] | None
-    num_views: Count
-
-
 SealedKind = TypeVar("SealedKind", bound=Document)
 
 
@@ -262,9 +252,3 @@ def read_document(path: Path, kind: type[SealedKind]) -> SealedKind:
     if ViewSetIdentity in kind.parts.values():
         check_identity(str(path), document["identity"])
     return fields
-
-
-def read_run(path: Path) -> Run:
-    """The run.json at `path`; BadInput where it is none."""
-    remedy = "give another --run_dir"
-    return fields_of(read_object(path, remedy), Run, str(path), remedy=remedy, error=BadInput)

@@ -80,6 +80,8 @@ def build_network(architecture: str, num_classes: int | None, **arguments: Any) 
     module = _module(architecture)
     if architecture not in DENSE_REGISTRY:
         COUNT.check(f"network {architecture}: num_classes", num_classes)
+    elif num_classes is not None:
+        raise BadInput(f"network {architecture}: gives features, no classes, so num_classes must be null")
     build: Callable[..., torch.nn.Module] = module.build
     parameters = inspect.signature(build).parameters
     accepted = {name: parameters[name] for name in list(parameters)[2:]}

@@ -159,14 +159,12 @@ def build(
     projectors: Mapping[str, Any],
 ) -> nn.Module:
     """A text encoder of `settings` (TextSettings as JSON), freshly initialised; see DenseNetwork for the rest."""
-    if num_classes is not None:
-        raise BadInput(f"network {architecture}: gives features, no classes, so num_classes must be null")
-    held = settings_of(settings)
-    config = config_of(held)
-    kind = masked_lm_kind(config) if held.masked_lm else None
-    if held.masked_lm and kind is None:
+    checked = settings_of(settings)
+    config = config_of(checked)
+    kind = masked_lm_kind(config) if checked.masked_lm else None
+    if checked.masked_lm and kind is None:
         raise BadInput(f"network {architecture}: a {config.model_type} has no masked-LM head")
     network = empty_network(f"network {architecture}", config, kind)
     for module in network.modules():
         module._non_persistent_buffers_set.clear()  # what the exported weights do not fill stays on the meta device
-    return TextEncoder(network, held.counts_padding, teacher_depth, projectors)
+    return TextEncoder(network, checked.counts_padding, teacher_depth, projectors)

@@ -1,6 +1,5 @@
 """Documents: what is written reads back equal, and no document that is altered or makes no sense is read."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from shards.commit import write_sealed
 from shards.documents import (
     Commit,
     Plan,
-    Run,
     read_commit,
-    read_run,
     read_targetset_manifest,
     read_viewset_manifest,
 )
-from shards.errors import BadInput, Damaged, Incomplete, NewerVersion
+from shards.errors import Damaged, Incomplete, NewerVersion
 from shards.layout import commit_path, targetset_folders
 from shards.records import FileRecord
 from shards.sealed import sealed, unsealed
@@ -260,20 +257,3 @@ def test_a_later_version_is_told_from_damage(cache: Path, change: dict[str, Any]
     with pytest.raises(Damaged) as refused:
         read_viewset_manifest(viewset_of(cache))
     assert type(refused.value) is error
-
-
-RUN = Run({"objective": "kl"}, {"viewset": "ab", "targetsets": []}, [1.0, 2], None, 1)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [({"num_views": 0}, "num_views cannot be 0"), ({"weights": ["a"]}, "weights cannot be"), ({"x": 1}, "x cannot be")],
-)
-def test_a_run_reads_back_equal_or_is_bad_input(tmp_path: Path, change: dict[str, Any], says: str) -> None:
-    fields = {"recipe": RUN.recipe, "cache": RUN.cache, "weights": RUN.weights, "validation": None, "num_views": 1}
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps(fields))
-    assert read_run(path) == RUN
-    path.write_text(json.dumps(fields | change))
-    with pytest.raises(BadInput, match=rf"{says}.*; give another --run_dir"):
-        read_run(path)

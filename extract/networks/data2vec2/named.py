@@ -13,7 +13,6 @@ from extract.networks.data2vec2.settings import ImageSettings, Settings, TextSet
 from extract.networks.data2vec2.text import build_text_network
 from extract.networks.dense import DenseNetwork
 from extract.networks.outputs import TokenTargets
-from shards.errors import BadInput
 
 
 def build(
@@ -24,8 +23,6 @@ def build(
     projectors: Mapping[str, Any],
 ) -> nn.Module:
     """A network of `settings` (ImageSettings or TextSettings as JSON), freshly initialised; see NamedOutputs."""
-    if num_classes is not None:
-        raise BadInput(f"network {architecture}: gives features, no logits, so num_classes must be null")
     return named(network_of(settings_of(settings)), teacher_depth, projectors)
 
 
