@@ -231,7 +231,7 @@ def maker_of(request: ViewRequest) -> PairViews:
     source = request.source and replace(request.source, default_augment=DEFAULT_AUGMENT)
     stored = request.stored or request.sibling or {}
     views = image.maker_of(replace(request, spec=spec, source=source))
-    most = asked or stored.get(CAPTIONS) or (source.most_texts if source else 1)
+    most = asked or stored.get(CAPTIONS) or (min(source.most_texts, MAX_CAPTIONS) if source else 1)
     codec = PairCodec(views.codec.image_size, views.codec.image_format, views.codec.augmented, most=most)
     return PairViews(views.augment, codec, views.upright)
 

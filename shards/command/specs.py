@@ -14,9 +14,9 @@ LIBRARIES = ("timm",)
 
 
 def entry_of(name: str, registry: Iterable[str]) -> str:
-    """The entry of `registry` that `name` is called by: `timm:NAME` of `timm:resnet18`, else the name itself."""
+    """The entry of `registry` that `name` is called by: `timm:NAME` of `timm:resnet18`, else what is before the colon."""
     kind, colon, _ = name.partition(":")
-    return next((entry for entry in registry if colon and entry.startswith(f"{kind}:")), name)
+    return next((entry for entry in registry if colon and entry.startswith(f"{kind}:")), kind)
 
 
 def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
