@@ -16,7 +16,7 @@ from extract.modalities.base import InputSpec, mismatch
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
-from shards.reader import ViewSet
+from shards.reader import Component, ViewSet
 from shards.views.base import Row
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def views_of_cache(
 
     def batches() -> Iterator[LabelledBatch]:
         order = in_order(samples, batch_size)
-        for batch in BatchLoader(viewset, [], order, batch_size, labels=True, num_threads=threads(num_workers)):
+        for batch in BatchLoader(
+            [Component(viewset)], order, batch_size, labels=True, num_threads=threads(num_workers)
+        ):
             assert batch.labels is not None
             yield batch.fields, batch.labels
 

@@ -218,7 +218,8 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     cache: dict[str, Any]
     weights: list[int | float]
     validation: dict[str, Any] | None
-    num_views: Count
+    num_views: Count | list[Count]
+    """Of each view set, where several train as one."""
 
 
 SealedKind = TypeVar("SealedKind", bound=Document)

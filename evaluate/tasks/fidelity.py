@@ -23,6 +23,7 @@ from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
+from shards.reader import Component
 
 Metrics = dict[str, Float[Tensor, "batch *tokens"]]
 
@@ -43,7 +44,8 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     samples = viewset.usable[: config.limit]
     order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
     with Progress(f"{evaluation.folder.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
-        for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
+        component = Component(viewset, [targetset])
+        for batch in BatchLoader([component], order, evaluation.batch_size, num_threads=num_threads):
             stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
             valid = student.inputs.valid(batch.fields)
             taught = decode(codec, stored, None if valid is None else valid.to(student.device))
