@@ -17,9 +17,9 @@ import simplejpeg
 
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
-from shards.loader import VIEWS_PER_TASK, BatchLoader, Reading
-from shards.order import BatchOrder
-from shards.reader import TargetSet, ViewSet
+from shards.loader import VIEWS_PER_TASK, BatchLoader, Part
+from shards.order import Reading, permutation
+from shards.reader import Component, TargetSet, ViewSet
 
 Work = Callable[[], Any]
 
@@ -37,8 +37,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     image_size, threads = settings["image_size"], settings["threads"]
     data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
     views = views_of(folder / "cache", data, image_size)
-    order = BatchOrder(np.arange(num_samples), batch_size, 1)
-    batches = np.concatenate([order.epoch(epoch)[:, 0] for epoch in range(epochs)])
+    shuffled = np.concatenate([permutation(num_samples, 0, epoch) for epoch in range(epochs)])
+    batches = np.sort(shuffled.reshape(-1, batch_size), axis=1)
     viewset = ViewSet(views.folder)
     jpegs = [viewset.storage.content(0, sample, "jpg") for sample in range(num_samples)]
     settings["bytes_of_a_jpeg"] = round(sum(map(len, jpegs)) / num_samples)
@@ -67,10 +67,10 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 
 
 def _delivering(viewset: ViewSet, targetset: TargetSet, batches: np.ndarray, threads: int) -> Work:
-    def order() -> Iterator[Reading]:
-        return (Reading(samples, 0) for samples in batches)
+    def order() -> Iterator[Part]:
+        return (Part([Reading(samples, 0)]) for samples in batches)
 
-    loader = BatchLoader(viewset, [targetset], order, batches.shape[1], num_threads=threads, ring=RING)
+    loader = BatchLoader([Component(viewset, [targetset])], order, batches.shape[1], num_threads=threads, ring=RING)
 
     def work() -> None:
         for _ in loader:

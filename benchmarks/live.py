@@ -10,6 +10,7 @@ from distill.module import Distillation
 from extract.pipeline import forward
 from extract.teachers.base import Teacher
 from shards.codecs.features import Features
+from shards.decode import decode_readings
 from shards.errors import BadInput
 from shards.loader import Batch
 
@@ -42,7 +43,9 @@ class LiveDistillation(Distillation):
             target = Features(rows.clone()).within(valid)  # out of inference mode, so that autograd may keep it
             stored = batch.targets.get(name, {})  # a benchmark's batches hold views alone
             if "positions" in stored:
-                target = Features.of(target.rows, codec.decode(stored).positions).within(valid)
+                target = Features.of(target.rows, decode_readings(codec, stored, batch.readings).positions).within(
+                    valid
+                )
             targets.append(target)
             self.teacher_forwards += len(batch.samples)
         return targets

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.measure import Figure, Report, alternate, fastest, per_unit, run, share
 from benchmarks.synthetic import bare_views, write_targets
 from shards import tar
-from shards.order import BatchOrder
+from shards.order import permutation
 from shards.reader import TargetSet
 
 GOALS = {"in order": 0.9, "shuffled": 0.8}
@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         others = {"zarr-python": _zarr(path, out), "datasets": _arrow(folder / f"{target}.arrow", rows, out)}
         tars = _write_tars(folder / f"{target}-tars", rows)
         in_order = np.arange(num_samples).reshape(-1, batch_size)
-        shuffled = BatchOrder(np.arange(num_samples), batch_size, 1).epoch(0)[:, 0]
+        shuffled = np.sort(permutation(num_samples, 0, 0).reshape(-1, batch_size), axis=1)
         for order, batches in {"in order": in_order, "shuffled": shuffled}.items():
             few = batches[: max(2, len(batches) // SLOW_SHARE)]
             for reader in (ours, *raw[order].values(), *others.values()):

@@ -35,7 +35,7 @@ def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     """The training batches of the cache on `device`, read as `distill` reads them."""
     holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
     options: dict[str, Any] = {"num_threads": share_of_cores(), "pin_memory": on_gpu}
-    loader = BatchLoader(holding.viewset, holding.targetsets, order.readings, data.recipe.batch_size, **options)
+    loader = BatchLoader(holding.components, order.readings, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)
 

@@ -42,7 +42,8 @@ from extract.plan_views import ViewSetJob
 from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 from shards.command.devices import share_of_cores
-from shards.loader import Batch, Reading
+from shards.loader import Batch
+from shards.order import Reading
 
 AHEAD = 2
 """Batches that threads prepare while a step runs."""
@@ -137,11 +138,11 @@ def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device)
     def ready(reading: Reading, tasks: list[Future[np.ndarray]]) -> Batch:
         pixels = torch.from_numpy(np.stack([task.result() for task in tasks]))
         pixels = pixels.pin_memory() if device.type == "cuda" else pixels
-        return Batch(*reading, {"pixels": pixels}, None, {}).to(device)
+        return Batch([reading], {"pixels": pixels}, None, {}).to(device)
 
     pending: deque[tuple[Reading, list[Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(share_of_cores()) as pool:
-        for reading in cache.training_batches().readings():
+        for (reading,) in (part.readings for part in cache.training_batches().readings()):
             tasks = [pool.submit(make, reading.view, index) for index in reading.samples.tolist()]
             pending.append((reading, tasks))
             if len(pending) > AHEAD:

@@ -1,6 +1,5 @@
 """`python -m distill`: train a student from a cache."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from distill.config import DESCRIPTION, DistillConfig
@@ -27,8 +26,9 @@ def main(arguments: list[str] | None = None) -> None:
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    holding = replace(holding, view_limit=recipe.views)
-    data = CacheData(holding, recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices))
+    data = CacheData(
+        holding.limited(recipe.views), recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices)
+    )
     recipe = data.recipe  # with as many epochs as the cache asks for
     run_dir = Path(
         config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"

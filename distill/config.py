@@ -15,7 +15,8 @@ class DistillConfig:
     """What to train on and how; flags left out come from the recipe."""
 
     shards: str
-    """The cache, or one view set or target set of it."""
+    """The cache, or one view set or target set of it; several that train as one: A,B in proportion to their samples,
+    or A=2,B=1 by shares."""
     recipe: str | None = None
     """A recipe's name, or a YAML file of one (default: the one that fits the cache)."""
     run_dir: str | None = None

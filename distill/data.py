@@ -2,87 +2,116 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from jaxtyping import Int
 
-from distill.holding import Holding, open_validation
+from distill.holding import Holding
 from distill.recipe import Recipe, long_enough
+from distill.terms import bank_sizes
+from distill.validation import validation_splits
 from extract.modalities.base import InputSpec
 from shards.command.devices import share_of_cores
 from shards.errors import BadInput
-from shards.loader import Batch, BatchLoader, Order, Reading, in_order
+from shards.loader import Batch, BatchLoader, Order, Part, in_order
 from shards.order import BatchOrder, held_out
+from shards.reader import Component
 
 
 class CacheData(lightning.LightningDataModule):
-    """Batches of a cache: a true global shuffle for training, every held-out sample once for validation."""
+    """Batches of caches: a true global shuffle for training, every held-out sample once for validation."""
 
     def __init__(self, training: Holding, recipe: Recipe, num_threads: int | None = None, num_devices: int = 1) -> None:
         super().__init__()
         self.training, self.recipe, self.num_threads = training, recipe, num_threads
-        self.validation, self.no_validation = open_validation(training)
-        usable = training.viewset.usable
-        self.train_samples, self.validation_samples = usable, usable[:0]
-        if self.validation is not None:
-            self.validation_samples = self.validation.viewset.usable
-        elif recipe.validation_fraction > 0:
-            held = held_out(map(training.viewset.plan.keys.__getitem__, usable), recipe.validation_fraction)
-            self.train_samples, self.validation_samples = usable[~held], usable[held]
+        self.splits, self.no_split = validation_splits(training.components)
+        validated = [split or own for split, own in zip(self.splits, training.components, strict=True)]
+        self.validation = Holding(validated, training.weights)
+        """The validation split of each component; the component itself, of which a share is held out, without one."""
+        self.train_samples, self.validation_samples = [], []
+        for split, component in zip(self.splits, training.components, strict=True):
+            trained, held = _held_out(component, recipe.validation_fraction if split is None else 0.0)
+            self.train_samples.append(trained)
+            self.validation_samples.append(held if split is None else split.viewset.usable)
         order = self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
+        self.banks = bank_sizes(recipe.losses, training.targetsets)
+        for size in self.banks.values():
+            order.check_bank(f"--recipe {recipe.name}: terms", size)
         self.recipe = long_enough(recipe, order.num_batches)
-        if 0 < len(self.validation_samples) < num_devices:
-            found = f"{len(self.validation_samples)} validation samples cannot be shared by {num_devices} devices"
+        if 0 < (count := sum(map(len, self.validation_samples))) < num_devices:
+            found = f"{count} validation samples cannot be shared by {num_devices} devices"
             raise BadInput(f"--devices: {found}; take fewer devices, or a larger validation_fraction in the recipe")
 
     def feed(self, inputs: InputSpec) -> None:
         """The views are read as `inputs` takes them."""
         self.training = self.training.read_by(inputs, self.recipe.seed)
-        self.validation = self.validation and self.validation.read_by(inputs, self.recipe.seed)
+        self.validation = self.validation.read_by(inputs, self.recipe.seed)
 
     def describe_validation(self) -> str:
         """Which samples the validation loss is a mean over, and why not those of a validation split."""
-        if len(self.validation_samples) == 0:
-            return "none"
-        count = f"{len(self.validation_samples):,} samples"
-        if self.validation is not None:
-            return f"{count} of {self.validation.viewset.folder.name}"
-        share = f"{self.recipe.validation_fraction:g} of the training samples"
-        return f"{count}, {share} held out by key" + (f" ({self.no_validation})" if self.no_validation else "")
+        parts = []
+        for samples, split, reason in zip(self.validation_samples, self.splits, self.no_split, strict=True):
+            if len(samples) == 0:
+                parts.append("none")
+            elif split is not None:
+                parts.append(f"{len(samples):,} samples of {split.viewset.folder.name}")
+            else:
+                share = f"{self.recipe.validation_fraction:g} of the training samples"
+                parts.append(f"{len(samples):,} samples, {share} held out by key" + (f" ({reason})" if reason else ""))
+        return "; ".join(parts)
+
+    def validation_identity(self) -> dict[str, Any] | None:
+        """Hashes of the validation splits that are read; None without any."""
+        splits = [split for split in self.splits if split is not None]
+        return Holding(splits, self.training.weights).identity() if splits else None
 
     def order(self, num_parts: int) -> BatchOrder:
         """The training batches, each cut into `num_parts`."""
-        recipe = self.recipe
-        return BatchOrder(self.train_samples, recipe.batch_size, self.training.num_views, recipe.seed, num_parts)
+        training, recipe = self.training, self.recipe
+        return BatchOrder(
+            self.train_samples, recipe.batch_size, training.num_views, recipe.seed, num_parts, training.shares
+        )
 
     def training_batches(self, world_size: int = 1, rank: int = 0) -> "TrainingBatches":
         """One rank's parts of the training batches; all ranks' together are the same for any number of them."""
         order = self.order(self.recipe.accumulate * world_size)
-        batches = TrainingBatches(order, [part * world_size + rank for part in range(self.recipe.accumulate)])
+        banks = {self.training.targetsets[number].folder.name: size for number, size in self.banks.items()}
+        parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
+        batches = TrainingBatches(order, parts, banks)
         size = order.batch_size // order.num_parts
-        batches.loader = self._loader(self.training, batches.readings, size, world_size)
+        batches.loader = self._loader(self.training, batches.readings, size, world_size, banks)
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":
-        """One rank's share of the validation samples, each once, in order."""
-        samples = self.validation_samples[rank::world_size]
-        size = min(max(1, self.recipe.batch_size // world_size // self.recipe.accumulate), len(samples))
-        loader = self._loader(self.validation or self.training, in_order(samples, size), size, world_size)
-        return ValidationBatches(loader, -(-len(samples) // size))
+        """One rank's share of the validation samples, each once, in order; a batch is of one component."""
+        starts = accumulate(map(len, self.validation_samples), initial=0)
+        # the ranks take turns over the samples of all components, so that none is left without any
+        shares = [
+            samples[(rank - start) % world_size :: world_size]
+            for samples, start in zip(self.validation_samples, starts, strict=False)
+        ]
+        size = min(max(1, self.recipe.batch_size // world_size // self.recipe.accumulate), max(map(len, shares)))
+        orders = [in_order(share, size, component=number) for number, share in enumerate(shares)]
+        loader = self._loader(
+            self.validation, lambda: chain.from_iterable(order() for order in orders), size, world_size
+        )
+        return ValidationBatches(loader, sum(-(-len(share) // size) for share in shares))
 
-    def _loader(self, holding: Holding, order: Order, batch_size: int, world_size: int) -> BatchLoader:
-        threads = self.num_threads or share_of_cores(world_size)
-        labels = holding.viewset.labelled and self.recipe.learns_labels
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _loader(
+        self, holding: Holding, order: Order, batch_size: int, world_size: int, banks: dict[str, int] | None = None
+    ) -> BatchLoader:
         return BatchLoader(
-            holding.viewset,
-            holding.targetsets,
+            holding.components,
             order,
             batch_size,
-            labels=labels,
-            num_threads=threads,
-            pin_memory=on_gpu,
+            labels=holding.class_names is not None and self.recipe.learns_labels,
+            banks=banks,
+            num_threads=self.num_threads or share_of_cores(world_size),
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
 
     def train_dataloader(self) -> "TrainingBatches":
@@ -97,7 +126,7 @@ class CacheData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> "ValidationBatches | list[Any]":
         """Lightning's hook: this rank's validation batches; an empty list without any."""
-        return self.validation_batches(*self._place()) if len(self.validation_samples) else []
+        return self.validation_batches(*self._place()) if any(map(len, self.validation_samples)) else []
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -112,19 +141,23 @@ class TrainingBatches:
 
     loader: BatchLoader
 
-    def __init__(self, order: BatchOrder, parts: list[int]) -> None:
-        self.order, self.parts = order, parts
+    def __init__(self, order: BatchOrder, parts: list[int], banks: dict[str, int]) -> None:
+        self.order, self.parts, self.banks = order, parts, banks
         self.position = 0
 
     def __len__(self) -> int:
         return self.order.num_batches * len(self.parts)
 
-    def readings(self) -> Iterator[Reading]:
-        """The batches from `position` to the end of its epoch."""
-        epoch, start = divmod(self.position, len(self))
-        batches = self.order.epoch(epoch)[:, self.parts].reshape(len(self), -1)
-        for samples in batches[start:]:
-            yield Reading(samples, self.order.view(epoch), epoch)
+    def readings(self) -> Iterator[Part]:
+        """What the batches from `position` to the end of its epoch read; the parts of one batch have the same banks."""
+        number, start = divmod(self.position, len(self))
+        epoch = self.order.epoch(number)
+        for place in range(start, len(self)):
+            batch, part = divmod(place, len(self.parts))
+            if part == 0 or place == start:
+                drawn = {size: epoch.bank(batch, size) for size in set(self.banks.values())}
+            banks = {name: drawn[size] for name, size in self.banks.items()}
+            yield Part(epoch.readings(batch, self.parts[part]), banks)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
@@ -144,3 +177,12 @@ class ValidationBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.loader)
+
+
+def _held_out(component: Component, fraction: float) -> tuple[Int[np.ndarray, " count"], Int[np.ndarray, " held"]]:
+    """The samples of a component that are trained on, and that share of them which is held out by key."""
+    usable = component.viewset.usable
+    if fraction == 0:
+        return usable, usable[:0]
+    held = held_out(map(component.viewset.plan.keys.__getitem__, usable), fraction)
+    return usable[~held], usable[held]

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from distill.config import DistillConfig
 from distill.data import CacheData
+from distill.holding import sole
 from distill.recipe import Recipe, as_values
 from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
@@ -32,7 +33,8 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     cache: dict[str, Any]
     weights: list[int | float]
     validation: dict[str, Any] | None
-    num_views: Count
+    num_views: Count | list[Count]
+    """Of each view set, where several train as one."""
 
 
 @contextlib.contextmanager
@@ -46,9 +48,9 @@ def only_run(run_dir: Path) -> Iterator[None]:
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
     decisive = {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")}
-    validation = data.validation.identity() if data.validation else None
-    training = data.training
-    run = structs.asdict(Run(decisive, training.identity(), training.weights, validation, training.num_views))
+    training, num_views = data.training, data.training.num_views
+    validation = data.validation_identity()
+    run = structs.asdict(Run(decisive, training.identity(), training.weights, validation, sole(num_views)))
     if (former := former_run(run_dir)) is not None:
         if diff := "; ".join(differences(structs.asdict(former), run)).replace("the cache has", "the run has"):
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {diff}; give another --run_dir")
@@ -56,7 +58,7 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     # an attempt that was killed in here leaves these; run.json is written last
     if any(path.name not in (LOCK, CONFIG, RECIPE) for path in run_dir.iterdir()):
         raise BadInput(f"--run_dir {run_dir}: is not empty and holds no run; give another folder")
-    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": training.num_views}))
+    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": max(num_views)}))
     given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
     write_atomically(run_dir / CONFIG, as_yaml(given))
     write_atomically(run_dir / RUN, json.dumps(run, indent=1).encode())

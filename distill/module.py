@@ -18,7 +18,7 @@ from distill.recipe import Recipe
 from distill.students import Student
 from distill.terms import BoundTerm
 from extract.modalities.base import feed
-from shards.decode import decode
+from shards.decode import decode_readings
 from shards.loader import Batch
 
 
@@ -37,7 +37,7 @@ class Distillation(lightning.LightningModule):
         recipe: Recipe,
         terms: Sequence[BoundTerm],
         holding: Holding,
-        validation: Holding | None,
+        validation: Holding,
         total_steps: int,
     ) -> None:
         super().__init__()
@@ -47,15 +47,28 @@ class Distillation(lightning.LightningModule):
         self.losses = nn.ModuleList(term.objective for term in terms if isinstance(term.objective, nn.Module))
         """Those with parameters of their own: learned temperatures."""
         self.fed = [targetset.identity["teacher"]["preprocessing"] for targetset in holding.targetsets]
-        self.codecs = holding.codecs()
-        self.validation_codecs = validation.codecs() if validation else self.codecs
+        self.codecs, self.validation_codecs = holding.codecs(), validation.codecs()
         self.inputs = student.inputs
         self.training_sets = [targetset.folder.name for targetset in holding.targetsets]
-        self.validation_sets = [one.folder.name for one in (validation or holding).targetsets]
+        self.validation_sets = [targetset.folder.name for targetset in validation.targetsets]
+        self.validation_names = [component.viewset.folder.name for component in validation.components]
 
     def targets(self, batch: Batch, names: list[str], codecs: list[Any]) -> list[Any]:
-        """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher."""
-        return [decode(codec, batch.targets[name]) for name, codec in zip(names, codecs, strict=True)]
+        """Each target set's decoded target, on the batch's device; what LiveDistillation replaces by a teacher.
+
+        `codecs` has a list for each target set: the codec of each component.
+        """
+        stored = [batch.targets[name] for name in names]
+        return [decode_readings(each, rows, batch.readings) for each, rows in zip(codecs, stored, strict=True)]
+
+    def banks(self, batch: Batch) -> dict[int, Any]:
+        """The decoded target of further samples, by the number of the target set; empty where the batch has none."""
+        names = enumerate(self.training_sets)
+        return {
+            number: decode_readings(self.codecs[number], batch.banks[name], batch.bank_readings[name])
+            for number, name in names
+            if name in batch.banks
+        }
 
     def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
         """The sum of the recipe's terms on one batch.
@@ -68,9 +81,9 @@ class Distillation(lightning.LightningModule):
             targets = self.targets(batch, self.training_sets, self.codecs)
         outputs = self.student_outputs(self.inputs.beside(batch.fields, targets, self.fed))
         targets = [self.inputs.target(rows, batch.fields, fed) for rows, fed in zip(targets, self.fed, strict=True)]
-        loss = torch.zeros((), device=batch.device)
+        loss, banks = torch.zeros((), device=batch.device), self.banks(batch)
         for term in self.terms:
-            loss = loss + term(outputs, targets, batch.labels)
+            loss = loss + term(outputs, targets, batch.labels, banks)
         return loss
 
     def student_outputs(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,15 +131,16 @@ class Distillation(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Every rank validates the very student that is exported: rank 0's, batch statistics included."""
-        self.validation_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        shape = len(self.validation_names), 2
+        self.validation_sums = torch.zeros(shape, dtype=torch.float64, device=self.device)
         if self.trainer.world_size > 1:
             for buffer in self.student.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """The same loss on held-out samples."""
-        count = len(batch.samples)
-        self.validation_sums += torch.stack(
+        count, (reading,) = len(batch.samples), batch.readings
+        self.validation_sums[reading.component] += torch.stack(
             [self.loss(batch, validating=True) * count, self.validation_sums.new_tensor(count)]
         )
 
@@ -135,8 +149,12 @@ class Distillation(lightning.LightningModule):
 
         Not by Lightning's sync_dist, which rounds the mean number of samples a rank down to a whole one.
         """
-        total, count = self.trainer.strategy.reduce(self.validation_sums, reduce_op="sum")
+        sums = self.trainer.strategy.reduce(self.validation_sums, reduce_op="sum")
+        total, count = sums.sum(0)
         self.log("val_loss", (total / count).float())
+        for name, (part, part_count) in zip(self.validation_names, sums, strict=True):
+            if part_count:
+                self.log(f"val_loss/{name}", (part / part_count).float())
 
     def configure_optimizers(self) -> Any:
         """AdamW, its learning rate set anew at each optimiser step."""

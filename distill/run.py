@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from distill import folder
 from distill.checkpoints import BEST, Checkpoints, read_best, resumable
 from distill.config import DistillConfig
 from distill.data import CacheData
-from distill.holding import Holding
+from distill.holding import Holding, sole
 from distill.module import Distillation
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
@@ -49,13 +48,13 @@ def train(
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
         # a cache may have grown since the run began: it goes on with the views it had
         if (former := folder.former_run(run_dir)) is not None:
-            data.training = replace(data.training, view_limit=former.num_views)
+            data.training = data.training.limited(former.num_views)
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
             length = f"{recipe.max_steps} steps" if recipe.max_steps else f"{recipe.epochs} epochs"
             how = f"{length}, batches of {recipe.batch_size}, lr {recipe.lr:g}"
-            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training.viewset.folder}: {how}")
+            print(f"distill: {recipe.name}: {recipe.student} from {learnt} of {data.training}: {how}")
             if choice := student_input(recipe.input, data.training.viewset, data.training.targetsets)[1]:
                 print(f"distill: {choice}")
             if module.exported.note:
@@ -99,7 +98,7 @@ def build_module(
     lightning.seed_everything(recipe.seed, verbose=False)
     inputs, _ = student_input(recipe.input, holding.viewset, holding.targetsets)
     student = build_student(
-        StudentRequest(recipe.student, recipe.init, holding.targetsets, num_classes, inputs, not resumes)
+        StudentRequest(recipe.student, recipe.init, list(holding.targetsets), num_classes, inputs, not resumes)
     )
     data.feed(student.inputs)
     holding = data.training
@@ -113,7 +112,7 @@ def build_module(
 
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:
     """The classes of all logits and labels that are learnt from; None where features are all there is."""
-    names = holding.viewset.class_names
+    names = holding.class_names
     logits = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
     sizes = {targetset.row_shape[0] for targetset in logits}
     if with_labels and not holding.targetsets:
@@ -165,7 +164,7 @@ def _row_shape(student: Student, targetset: TargetSet) -> tuple[int, ...]:
 
 def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int, seconds: float) -> dict[str, Any]:
     """What training cost and what it read; the best step is the last one until validation says otherwise."""
-    holding = data.training
+    holding, components = data.training, data.training.components
     return {
         "recipe": recipe.name,
         "student": recipe.student,
@@ -177,9 +176,9 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
         "bytes_a_step": module.bytes_a_step(),
         "best_val_loss": None,
         "best_step": steps,
-        "cache": str(holding.viewset.folder.parent),
-        "viewset": holding.viewset.folder.name,
-        "targetsets": [targetset.folder.name for targetset in holding.targetsets],
+        "cache": sole([str(component.viewset.folder.parent) for component in components]),
+        "viewset": sole([component.viewset.folder.name for component in components]),
+        "targetsets": sole([[each.folder.name for each in component.targetsets] for component in components]),
         "extracted": holding.extracted(),
         "git_revision": folder.git_revision(),
     }
@@ -188,7 +187,7 @@ def summarise(recipe: Recipe, data: CacheData, module: Distillation, steps: int,
 def _class_names(holding: Holding, num_classes: int | None) -> list[str] | None:
     """Of the student's logits: those of the first teacher with logits, else those of the labels."""
     learnt = [targetset for targetset in holding.targetsets if targetset.manifest.target == "logits"]
-    names = logit_names(holding.viewset, learnt[0]) if learnt else holding.viewset.class_names
+    names = logit_names(holding.viewset, learnt[0]) if learnt else holding.class_names
     return names if names is not None and len(names) == num_classes else None
 
 

@@ -1,14 +1,15 @@
 """Terms: a recipe's loss is a weighted sum of losses, each of some outputs of the student to one target."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.objectives import make_objective
-from shards.command.ranges import Positive
+from shards.command.ranges import CountFromZero, Positive
 from shards.command.settings import parse_settings
 from shards.errors import BadInput
 from shards.reader import TargetSet
@@ -31,6 +32,8 @@ class Term:
     """The student's outputs; by default the one of the target's name, and logits to labels. In the name of one, as in
     image/*, the target's name takes the place of *."""
     weight: Positive = 1.0
+    bank: CountFromZero = 0
+    """Rows of the target that other samples have, which the objective is given too, as `bank`; drawn for each step."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,20 @@ class BoundTerm:
     to: int | str | None
     """The number of a target set among those of the run, LABELS, or None."""
     weight: float
+    bank: int = 0
 
     def __call__(
-        self, outputs: Mapping[str, Tensor], targets: Sequence[Any], labels: Tensor | None
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Sequence[Any],
+        labels: Tensor | None,
+        banks: Mapping[int, Any] | None = None,
     ) -> Float[Tensor, ""]:
-        """The weighted loss on one batch."""
+        """The weighted loss on one batch; `banks` are the targets of other samples, by the number of the target set."""
         target = {LABELS: labels, None: None}.get(self.to) if not isinstance(self.to, int) else targets[self.to]
         arguments = [outputs[name] for name in self.of] + ([] if self.to is None else [target])
-        return self.weight * self.objective(*arguments)
+        others = {"bank": banks[self.to]} if self.bank and banks and isinstance(self.to, int) else {}
+        return self.weight * self.objective(*arguments, **others)
 
 
 def parse_term(recipe: str, values: dict[str, Any]) -> Term:
@@ -59,8 +68,28 @@ def parse_term(recipe: str, values: dict[str, Any]) -> Term:
     term = parse_settings(Term, values, f"--recipe {recipe}: terms")
     if term.to is None and len(term.of) < 2:
         raise BadInput(f"--recipe {recipe}: terms: {term.loss} is to nothing: say `to`, or two outputs in `of`")
-    make_objective(term.loss)  # refuses what is no objective
+    objective = make_objective(term.loss)  # refuses what is no objective
+    if term.bank and (term.to in (LABELS, None) or not takes_bank(objective)):
+        raise BadInput(f"--recipe {recipe}: terms: bank {term.bank}: {term.loss} to {term.to} takes none; leave it out")
     return term
+
+
+def takes_bank(objective: "Objective") -> bool:
+    """Whether an objective can be given the rows of further samples."""
+    called = objective.forward if isinstance(objective, nn.Module) else objective.__call__
+    return "bank" in inspect.signature(called).parameters
+
+
+def bank_sizes(terms: Sequence[Term], targetsets: Sequence[TargetSet]) -> dict[int, int]:
+    """How many further rows the terms take of each target set, by its number; BadInput where two take other numbers."""
+    sizes: dict[int, int] = {}
+    for number, targetset in enumerate(targetsets):
+        taken = {term.bank for term in terms if term.to in (EVERY_TARGET, targetset.manifest.target)} - {0}
+        if len(taken) > 1:
+            shown = " and ".join(map(str, sorted(taken)))
+            raise BadInput(f"--recipe: terms: banks of {shown} rows of {targetset.manifest.target}; give one size")
+        sizes |= dict.fromkeys([number] if taken else [], sum(taken))
+    return sizes
 
 
 def to_objective(objective: str, label_weight: float) -> list[Term]:
@@ -103,7 +132,7 @@ def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[f
             raise BadInput(f"--targets: objective {term.loss} {refusal}; {found}")
     total = sum(weights[number] for number in numbers)
     return [
-        BoundTerm(objective, _outputs(term, targets[number]), number, term.weight * weights[number] / total)
+        BoundTerm(objective, _outputs(term, targets[number]), number, term.weight * weights[number] / total, term.bank)
         for number in numbers
     ]
 

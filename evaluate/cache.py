@@ -22,12 +22,20 @@ class TrainedOn:
 
 
 def trained_on(run: Path) -> TrainedOn:
-    """The view set and target sets that the summary of `run` names; BadInput when they are no longer there."""
+    """The view set and target sets that the summary of `run` names; BadInput when they are no longer there.
+
+    Of several view sets that trained as one the first, whose target sets are of the same teachers as the others'.
+    """
     summary = read_summary(run)
-    viewset = ListedViewSet(Path(str(summary.get("cache"))) / str(summary.get("viewset")))
+    cache, name, targetsets = (summary.get(field) for field in ("cache", "viewset", "targetsets"))
+    if isinstance(name, list):
+        cache, name, targetsets = (
+            field[0] if isinstance(field, list) and field else None for field in (cache, name, targetsets)
+        )
+    viewset = ListedViewSet(Path(str(cache)) / str(name))
     if not viewset.planned:
         raise BadInput(f"{run}: was trained on {viewset}, which is not here; give --data, or --shards where it is now")
-    folders = [viewset.folder / "targets" / str(name) for name in summary.get("targetsets") or []]
+    folders = [viewset.folder / "targets" / str(name) for name in targetsets or []]
     return TrainedOn(viewset, [ListedTargetSet(folder) for folder in folders])
 
 

@@ -17,7 +17,7 @@ from extract.modalities.base import InputSpec, mismatch
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.order import permutation
-from shards.reader import ViewSet
+from shards.reader import Component, ViewSet
 from shards.views.base import Row
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def views_of_cache(viewset: ViewSet, inputs: InputSpec, batch_size: int, num_thr
 
     def batches() -> Iterator[LabelledBatch]:
         order = in_order(samples, batch_size)
-        for batch in BatchLoader(viewset, [], order, batch_size, labels=True, num_threads=num_threads):
+        for batch in BatchLoader([Component(viewset)], order, batch_size, labels=True, num_threads=num_threads):
             assert batch.labels is not None
             yield batch.fields, batch.labels
 

@@ -1,6 +1,8 @@
 """Decode: a target set's stored rows as an objective would be given them."""
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from jaxtyping import Int
 
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.layout import CALIBRATION
+from shards.order import Reading
 from shards.reader import TargetSet
 
 if TYPE_CHECKING:
@@ -43,6 +46,21 @@ def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> 
     rows = codec.decode(stored)
     features = rows if isinstance(rows, Features) else Features(rows)
     return features.within(valid)
+
+
+def decode_readings(codecs: "Sequence[Codec]", stored: "Encoded", readings: Sequence[Reading]) -> "Features":
+    """What an objective is given of the stored rows of `readings`, each component's decoded by its own codec.
+
+    The statistics of a codec are those of one target set.
+    """
+    from shards.codecs.features import Features
+
+    parts, first = [], 0
+    for component, some in groupby(readings, key=lambda reading: reading.component):
+        end = first + sum(len(reading.samples) for reading in some)
+        parts.append(decode(codecs[component], {name: rows[first:end] for name, rows in stored.items()}))
+        first = end
+    return Features.join(parts)
 
 
 def read_decoded(targetset: TargetSet, codec: "Codec", view: int, samples: Int[np.ndarray, " count"]) -> Any:

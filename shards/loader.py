@@ -7,7 +7,7 @@ the same process reads inline. Decoding and gathering release the interpreter lo
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,25 +19,26 @@ from jaxtyping import Int, Int64, Shaped, UInt8
 from torch import Tensor
 
 from shards.arrays import typed
-from shards.reader import TargetSet, ViewSet
+from shards.order import Reading
+from shards.reader import Component, TargetSet
 
 VIEWS_PER_TASK = 8
 
 
-class Reading(NamedTuple):
-    """What one batch reads."""
+class Part(NamedTuple):
+    """What one batch of a loader reads: a part of a global batch."""
 
-    samples: Int[np.ndarray, " count"]
-    """Strictly ascending indices into the plan."""
-    view: int
-    epoch: int = 0
+    readings: Sequence[Reading]
+    """By component; their rows follow each other in the batch."""
+    banks: Mapping[str, Sequence[Reading]] = {}
+    """Of a target set, by its name, further rows."""
 
 
 @runtime_checkable
 class Order(Protocol):
     """What a loader reads, one batch after the other."""
 
-    def __call__(self) -> Iterator[Reading]:
+    def __call__(self) -> Iterator[Part]:
         """A fresh pass over the batches."""
         ...
 
@@ -46,16 +47,23 @@ class Order(Protocol):
 class Batch:
     """One batch, valid until `hold` further ones have been taken from the loader that gave it."""
 
-    samples: Int[np.ndarray, " batch"]
-    view: int
-    epoch: int
+    readings: Sequence[Reading]
+    """Whose rows these are, one reading after the other."""
     fields: dict[str, Tensor]
     """The view codec's fields, a row (batch, ...) a sample."""
     labels: Int64[Tensor, " batch"] | None
-    targets: dict[str, dict[str, Any]]
-    """By the target set's folder name, its stored arrays (batch, *row_shape), encoded."""
+    targets: dict[str, dict[str, Tensor]]
+    """By the folder's name of the first component's target set, its stored arrays (batch, *row_shape), encoded."""
+    bank_readings: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
+    banks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """As `targets`, the rows of other samples (bank, *row_shape), those of `bank_readings`."""
     copied: Any = None
     """A CUDA event after which the buffers may be overwritten; set by whoever copies them to a device."""
+
+    @property
+    def samples(self) -> Int[np.ndarray, " batch"]:
+        """Each row's sample, as an index into the plan of its component."""
+        return np.concatenate([reading.samples for reading in self.readings])
 
     def to(self, device: torch.device, copy: bool = False) -> "Batch":
         """The batch on `device`, its own buffers busy until the copy is through; itself where it is there already.
@@ -65,10 +73,13 @@ class Batch:
         if device.type == "cpu" and not copy:
             return self
         move = partial(Tensor.to, device=device, non_blocking=True, copy=copy)
-        targets = {name: {key: move(x) for key, x in stored.items()} for name, stored in self.targets.items()}
+        targets, banks = (
+            {name: {key: move(x) for key, x in stored.items()} for name, stored in sets.items()}
+            for sets in (self.targets, self.banks)
+        )
         labels = None if self.labels is None else move(self.labels)
         fields = {name: move(rows) for name, rows in self.fields.items()}
-        moved = Batch(self.samples, self.view, self.epoch, fields, labels, targets)
+        moved = Batch(self.readings, fields, labels, targets, self.bank_readings, banks)
         if device.type == "cuda":
             self.copied = torch.cuda.Event()
             self.copied.record()
@@ -81,31 +92,40 @@ class Batch:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of views, labels and encoded targets: all that goes to a device."""
-        targets = (rows for arrays in self.targets.values() for rows in arrays.values())
+        """Bytes of views, labels, encoded targets and banks: all that goes to a device."""
+        targets = (rows for arrays in (*self.targets.values(), *self.banks.values()) for rows in arrays.values())
         parts = [*self.fields.values(), self.labels, *targets]
         return sum(part.nbytes for part in parts if part is not None)
+
+
+Buffers = dict[str, UInt8[Tensor, "_ _"]]
+"""Of a target set, one for each stored array."""
 
 
 @dataclass
 class _Slot:
     fields: dict[str, Shaped[Tensor, "batch ..."]]
-    targets: dict[str, dict[str, UInt8[Tensor, "batch _"]]]
+    targets: dict[str, Buffers]
+    banks: dict[str, Buffers]
     last: Batch | None = None
     pending: list[Future[None]] = field(default_factory=list)
 
 
 class BatchLoader:
-    """Iterates over `order`; `num_threads` threads decode views, one gathers targets and runs ahead."""
+    """Iterates over `order`; `num_threads` threads decode views, one gathers targets and runs ahead.
+
+    The views and target sets of all `components` have the fields and the arrays of the first one's. `banks` says how
+    many rows of other samples a batch has, by the name of the target set.
+    """
 
     def __init__(
         self,
-        viewset: ViewSet,
-        targetsets: Sequence[TargetSet],
+        components: Sequence[Component],
         order: Order,
         batch_size: int,
         *,
         labels: bool = False,
+        banks: Mapping[str, int] | None = None,
         num_threads: int = 1,
         ring: int = 6,
         hold: int = 2,
@@ -113,20 +133,25 @@ class BatchLoader:
     ) -> None:
         if ring <= hold:
             raise ValueError(f"a ring of {ring} buffers cannot hold {hold} batches and fill another")
-        self.viewset, self.targetsets, self.order = viewset, targetsets, order
+        self.components, self.order = components, order
         self.labels, self.num_threads, self.hold = labels, num_threads, hold
 
-        def buffer(dtype: torch.dtype, *shape: int) -> Tensor:
-            return torch.empty(batch_size, *shape, dtype=dtype, pin_memory=pin_memory)
+        def buffer(count: int, dtype: torch.dtype, *shape: int) -> Tensor:
+            return torch.empty(count, *shape, dtype=dtype, pin_memory=pin_memory)
 
+        def buffers(targetset: TargetSet, count: int) -> Buffers:
+            return {name: buffer(count, torch.uint8, spec.row_bytes) for name, spec in targetset.arrays.items()}
+
+        viewset, targetsets = components[0].viewset, components[0].targetsets
+        fields, sizes = viewset.codec.fields, banks or {}
         self._slots = [
             _Slot(
-                {name: buffer(getattr(torch, dtype), *shape) for name, (dtype, shape) in viewset.codec.fields.items()},
+                {name: buffer(batch_size, getattr(torch, dtype), *shape) for name, (dtype, shape) in fields.items()},
+                {each.folder.name: buffers(each, batch_size) for each in targetsets},
                 {
-                    targetset.folder.name: {
-                        name: buffer(torch.uint8, spec.row_bytes) for name, spec in targetset.arrays.items()
-                    }
-                    for targetset in targetsets
+                    each.folder.name: buffers(each, sizes[each.folder.name])
+                    for each in targetsets
+                    if each.folder.name in sizes
                 },
             )
             for _ in range(ring)
@@ -160,47 +185,64 @@ class BatchLoader:
 
     def _read(self, pool: ThreadPoolExecutor, free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
         try:
-            for reading in self.order():
+            for part in self.order():
                 slot = free.get()
                 if slot is None:
                     return
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
-                ready.put((slot, self._fill(pool, slot, reading)))
+                ready.put((slot, self._fill(pool, slot, part)))
             ready.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             ready.put(error)
 
-    def _fill(self, pool: ThreadPoolExecutor, slot: _Slot, reading: Reading) -> Batch:
-        samples, view, epoch = reading
-        count, indices = len(samples), samples.tolist()
+    def _fill(self, pool: ThreadPoolExecutor, slot: _Slot, part: Part) -> Batch:
+        count = sum(len(reading.samples) for reading in part.readings)
         fields = {name: buffer[:count] for name, buffer in slot.fields.items()}
-        slot.pending = [
-            pool.submit(
-                self.viewset.read,
-                view,
-                indices[start : start + VIEWS_PER_TASK],
-                {name: rows.numpy()[start:] for name, rows in fields.items()},
-                epoch,
-            )
-            for start in range(0, count, VIEWS_PER_TASK)
-        ]
-        targets = {}
-        for targetset in self.targetsets:
-            raw = {name: buffer[:count].numpy() for name, buffer in slot.targets[targetset.folder.name].items()}
-            targetset.gather(view, samples, raw)
-            stored = {name: torch.from_numpy(typed(rows, targetset.arrays[name])) for name, rows in raw.items()}
-            targets[targetset.folder.name] = stored
-        labels = torch.from_numpy(self.viewset.labels(view, indices)) if self.labels else None
-        slot.last = Batch(samples, view, epoch, fields, labels, targets)
+        rows = {name: buffer.numpy() for name, buffer in fields.items()}
+        slot.pending, labels, first = [], [], 0
+        for reading in part.readings:
+            viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
+            for start in range(0, len(indices), VIEWS_PER_TASK):
+                out = {name: buffer[first + start :] for name, buffer in rows.items()}
+                some = indices[start : start + VIEWS_PER_TASK]
+                slot.pending.append(pool.submit(viewset.read, reading.view, some, out, reading.epoch))
+            if self.labels:
+                labels.append(viewset.labels(reading.view, indices))
+            first += len(indices)
+        targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings))
+        banks = self._gather(slot.banks, part.banks)
+        all_labels = torch.from_numpy(np.concatenate(labels)) if self.labels else None
+        slot.last = Batch(part.readings, fields, all_labels, targets, part.banks, banks)
         return slot.last
 
+    def _gather(
+        self, buffers: Mapping[str, Buffers], readings: Mapping[str, Sequence[Reading]]
+    ) -> dict[str, dict[str, Tensor]]:
+        """The encoded rows of `readings`, by target set, in the first rows of `buffers`, seen as what is stored."""
+        gathered = {}
+        for number, targetset in enumerate(self.components[0].targetsets):
+            name = targetset.folder.name
+            if name not in readings:
+                continue
+            count = sum(len(reading.samples) for reading in readings[name])
+            raw = {array: buffer[:count].numpy() for array, buffer in buffers[name].items()}
+            first = 0
+            for reading in readings[name]:
+                out = {array: rows[first : first + len(reading.samples)] for array, rows in raw.items()}
+                self.components[reading.component].targetsets[number].gather(reading.view, reading.samples, out)
+                first += len(reading.samples)
+            gathered[name] = {
+                array: torch.from_numpy(typed(rows, targetset.arrays[array])) for array, rows in raw.items()
+            }
+        return gathered
 
-def in_order(samples: Int[np.ndarray, " count"], batch_size: int, view: int = 0) -> Order:
+
+def in_order(samples: Int[np.ndarray, " count"], batch_size: int, view: int = 0, component: int = 0) -> Order:
     """Every sample once, in the order given, the last batch short: for validation and evaluation."""
 
-    def batches() -> Iterator[Reading]:
+    def batches() -> Iterator[Part]:
         for start in range(0, len(samples), batch_size):
-            yield Reading(samples[start : start + batch_size], view)
+            yield Part([Reading(samples[start : start + batch_size], view, component=component)])
 
     return batches

@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -159,6 +160,22 @@ class TargetSet(_StoredSet):
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
         """The encoded rows of `samples` (strictly ascending): a new array (count, *row_shape) for each stored one."""
         return self.stored.read(view, samples)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A view set and those of its target sets that are read with it; several of these may be read as one."""
+
+    viewset: ViewSet
+    targetsets: Sequence[TargetSet] = ()
+    view_limit: int | None = None
+    """Views that a run had when it began; later ones would change which view an epoch reads."""
+
+    @property
+    def num_views(self) -> int:
+        """Views that the view set and every target set have, and that may be read."""
+        views = min([self.viewset.num_views, *(targetset.num_views for targetset in self.targetsets)])
+        return views if self.view_limit is None else min(views, self.view_limit)
 
 
 def check_pair(viewset: ViewSet, targetset: TargetSet) -> None:

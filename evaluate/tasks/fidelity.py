@@ -22,6 +22,7 @@ from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
+from shards.reader import Component
 
 Metrics = dict[str, Float[Tensor, "batch *tokens"]]
 
@@ -41,7 +42,7 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     comparison: Any = LogitComparison() if target in LOGITS else FeatureSimilarity()
     samples = viewset.usable[: config.limit]
     size, num_threads = evaluation.batch_size, evaluation.num_threads
-    loader = BatchLoader(viewset, [targetset], in_order(samples, size), size, num_threads=num_threads)
+    loader = BatchLoader([Component(viewset, [targetset])], in_order(samples, size), size, num_threads=num_threads)
     with Progress(f"{evaluation.folder.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
         for batch in loader:
             stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}

@@ -1,6 +1,6 @@
 """Distribution: a teacher's probabilities as an objective meets them, seen through a few of the classes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,15 @@ class Distribution:
     log_remaining: Float[Tensor, "batch *tokens"] | None
     """Of all other classes together; None where `log_probabilities` are an estimate that leaves nothing to them."""
     num_classes: int
+
+    @classmethod
+    def join(cls, parts: Sequence["Distribution"]) -> "Distribution":
+        """The samples of all `parts`, which are over the same classes, one part after the other."""
+        classes, log_probabilities = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("classes", "log_probabilities")
+        )
+        remaining = [part.log_remaining for part in parts if part.log_remaining is not None]
+        return cls(classes, log_probabilities, torch.cat(remaining) if remaining else None, parts[0].num_classes)
 
     def outcomes(self) -> Float[Tensor, "batch *tokens outcomes"]:
         """The log-probabilities of the k classes and, where it is known, of "any other class"."""

@@ -1,8 +1,10 @@
 """Features: a teacher's rows as an objective meets them: whole or some tokens of each, padding marked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -23,6 +25,20 @@ class Features:
     def of(cls, tokens: Float[Tensor, "batch tokens dim"], positions: Int64[Tensor, "batch kept"]) -> "Features":
         """The rows of `tokens` at `positions`; torch refuses (on a GPU: asserts) a position outside of the sequence."""
         return cls(cls(tokens, positions).take_from(tokens), positions)
+
+    @classmethod
+    def join(cls, parts: Sequence["Features"]) -> "Features":
+        """The samples of all `parts`, which are stored alike, one part after the other."""
+        first, *others = parts
+        if not others:
+            return first
+        distributions = [part.rows for part in parts if isinstance(part.rows, Distribution)]
+        joined = Distribution.join(distributions) if distributions else torch.cat([part.vectors for part in parts])
+        positions, valid = (
+            None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
+            for name in ("positions", "valid")
+        )
+        return cls(joined, positions, valid)
 
     @property
     def vectors(self) -> Float[Tensor, "batch *tokens dim"]:

@@ -14,7 +14,7 @@ LIBRARIES = ("timm",)
 
 
 def entry_of(name: str, registry: Iterable[str]) -> str:
-    """The entry of `registry` that `name` is called by: `timm:NAME` of `timm:resnet18`, else what is before the colon."""
+    """The entry of `registry` for `name`: `timm:NAME` of `timm:resnet18`, else what stands before the colon."""
     kind, colon, _ = name.partition(":")
     return next((entry for entry in registry if colon and entry.startswith(f"{kind}:")), kind)
 

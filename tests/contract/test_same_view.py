@@ -15,7 +15,7 @@ from extract.modalities.image import normalise
 from extract.teachers import load_teacher
 from shards.identity import sha256_of
 from shards.loader import BatchLoader, in_order
-from shards.reader import TargetSet, ViewSet
+from shards.reader import Component, TargetSet, ViewSet
 from shards.sealed import sealed
 from shards.tar import pack
 from shards.views import image as images
@@ -24,7 +24,7 @@ from shards.views import image as images
 def live_rows(teacher: Path, cache: Path, view: int) -> np.ndarray:
     """The teacher's logits for the batches that a student is given."""
     loaded, views = load_teacher(f"run:{teacher}"), ViewSet(viewset_of(cache))
-    loader = BatchLoader(views, [], in_order(views.usable, SHARD_SIZE, view), SHARD_SIZE)
+    loader = BatchLoader([Component(views)], in_order(views.usable, SHARD_SIZE, view), SHARD_SIZE)
     rows = []
     with torch.inference_mode():
         for batch in loader:

@@ -13,7 +13,8 @@ from shards.errors import BadInput
 
 def seen(batches: TrainingBatches, count: int | None = None) -> list[tuple[int, list[int]]]:
     """(view, samples) of what an epoch, or its first batches, hands out."""
-    return [(batch.view, batch.samples.tolist()) for batch in islice(batches, count)]
+    parts = islice(batches, count)
+    return [(reading.view, reading.samples.tolist()) for part in parts for reading in part.readings]
 
 
 def global_batches(data: CacheData, world_size: int, epochs: int = 2) -> list[tuple[int, set[int]]]:
@@ -53,10 +54,11 @@ def test_content_does_not_depend_on_threads_and_is_what_the_cache_holds(shards: 
         viewset, targetset = data.training.viewset, data.training.targetsets[0]
         found = []
         for batch in data.training_batches():
-            stored = targetset.read(batch.view, batch.samples)["values"]
+            (reading,) = batch.readings
+            stored = targetset.read(reading.view, batch.samples)["values"]
             assert np.array_equal(batch.targets[targetset.folder.name]["values"].numpy(), stored)
             assert batch.labels is not None
-            assert batch.labels.tolist() == viewset.labels(batch.view, batch.samples.tolist()).tolist()
+            assert batch.labels.tolist() == viewset.labels(reading.view, batch.samples.tolist()).tolist()
             found.append((batch.samples.tolist(), batch.fields["pixels"].clone().numpy()))
         contents.append(found)
     for (one, pixels), (other, same_pixels) in zip(*contents, strict=True):
@@ -74,7 +76,7 @@ def test_every_epoch_has_its_own_order_and_leaves_out_others(shards: Path) -> No
     epochs = [[sample for _, part in seen(batches) for sample in part] for _ in range(4)]
     assert all(len(set(epoch)) == TRAIN // 16 * 16 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert set().union(*epochs) == set(data.train_samples.tolist())
+    assert set().union(*epochs) == set(data.train_samples[0].tolist())
 
 
 @pytest.mark.parametrize("position", [1, 3, 4, 5, 8])
@@ -94,8 +96,8 @@ def test_validation_samples_are_each_seen_once_by_any_number_of_ranks(shards: Pa
         for world_size in (1, 2, 3):
             parts = [list(data.validation_batches(world_size, rank)) for rank in range(world_size)]
             found = [sample for part in parts for batch in part for sample in batch.samples.tolist()]
-            assert sorted(found) == data.validation_samples.tolist()
-            assert {batch.view for part in parts for batch in part} == {0}
+            assert sorted(found) == data.validation_samples[0].tolist()
+            assert {batch.readings[0].view for part in parts for batch in part} == {0}
 
 
 def test_batches_that_cannot_be_cut_are_refused_before_anything_starts(shards: Path) -> None:
@@ -107,6 +109,6 @@ def test_batches_that_cannot_be_cut_are_refused_before_anything_starts(shards: P
     with pytest.raises(BadInput, match=r"--batch_size 71\b.* \b70 samples"):
         open_data(shards, batch_size=71)
     few = open_data(shards, "two", validation_fraction=0.02)
-    assert len(few.validation_samples) == 3
+    assert len(few.validation_samples[0]) == 3
     with pytest.raises(BadInput, match=r"3 validation samples cannot be shared by 4 devices"):
         CacheData(few.training, few.recipe, 1, num_devices=4)

@@ -10,9 +10,11 @@ import pytest
 from training import TRAIN, VALIDATION, distill, make_recipe, open_data, write_recipe
 
 from distill.data import CacheData
-from distill.holding import Holding, open_training, open_validation
+from distill.holding import Holding, open_training
+from distill.validation import open_validation
 from shards.errors import BadInput, Damaged, Incomplete
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.reader import Component
 
 
 def test_a_cache_a_view_set_and_a_target_set_name_the_same(shards: Path) -> None:
@@ -69,7 +71,9 @@ def test_several_training_view_sets_are_listed(own_shards: Path) -> None:
     first, other = caches.viewset_of(own_shards), own_shards.parent / "other"
     caches.extract("--out", other, "--teacher", "none", *caches.SMALL)
     caches.viewset_of(other).rename(own_shards / caches.viewset_of(other).name)
-    with pytest.raises(BadInput, match=r"several view sets fit; name one: .*digits-train-.*, .*digits-train-"):
+    with pytest.raises(
+        BadInput, match=r"several view sets fit; name one, or several as .*: .*digits-train-.*, .*digits-train-"
+    ):
         open_training(str(own_shards), None, False)
     assert open_training(str(first), "two", False).viewset.folder == first
 
@@ -87,7 +91,7 @@ def test_half_written_ones_are_refused(own_shards: Path) -> None:
         open_training(str(own_shards), "two", False)
     caches.viewset_of(own_shards, "validation").joinpath(VIEWSET_MANIFEST).unlink()
     holding = open_training(str(own_shards), "one-logits-float32", False)  # the validation split does not matter here
-    found, reason = open_validation(holding)
+    found, reason = open_validation(holding.components[0])
     assert found is None and "half written" in reason
     caches.viewset_of(own_shards).joinpath(VIEWSET_MANIFEST).unlink()
     with pytest.raises(Incomplete, match="half written"):
@@ -103,15 +107,15 @@ def test_a_target_set_of_other_views_is_refused(own_shards: Path) -> None:
 
 def test_the_validation_split_of_the_same_teacher_is_used(shards: Path) -> None:
     data = open_data(shards)
-    assert data.validation is not None and data.validation.viewset.identity["split"] == "validation"
-    assert len(data.validation_samples) == VALIDATION and len(data.train_samples) == TRAIN
+    assert data.validation.viewset.identity["split"] == "validation"
+    assert len(data.validation_samples[0]) == VALIDATION and len(data.train_samples[0]) == TRAIN
     assert data.validation.targetsets[0].identity["teacher"] == data.training.targetsets[0].identity["teacher"]
     assert f"{VALIDATION} samples of digits-validation" in data.describe_validation()
 
 
 def test_validation_in_another_codec_is_better_than_none(own_shards: Path, tmp_path: Path) -> None:
     data = open_data(own_shards, "topk3")
-    assert data.validation is not None and data.validation.targetsets[0].manifest.codec == "float32"
+    assert data.validation.targetsets[0].manifest.codec == "float32"
     recipe = write_recipe(tmp_path / "test.yaml")
     distill(own_shards, tmp_path / "run", "--targets", "topk3", "--recipe", recipe).succeeds()
     assert f"{VALIDATION} samples of digits-validation" in data.describe_validation()
@@ -120,21 +124,23 @@ def test_validation_in_another_codec_is_better_than_none(own_shards: Path, tmp_p
 @pytest.mark.parametrize("targets", ["two", "one-logits-float32,two"])
 def test_else_a_fraction_is_held_out_by_key_and_never_trained_on(shards: Path, targets: str) -> None:
     data = open_data(shards, targets, validation_fraction=0.2)
-    held, trained = data.validation_samples, data.train_samples
-    assert data.validation is None and "lacks the teacher's target set" in data.describe_validation()
+    (held,), (trained,) = data.validation_samples, data.train_samples
+    assert data.splits == [None] and "lacks the teacher's target set" in data.describe_validation()
     assert 0 < len(held) < len(trained) and not set(held) & set(trained) and len(held) + len(trained) == TRAIN
     batches = data.training_batches()
     seen = {sample for _ in range(6) for batch in batches for sample in batch.samples.tolist()}
     assert seen == set(trained.tolist())
     for seed in (1, 2):  # by key alone: neither the seed nor the batch size moves it
-        assert np.array_equal(open_data(shards, targets, validation_fraction=0.2, seed=seed).validation_samples, held)
-    larger = open_data(shards, targets, validation_fraction=0.4).validation_samples
+        assert np.array_equal(
+            open_data(shards, targets, validation_fraction=0.2, seed=seed).validation_samples[0], held
+        )
+    larger = open_data(shards, targets, validation_fraction=0.4).validation_samples[0]
     assert set(held) < set(larger)
 
 
 def test_labels_alone_need_no_target_set_and_use_the_validation_split(shards: Path) -> None:
     data = open_data(shards, None, objective="supervised", label_weight=1.0)
-    assert data.training.targetsets == [] and data.validation is not None
+    assert data.training.targetsets == () and data.splits != [None]
     batch = next(iter(data.training_batches()))
     assert batch.targets == {} and batch.labels is not None and len(batch.labels) == 16
     with pytest.raises(BadInput, match="learns from the labels alone"):
@@ -218,8 +224,8 @@ def test_views_are_those_that_all_hold(own_shards: Path, teachers: dict[str, Pat
     caches.extract("--teacher", f"run:{teachers['two']}", *grow)
 
     def views(targets: str) -> int:
-        return open_training(str(own_shards), targets, False).num_views
+        return open_training(str(own_shards), targets, False).components[0].num_views
 
     assert (views("two"), views("one-logits-float32"), views("two,topk3")) == (4, 3, 3)
     holding = open_training(str(own_shards), "two", False)
-    assert Holding(holding.viewset, holding.targetsets, [1.0], view_limit=2).num_views == 2
+    assert Holding([Component(holding.viewset, holding.targetsets)], [1.0]).limited(2).num_views == [2]

@@ -174,13 +174,13 @@ def test_the_validation_loss_is_the_mean_over_samples(shards: Path, tmp_path: Pa
     recipe = write_recipe(tmp_path / "test.yaml", validation_fraction=0.35, epochs=1)
     distill(shards, tmp_path / "run", "--targets", targets, "--recipe", recipe).succeeds()
     data = open_data(shards, targets, validation_fraction=0.35, epochs=1)
-    held, samples = data.validation or data.training, data.validation_samples
+    held, (samples,) = data.validation, data.validation_samples
     assert len(samples) > 16 and len(samples) % 16
     module = build_module(data, data.recipe)
     module.student = load_exported(tmp_path / "run")[0]
     losses, errors = [], []
     with torch.no_grad():
-        for batch in BatchLoader(held.viewset, held.targetsets, in_order(samples, 1), 1):
+        for batch in BatchLoader(held.components, in_order(samples, 1), 1):
             (divergence, *_), _, error = parts(module, batch)
             losses.append(float(divergence))
             errors.append(error)

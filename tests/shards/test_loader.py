@@ -1,32 +1,33 @@
 """Loader: the batches a training step is given are those of the files, whatever the threads and buffers."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from caches import IMAGE_SIZE, NUM_SAMPLES, targetset_of, viewset_of
+from caches import IMAGE_SIZE, NUM_SAMPLES, copied, targetset_of, viewset_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import Damaged
-from shards.loader import Batch, BatchLoader, Reading, in_order
-from shards.order import BatchOrder
-from shards.reader import TargetSet, ViewSet
+from shards.loader import Batch, BatchLoader, Part, in_order
+from shards.order import BatchOrder, Reading
+from shards.reader import Component, TargetSet, ViewSet
 from shards.views import image as images
 
 
 def loader(cache: Path, batch_size: int, **options: int) -> BatchLoader:
     views, targets = ViewSet(viewset_of(cache)), TargetSet(targetset_of(cache))
-    order = BatchOrder(views.usable, batch_size, views.num_views)
+    order = BatchOrder([views.usable], batch_size, [views.num_views])
 
-    def readings():
+    def parts() -> Iterator[Part]:
         for epoch in range(2):
-            for samples in order.epoch(epoch)[:, 0]:
-                yield Reading(samples, order.view(epoch), epoch)
+            for batch in range(order.num_batches):
+                yield Part(order.epoch(epoch).readings(batch))
 
-    return BatchLoader(views, [targets], readings, batch_size, labels=True, **options)
+    return BatchLoader([Component(views, [targets])], parts, batch_size, labels=True, **options)
 
 
 def pixels(views: ViewSet, view: int, sample: int) -> np.ndarray:
@@ -36,11 +37,12 @@ def pixels(views: ViewSet, view: int, sample: int) -> np.ndarray:
 
 
 def check(batch: Batch, views: ViewSet, targets: TargetSet) -> None:
-    expected = np.stack([pixels(views, batch.view, sample) for sample in batch.samples.tolist()])
+    ((_, view, *_),) = batch.readings
+    expected = np.stack([pixels(views, view, sample) for sample in batch.samples.tolist()])
     np.testing.assert_array_equal(batch.fields["pixels"].numpy(), expected)
     stored = batch.targets[targets.folder.name]["values"]
-    np.testing.assert_array_equal(stored.numpy(), targets.read(batch.view, batch.samples)["values"])
-    labels = [int(views.storage.content(batch.view, sample, "cls")) for sample in batch.samples.tolist()]
+    np.testing.assert_array_equal(stored.numpy(), targets.read(view, batch.samples)["values"])
+    labels = [int(views.storage.content(view, sample, "cls")) for sample in batch.samples.tolist()]
     assert batch.labels is not None and batch.labels.tolist() == labels
 
 
@@ -48,12 +50,13 @@ def check(batch: Batch, views: ViewSet, targets: TargetSet) -> None:
 @given(st.integers(1, 17), st.integers(1, 4), st.integers(3, 7))
 def test_batches_are_what_the_files_hold(pristine: Path, batch_size: int, num_threads: int, ring: int) -> None:
     views, targets = ViewSet(viewset_of(pristine)), TargetSet(targetset_of(pristine))
-    order = BatchOrder(views.usable, batch_size, 2)
-    expected = [(order.view(epoch), tuple(part)) for epoch in range(2) for part in order.epoch(epoch)[:, 0]]
+    order = BatchOrder([views.usable], batch_size, [2])
+    batches = [order.epoch(epoch).readings(batch) for epoch in range(2) for batch in range(order.num_batches)]
+    expected = [(view, tuple(samples)) for ((samples, view, *_),) in batches]
     found = []
     for batch in loader(pristine, batch_size, num_threads=num_threads, ring=ring):
         check(batch, views, targets)
-        found.append((batch.view, tuple(batch.samples)))
+        found.append((batch.readings[0].view, tuple(batch.samples)))
     assert found == expected
 
 
@@ -78,10 +81,10 @@ def test_a_ring_must_be_larger_than_what_is_held(pristine: Path) -> None:
 
 def test_in_order_gives_every_sample_once(pristine: Path) -> None:
     views = ViewSet(viewset_of(pristine))
-    batches = list(BatchLoader(views, [], in_order(views.usable, 12, view=1), 12))
+    batches = list(BatchLoader([Component(views)], in_order(views.usable, 12, view=1), 12))
     assert [len(batch.samples) for batch in batches] == [12, 12, 12, 4]
     assert np.concatenate([batch.samples for batch in batches]).tolist() == list(range(NUM_SAMPLES))
-    assert all(batch.view == 1 and batch.labels is None and batch.targets == {} for batch in batches)
+    assert all(batch.readings[0].view == 1 and batch.labels is None and batch.targets == {} for batch in batches)
 
 
 def test_labels_are_the_digits(pristine: Path) -> None:
@@ -112,3 +115,45 @@ def test_no_thread_outlives_an_iteration_that_is_left(pristine: Path, taken: int
         next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert set(threading.enumerate()) <= before
+
+
+def test_a_batch_of_several_sets_is_what_each_gives_alone(cache: Path, tmp_path: Path) -> None:
+    """The same sets twice, of which the second one's target set has another name, as of other views."""
+    other = copied(cache, tmp_path / "other")
+    targetset_of(other).rename(targetset_of(other).with_name("another"))
+    components = [
+        Component(ViewSet(viewset_of(folder)), [TargetSet(targetset_of(folder))]) for folder in (cache, other)
+    ]
+    name = components[0].targetsets[0].folder.name
+    readings = [
+        Reading(np.arange(3, 14), 1, 1),
+        Reading(np.array([0, 30]), 0, 2),
+        Reading(np.array([5, 17, 39]), 1, 1, 1),
+        Reading(np.array([2]), 0, 4, 1),
+    ]
+    bank = [Reading(np.array([1, 38]), 0, 2, 0), Reading(np.arange(20), 1, 1, 1)]
+    parts = [Part(readings[:2], {name: bank}), Part(readings, {name: bank[:1]})]
+    batches = BatchLoader(components, lambda: iter(parts), 17, labels=True, banks={name: 22}, num_threads=2)
+    for part, batch in zip(parts, batches, strict=True):
+        alone = [components[each.component] for each in part.readings]
+        pixels = [
+            one.viewset.rows(each.view, each.samples.tolist())["pixels"]
+            for one, each in zip(alone, part.readings, strict=True)
+        ]
+        np.testing.assert_array_equal(batch.fields["pixels"].numpy(), np.concatenate(pixels))
+        labels = [
+            one.viewset.labels(each.view, each.samples.tolist()) for one, each in zip(alone, part.readings, strict=True)
+        ]
+        assert batch.labels is not None and batch.labels.tolist() == np.concatenate(labels).tolist()
+        for stored, read in ((batch.targets, part.readings), (batch.banks, part.banks[name])):
+            rows = [components[each.component].targetsets[0].read(each.view, each.samples)["values"] for each in read]
+            np.testing.assert_array_equal(stored[name]["values"].numpy(), np.concatenate(rows))
+        assert batch.samples.tolist() == np.concatenate([each.samples for each in part.readings]).tolist()
+        moved = batch.to(torch.device("cpu"), copy=True)
+        assert torch.equal(moved.banks[name]["values"], batch.banks[name]["values"])
+        assert moved.banks[name]["values"].data_ptr() != batch.banks[name]["values"].data_ptr()
+        assert moved.num_bytes == batch.num_bytes and moved.bank_readings == batch.bank_readings
+        of_bank = batch.banks[name]["values"].nbytes
+        assert batch.num_bytes == batch.fields["pixels"].nbytes + batch.labels.nbytes + of_bank + (
+            batch.targets[name]["values"].nbytes
+        )
