@@ -153,6 +153,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     if source is not None and asked_views > whole_views:
+        _check_same(folder, plan, _identity(plan, source, maker))  # before a corpus is tokenised for nothing
         source = maker.arrange(source, Path(config.out) / SCRATCH, config.on_error == "skip")
     identity = _identity(plan, source, maker)
     if folder is None:
@@ -163,15 +164,19 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if plan is None:
         assert source is not None
         plan = _new_plan(config, source, identity)
-    if plan.identity != identity:
-        diff = "; ".join(differences(plan.identity, identity))
-        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
-        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
+    _check_same(folder, plan, identity)
     if config.shard_size not in (None, plan.shard_size):
         raise IdentityMismatch(
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
         )
     return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker)
+
+
+def _check_same(folder: Path | None, plan: Plan | None, identity: dict[str, Any]) -> None:
+    if plan is not None and plan.identity != identity:
+        diff = "; ".join(differences(plan.identity, identity))
+        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
+        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
 
 
 def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
