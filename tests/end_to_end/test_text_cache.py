@@ -187,3 +187,11 @@ def test_another_size_is_told_before_the_corpus_is_tokenised(blocks: Path, encod
     told = command("extract", *flags(encoder, corpus, blocks, "--view", "blocks:size=10"))
     told.refuses("size: the cache has 12, asked for 10")
     assert not (blocks / ".scratch").exists()
+
+
+def test_pairs_of_sentences_are_not_stored(encoder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "pairs.tsv"
+    table.write_text("a\tb\tlabel\nthe cat\tsat on\t0\nthe dog\tran\t1\n")
+    told = command("extract", "--teacher", f"hf:{encoder}", "--data", f"sentences:{table}", "--out", tmp_path / "cache")
+    told.refuses("sample train-000000 is a pair of sentences, which evaluate takes and no cache stores")
+    assert not list((tmp_path / "cache").glob("*"))
