@@ -59,9 +59,10 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     if needed > free:
         flags = _fitting(to_make, free - of_views, offers)
         fitting = " or ".join(flags) or "no codec and no --keep_tokens makes it fit"
+        kept = f"; the corpus's tokens stay in {views.scratch} for the next command" if views.scratch.exists() else ""
         raise BadInput(
             f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free: {fitting}; else free "
-            f"some, take another --out, fewer --views, or a --limit to {free / needed:.1%} of the samples"
+            f"some, take another --out, fewer --views, or a --limit to {free / needed:.1%} of the samples{kept}"
         )
     if needed > PROBE_FROM_BYTES:
         rate = write_rate(cache)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from extract.config import ExtractConfig
-from extract.plan_targets import TargetSetJob, plan_targets
+from extract.plan_targets import TargetSetJob, choose_targets, plan_targets
 from extract.plan_views import ViewSetJob, plan_views, stored_views
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def resolve(config: ExtractConfig) -> ExtractionPlan:
         from extract.teachers import load_teacher
 
         teacher = load_teacher(config.teacher, config.weights, stored.teacher_size(), config.weights_key)
+        choose_targets(config, teacher)  # what it does not give is refused before a corpus is tokenised
     views = plan_views(stored, teacher.inputs if teacher else None)
     if teacher is not None and views.inputs is not None:
         teacher = teacher.taking(views.inputs)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extract.config import ExtractConfig
 from extract.plan_views import ViewSetJob
@@ -39,27 +39,49 @@ class TargetSetJob:
         return view < self.num_views and read_commit(self.folder, view, shard) is None
 
 
-def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -> list[TargetSetJob]:
-    """The target sets that `config` asks for, one for each --target."""
+class ChosenTarget(NamedTuple):
+    """A target of the teacher, the tokens to keep of it (None: all), and its codec."""
+
+    name: str
+    keep_tokens: int | None
+    codec: "Codec"
+
+
+def choose_targets(config: ExtractConfig, teacher: "Teacher") -> list[ChosenTarget]:
+    """What `config` asks of the teacher; BadInput for what it does not give, before a corpus is tokenised."""
     targets = (config.target or default_target(teacher.outputs)).split(",")
     for target in targets:
         if target not in teacher.outputs:
             raise BadInput(f"--target {target}: {teacher.name} gives {', '.join(sorted(teacher.outputs))}")
-    keep_tokens = _keep_tokens(config.keep_tokens, targets, teacher, views.maker.codec.num_masked)
-    jobs: list[TargetSetJob] = []
+    keep_tokens = _keep_tokens(config.keep_tokens, targets, teacher)
+    chosen: list[ChosenTarget] = []
     for target, spec in zip(targets, _codec_specs(config, targets, teacher), strict=True):
-        row_shape, keep = teacher.outputs[target], keep_tokens.get(target)
         if spec.partition(":")[0] in PROBABILITIES and target not in LOGITS:
             raise BadInput(f"--codec {spec}: is for {' or '.join(LOGITS)}, found --target {target}; give another codec")
-        codec = make_codec(spec, row_shape, keep)
+        codec = make_codec(spec, teacher.outputs[target], keep_tokens.get(target))
+        if (target, codec.name) in [(each.name, each.codec.name) for each in chosen]:
+            raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
+        chosen.append(ChosenTarget(target, keep_tokens.get(target), codec))
+    return chosen
+
+
+def plan_targets(config: ExtractConfig, views: ViewSetJob, teacher: "Teacher") -> list[TargetSetJob]:
+    """The target sets that `config` asks for, one for each --target."""
+    num_masked = views.maker.codec.num_masked
+    if config.keep_tokens and 0 < num_masked < config.keep_tokens:
+        hidden = f"at most {num_masked} tokens of a view are masked, and these are kept"
+        raise BadInput(
+            f"--keep_tokens {config.keep_tokens}: {hidden}; give 1 to {num_masked}, or leave it out to store all"
+        )
+    jobs: list[TargetSetJob] = []
+    for target, keep, codec in choose_targets(config, teacher):
         identity = target_identity(views, teacher, target, codec, config.precision)
         name = targetset_name(teacher.name, target, codec.name, identity, keep)
         folder = inside(views.folder, f"targets/{name}")
         _refuse_half_written(views.folder, folder, identity)
         whole = read_targetset_manifest(folder).num_views if targetset_is_whole(folder) else 0
-        if any(job.folder == folder for job in jobs):
-            raise BadInput(f"--target {config.target}: names {target} as {codec.name} twice; once is enough")
         num_views, extra = max(views.asked_views, whole), teacher.extra_tokens.get(target, 0)
+        row_shape = teacher.outputs[target]
         jobs.append(TargetSetJob(folder, identity, target, codec, row_shape, num_views, keep, extra))
     return jobs
 
@@ -74,7 +96,7 @@ def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") 
     return specs * (len(targets) // len(specs))
 
 
-def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher", num_masked: int) -> dict[str, int]:
+def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher") -> dict[str, int]:
     """How many tokens to keep of each target that has some; BadInput where that cannot be."""
     if keep is None:
         return {}
@@ -91,9 +113,6 @@ def _keep_tokens(keep: int | None, targets: list[str], teacher: "Teacher", num_m
                 f"--keep_tokens {keep}: {target} of {teacher.name} has {num_tokens} tokens{always}; "
                 f"give {max(1, num_extra)} to {num_tokens}"
             )
-    if 0 < num_masked < keep:
-        hidden = f"at most {num_masked} tokens of a view are masked, and these are kept"
-        raise BadInput(f"--keep_tokens {keep}: {hidden}; give 1 to {num_masked}, or leave it out to store all")
     return dict.fromkeys(with_tokens, keep)
 
 

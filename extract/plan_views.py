@@ -163,6 +163,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     source = source and source.only(maker.needs)
     if source is not None and (source.documents is None or asked_views > whole_views):  # cutting a corpus takes long
+        if source.documents is not None:
+            _check_same(folder, plan, _identity(plan, source, maker))  # before a corpus is tokenised for nothing
         source = maker.arrange(source, Path(config.out) / SCRATCH, config.on_error == "skip")
     identity = _identity(plan, source, maker)
     if folder is None:
@@ -174,10 +176,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if plan is None:
         assert source is not None
         plan = _new_plan(config, source, identity)
-    if plan.identity != identity:
-        diff = "; ".join(differences(plan.identity, identity))
-        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
-        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
+    _check_same(folder, plan, identity)
     if config.shard_size not in (None, plan.shard_size):
         raise IdentityMismatch(
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
@@ -187,6 +186,13 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
 
 def _folder(cache: Path, identity: dict[str, Any]) -> Path:
     return cache / viewset_name(identity["source"], identity["split"], identity)
+
+
+def _check_same(folder: Path | None, plan: Plan | None, identity: dict[str, Any]) -> None:
+    if plan is not None and plan.identity != identity:
+        diff = "; ".join(differences(plan.identity, identity))
+        remedy = f"ask for what it has, give another --out, or python -m shards remove {folder}"
+        raise IdentityMismatch(f"{folder} is another view set of this source and split: {diff}; {remedy}")
 
 
 def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") -> dict[str, Any]:

@@ -64,6 +64,9 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
             if skip_errors:
                 return None
             raise BadInput(f"{error}, or leave such samples out with --on_error skip") from error
+        if len(row) > len(made.fields):
+            pair = f"source {source.name}: sample {sample.key} is a pair of sentences"
+            raise BadInput(f"{pair}, which evaluate takes and no cache stores; give single texts as --data")
         if made.digests:
             made.digests[index - rows.start] = digest(sample)
         if recorded:

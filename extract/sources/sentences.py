@@ -81,7 +81,9 @@ def table_source(flag: str, name: str, split: str, revision: str, table: pa.Tabl
     """
     wanted = (*columns.texts, *([columns.label] if columns.label else ()))
     if lacking := [column for column in wanted if column not in table.column_names]:
-        raise BadInput(f"{flag}: split {split} has no column {lacking[0]}, only {', '.join(table.column_names)}")
+        raise BadInput(
+            f"{flag}: split {split} has no column {lacking[0]}, only {', '.join(table.column_names)}: fetch it again"
+        )
     for column in columns.texts:
         values = table.column(column)
         if not _is_text(values.type):

@@ -172,3 +172,26 @@ def test_what_does_not_go_together_is_refused(blocks: Path, encoder: Path, corpu
     assert not (tmp_path / "new").exists()
     none = ("--teacher", "none", "--data", f"text:{corpus}", "--out", tmp_path / "new")
     command("extract", *none).refuses("--teacher", "tokenizer")
+
+
+@pytest.mark.parametrize("wrong", [("--target", "nope"), ("--codec", "int9"), ("--keep_tokens", "13")])
+def test_a_mistake_is_told_before_the_corpus_is_tokenised(
+    wrong: tuple[str, str], encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    view = ("--view", f"blocks:size={SIZE}")
+    command("extract", *flags(encoder, corpus, tmp_path / "cache", *view, *wrong)).refuses(wrong[1])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_another_size_is_told_before_the_corpus_is_tokenised(blocks: Path, encoder: Path, corpus: Path) -> None:
+    told = command("extract", *flags(encoder, corpus, blocks, "--view", "blocks:size=10"))
+    told.refuses("size: the cache has 12, asked for 10")
+    assert not (blocks / ".scratch").exists()
+
+
+def test_pairs_of_sentences_are_not_stored(encoder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "pairs.tsv"
+    table.write_text("a\tb\tlabel\nthe cat\tsat on\t0\nthe dog\tran\t1\n")
+    told = command("extract", "--teacher", f"hf:{encoder}", "--data", f"sentences:{table}", "--out", tmp_path / "cache")
+    told.refuses("sample train-000000 is a pair of sentences, which evaluate takes and no cache stores")
+    assert not list((tmp_path / "cache").glob("*"))
