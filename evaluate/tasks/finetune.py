@@ -30,6 +30,7 @@ from evaluate.views import check_labelled, check_same_classes
 from extract.modalities.image import ImageInput
 from shards.errors import BadInput
 
+TAKES = "image"
 Settings = FinetuneSettings
 
 

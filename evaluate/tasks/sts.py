@@ -19,6 +19,7 @@ from shards.errors import BadInput
 if TYPE_CHECKING:
     from extract.sources.base import Source
 
+TAKES = "text"
 STS_BENCHMARK = "glue:stsb"
 
 

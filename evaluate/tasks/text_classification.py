@@ -9,6 +9,7 @@ from evaluate.text_tuning import TextSettings, TextTuning, for_texts
 from evaluate.views import check_labelled
 from shards.errors import BadInput
 
+TAKES = "text"
 Settings = TextSettings
 
 
