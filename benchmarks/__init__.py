@@ -1,3 +1,13 @@
 """Benchmarks: one runnable file a figure; each prints ratios measured in one run, with the limit and the goal."""
 
-NAMES = ("reading", "opening", "delivering", "tokenising", "extracting", "distilling", "teacher_in_the_loop", "memory")
+NAMES = (
+    "reading",
+    "opening",
+    "delivering",
+    "tokenising",
+    "extracting",
+    "distilling",
+    "teacher_in_the_loop",
+    "memory",
+    "growing",
+)

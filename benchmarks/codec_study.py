@@ -11,13 +11,12 @@ chance does.
 import argparse
 import dataclasses
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.dense import BASE, write_data2vec2
+from benchmarks.study import command, drawing, mean_and_range, parser, write_study
 from shards.command.run import run_command
-from shards.commit import write_atomically
 
 TEACHER = dataclasses.replace(
     BASE,
@@ -43,13 +42,10 @@ SEEDS = (0, 1)
 
 def main(arguments: list[str] | None = None) -> None:
     """codec_study.json and codec_study.svg are in --out, and the table is printed, for docs/codec_study.md."""
-    parser = argparse.ArgumentParser("benchmarks.codec_study")
-    parser.add_argument("--data", required=True, help="a labelled source with the splits train and test")
-    parser.add_argument("--work", type=Path, required=True, help="a folder for the cache and the runs; resumes there")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="where the figures and the plot go")
-    parser.add_argument("--samples", type=int, default=4000, help="training samples; a quarter as many to validate")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over them")
-    options = parser.parse_args(arguments)
+    flags = parser("codec_study", "a labelled source with the splits train and test")
+    flags.add_argument("--samples", type=int, default=4000, help="training samples; a quarter as many to validate")
+    flags.add_argument("--epochs", type=int, default=6, help="passes over them")
+    options = flags.parse_args(arguments)
     cache = _extract(options)
     rows = [_row(options, cache, name, seed) for seed in SEEDS for name in VARIANTS]
     study = {
@@ -58,15 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
         "epochs": options.epochs,
         "rows": rows,
     }
-    write_atomically(options.out / "codec_study.json", (json.dumps(study, indent=1) + "\n").encode())
+    write_study(options.out, "codec_study", study)
     plot(rows, options.out / "codec_study.svg")
     print(table(study))
-
-
-def _command(module: str, *flags: object) -> None:
-    import importlib
-
-    importlib.import_module(f"{module}.__main__").main([str(flag) for flag in flags])
 
 
 def _extract(options: argparse.Namespace) -> Path:
@@ -78,8 +68,8 @@ def _extract(options: argparse.Namespace) -> Path:
     teacher = ("--teacher", "data2vec2", "--weights", weights, "--out", cache, "--data", options.data)
     train = ("--limit", options.samples, "--augment", "crop:scale=0.5-1")
     for flags in VARIANTS.values():
-        _command("extract", *teacher, *train, *flags)
-    _command("extract", *teacher, "--split", "test", "--limit", options.samples // 4, "--codec", "float32")
+        command("extract", *teacher, *train, *flags)
+    command("extract", *teacher, "--split", "test", "--limit", options.samples // 4, "--codec", "float32")
     return cache
 
 
@@ -98,10 +88,10 @@ def _row(options: argparse.Namespace, cache: Path, name: str, seed: int) -> dict
     run = options.work / "runs" / f"{held.folder.name}-seed{seed}"
     recipe = ("--recipe", "distil-data2vec2", "--student", f"data2vec2:depth={TEACHER.depth // 2}", "--init", "random")
     training = ("--epochs", options.epochs, "--batch_size", 64, "--lr", 1e-3, "--precision", "float32", "--seed", seed)
-    _command("distill", "--shards", cache, "--targets", held.folder.name, *recipe, *training, "--run_dir", run)
+    command("distill", "--shards", cache, "--targets", held.folder.name, *recipe, *training, "--run_dir", run)
     if not (run / "evaluation.json").exists():
         limit = ("--limit", options.samples, "--split", "test")
-        _command("evaluate", "--run", run, "--task", "knn,fidelity", *limit, "--targetset", "float32")
+        command("evaluate", "--run", run, "--task", "knn,fidelity", *limit, "--targetset", "float32")
     summary = json.loads((run / "summary.json").read_text())
     evaluation = json.loads((run / "evaluation.json").read_text())
     return {
@@ -125,37 +115,24 @@ def table(study: dict[str, Any]) -> str:
     for name in VARIANTS:
         found = [row for row in study["rows"] if row["codec"] == name]
         size, cosine = found[0]["bytes_a_sample"], found[0]["codec_cosine"]
-        shown = [_spread([row[field] for row in found]) for field in ("loss", "knn", "cka")]
+        shown = [mean_and_range([row[field] for row in found]) for field in ("loss", "knn", "cka")]
         lines.append(f"| {name} | {size:,} | {cosine:.5f} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
-def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
-
-
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Loss and kNN accuracy over bytes a sample, a dot a run."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "teacher-shards", "svg.fonttype": "none"}
-    from matplotlib import pyplot
-
     sizes = sorted({row["bytes_a_sample"] for row in rows})
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, field, label in zip(
-        axes, ("loss", "knn"), ("validation loss (float32 targets)", "kNN accuracy"), strict=True
-    ):
-        for name in VARIANTS:
-            found = [row for row in rows if row["codec"] == name]
-            axis.plot([row["bytes_a_sample"] for row in found], [row[field] for row in found], "o", label=name)
-        axis.set(xscale="log", xlabel="bytes a sample", ylabel=label)
-        axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    labels = {"loss": "validation loss (float32 targets)", "knn": "kNN accuracy"}
+    with drawing(path) as axes:
+        for axis, (field, label) in zip(axes, labels.items(), strict=True):
+            for name in VARIANTS:
+                found = [row for row in rows if row["codec"] == name]
+                axis.plot([row["bytes_a_sample"] for row in found], [row[field] for row in found], "o", label=name)
+            axis.set(xscale="log", xlabel="bytes a sample", ylabel=label)
+            axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+            axis.minorticks_off()
+        axes[0].legend(fontsize=8)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,10 @@ mean over many tokens (the gradient of the output layer's bias), at about 36 byt
 bias stays.
 
     python -m benchmarks.logits_bias --logits FILE.npy [--out docs]      # or .safetensors, or a float target set
-    python -m benchmarks.logits_bias --model FOLDER --text FILE.txt      # a masked language model of transformers
+    python -m benchmarks.logits_bias --model FOLDER --text FILE.txt [--masked]      # a masked LM of transformers
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.study import drawing, write_study
 from shards.codecs import make_codec
 from shards.codecs.distribution import Estimate, gradient_error
 from shards.command.run import run_command
-from shards.commit import write_atomically
 from shards.errors import BadInput
 
 ENTRIES = {"topk": (1, 2, 4, 8, 16, 32, 64), "sample": (2, 4, 6, 12, 24, 48, 86)}
 EQUAL = {"topk": 8, "sample": 12}
 """Entries in 34 and 36 bytes a token."""
-BLOCK_TOKENS = 128
+BLOCK_TOKENS, MASK_EVERY = 128, 7
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--logits", type=Path, help="(..., vocabulary): .npy, .safetensors, or a target set")
     parser.add_argument("--model", type=Path, help="a masked language model's folder; seeded where it has no weights")
     parser.add_argument("--text", type=Path, help="what --model reads, a sentence a line")
+    parser.add_argument("--masked", action="store_true", help="mask each seventh token, and take the logits there")
+    parser.add_argument("--name", default="logits_bias", help="of the JSON and the plot")
     parser.add_argument("--tokens", type=int, default=1024, help="at most so many distributions")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="where the figures and the plot go")
     options = parser.parse_args(arguments)
@@ -47,14 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     logits = read.reshape(-1, read.shape[-1])[: options.tokens].float()
     study = {
         "logits": (options.model or options.logits).name,
+        "masked": options.masked,
         "tokens": len(logits),
         "vocabulary": logits.shape[-1],
         "codecs": [_row(logits, name, k) for name, entries in ENTRIES.items() for k in entries],
         "means": {name: _of_means(logits, estimate) for name, estimate in _equal(logits.shape[-1]).items()},
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "logits_bias.json", (json.dumps(study, indent=1) + "\n").encode())
-    plot(study, options.out / "logits_bias.svg")
+    write_study(options.out, options.name, study)
+    plot(study, options.out / f"{options.name}.svg")
     print(table(study))
 
 
@@ -79,7 +80,7 @@ def _read(path: Path, num_tokens: int) -> Tensor:
 
 @torch.inference_mode()
 def _run_model(options: argparse.Namespace) -> Tensor:
-    """The model's logits at every position of blocks of 128 tokens, one after the other."""
+    """The model's logits at every position of blocks of 128 tokens, or where they are masked, one after the other."""
     from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.model, local_files_only=True)
@@ -88,12 +89,16 @@ def _run_model(options: argparse.Namespace) -> Tensor:
     else:
         torch.manual_seed(0)
         model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(options.model, local_files_only=True))
+    every = MASK_EVERY if options.masked else 1
     ids: list[int] = []
     with options.text.open(encoding="utf-8") as lines:
-        while len(ids) < options.tokens and (line := next(lines, "")):
+        while len(ids) < options.tokens * every and (line := next(lines, "")):
             ids += tokenizer(line.strip(), add_special_tokens=False)["input_ids"]
-    blocks = torch.tensor(ids[: options.tokens]).split(BLOCK_TOKENS)
-    return torch.cat([model.eval()(input_ids=block[None]).logits[0] for block in blocks])
+    blocks = torch.tensor(ids[: options.tokens * every]).split(BLOCK_TOKENS)
+    if options.masked:
+        for block in blocks:
+            block[::every] = tokenizer.mask_token_id
+    return torch.cat([model.eval()(input_ids=block[None]).logits[0, ::every] for block in blocks])
 
 
 def _row(logits: Tensor, name: str, k: int) -> dict[str, Any]:
@@ -150,29 +155,22 @@ def table(study: dict[str, Any]) -> str:
 
 def plot(study: dict[str, Any], path: Path) -> None:
     """One token's error over its bytes, and the error of the mean over tokens at equal bytes."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "teacher-shards", "svg.fonttype": "none"}
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     top, drawn = ([row for row in study["codecs"] if row["codec"].startswith(name)] for name in ("topk", "sample"))
     sizes = [[row["bytes_a_token"] for row in rows] for rows in (top, drawn)]
-    left.plot(sizes[0], [row["gradient_bias"] for row in top], "o-", label="topk: bias")
-    left.plot(sizes[1], [row["gradient_variance"] ** 0.5 for row in drawn], "s-", label="sample: deviation, no bias")
-    others = [row["independent_variance"] ** 0.5 for row in drawn]
-    left.plot(sizes[1], others, "s:", color="grey", label="as many independent draws")
-    left.set(xscale="log", yscale="log", xlabel="bytes a token", ylabel="error of one token's gradient, relative")
-    left.set_xticks([8, 18, 36, 72, 144, 258], ["8", "18", "36", "72", "144", "258"], minor=False)
-    left.minorticks_off()
-    for (name, points), mark in zip(study["means"].items(), "os", strict=True):
-        right.plot(*zip(*points, strict=True), f"{mark}-", label=name)
-    right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="error of their mean gradient, relative")
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    with drawing(path) as (left, right):
+        left.plot(sizes[0], [row["gradient_bias"] for row in top], "o-", label="topk: bias")
+        deviations = [row["gradient_variance"] ** 0.5 for row in drawn]
+        left.plot(sizes[1], deviations, "s-", label="sample: deviation, no bias")
+        others = [row["independent_variance"] ** 0.5 for row in drawn]
+        left.plot(sizes[1], others, "s:", color="grey", label="as many independent draws")
+        left.set(xscale="log", yscale="log", xlabel="bytes a token", ylabel="error of one token's gradient, relative")
+        left.set_xticks([8, 18, 36, 72, 144, 258], ["8", "18", "36", "72", "144", "258"], minor=False)
+        left.minorticks_off()
+        for (name, points), mark in zip(study["means"].items(), "os", strict=True):
+            right.plot(*zip(*points, strict=True), f"{mark}-", label=name)
+        right.set(xscale="log", yscale="log", xlabel="tokens", ylabel="error of their mean gradient, relative")
+        left.legend(fontsize=8)
+        right.legend(fontsize=8)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share
+from benchmarks.synthetic_texts import random_lines, random_words
 from extract.modalities.packing import tokenise
 from extract.modalities.tokenizer import TextTokenizer
 from extract.sources import open_source
@@ -60,12 +61,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 def _lines(text: str | None, num_bytes: int) -> list[str]:
     """The lines of the file, repeated; else random words of which few are frequent, as in any language."""
     if text is None:
-        generator = np.random.default_rng(0)
-        letters = generator.integers(ord("a"), ord("z") + 1, (20_000, 9), np.uint8)
-        sizes = generator.integers(2, 10, len(letters))
-        words = [row[:size].tobytes().decode() for row, size in zip(letters, sizes, strict=True)]
-        picked = np.minimum(generator.zipf(1.3, num_bytes // 6) - 1, len(words) - 1)
-        lines = [" ".join(words[word] for word in part) for part in np.array_split(picked, len(picked) // 16)]
+        lines = list(random_lines(random_words(20_000), num_bytes // 6))
     else:
         lines = Path(text).read_text("utf-8").split("\n")
     repeated = lines * (1 + num_bytes // sum(map(len, lines)))

@@ -28,9 +28,7 @@ class CacheData(lightning.LightningDataModule):
         if self.validation is not None:
             self.validation_samples = self.validation.viewset.usable
         elif recipe.validation_fraction > 0:
-            held = held_out(
-                [training.viewset.plan.keys[index] for index in usable.tolist()], recipe.validation_fraction
-            )
+            held = held_out(map(training.viewset.plan.keys.__getitem__, usable), recipe.validation_fraction)
             self.train_samples, self.validation_samples = usable[~held], usable[held]
         order = self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
         self.recipe = long_enough(recipe, order.num_batches)

@@ -1,7 +1,8 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -88,7 +89,9 @@ class Distillation(lightning.LightningModule):
         for tower in towers:
             for start in range(0, count, size):
                 part = {name: rows[start : start + size] for name, rows in fields.items()}
-                for name, rows in checkpoint(feed, tower, self.inputs, part, use_reentrant=False).items():
+                again = partial(_first_and_second, tower)
+                outputs = checkpoint(feed, tower, self.inputs, part, use_reentrant=False, context_fn=again)
+                for name, rows in outputs.items():
                     whole.setdefault(name, []).append(rows)
         return {name: torch.cat(parts) for name, parts in whole.items()}
 
@@ -145,3 +148,22 @@ class Distillation(lightning.LightningModule):
 
 def _draw_seed(seed: int, step: int, part: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:8], "little") >> 1
+
+
+def _first_and_second(network: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a part's first and its second forward run in."""
+    return nullcontext(), _statistics_kept(network)
+
+
+@contextmanager
+def _statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation counts nothing: a part's second forward is no further batch."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 
 from evaluate.preset import FinetuneSettings
-from evaluate.training_views import seed_of
+from evaluate.training import seed_of
 from extract.modalities.crop import render
 from shards.views.base import Row
 

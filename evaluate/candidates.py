@@ -13,11 +13,11 @@ from torch import Tensor
 from evaluate.cache import targetset_of, trained_on
 from evaluate.evaluation import Evaluation
 from evaluate.pairs import Embedder
-from evaluate.views import check_fits, views_of_source
+from evaluate.student import check_finite
+from evaluate.views import check_fits
 from extract.modalities.pair import PairInput, TowersInput, token_rows
 from extract.sources import open_source
 from extract.sources.base import Sample
-from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
@@ -60,6 +60,8 @@ def candidates(evaluation: Evaluation, where: str, output: str, most: int) -> Ca
     with Progress(f"{evaluation.folder.name}: {output} of {facts['split']}", facts["num_samples"]) as progress:
         for of_images, of_texts, valid in batches:
             valid = valid[:, :most]
+            for rows in (of_images, of_texts):
+                check_finite(rows, output, f"{evaluation.folder}: {facts['data']}, {facts['split']}")
             images.append(of_images)
             texts.append(of_texts[:, :most][valid])
             owners.append(start + valid.nonzero()[:, 0].cpu())
@@ -89,8 +91,8 @@ def _stored(
     evaluation: Evaluation, viewset: ViewSet, targetsets: list[TargetSet]
 ) -> tuple[Facts, Iterator[StoredBatch]]:
     samples = viewset.usable[: evaluation.config.limit]
-    size, threads = evaluation.batch_size, evaluation.config.num_workers or share_of_cores()
-    loader = BatchLoader(viewset, targetsets, in_order(samples, size), size, num_threads=threads)
+    size, num_threads = evaluation.batch_size, evaluation.num_threads
+    loader = BatchLoader(viewset, targetsets, in_order(samples, size), size, num_threads=num_threads)
     split = viewset.identity["split"]
     return {"num_samples": len(samples), "data": viewset.folder.name, "split": split}, iter(loader)
 
@@ -115,9 +117,7 @@ def _pairs_of_source(evaluation: Evaluation, most: int) -> tuple[Facts, Iterator
         captions.fill(facts[CAPTIONS], tokens, 0)
         return row | tokens, facts
 
-    threads = config.num_workers or share_of_cores()
-    pairs = replace(source, fetch=fetch, class_names=None)
-    views = views_of_source(pairs, data, make, evaluation.batch_size, threads)
+    views = evaluation.views_of(replace(source, fetch=fetch, class_names=None), data, make)
     return views.facts(), (fields for fields, _ in views.batches())
 
 

@@ -14,20 +14,13 @@ from torch import Tensor
 
 from evaluate.cache import TrainedOn, targetset_of, trained_on
 from evaluate.config import EvaluateConfig
-from evaluate.student import TrainedStudent, check_output
-from evaluate.views import (
-    Views,
-    check_fits,
-    check_has,
-    check_labelled,
-    check_same_classes,
-    views_of_cache,
-    views_of_source,
-)
+from evaluate.student import TrainedStudent, check_finite, check_output
+from evaluate.views import Make, Views, check_fits, check_same_classes, views_of_cache, views_of_source
 from extract.modalities import plain_maker
 from extract.modalities.base import ViewMaker
 from extract.sources import open_source
 from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
+from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
 from shards.errors import BadInput
 from shards.listing import saved_flags
@@ -54,13 +47,15 @@ class Evaluation:
 
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
-        config, inputs, batch_size = self.config, self.student.inputs, self.batch_size
+        config = self.config
         if config.data is None and config.shards is not None:
             viewset = ViewSet(self.stored_views(split).folder)
-            return views_of_cache(viewset, inputs, batch_size, config.num_workers, config.limit)
-        source = self.source(split)
-        check_labelled(source)
-        return views_of_source(source, self.data()[0], self.maker.make, batch_size, config.num_workers)
+            return views_of_cache(viewset, self.student.inputs, self.batch_size, self.num_threads, config.limit)
+        return self.views_of(self.source(split), self.data()[0])
+
+    def views_of(self, source: "Source", name: str, make: Make | None = None) -> Views:
+        """The plain views of `source`, as the network takes them; a record of them has `name` as its data."""
+        return views_of_source(source, name, make or self.maker.make, self.batch_size, self.num_threads)
 
     def data(self) -> tuple[str, str | None]:
         """--data and --data_dir, else those that the view set in --shards or in the run's cache was extracted from."""
@@ -71,10 +66,17 @@ class Evaluation:
         return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
 
     def source(self, split: str) -> "Source":
-        """The samples of `split` of that data, the first `--limit` of them, as the network's input is made of them."""
+        """The labelled samples of `split` of that data, the first `--limit` of them, as the network's input needs them.
+
+        Raises BadInput for samples that lack a part, or classes.
+        """
         data, data_dir = self.data()
         source = open_source(data, split, data_dir, self.config.limit).only(self.maker.needs)
-        check_has(source, data, self.maker.needs)
+        if lacking := self.maker.needs - source.has:
+            raise BadInput(f"--data {data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
+        if source.class_names is None:
+            where = f"{source.name}, split {source.split}"
+            raise BadInput(f"--data: {where}: the samples have no labels; this task needs them")
         arranged = self.maker.arrange(source, Path(self._scratch.name) / f"{source.name}-{source.split}", False)
         for note in arranged.notes:
             print(f"evaluate: note: {note}")
@@ -95,10 +97,15 @@ class Evaluation:
         """Samples in one forward of the student."""
         return self.config.batch_size or FORWARD_BATCH
 
+    @property
+    def num_threads(self) -> int:
+        """Threads that read samples."""
+        return self.config.num_workers or share_of_cores()
+
     def train_and_test(self) -> tuple[Views, Views]:
         """Labelled views to learn from and to measure on, of the same classes."""
         train, test = self.views(self.config.train_split), self.views(self.config.split)
-        check_same_classes(train.class_names, train.split, test)
+        check_same_classes(train, test)
         return train, test
 
     @cached_property
@@ -140,7 +147,9 @@ class Evaluation:
         with Progress(f"{self.folder.name}: {name} of {views.split}", views.num_samples, "samples") as progress:
             student = self.student.only(name)
             for fields, labels in views.batches():
-                yield student(student.inputs.cut(fields))[name], labels.to(self.student.device)
+                rows = student(student.inputs.cut(fields))[name]
+                check_finite(rows, name, f"{self.folder}: {views.name}, {views.split}")
+                yield rows, labels.to(self.student.device)
                 progress.advance(len(labels))
 
     def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Num[Tensor, " samples"]]:

@@ -1,13 +1,15 @@
 """Fine-tuning: a network trained on a source, in a folder of the run whose name tells what the weights follow from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from evaluate.evaluation import Evaluation
 from evaluate.preset import TrainingSettings, as_facts
 from evaluate.training import Method, Training
-from evaluate.training_views import TrainingViews
-from evaluate.views import Make, threads
+from evaluate.views import Make, TrainingViews
 from shards.errors import BadInput
 from shards.identity import identity_hash
 
@@ -29,6 +31,7 @@ def folder_of(
         "split": source.split,
         "keys": list(source.keys),
         "seed": config.seed,
+        "class_names": source.class_names,
         **others,
     }
     return evaluation.folder / f"{task}-{source.name}-{identity_hash(identity)[:8]}"
@@ -37,18 +40,24 @@ def folder_of(
 def fine_tuned(
     evaluation: Evaluation,
     folder: Path,
+    classifier: nn.Module,
     source: "Source",
     make: Make,
     settings: TrainingSettings,
     method: Method,
-) -> float:
-    """The network of `evaluation` has its trained weights; the last epoch's mean loss.
+) -> tuple[Evaluation, float]:
+    """The evaluation of `classifier`, trained on `source` to give `logits`, and the last epoch's mean loss.
 
     One that was interrupted goes on after the last whole epoch that `folder` has, and ends with the same weights.
     """
-    config = evaluation.config
-    views = TrainingViews(source, make, settings.batch_size, config.seed, threads(config.num_workers))
+    config, device = evaluation.config, evaluation.student.device
+    views = TrainingViews(source, make, settings.batch_size, config.seed, evaluation.num_threads)
     if views.num_batches == 0:
         samples = f"{source.split} has {len(source.keys)} samples"
         raise BadInput(f"--batch_size {settings.batch_size}: {samples}; give at most that many")
-    return Training(evaluation.student, views, settings, method).run(folder)
+    names = source.class_names
+    network, num_classes = classifier.to(device), len(names) if names else None
+    student = replace(evaluation.student, network=network, num_classes=num_classes, class_names=names)
+    loss = Training(student, views, settings, method).run(folder)
+    classifier.eval()
+    return replace(evaluation, student=student), loss

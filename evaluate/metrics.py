@@ -1,17 +1,13 @@
-"""Metrics: what a classification or a regression is scored by, from predictions and the truth."""
+"""Metrics: what a classification or a regression is scored by, from the truth and the predictions, in this order."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Num
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 Values = Num[np.ndarray, " samples"]
-
-
-def f1(truth: Values, predicted: Values) -> float:
-    """The harmonic mean of precision and recall of class 1; 0 where it is neither predicted nor true."""
-    return float(f1_score(truth, predicted, zero_division=0.0))
 
 
 def pearson(truth: Values, predicted: Values) -> float:
@@ -34,7 +30,7 @@ def _ranks(values: Values) -> Float[np.ndarray, " samples"]:
 
 METRICS: dict[str, Callable[[Values, Values], float]] = {
     "accuracy": accuracy_score,
-    "f1": f1,
+    "f1": partial(f1_score, zero_division=0.0),
     "matthews": matthews_corrcoef,
     "pearson": pearson,
     "spearman": spearman,

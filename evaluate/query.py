@@ -12,7 +12,6 @@ from evaluate.pairs import Embedder
 from evaluate.runs import check_run, weights_of
 from evaluate.student import load_student
 from evaluate.views import check_fits
-from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
 from shards.commit import write_atomically
 from shards.contact_sheet import contact_sheet
@@ -52,7 +51,7 @@ def show_nearest(config: EvaluateConfig) -> None:
 def _nearest(evaluation: Evaluation, embedder: Embedder, viewset: ViewSet, text: str) -> tuple[list[float], list[int]]:
     """The largest cosines with `text` and the samples that have them, the nearest first."""
     config, size = evaluation.config, evaluation.batch_size
-    samples, threads = viewset.usable[: config.limit], config.num_workers or share_of_cores()
+    samples, threads = viewset.usable[: config.limit], evaluation.num_threads
     asked, kept = embedder.sentences([text])[0], torch.empty(0, device=embedder.image.device)
     places = torch.empty(0, dtype=torch.int64)
     with Progress(f"{evaluation.folder.name}: {embedder.output} of {config.split}", len(samples)) as progress:

@@ -61,3 +61,12 @@ def check_output(student: TrainedStudent, name: str, where: str) -> tuple[int, .
     if name not in outputs:
         raise BadInput(f"{where}: the student gives {', '.join(sorted(outputs))}, this task needs {name}; give another")
     return tuple(outputs[name].shape[1:])
+
+
+def check_finite(rows: Float[Tensor, "batch ..."], name: str, where: str) -> None:
+    """A batch of the output `name` is finite; BadInput that begins with `where` otherwise.
+
+    Comparisons with NaN are false, not errors: an overflow of float16 would be measured as a poor student.
+    """
+    if not torch.isfinite(rows).all():
+        raise BadInput(f"{where}: the network's {name} holds NaN or infinity; give --precision float32 or bfloat16")

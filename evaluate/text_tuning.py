@@ -8,23 +8,22 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.optimiser import linear_factor
 from evaluate.evaluation import Evaluation
 from evaluate.fine_tuning import fine_tuned, folder_of
-from evaluate.pooler import teacher_pooler
+from evaluate.metrics import Values
+from evaluate.pooler import PREFIX, teacher_pooler
 from evaluate.preset import TrainingSettings
-from evaluate.student import TrainedStudent, check_output
-from evaluate.training import Method
-from evaluate.training_views import seed_of
-from evaluate.views import views_of_source
+from evaluate.student import check_output
+from evaluate.training import Method, seed_of
 from extract.modalities.text import TextInput
 from extract.modalities.token_source import tokenised
+from extract.teachers.base import sha256_of_state
 from shards.command.progress import counted
 from shards.command.ranges import ShareBelowOne, whole
 from shards.errors import BadInput
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _INIT_STD = 0.02  # as BERT's layers begin
 MIN_TOKENS = 5
 """A pair has up to four special ones."""
-Values = Num[np.ndarray, "samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,58 +71,41 @@ class TextTuning:
         task: str,
         source: "Source",
         settings: TextSettings,
-        others: dict[str, Any] | None = None,
+        **others: Any,
     ) -> None:
         """`evaluation` is one of `for_texts`; `others` is what else the folder's contents depend on."""
         self.evaluation, self.source, self.settings = evaluation, source, settings
-        self.num_outputs = len(source.class_names) if source.class_names else 1
         assert isinstance(evaluation.student.inputs, TextInput)
         self.tokenizer, self.size = evaluation.student.inputs.tokenizer, evaluation.student.inputs.size
         self.full = set[str]()
         """The keys of samples that leave no room, and so may have been cut off."""
         self.pooler = teacher_pooler(evaluation)
-        others = {
-            "size": self.size,
-            "class_names": source.class_names,
-            "pooler": self.pooler and self.pooler.sha256,
-            **(others or {}),
-        }
+        others |= {"size": self.size, "pooler": self.pooler and sha256_of_state(self.pooler)}
         self.folder = folder_of(evaluation, task, source, settings, others)
 
     def classifier(self) -> "ClsClassifier":
         """The network before its training."""
         torch.manual_seed(seed_of(self.evaluation.config.seed, "head"))
         backbone = self.evaluation.student.only("cls").network
+        num_outputs = len(self.source.class_names) if self.source.class_names else 1
         (width,) = check_output(self.evaluation.student, "cls", str(self.evaluation.folder))
-        classifier = ClsClassifier(backbone, width, self.num_outputs, self.settings.dropout)
-        if self.pooler is not None and self.pooler.bias.shape == (width,):
-            classifier.pooler.load_state_dict(self.pooler._asdict())
+        classifier = ClsClassifier(backbone, width, num_outputs, self.settings.dropout)
+        if self.pooler is not None and self.pooler[f"{PREFIX}bias"].shape == (width,):
+            classifier.pooler.load_state_dict({name.removeprefix(PREFIX): rows for name, rows in self.pooler.items()})
         return classifier
 
-    def run(self) -> tuple[TrainedStudent, float]:
-        """The trained student, whose output is `logits`, and the last epoch's mean loss."""
-        evaluation, classifier = self.evaluation, self.classifier()
-        student = replace(
-            evaluation.student,
-            network=classifier.to(evaluation.student.device),
-            num_classes=self.num_outputs,
-            class_names=self.source.class_names,
-        )
+    def run(self) -> tuple[Evaluation, float]:
+        """The evaluation of the trained student, whose output is `logits`, and the last epoch's mean loss."""
         method = Method(F.cross_entropy if self.source.class_names else squared_error, linear_factor)
-        tuned = replace(evaluation, student=student)
         source = tokenised(self.source, self.tokenizer, self.size)
-        loss = fine_tuned(tuned, self.folder, source, self.make, self.settings, method)
-        classifier.eval()
-        return student, loss
+        parts = self.classifier(), source, self.make, self.settings, method
+        return fine_tuned(self.evaluation, self.folder, *parts)
 
-    def predictions(self, student: TrainedStudent, source: "Source") -> tuple[Values, Values]:
+    def predictions(self, tuned: Evaluation, source: "Source") -> tuple[Values, Values]:
         """The true classes or scores of the samples of `source`, and those that the trained student gives."""
-        evaluation = replace(self.evaluation, student=student)
-        workers = evaluation.config.num_workers
         source = tokenised(source, self.tokenizer, self.size)
-        views = views_of_source(source, source.name, self.make, evaluation.batch_size, workers)
         truth, predicted = list[Tensor](), list[Tensor]()
-        for logits, labels in evaluation.outputs(views, "logits"):
+        for logits, labels in tuned.outputs(tuned.views_of(source, source.name, self.make), "logits"):
             predicted.append((logits.argmax(1) if self.source.class_names else logits[:, 0]).cpu())
             truth.append(labels.cpu())
         return torch.cat(truth).numpy(), torch.cat(predicted).numpy()

@@ -1,5 +1,6 @@
 """Training: a classifier through the epochs of its fine-tuning, each kept on the disk as soon as it is whole."""
 
+import hashlib
 import io
 import re
 import zipfile
@@ -15,15 +16,18 @@ from torch import Tensor, nn
 from distill.optimiser import parameter_groups
 from evaluate.preset import TrainingSettings
 from evaluate.student import TrainedStudent
-from evaluate.training_views import TrainingViews, seed_of
+from evaluate.views import TrainingViews
 from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, Damaged
 
 CHECKPOINT = "checkpoint.pt"
-
-
 Labels = Num[Tensor, "batch *classes"]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed fixed by `parts`, for torch's generators, which use 32 bits."""
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:4], "little")
 
 
 def unchanged(inputs: dict[str, Tensor], labels: Labels) -> tuple[dict[str, Tensor], Labels]:

@@ -1,9 +1,10 @@
-"""Views: the labelled views a task measures on, made of the source without augmentation, or read from a cache."""
+"""Views: the labelled views a task measures on or trains on, made of a source on the fly, or read from a cache."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ from jaxtyping import Num
 from torch import Tensor
 
 from extract.modalities.base import InputSpec, mismatch
-from shards.command.devices import share_of_cores
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
+from shards.order import permutation
 from shards.reader import ViewSet
 from shards.views.base import Row
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 LabelledBatch = tuple[dict[str, Tensor], Num[Tensor, " batch"]]
 """The fields of a batch of views, and their classes (int64) or scores (float32)."""
-LabelledView = tuple[Row, int | float]
 Make = Callable[["Sample", int], tuple[Row, dict[str, Any]]]
 """As a ViewMaker's `make`: the fields of a sample's view of that number (in training: of that epoch)."""
 _BATCHES_AHEAD = 2
@@ -46,61 +46,57 @@ class Views:
         return {"num_samples": self.num_samples, "data": self.name, "split": self.split}
 
 
-def threads(num_workers: int | None) -> int:
-    """--num_workers, or as many threads as this process has cores."""
-    return num_workers or share_of_cores()
+@dataclass(frozen=True)
+class TrainingViews:
+    """Every sample of `source` once an epoch, its view made by `make` of (sample, epoch), in an order by the seed."""
+
+    source: "Source"
+    make: Make
+    batch_size: int
+    seed: int
+    num_threads: int
+
+    @property
+    def num_batches(self) -> int:
+        """Batches an epoch; the last, incomplete one is dropped, of other samples each time."""
+        return len(self.source.keys) // self.batch_size
+
+    def epoch(self, epoch: int) -> Iterator[LabelledBatch]:
+        """One pass. Within a batch the order is random too, as mixing pairs neighbours."""
+        order = permutation(len(self.source.keys), self.seed, epoch)[: self.num_batches * self.batch_size]
+        batches = order.reshape(self.num_batches, -1).tolist()
+        yield from read_ahead(self.source, self.make, epoch, batches, self.num_threads)
 
 
-def check_labelled(source: "Source") -> tuple[str, ...]:
-    """The class names of `source`; BadInput when it has no labels."""
-    if source.class_names is None:
-        raise BadInput(f"--data: {source.name}, split {source.split}: the samples have no labels; this task needs them")
-    return source.class_names
-
-
-def check_same_classes(train_names: tuple[str, ...], train_split: str, test: Views) -> None:
+def check_same_classes(train: "Source | Views", test: "Source | Views") -> None:
     """The labels of the training split mean what those of `test` do; BadInput otherwise."""
-    if train_names[: len(test.class_names)] != test.class_names:
-        raise BadInput(f"--train_split {train_split} and --split {test.split} have other classes; give other splits")
+    names = test.class_names or ()
+    if (train.class_names or ())[: len(names)] != names:
+        raise BadInput(f"--train_split {train.split} and --split {test.split} have other classes; give other splits")
 
 
-def views_of_source(source: "Source", name: str, make: Make, batch_size: int, num_workers: int | None) -> Views:
-    """The plain views of `source`, as `make` makes them on the fly; without class names where labels are scores.
+def views_of_source(source: "Source", name: str, make: Make, batch_size: int, num_threads: int) -> Views:
+    """The plain views of `source`, as `make` makes them on the fly; without class names where labels are scores."""
+    order = [range(len(source.keys))[start : start + batch_size] for start in range(0, len(source.keys), batch_size)]
+    batches = partial(read_ahead, source, make, 0, order, num_threads)
+    return Views(name, source.split, source.class_names or (), len(source.keys), batches)
+
+
+def read_ahead(
+    source: "Source", make: Make, view: int, batches: Iterable[Sequence[int]], num_threads: int
+) -> Iterator[LabelledBatch]:
+    """One view of each sample in batches of indices, in order; threads read two batches ahead of the one in use.
 
     Raises BadInput for a sample without a label.
     """
 
-    def read(index: int) -> LabelledView:
-        sample, label = read_labelled(source, index)
-        return make(sample, 0)[0], label
+    def read(index: int) -> tuple[Row, int | float]:
+        sample = source.read(index)
+        if sample.label is None:
+            raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")
+        return make(sample, view)[0], sample.label
 
-    def batches() -> Iterator[LabelledBatch]:
-        starts = range(0, len(source.keys), batch_size)
-        order = [range(start, min(start + batch_size, len(source.keys))) for start in starts]
-        yield from read_ahead(read, order, threads(num_workers))
-
-    return Views(name, source.split, source.class_names or (), len(source.keys), batches)
-
-
-def check_has(source: "Source", name: str, parts: frozenset[str]) -> None:
-    """The samples of `source`, which --data calls `name`, have these parts; BadInput otherwise."""
-    if lacking := parts - source.has:
-        raise BadInput(f"--data {name}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
-
-
-def read_labelled(source: "Source", index: int) -> tuple["Sample", int | float]:
-    """The sample at `index` and its class or score; BadInput when it has none."""
-    sample = source.read(index)
-    if sample.label is None:
-        raise BadInput(f"source {source.name}: sample {sample.key} has no label; give labelled data")
-    return sample, sample.label
-
-
-def read_ahead(
-    read: Callable[[int], LabelledView], batches: Iterable[Sequence[int]], num_threads: int
-) -> Iterator[LabelledBatch]:
-    """What `read` gives of each index of each batch, in order; threads read two batches ahead of the one in use."""
-    ahead: deque[list[Future[LabelledView]]] = deque()
+    ahead: deque[list[Future[tuple[Row, int | float]]]] = deque()
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="view")
     try:
         for batch in chain(batches, [()] * _BATCHES_AHEAD):
@@ -113,9 +109,7 @@ def read_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def views_of_cache(
-    viewset: ViewSet, inputs: InputSpec, batch_size: int, num_workers: int | None, limit: int | None
-) -> Views:
+def views_of_cache(viewset: ViewSet, inputs: InputSpec, batch_size: int, num_threads: int, limit: int | None) -> Views:
     """The stored views of `viewset`; BadInput when they are augmented, not as `inputs` takes them, or not labelled."""
     check_fits(viewset, inputs)
     if viewset.codec.augmented:
@@ -126,7 +120,7 @@ def views_of_cache(
 
     def batches() -> Iterator[LabelledBatch]:
         order = in_order(samples, batch_size)
-        for batch in BatchLoader(viewset, [], order, batch_size, labels=True, num_threads=threads(num_workers)):
+        for batch in BatchLoader(viewset, [], order, batch_size, labels=True, num_threads=num_threads):
             assert batch.labels is not None
             yield batch.fields, batch.labels
 

@@ -162,14 +162,15 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     if source is not None and (lacking := maker.needs - source.has):
         raise BadInput(f"--data {config.data}: its samples have no {' and no '.join(sorted(lacking))}; give other data")
     source = source and source.only(maker.needs)
-    if source is not None and asked_views > whole_views:
+    if source is not None and (source.documents is None or asked_views > whole_views):  # cutting a corpus takes long
         source = maker.arrange(source, Path(config.out) / SCRATCH, config.on_error == "skip")
     identity = _identity(plan, source, maker)
     if folder is None:
-        identity, folder = _place(Path(config.out), identity)
-        plan = Plan.read(folder) if (folder / PLAN).exists() else None  # asked for by another name of its source
-    if source is not None:
-        source = replace(source, upright="orientation" in identity)
+        for each in (identity, *maker.former(identity)):
+            folder = _folder(Path(config.out), each)
+            if (folder / PLAN).exists():  # asked for by another name of its source
+                return plan_views(replace(stored, folder=folder, plan=Plan.read(folder)), inputs)
+        folder = _folder(Path(config.out), identity)
     if plan is None:
         assert source is not None
         plan = _new_plan(config, source, identity)
@@ -184,11 +185,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker, inputs)
 
 
-def _place(cache: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], Path]:
-    """The identity and folder of a view set that the flags do not name: of the one in the cache, else of a new one."""
-    as_stored = {name: value for name, value in identity.items() if name != "orientation"}  # written before there was
-    folders = [(each, cache / viewset_name(each["source"], each["split"], each)) for each in (identity, as_stored)]
-    return next(((each, folder) for each, folder in folders if (folder / PLAN).exists()), folders[0])
+def _folder(cache: Path, identity: dict[str, Any]) -> Path:
+    return cache / viewset_name(identity["source"], identity["split"], identity)
 
 
 def _identity(plan: Plan | None, source: "Source | None", maker: "ViewMaker") -> dict[str, Any]:

@@ -14,16 +14,6 @@ SPOT_CHECKS = 8
 _NOT_READ = ""
 
 
-def records_digests(job: ViewSetJob) -> bool:
-    """Whether commit records of this view set keep digests: those of a view set that an earlier version began do not.
-
-    A source whose images are no files keeps none either, as its revision covers what they show; nor do views of other
-    modalities that are all alike, which no later command makes again.
-    """
-    identity = job.plan.identity
-    return "orientation" in identity or ("modality" in identity and not job.maker.all_alike)
-
-
 def digest(sample: Sample | None) -> str:
     """16 hex digits of the SHA-256 of a sample's file, label and texts; empty for a sample that was skipped."""
     if sample is None:
@@ -44,8 +34,8 @@ def check_sample(job: ViewSetJob, sample: Sample, recorded: str) -> None:
     """Raises IdentityMismatch where `sample` is another than the one that view 0 recorded."""
     if recorded not in (_NOT_READ, digest(sample)):
         raise IdentityMismatch(
-            f"--data {job.plan.request['data']}: sample {sample.key} is another image or label than the one in view 0 "
-            f"of {job.folder}, under the same name and size: restore the data, or give another --out"
+            f"--data {job.plan.request['data']}: sample {sample.key} is another image, caption or label than the one "
+            f"in view 0 of {job.folder}, under the same name and size: restore the data, or give another --out"
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from extract.plan_views import ViewSetJob
-from extract.same_source import check_sample, digest, recorded_digests, records_digests
+from extract.same_source import check_sample, digest, recorded_digests
 from shards.commit import write_atomically, write_sealed
 from shards.documents import Commit, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
@@ -53,7 +53,7 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     assert source is not None
     rows = plan.rows(shard)
     made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)))
-    made.digests = [""] * len(rows) if records_digests(job) else []
+    made.digests = [""] * len(rows) if maker.records_digests else []
     recorded = recorded_digests(job, shard) if view else []
 
     def make(index: int) -> dict[str, bytes] | None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,8 @@ def check_classes(student: TrainedStudent, views: Views) -> bool:
 
 def _misplaced(names: list[str], expected: list[str]) -> int | None:
     """The first class that cannot be the student's of the same number, as far as names tell."""
-    places = {name: index for index, name in enumerate(expected) if expected.count(name) == 1}
+    counts = Counter(expected)
+    places = {name: index for index, name in enumerate(expected) if counts[name] == 1}
     if all(name.isdecimal() for name in names):
         numbers = sorted(names, key=int)  # in the order of text 10 stands before 2, and is class 2 of a folder
         places = {name: index for index, name in enumerate(numbers)} | places

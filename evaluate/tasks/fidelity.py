@@ -15,8 +15,7 @@ from torch import Tensor
 
 from evaluate.evaluation import Evaluation
 from evaluate.pairs import answering
-from evaluate.student import check_output
-from evaluate.views import threads
+from evaluate.student import check_finite, check_output
 from shards.codecs import LOGITS
 from shards.codecs.distribution import Distribution
 from shards.codecs.features import Features
@@ -45,13 +44,16 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     codec, student = codec_of(targetset), student.only(target)
     comparison: Any = LogitComparison() if target in LOGITS else FeatureSimilarity()
     samples = viewset.usable[: config.limit]
-    order, num_threads = in_order(samples, evaluation.batch_size), threads(config.num_workers)
+    size, num_threads = evaluation.batch_size, evaluation.num_threads
+    loader = BatchLoader(viewset, [targetset], in_order(samples, size), size, num_threads=num_threads)
     with Progress(f"{evaluation.folder.name}: fidelity to {targetset.folder.name}", len(samples)) as progress:
-        for batch in BatchLoader(viewset, [targetset], order, evaluation.batch_size, num_threads=num_threads):
+        for batch in loader:
             stored = {name: rows.to(student.device) for name, rows in batch.targets[targetset.folder.name].items()}
             valid = student.inputs.valid(batch.fields)
             taught = decode(codec, stored, None if valid is None else valid.to(student.device))
-            comparison.update(taught, student(batch.fields)[target])
+            rows = student(batch.fields)[target]
+            check_finite(rows, target, f"{evaluation.folder}: {viewset.folder.name}")
+            comparison.update(taught, rows)
             progress.advance(len(batch.samples))
     metrics = {name: round(value, 6) for name, value in comparison.metrics().items()}
     facts = {"num_samples": len(samples), "data": viewset.folder.name, "split": viewset.identity["split"]}

@@ -7,7 +7,6 @@ not vary, and in the project's own validation views, resized without a crop.
 """
 
 import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,13 +19,12 @@ from distill.optimiser import rate_factor
 from evaluate.augmentation import Augmentation
 from evaluate.evaluation import Evaluation
 from evaluate.fine_tuning import fine_tuned, folder_of
-from evaluate.preset import FinetuneSettings, as_facts
+from evaluate.preset import FinetuneSettings
 from evaluate.student import check_output
 from evaluate.tasks.accuracy import top_shares
 from evaluate.tasks.linear import make_head
-from evaluate.training import Method
-from evaluate.training_views import seed_of
-from evaluate.views import check_labelled, check_same_classes
+from evaluate.training import Method, seed_of
+from evaluate.views import check_same_classes
 from extract.modalities.image import ImageInput
 from shards.errors import BadInput
 
@@ -46,26 +44,21 @@ def measure(evaluation: Evaluation, settings: FinetuneSettings) -> dict[str, Any
         )
     image_size = student.inputs.image_size
     source, test = evaluation.source(config.train_split), evaluation.views(config.split)
-    class_names = check_labelled(source)
-    check_same_classes(class_names, source.split, test)
+    check_same_classes(source, test)
+    num_classes = len(source.class_names or ())
     (width,) = check_output(student, "pooled", str(evaluation.folder))
     torch.manual_seed(seed_of(config.seed, "head"))
-    classifier = Classifier(student.only("pooled").network, width, len(class_names)).to(student.device)
-    augmentation = Augmentation(image_size, settings, len(class_names), config.seed)
+    classifier = Classifier(student.only("pooled").network, width, num_classes)
+    augmentation = Augmentation(image_size, settings, num_classes, config.seed)
     loss = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
     method = Method(loss, rate_factor, augmentation.batch)
-    student = replace(student, network=classifier, num_classes=len(class_names), class_names=class_names)
-    tuned = replace(evaluation, student=student)
-    others = {"image_size": image_size, "class_names": class_names}
-    folder = folder_of(evaluation, "finetune", source, settings, others)
-    train_loss = fine_tuned(tuned, folder, source, augmentation.make, settings, method)
-    classifier.eval()
+    folder = folder_of(evaluation, "finetune", source, settings, {"image_size": image_size})
+    tuned, train_loss = fine_tuned(evaluation, folder, classifier, source, augmentation.make, settings, method)
     return {
         **top_shares(tuned, test),
         "train_loss": round(train_loss, 6),
         **test.facts(),
         "train_split": source.split,
-        **as_facts(settings),
         "seed": config.seed,
         "folder": folder.name,
     }

@@ -83,7 +83,6 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
         "data": "glue",
         "split": config.split,
         "train_split": config.train_split,
-        **preset.as_facts(settings),
         "tasks": chosen,
         "samples": {name: document["num_samples"] for name, document in documents.items()},
         "train_losses": {name: document["train_loss"] for name, document in documents.items()},
@@ -102,8 +101,8 @@ class GlueRun:
         splits = [f"{config.split}_{kind}" for kind in ("matched", "mismatched")] if name == "mnli" else [config.split]
         self.tests = [open_source(f"glue:{name}", split, config.data_dir, config.limit) for split in splits]
         train = open_source(f"glue:{name}", config.train_split, config.data_dir, config.limit)
-        others = {"tests": [(test.revision, test.split, len(test.keys)) for test in self.tests]}
-        self.tuning = TextTuning(evaluation, "finetune", train, self.settings, others)
+        tests = [(test.revision, test.split, len(test.keys)) for test in self.tests]
+        self.tuning = TextTuning(evaluation, "finetune", train, self.settings, tests=tests)
 
     def scores(self) -> dict[str, Any]:
         """The metrics, of each test split as METRIC_KIND and their means, from the folder or measured now.
@@ -115,11 +114,11 @@ class GlueRun:
             finished = read_object(path, RESTORE)
             check_seal(path, finished, RESTORE)
             return finished
-        student, loss = self.tuning.run()
-        found = [self.tuning.predictions(student, test) for test in self.tests]
+        tuned, loss = self.tuning.run()
+        predictions = [self.tuning.predictions(tuned, test) for test in self.tests]
         document: dict[str, Any] = {}
         for metric in SCORES[self.name]:
-            values = [float(METRICS[metric](truth, predicted)) for truth, predicted in found]
+            values = [float(METRICS[metric](truth, predicted)) for truth, predicted in predictions]
             if len(values) > 1:
                 kinds = [test.split.rpartition("_")[2] for test in self.tests]
                 document |= {f"{metric}_{kind}": round(value, 6) for kind, value in zip(kinds, values, strict=True)}

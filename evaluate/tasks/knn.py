@@ -41,7 +41,7 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     cosines, neighbours = nearest(features.to(device), bank_features, k)
     predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names), settings.temperature)
     top1 = (predicted == labels.to(device)).double().mean().item()
-    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split, **preset.as_facts(settings)}
+    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split}
 
 
 def nearest(
@@ -69,5 +69,6 @@ def vote(
     cosines: Float[Tensor, "queries k"], labels: Int64[Tensor, "queries k"], num_classes: int, temperature: float
 ) -> Int64[Tensor, " queries"]:
     """The class c with the largest sum of exp(s_i / temperature) over its neighbours i (section 3.4)."""
-    weights = (cosines / temperature).exp()
+    # as shares of the nearest one's: at a temperature of 0.01 exp(s / T) itself passes float32's range
+    weights = ((cosines - cosines.amax(1, keepdim=True)) / temperature).exp()
     return weights.new_zeros(len(labels), num_classes).scatter_add_(1, labels, weights).argmax(dim=1)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from distill.optimiser import parameter_groups, rate_factor
 from evaluate.evaluation import Evaluation
-from evaluate.preset import OptimiserSettings, as_facts
+from evaluate.preset import OptimiserSettings
 from shards.command.progress import Progress
+from shards.errors import BadInput
 from shards.order import permutation
 
 Settings = OptimiserSettings
@@ -35,7 +36,6 @@ def measure(evaluation: Evaluation, settings: OptimiserSettings) -> dict[str, An
         "train_top1": round(share_correct(probe, train_features, train_labels), 6),
         **test.facts(),
         "train_split": train.split,
-        **as_facts(settings),
         "seed": seed,
     }
 
@@ -71,6 +71,8 @@ def fit(
                 optimizer.step()
                 schedule.step()
                 progress.advance()
+    if not loss.isfinite():  # once NaN, the weights and all later losses are: every answer would be class 0
+        raise BadInput(f"--task linear: the loss of the last step is {loss.item()}; give a lower --lr")
 
 
 @torch.inference_mode()

@@ -51,7 +51,6 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     return {
         **metrics,
         "chance": chance,
-        **preset.as_facts(settings),
         **all_pairs.facts,
         "samples": {"i2t": num_images, "t2i": len(all_pairs.texts)},
     }

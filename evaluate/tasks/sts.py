@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from evaluate.evaluation import Evaluation
 from evaluate.metrics import METRICS
 from evaluate.text_tuning import for_texts
-from evaluate.views import views_of_source
 from extract.sources import open_source
 from shards.errors import BadInput
 
@@ -29,12 +28,13 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     for_texts(evaluation, "sts")
     data = config.data or STS_BENCHMARK
     source = open_source(data, config.split, config.data_dir, config.limit)
-    if source.has != {"texts"} or len(source.read(0).texts) != 2:
+    # classes that are whole numbers are scores too, as of 0 to 5; entailment or not_entailment has no order
+    scored = all(name.isdecimal() for name in source.class_names or ())
+    if source.has != {"texts"} or not scored or len(source.read(0).texts) != 2:
         raise BadInput(
             f"--data {data}: expected pairs of sentences with scores; give {STS_BENCHMARK} or sentences:FILE"
         )
-    make, size = evaluation.maker.make, evaluation.batch_size
-    views = [views_of_source(_one_side(source, side), data, make, size, config.num_workers) for side in (0, 1)]
+    views = [evaluation.views_of(_one_side(source, side), data) for side in (0, 1)]
     (first, scores), (second, _) = (evaluation.features(each) for each in views)
     cosines = F.cosine_similarity(first, second, dim=1).numpy()
     metrics = {name: round(METRICS[name](scores.numpy(), cosines), 6) for name in ("spearman", "pearson")}

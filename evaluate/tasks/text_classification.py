@@ -4,10 +4,8 @@ from typing import Any
 
 from evaluate.evaluation import Evaluation
 from evaluate.metrics import METRICS
-from evaluate.preset import as_facts
 from evaluate.text_tuning import TextSettings, TextTuning, for_texts
-from evaluate.views import check_labelled
-from shards.errors import BadInput
+from evaluate.views import check_same_classes
 
 TAKES = "text"
 Settings = TextSettings
@@ -18,22 +16,21 @@ def measure(evaluation: Evaluation, settings: TextSettings) -> dict[str, Any]:
     config = evaluation.config
     evaluation = for_texts(evaluation, "text_classification", settings.max_tokens)
     train, test = evaluation.source(config.train_split), evaluation.source(config.split)
-    classes = check_labelled(train)
-    if check_labelled(test) != classes[: len(test.class_names or ())]:
-        raise BadInput(f"--train_split {train.split} and --split {test.split} have other classes; give other splits")
+    check_same_classes(train, test)
     tuning = TextTuning(evaluation, "text_classification", train, settings)
-    student, loss = tuning.run()
-    truth, predicted = tuning.predictions(student, test)
+    tuned, loss = tuning.run()
+    truth, predicted = tuning.predictions(tuned, test)
     tuning.note_full()
     metrics = {"top1": METRICS["accuracy"](truth, predicted)}
-    if len(classes) == 2:
+    if len(train.class_names or ()) == 2:
         metrics["f1"] = METRICS["f1"](truth, predicted)
     return {
         **{name: round(float(value), 6) for name, value in metrics.items()},
         "train_loss": round(loss, 6),
-        **{"num_samples": len(test.keys), "data": evaluation.data()[0], "split": test.split},
+        "num_samples": len(test.keys),
+        "data": evaluation.data()[0],
+        "split": test.split,
         "train_split": train.split,
-        **as_facts(settings),
         "seed": config.seed,
         "folder": tuning.folder.name,
     }

@@ -53,7 +53,6 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     return {
         **{f"top{k}": round(count / views.num_samples, 6) for k, count in correct.items()},
         "chance": {f"top{k}": round(k / len(names), 6) for k in correct},
-        **preset.as_facts(settings),
         **views.facts(),
         "output": embedder.output,
         "num_classes": len(names),

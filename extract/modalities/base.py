@@ -96,6 +96,15 @@ class ViewMaker(Protocol):
         """The maker's part of a view set's identity; `seed` is one of its fields."""
         ...
 
+    def former(self, identity: dict[str, Any]) -> list[dict[str, Any]]:
+        """What an earlier version made of the same flags, where that differs from `identity`: its view sets go on."""
+        return []
+
+    @property
+    def records_digests(self) -> bool:
+        """Whether commit records keep a digest of each sample; views that are all alike are never made again."""
+        return not self.all_alike
+
     def flags(self) -> dict[str, str | int]:
         """The flags of `python -m extract` that ask for these views, each resolved."""
         ...
@@ -105,7 +114,7 @@ class ViewMaker(Protocol):
         return {}
 
     def arrange(self, source: Source, scratch: Path, skip_errors: bool) -> Source:
-        """The source whose samples `make` takes: `source` itself, or one that is cut out of its documents.
+        """The source whose samples `make` takes: `source`, read as its views are made, or cut out of its documents.
 
         What that needs on the disk lies in the folder `scratch`, where a killed command finds it again.
         """

@@ -12,7 +12,7 @@ from torch import Tensor
 from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.crop import Augment, draw, parse_augment, render
 from extract.modalities.draws import Uniform
-from extract.sources.base import Sample
+from extract.sources.base import Sample, Source
 from shards.errors import BadInput
 from shards.views.base import Row
 from shards.views.image import PixelCodec, format_text, parse_image_format
@@ -90,8 +90,11 @@ class ImageViews(ViewMaker):
 
     augment: Augment
     codec: PixelCodec
-    upright: bool = False
-    """Whether photos with an EXIF orientation are turned; the source turns them."""
+    upright: bool = True
+    """Whether photos are turned by their EXIF orientation, which the source does as it reads them.
+
+    Not in a view set that was begun before that was done; a source whose images are no files has nothing to turn.
+    """
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
 
     @property
@@ -113,6 +116,19 @@ class ImageViews(ViewMaker):
             "image_size": self.codec.image_size,
             "image_format": self.codec.image_format,
         }
+
+    def former(self, identity: dict[str, Any]) -> list[dict[str, Any]]:
+        """Without the orientation, which an earlier version did not know."""
+        return [{name: value for name, value in identity.items() if name != "orientation"}]
+
+    @property
+    def records_digests(self) -> bool:
+        """Not in a view set that an earlier version began; images that are no files are covered by the revision."""
+        return self.upright
+
+    def arrange(self, source: Source, scratch: Path, skip_errors: bool) -> Source:
+        """The source, which turns its photos or leaves them as they are stored."""
+        return replace(source, upright=self.upright)
 
     def flags(self) -> dict[str, str | int]:
         """The flags that caches have been saved with since before there was --view."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extract.sources.base import Document, Sample, Source
+from extract.sources.caption_files import USAGE as CAPTION_FILE
 from extract.sources.columns import USAGE as COLUMNS
 from extract.sources.hub import DATASETS
 from extract.sources.tar_members import COMPRESSED
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
 
 SOURCES = {
     "digits": Entry("digits", "", False),
-    "folder": Entry("folder", "PATH", False),
+    "folder": Entry("folder", f"PATH{CAPTION_FILE}", False),
     "text": Entry("text", f"PATH{FIELDS}", False),
     "text_files": Entry("text", "PATH", False, "open_files"),
     "parquet": Entry("parquet", f"PATH{COLUMNS}", False),
@@ -43,7 +44,7 @@ SOURCES = {
     "glue": Entry("glue", "TASK", True),
     "hf": Entry("hf", f"ID[:CONFIG]{COLUMNS}", True),
     "openwebtext": Entry("openwebtext", "", True),
-    **{name: Entry("hf", "", True, "open_named") for name in DATASETS},
+    **{name: Entry(row.module, "", True, "open_named") for name, row in DATASETS.items()},
 }
 
 

@@ -24,12 +24,13 @@ class Captions:
         self._where, self._chosen = where, chosen
         self._digest = hashlib.sha256()
         self._lacking: list[int] = []
-        self._num_samples = self._num_empty = 0
+        self._num_samples = self._num_empty = self._most = 0
 
     def add(self, texts: tuple[str, ...]) -> None:
         """The captions of the next sample."""
         kept = written(texts)
         self._digest.update(content_revision(kept).encode())
+        self._most = max(self._most, len(kept))
         if kept:
             self._num_empty += len(texts) - len(kept)
         else:
@@ -39,13 +40,14 @@ class Captions:
     def pairs(self, source: Source, notes: tuple[str, ...] = ()) -> Source:
         """`source`, whose `fetch` gives the captions too, as one of pairs; `notes` begin after the place.
 
-        The revision covers the captions; a sample without any is not readable as a pair. Where none has any, `source`
-        stays one of images, and BadInput says so where the captions were chosen.
+        The revision covers the captions; a sample without any is not readable as a pair. Where no sample is a pair,
+        `source` stays one of images, and BadInput says so where the captions were chosen.
         """
-        if len(self._lacking) == self._num_samples:
+        unreadable = tuple(sorted({*source.unreadable, *self._lacking}))
+        if len(unreadable) == self._num_samples:
             if self._chosen:
-                raise BadInput(f"{self._where}: no sample has a caption: name another place of the captions")
-            return source
+                raise BadInput(f"{self._where}: no image has a caption: name another place, or none (captions=)")
+            return replace(source, notes=(*source.notes, f"{self._where}: no image has a caption"))
         if self._num_empty:
             notes = (*notes, f"{counted(self._num_empty, 'empty caption')} left out")
         if self._lacking:
@@ -55,7 +57,8 @@ class Captions:
             source,
             revision=content_revision([source.revision, self._digest.digest()]),
             has=PAIR,
+            most_texts=self._most,
             notes=(*source.notes, *(f"{self._where}: {note}" for note in notes)),
-            unreadable=tuple(sorted({*source.unreadable, *self._lacking})),
+            unreadable=unreadable,
             images=Images(source.revision, source.unreadable, source.notes),
         )

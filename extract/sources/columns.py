@@ -13,7 +13,7 @@ USAGE = "[:image=COLUMN,captions=COLUMN|text=COLUMN,label=COLUMN]"
 """What may follow the table's name in `--data`."""
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls")
-_CAPTION_NAMES = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "sentences_raw", "alt_text")
+CAPTION_NAMES = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "sentences_raw", "alt_text")
 _NONE = ""
 _TEXT_NAME = "text"
 
@@ -158,7 +158,7 @@ def _find_captions(flag: str, features: Mapping[str, Any], choice: ColumnChoice,
     fitting = [
         name
         for name, feature in features.items()
-        if name.lower() in _CAPTION_NAMES and name not in (content, choice.label) and _holds_texts(feature)
+        if name.lower() in CAPTION_NAMES and name not in (content, choice.label) and _holds_texts(feature)
     ]
     return _only(flag, "captions", fitting, choice)
 

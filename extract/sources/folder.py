@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from extract.sources.base import IMAGE_SUFFIXES, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import IMAGE_SUFFIXES, Content, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.caption_files import USAGE, find_caption_file
+from extract.sources.captions import Captions
+from extract.sources.columns import parse_options
 from extract.sources.left_out import LeftOut, is_system, shown, unreadable_note
 from shards.command.progress import counted
 from shards.errors import BadInput
@@ -16,11 +19,15 @@ _DANGLING = -1
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """The images under PATH, by name; each first folder is a class (see `open_folder`)."""
-    return open_folder(f"--data folder:{path}", path, split)
+    there = Path(path).expanduser().is_dir()
+    root, options = (path, {}) if there else parse_options("folder", path, USAGE)
+    return open_folder(f"--data folder:{path}", root, split, options.get("captions"))
 
 
-def open_folder(flag: str, path: str, split: str) -> Source:
+def open_folder(flag: str, path: str, split: str, captions: str | None = None) -> Source:
     """The images of one split in the order of their names, links followed, hidden and system files left out.
+
+    With the captions of the file of that name (empty: none; None: of a usual one) in the split's folder or in PATH.
 
     Classes are numbered by the train split's folders that hold an image (else by the split's own), so a validation
     split that lacks a class still numbers the others alike. The revision covers the classes and each image's name and
@@ -42,17 +49,22 @@ def open_folder(flag: str, path: str, split: str) -> Source:
     class_names = _class_names(flag, names, _train(splits, chosen))
     if class_names:
         left_out.empty = sorted(set(_folders(base)) - {name.partition("/")[0] for name in names})
+    file = find_caption_file(flag, tuple(dict.fromkeys((base, root))), captions)
+    texts = [] if file is None else file.of(base, names)
+    if file is not None:
+        left_out.take_back(file.path.name)
     labels = {name: label for label, name in enumerate(class_names)} if class_names else {}
     keys, clashes = _keys(names)
     dangling = tuple(index for index, (_, size) in enumerate(images) if size == _DANGLING)
 
-    def fetch(index: int) -> tuple[bytes, int | None]:
+    def fetch(index: int) -> Content:
         name = names[index]
         if images[index][1] == _DANGLING:
             raise BadInput(f"{flag}: the link {base / name} leads nowhere: restore its target or remove it")
-        return (base / name).read_bytes(), labels.get(name.partition("/")[0])
+        label = labels.get(name.partition("/")[0])
+        return Content((base / name).read_bytes(), label, texts[index] if texts else ())
 
-    return Source(
+    source = Source(
         name=folder_safe_name(f"folder-{root.resolve().name}"),
         revision=content_revision([str(class_names), *(part for image in images for part in image)]),
         split=canonical_split(chosen),
@@ -67,6 +79,12 @@ def open_folder(flag: str, path: str, split: str) -> Source:
         ),
         unreadable=dangling,
     )
+    if file is None:
+        return source
+    gathered = Captions(f"{flag}: {file.path.name}", captions is not None)
+    for each in texts:
+        gathered.add(each)
+    return gathered.pairs(source)
 
 
 def _folders(root: Path) -> list[str]:

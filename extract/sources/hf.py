@@ -43,10 +43,12 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
 
 
 def open_named(name: str, split: str, data_dir: str | None) -> Source:
-    """A dataset that has a row in `hub.DATASETS`."""
-    identifier, config, label = DATASETS[name]
-    choice = ColumnChoice(f"hf:{identifier}", captions="", usual_label=label)
-    return open_hub(f"--data {name}", identifier, config, split, data_dir, name, choice)
+    """A dataset that has a row in `hub.DATASETS`; it has no captions but those that the row names."""
+    row = DATASETS[name]
+    identifier = row.identifier.format(split=canonical_split(split))
+    captions = "" if row.captions is None else None
+    choice = ColumnChoice(f"hf:{identifier}", captions=captions, usual_captions=row.captions, usual_label=row.label)
+    return open_hub(f"--data {name}", identifier, None, split, data_dir, name, choice)
 
 
 def open_hub(

@@ -1,6 +1,6 @@
 """The Hugging Face hub: its datasets that `--data` knows by name, what `hf:` names, and what the client raises."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +9,16 @@ from shards.errors import BadInput, SourceUnavailable
 
 
 class HubDataset(NamedTuple):
-    """A dataset of the hub: its repository, its configuration where it has several, and its label column."""
+    """A dataset of the hub: its repository, and which of its columns are meant."""
 
     identifier: str
-    config: str | None = None
+    """With `{split}` in it where each split is a repository of its own."""
     label: str | None = None
     """The label where the dataset has several; a local copy may lack it, and then its own label counts."""
+    captions: str | None = None
+    """The captions' column; None: the dataset has no captions."""
+    module: str = "hf"
+    """What opens it: its `open_named`."""
 
 
 DATASETS = {
@@ -25,6 +29,14 @@ DATASETS = {
     # Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images", section 3.1.
     "cifar10": HubDataset("uoft-cs/cifar10"),
     "cifar100": HubDataset("uoft-cs/cifar100", label="fine_label"),
+    # Karpathy's splits, five captions an image. 123,287 photos: Lin et al. 2014, arXiv:1405.0312; 31,014: Young et al.
+    # 2014, "From image descriptions to visual denotations".
+    "coco": HubDataset("Multimodal-Fatima/COCO_captions_{split}", captions="sentences_raw", module="karpathy"),
+    "flickr30k": HubDataset("AnyModal/flickr30k", captions="original_alt_text", module="karpathy"),
+    # Photos of the web and their alt-texts, in tars. 3 million: Sharma et al. 2018, "Conceptual Captions";
+    # 12 million: Changpinyo et al. 2021, arXiv:2102.08981.
+    "cc3m": HubDataset("pixparse/cc3m-wds", module="hub_tars"),
+    "cc12m": HubDataset("pixparse/cc12m-wds", module="hub_tars"),
 }
 """What `--data NAME` opens, from the hub or from a local copy in --data_dir. A new dataset of the hub is a row here."""
 
@@ -39,6 +51,17 @@ def hub_title(identifier: str) -> str:
     """hf- and the local folder's own name, or hf-ORG--NAME."""
     folder = local_folder(identifier)
     return f"hf-{folder.name if folder else identifier.replace('/', '--')}"
+
+
+def download(flag: str, repository: str, choose: Callable[[list[str]], list[str]], remedy: str) -> Path:
+    """The folder to which those of a repository's files that `choose` takes are downloaded; offline, what is there."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    with hub_errors(flag, f"datasets/{repository}", remedy):
+        if constants.HF_HUB_OFFLINE:
+            return Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
+        wanted = choose(HfApi().list_repo_files(repository, repo_type="dataset"))
+        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=wanted))
 
 
 def hub_folder(flag: str, identifier: str, remedy: str, wanted: Sequence[str], pickles: Sequence[str]) -> Path:

@@ -44,6 +44,13 @@ class LeftOut:
         """A file is passed by, as its name has no image's ending."""
         self.endings[PurePosixPath(name).suffix.lower() or "no ending"] += 1
 
+    def take_back(self, name: str) -> None:
+        """A file that was passed by is read after all."""
+        if name in self.beside:
+            self.beside.remove(name)
+        else:
+            self.endings -= Counter([PurePosixPath(name).suffix.lower() or "no ending"])
+
     def notes(self, flag: str) -> tuple[str, ...]:
         """One clause that counts everything; none where nothing is left out."""
         endings = [f"{ending} {number:,}" for ending, number in _by_count(self.endings)]
@@ -62,9 +69,9 @@ def unreadable_note(count: int, total: int, first: str) -> str:
     return f"{count:,} of {counted(total, 'sample')} cannot be read, the first is {first}"
 
 
-def shown(names: list[str]) -> str:
-    """The first few of `names`."""
-    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+def shown(names: list[str], most: int = _SHOWN) -> str:
+    """The first `most` of `names`."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def _by_count(counts: Counter[str]) -> list[tuple[str, int]]:

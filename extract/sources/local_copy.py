@@ -19,4 +19,4 @@ def open_local_copy(data_dir: str, split: str, choice: ColumnChoice) -> Source:
         return open_parquet(flag, data_dir, split, replace(choice, data=f"parquet:{data_dir}"))
     if choice.image is not None or choice.label is not None:
         raise BadInput(f"{flag}: holds folders of images, which have no columns: write --data {choice.data}")
-    return open_folder(flag, data_dir, split)
+    return open_folder(flag, data_dir, split, captions="")

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from extract.sources.base import Document, Source, content_revision
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
-from extract.sources.hub import hub_errors
+from extract.sources.hub import download
 from extract.sources.labels import NO_LABELS
 from extract.sources.left_out import shown
 from extract.sources.row_groups import open_file
@@ -40,7 +40,16 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     flag = "--data openwebtext" if data_dir is None else f"--data_dir {data_dir}"
     chosen = choose_split(flag, split, SLICES)
     slices = SLICES[chosen]
-    folder = _download(flag, slices) if data_dir is None else Path(data_dir).expanduser()
+    folder = (
+        Path(data_dir).expanduser()
+        if data_dir is not None
+        else download(
+            flag,
+            _REPOSITORY,
+            lambda names: list((_archives(names, slices) or _tables(names, slices)).values()),
+            _remedy(slices),
+        )
+    )
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*") if file.is_file())
     archives, tables = _archives(names, slices), _tables(names, slices)
     if archives:
@@ -126,18 +135,6 @@ def _documents(flag: str, archive: str, packed: Path | BytesIO) -> Iterator[Docu
                     yield read_document(f"{flag}: {info.name} of {archive}", data.read(MAX_DOCUMENT_BYTES + 1))
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise BadInput(f"{flag}: {archive} is damaged ({error}): fetch it again") from error
-
-
-def _download(flag: str, slices: range) -> Path:
-    """The folder to which the hub's files of `slices` are downloaded; offline, what was downloaded before."""
-    from huggingface_hub import HfApi, constants, snapshot_download
-
-    with hub_errors(flag, f"datasets/{_REPOSITORY}", _remedy(slices)):
-        if constants.HF_HUB_OFFLINE:
-            return Path(snapshot_download(_REPOSITORY, repo_type="dataset", local_files_only=True))
-        names = HfApi().list_repo_files(_REPOSITORY, repo_type="dataset")
-        wanted = list((_archives(names, slices) or _tables(names, slices)).values())
-        return Path(snapshot_download(_REPOSITORY, repo_type="dataset", allow_patterns=wanted))
 
 
 def _remedy(slices: range) -> str:

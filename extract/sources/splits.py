@@ -1,8 +1,9 @@
 """Which files or folders belong to a split, told from their names."""
 
 import glob
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 def find_files(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path]]:
     """The folder that names are relative to, and the sorted files that a file, folder, glob or {a..b} finds.
 
-    Of a folder or a pattern those whose names end in one of `suffixes`.
+    Of a folder or a pattern those whose names end in one of `suffixes`, in any case. Raises BadInput where there are
+    none, and for a link to a folder that it lies in, by which every file would be there again and again.
     """
     from braceexpand import braceexpand
 
@@ -22,7 +24,7 @@ def find_files(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        root, patterns = path, [f"{glob.escape(str(path))}/**/*"]
+        root, patterns = path, [str(path)]
     else:
         fixed = re.split(r"[*?\[{]", str(path))[0]
         root = Path(fixed[: fixed.rfind("/") + 1])
@@ -32,13 +34,31 @@ def find_files(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path
             raise BadInput(f"{flag}: the braces of {path} do not match; write train-{{0..3}}{suffixes[0]}") from error
     files: set[Path] = set()
     for each in patterns:
-        names = glob.glob(each, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        matching = [Path(name) for name in names if name.endswith(suffixes)]
+        names = _names_below(flag, path) if path.is_dir() else glob.glob(each, recursive=True)  # noqa: PTH207 (or absolute)
+        matching = [Path(name) for name in names if name.lower().endswith(suffixes) and not Path(name).is_dir()]
         if not matching:
             kinds = " or ".join(suffixes)
             raise BadInput(f"{flag}: no {kinds} file is found at {each}: give a file, a folder or a quoted pattern")
         files.update(matching)
     return root, sorted(files)
+
+
+def found_files(flag: str, pattern: str, *suffixes: str) -> list[Path]:
+    """The files whose names end in one of `suffixes`, perhaps none."""
+    try:
+        return [file for file in find_files(flag, pattern, *suffixes)[1] if file.name.lower().endswith(suffixes)]
+    except BadInput:
+        return []
+
+
+def _names_below(flag: str, root: Path) -> Iterator[str]:
+    """The files in `root` and its folders, links followed, hidden ones left out."""
+    for parent, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        for folder in (Path(parent, name) for name in folders):
+            if folder.is_symlink() and any(folder.samefile(above) for above in folder.parents):
+                raise BadInput(f"{flag}: the link {folder} leads back to a folder that holds it: remove the link")
+        yield from (os.path.join(parent, name) for name in files if name[0] != ".")  # noqa: PTH118 (of millions of files)
 
 
 class SplitFiles(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.splits import find_files
+from extract.sources.splits import find_files, found_files
 from shards.errors import BadInput
 
 _UNPACK = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
@@ -31,7 +31,7 @@ def find_tars(flag: str, path: str) -> tuple[Path, list[Path], list[Path]]:
 
     Compressed tars alone are refused: samples are read in place, in any order, which a compressed file does not allow.
     """
-    compressed = [file for suffix in COMPRESSED for file in _found(flag, path, suffix)]
+    compressed = found_files(flag, path, *COMPRESSED)
     try:
         root, tars = find_files(flag, path, ".tar")
     except BadInput:
@@ -39,13 +39,6 @@ def find_tars(flag: str, path: str) -> tuple[Path, list[Path], list[Path]]:
             raise
         raise BadInput(f"{flag}: {_compressed_line(compressed[0])}") from None
     return root, tars, [file for file in compressed if file not in tars]
-
-
-def _found(flag: str, path: str, suffix: str) -> list[Path]:
-    try:
-        return [file for file in find_files(flag, path, suffix)[1] if file.name.endswith(suffix)]
-    except BadInput:
-        return []
 
 
 def unpacking(file: Path) -> str | None:

@@ -12,13 +12,14 @@ from extract.sources.base import Document, Source, folder_safe_name
 from extract.sources.columns import ColumnChoice, parse_columns
 from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import NO_LABELS, Label, number_labels
-from extract.sources.splits import SplitFiles, files_revision, find_files, pick_split
+from extract.sources.splits import SplitFiles, files_revision, find_files, found_files, pick_split
 from extract.sources.tar_members import unpacking
 from shards.command.progress import counted
 from shards.errors import BadInput
 
 USAGE = "[:text=FIELD,label=FIELD]"
 """What may follow the path in `--data text:`, for .jsonl and .parquet files."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 """JSON may hold half of a surrogate pair, which is no character."""
 
@@ -32,11 +33,8 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
     """
     flag = f"--data text:{path}"
     pattern, choice = parse_columns("text", path, USAGE)
-    root, every_file = find_files(flag, pattern, ".txt", ".jsonl", ".parquet")
-    if command := unpacking(every_file[0]):
-        name = every_file[0].name
-        raise BadInput(f"{flag}: {name} is compressed, and texts are read as they lie: {command} {every_file[0]}")
-    endings = sorted({file.suffix for file in every_file})
+    root, every_file, left_out = _find(flag, pattern, ".txt", ".jsonl", ".parquet")
+    endings = sorted({file.suffix.lower() for file in every_file})
     if len(endings) > 1:
         raise BadInput(f"{flag}: holds {' and '.join(endings)} files: give a quoted pattern of one kind")
     if endings == [".parquet"]:
@@ -45,7 +43,8 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
         return open_parquet(flag, pattern, split, replace(choice, text=choice.text or "text"))
     chosen = pick_split(flag, root, every_file, split)
     if endings == [".jsonl"]:
-        return _open_json(flag, root, chosen, choice)
+        source = _open_json(flag, root, chosen, choice)
+        return replace(source, notes=(*source.notes, *left_out))
     if choice.text or choice.label:
         raise BadInput(f"{flag}: .txt files have no fields, only .jsonl and .parquet: write --data text:{pattern}")
 
@@ -56,13 +55,13 @@ def open_split(path: str, split: str, data_dir: str | None) -> Source:
 
     hint = f"to take each file for one, write --data text_files:{pattern}"
     note = f"{flag}: each line of {counted(len(chosen.files), 'file')} is a document; {hint}"
-    return _source(root, chosen, documents, notes=(note,))
+    return _source(root, chosen, documents, notes=(note, *left_out))
 
 
 def open_files(path: str, split: str, data_dir: str | None) -> Source:
     """Each .txt file of one split as a document, in the order of their names; the revision covers names and sizes."""
     flag = f"--data text_files:{path}"
-    root, every_file = find_files(flag, path, ".txt")
+    root, every_file, notes = _find(flag, path, ".txt")
     chosen = pick_split(flag, root, every_file, split)
 
     def documents() -> Iterator[Document]:
@@ -71,7 +70,22 @@ def open_files(path: str, split: str, data_dir: str | None) -> Source:
                 data = stream.read(MAX_DOCUMENT_BYTES + 1)
             yield read_document(f"{flag}: {file.relative_to(root)}", data)
 
-    return _source(root, chosen, documents)
+    return _source(root, chosen, documents, notes=notes)
+
+
+def _find(flag: str, pattern: str, *suffixes: str) -> tuple[Path, list[Path], tuple[str, ...]]:
+    """As `find_files`, and a note on compressed files beside them; BadInput where all are compressed."""
+    packed = found_files(flag, pattern, *(suffix + ending for suffix in suffixes for ending in COMPRESSED))
+    try:
+        root, files = find_files(flag, pattern, *suffixes)
+    except BadInput:
+        if not packed:
+            raise
+        root, files = Path(), packed
+    if command := unpacking(files[0]) or (files == packed and "gunzip"):
+        raise BadInput(f"{flag}: {files[0].name} is compressed, and texts are read as they lie: {command} {files[0]}")
+    beside = f"{flag}: left out {counted(len(packed), 'compressed file')}, the first is {packed and packed[0]}"
+    return root, files, (beside,) if packed else ()
 
 
 def _source(

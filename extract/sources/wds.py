@@ -133,6 +133,8 @@ def open_tars(flag: str, pattern: str, split: str, captions_field: str | None = 
         ),
         unreadable=tuple(samples.faults),
     )
+    if not captions_field and not any(samples.captions):
+        return source
     return captions.pairs(
         source, (f"{counted(num_several, 'text')} of several lines, each a caption",) * bool(num_several)
     )

@@ -25,6 +25,7 @@ from extract.networks.dense import DenseNetwork
 from extract.networks.hub_encoder import PICKLE, SAFETENSORS
 from extract.networks.state_dict import load_weights, mismatches, read_state_dict
 from extract.networks.timm_models import BUILD_ERRORS, create, with_outputs
+from extract.networks.weight_sets import common_prefix
 from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_folder, local_folder
 from extract.teachers.base import Teacher, freeze, sha256_of_state
@@ -177,6 +178,8 @@ def _network(spec: str, flag: str, described: _Described, image_size: int, state
             return create(flag, described.architecture, **arguments | {"num_classes": num_classes})
 
     network = empty("meta", state)  # no memory is taken until the weights are known to fit
+    own = common_prefix(network.state_dict())  # of the network itself, which went with the file's
+    state = {f"{own}{name}": tensor for name, tensor in state.items()}
     convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if convert is not None and mismatches(network, state):
         with contextlib.suppress(*BUILD_ERRORS):  # of weights that are none of this network's

@@ -69,8 +69,8 @@ class Kept(Codec):
         """The inner codec's, on the kept rows."""
         return self.inner.error(rows.rows)
 
-    def calibrate(self, rows: Float[Tensor, "batch tokens dim"]) -> "Codec":
-        """This codec with the statistics of `rows`, whole sequences."""
+    def calibrate(self, rows: Float[Tensor, "batch ... dim"]) -> "Codec":
+        """This codec with the statistics of `rows`, whole sequences, or all their tokens but padding."""
         return replace(self, inner=self.inner.calibrate(rows))
 
     def with_state(self, state: dict[str, Tensor]) -> "Codec":

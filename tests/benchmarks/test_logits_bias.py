@@ -84,3 +84,6 @@ def test_a_masked_language_model_says_its_own(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a dog barks\n" * 100)
     study = study_of(tmp_path / "out", "--model", model, "--text", tmp_path / "text.txt", "--tokens", 200)
     assert (study["tokens"], study["vocabulary"]) == (200, len(words))
+    flags = ("--model", model, "--text", tmp_path / "text.txt", "--tokens", 40)
+    masked = study_of(tmp_path / "out", *flags, "--masked")
+    assert masked["tokens"] == 40 and masked["masked"] and masked["means"] != study["means"]

@@ -20,8 +20,7 @@ from evaluate.preset import FOLDER
 from evaluate.student import load_student
 from evaluate.tasks.finetune import Classifier
 from evaluate.training import CHECKPOINT, Method, Training
-from evaluate.training_views import TrainingViews
-from evaluate.views import LabelledBatch
+from evaluate.views import LabelledBatch, TrainingViews
 from extract.networks import load_exported
 from extract.sources import open_source
 from shards.errors import BadInput, Damaged

@@ -54,7 +54,7 @@ def test_it_learns_classes_of_sentences_and_of_pairs_and_scores(data: Path, tmp_
     record = glue.measure(evaluation(tmp_path, data_dir=str(data)), replace(settings(), tasks=tasks))
     for task, chance in {"cola": 0, "mrpc": 0.5, "mnli": 1 / 3, "stsb": 0}.items():
         assert record[task] > chance + 0.2, (task, record[task])
-    assert record["tasks"] == tasks and record["dropout"] == 0.1
+    assert record["tasks"] == tasks
 
 
 def test_all_nine_tasks_are_measured_once(data: Path, tmp_path: Path) -> None:

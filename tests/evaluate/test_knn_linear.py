@@ -15,7 +15,7 @@ from evaluate.config import EvaluateConfig
 from evaluate.preset import OptimiserSettings, resolve
 from evaluate.tasks import knn
 from evaluate.tasks.linear import fit, make_head, share_correct
-from extract.networks import load_exported
+from extract.networks import export_network, load_exported
 from shards.errors import BadInput
 
 
@@ -65,6 +65,35 @@ def test_near_neighbours_outvote_many_far_ones() -> None:
     # exp(0.9 / 0.07) is 17 times exp(0.7 / 0.07): one at 0.9 outvotes three at 0.7
     assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]), 4, 0.07).tolist() == [2]
     assert knn.vote(cosines, torch.tensor([[2, 1, 1, 1]]).roll(1), 4, 0.07).tolist() == [1]
+
+
+def test_votes_at_a_low_temperature_stay_in_the_range_of_floats() -> None:
+    # exp(0.95 / 0.01) is 2e41, above float32's largest number, 3.4e38: two classes of infinite weight would be a tie
+    cosines, labels = torch.tensor([[0.95, 0.99]]), torch.tensor([[0, 1]])
+    assert knn.vote(cosines, labels, 2, 0.01).tolist() == [1]
+
+
+def test_a_probe_whose_loss_is_not_finite_is_refused(bench: Bench) -> None:
+    run = bench.run()
+    with pytest.raises(BadInput, match=r"--task linear: the loss of the last step is nan; give a lower --lr"):
+        main(["--run", str(run), "--task", "linear", "--epochs", "2", "--lr", "1e30"])
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("task", ["accuracy", "knn", "linear"])
+def test_outputs_that_are_not_finite_are_refused(bench: Bench, task: str) -> None:
+    run = bench.run()
+    network, document = load_exported(run)
+    with torch.no_grad():
+        next(network.parameters()).mul_(torch.inf)
+    overflowing = bench.scratch / "overflowing"
+    fields = ("architecture", "arguments", "num_classes", "class_names", "image_size", "mean", "std")
+    export_network(overflowing, network, {name: document[name] for name in fields})
+    run = bench.run("overflows", overflowing)
+    name = "logits" if task == "accuracy" else "pooled"
+    with pytest.raises(BadInput, match=rf"the network's {name} holds NaN or infinity; give --precision float32"):
+        main(["--run", str(run), "--task", task, "--limit", "50"])
+    assert not (run / "evaluation.json").exists()
 
 
 def test_nearest_of_the_bank_itself_is_itself(bench: Bench) -> None:

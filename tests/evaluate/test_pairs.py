@@ -47,13 +47,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = ("--data", f"wds:{root}/data:captions=caption", "--out", root / "cache", "--devices", "cpu")
     for split in ("train", "validation"):
         extract("--teacher", f"run:{root / 'teacher'}", "--target", "logits,pooled", *flags, "--split", split,
-                "--view", f"pair:size={SIDE},format=png")  # fmt: skip
+                "--view", f"pair:captions=3,size={SIDE},format=png")  # fmt: skip
         extract("--teacher", f"hf:{root / 'bert'}", "--target", "pooled", *flags, "--split", split)
     student = f"pair:convnet:width=4,depth=2+encoder:depth=1,width=16,tokenizer={root / 'bert'}+block:width=16"
     learn = ("--shards", root / "cache", "--devices", "cpu", "--batch_size", "12", "--precision", "float32")
     pair = ("--recipe", "transformer-shre", "--targets", "logits", "--student", student, "--init", "random")
     command("distill", *learn, *pair, "--max_steps", "4", "--run_dir", root / "runs/pair").succeeds()
-    rows = ("--recipe", "align", "--targets", "bert-pooled,teacher-pooled", "--student", "align:width=32", "--lr", "0.003")
+    rows = (
+        "--recipe",
+        "align",
+        "--targets",
+        "bert-pooled,teacher-pooled",
+        "--student",
+        "align:width=32",
+        "--lr",
+        "0.003",
+    )
     command("distill", *learn, *rows, "--max_steps", "150", "--run_dir", root / "runs/align").succeeds()
     return root
 
@@ -79,7 +88,7 @@ class Looked(nn.Module):
 
 
 def oracle(made: Path, folder: Path, table: Tensor, of_texts: Tensor, **flags: Any) -> Evaluation:
-    """A student that tells a colour (in pixels of the first row) and its word (the first of a caption) by two tables."""
+    """A student that tells a colour, by the first pixel, and its word, the first of a caption; a table has a row each."""
     teacher = load_teacher(f"hf:{made / 'bert'}", None, None)
     tokenizer = teacher.inputs.tokenizer  # type: ignore[attr-defined]
     first = torch.tensor([int(tokenizer.ids([colour])[0][0]) for colour in COLOURS])
@@ -92,7 +101,7 @@ def oracle(made: Path, folder: Path, table: Tensor, of_texts: Tensor, **flags: A
     width = table.shape[1]
     shared = {"kind": "mlp", "width": width, "hidden": 4 * width, "heads": 1}
     network = PairNetwork(encoders, {"image": width, "text": width}, shared, {}).eval()
-    inputs = PairInput(ImageInput(SIDE, (0, 0, 0), (1, 1, 1)), TextInput.of(16, tokenizer))
+    inputs = PairInput(ImageInput(SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), TextInput.of(16, tokenizer))
     student = TrainedStudent(network, inputs, None, None, torch.device("cpu"), torch.float32)
     return Evaluation(EvaluateConfig(num_workers=2, batch_size=3, **flags), folder, student, "ab" * 32, folder)
 
@@ -188,7 +197,9 @@ def test_stored_views_give_what_their_source_gives(made: Path, run: Path) -> Non
 
 def test_retrieval_is_what_cosines_of_the_heads_say(made: Path, run: Path) -> None:
     """Against the network fed by hand, a caption at a time."""
-    command("evaluate", "--run", run, "--task", "retrieval", *CPU, "--data", f"wds:{made}/data:captions=caption").succeeds()
+    command(
+        "evaluate", "--run", run, "--task", "retrieval", *CPU, "--data", f"wds:{made}/data:captions=caption"
+    ).succeeds()
     student = load_student(run, "cpu", "float32")
     source = open_source(f"wds:{made}/data:captions=caption", "validation")
     assert isinstance(student.inputs, PairInput)
@@ -248,11 +259,10 @@ def test_fidelity_is_of_the_part_that_sees_what_the_teacher_saw(made: Path, run:
     record = measured(run)["fidelity"]
     assert "-logits-" in record["targetset"] and 0 <= record["agreement"] <= 1
     command("evaluate", *flags, "--targetset", "bert-pooled").refuses("pooled", "this task needs")
-    learned = run.parent / "texts"
+    learned, learn = run.parent / "texts", ("--shards", made / "cache", "--recipe", "s-smke", "--devices", "cpu")
     student = f"pair:convnet:width=4,depth=2+encoder:depth=1,width=16,tokenizer={made / 'bert'}"
-    command("distill", "--shards", made / "cache", "--recipe", "s-smke", "--targets", "bert-pooled", "--student", student,
-            "--init", "random", "--max_steps", "1", "--batch_size", "12", "--precision", "float32", "--run_dir", learned,
-            "--devices", "cpu").succeeds()  # fmt: skip
+    learn = (*learn, "--targets", "bert-pooled", "--student", student, "--init", "random", "--precision", "float32")
+    command("distill", *learn, "--max_steps", "1", "--batch_size", "12", "--run_dir", learned).succeeds()
     command("evaluate", "--run", learned, "--task", "fidelity", *CPU).succeeds()
     record = measured(learned)["fidelity"]
     assert "bert-pooled" in record["targetset"] and -1 <= record["cosine"] <= 1
@@ -265,11 +275,13 @@ def test_a_part_gives_what_the_whole_gives(run: Path) -> None:
     whole = student(fields)
     for modality in ("image", "text"):
         part = part_of(student, modality)
-        outputs = part({name: rows for name, rows in fields.items() if name != "caption"})
+        given = {name: fields[name] for name in (["pixels"] if modality == "image" else ["tokens", "length"])}
+        given = dict(part.inputs.cut(given))
+        outputs = part(given)
         assert part.num_classes == 10
         for name in ("encoded", "shared_1", "head", "logits"):
             assert torch.equal(outputs[name], whole[f"{modality}/{name}"])
-        assert torch.equal(part.only("pooled")(fields)["pooled"], whole[f"{modality}/encoded"])
+        assert torch.equal(part.only("pooled")(given)["pooled"], whole[f"{modality}/encoded"])
         assert not any("shared" in name for name, _ in part.only("pooled").network.named_parameters())
 
 
@@ -309,15 +321,9 @@ def test_what_cannot_be_is_told_in_a_line(made: Path, run: Path, tmp_path: Path)
     command("evaluate", *flags, "--task", "retrieval", "--data", "digits").refuses("--data digits", "no texts")
     command("evaluate", *flags, "--task", "retrieval", "--shards", cache, "--split", "train").refuses("augmented")
     command("evaluate", *flags, "--task", "zeroshot").refuses("the samples have no labels")
-    presets = {
-        "retrieval:captions=0": "captions 0",
-        "retrieval:output=none": "shared_1",
-        "retrieval:caption=1": "captions",
-    }
-    for preset, message in presets.items():
-        command("evaluate", *flags, "--task", "retrieval", "--preset", preset).refuses(
-            preset.partition(":")[0], message
-        )
+    for changes, message in {"captions=0": "captions 0", "output=none": "shared_1", "caption=1": "captions"}.items():
+        preset = ("--preset", f"retrieval:{changes}")
+        command("evaluate", *flags, "--task", "retrieval", *preset).refuses("retrieval", message)
     zero = (*flags, "--task", "zeroshot", "--data", "digits", "--limit", "8")
     command("evaluate", *zero, "--preset", "zeroshot:templates=clip").refuses("templates clip", "cifar, imagenet")
     (tmp_path / "bad.txt").write_text("a photo\n")

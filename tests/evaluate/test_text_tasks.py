@@ -114,6 +114,7 @@ def test_glue_by_its_command_beside_its_teacher(run: Path, tmp_path: Path) -> No
     flags = ("--run", run, "--task", "glue", "--data_dir", glue, "--preset", preset, "--teacher", f"hf:{teacher}")
     out = command("evaluate", *flags).succeeds().out
     record = measured(run)["glue"]
+    assert record["dropout"] == 0.1 and record["tasks"]["rte"] == {"epochs": 1, "batch_size": 8, "lr": 0.001}
     (folder,) = run.parent.glob("teacher-hf-teacher-*")
     lines = {tuple(line.split()[:2]): line.split()[2:] for line in out.splitlines() if line.startswith("glue ")}
     assert list(lines) == [("glue", name) for name in ("rte", "stsb", "average", "stsb_pearson")]
@@ -161,6 +162,9 @@ def test_what_is_no_data_for_a_task_of_texts_is_told_in_one_line(run: Path, text
     words.write_text("a\tlabel\nred\t1\n")
     refuses("sts", f"sentences:{words}", "expected pairs of sentences", "glue:stsb")
     refuses("sts", "digits", "expected pairs of sentences")
+    classes = tmp_path / "classes.tsv"  # a correlation with classes that have no order would be a number of no meaning
+    classes.write_text("a\tb\tlabel\nred\tblue\tentailment\nred\tred\tneutral\n")
+    refuses("sts", f"sentences:{classes}", "expected pairs of sentences with scores")
     refuses("knn", "digits", "its samples have no texts")
     refuses("text_classification", "digits", "its samples have no texts")
     unlabelled = f"text:{texts}"

@@ -8,7 +8,7 @@ from finetuning import settings
 from torchvision.transforms import v2
 
 from evaluate.augmentation import Augmentation, Drawing, erase_, mixing
-from evaluate.training_views import TrainingViews
+from evaluate.views import TrainingViews
 from extract.sources import open_source
 
 DIGITS = open_source("digits", "train", limit=100)

@@ -91,6 +91,8 @@ def test_a_view_set_that_was_begun_as_stored_stays_so(
             stored = Image.open(io.BytesIO(views.storage.content(view, sample, "png")))
             as_stored = Image.open(source / f"{key}.png")
             np.testing.assert_array_equal(np.asarray(stored), render(as_stored, box, flip, 8))
+    extract(*flags(path, tmp_path / "cache"), "--views", "1")  # takes nothing away
+    assert ViewSet(begun).num_views == 2
     fields = ["files", "format", "kind", "members", "sha256", "shard", "skipped", "view"]
     assert all(sorted(json.loads(path.read_bytes())) == fields for path in (begun / "commits").iterdir())
 
@@ -122,7 +124,9 @@ def test_a_source_replaced_by_another_of_equal_sizes_is_refused_before_work_star
     for path in source.iterdir():
         negative(path)
     refused = command("extract", *flags(source, tmp_path / "cache"), "--views", "2")
-    refused.refuses(f"--data folder:{source}: sample 0 is another image or label than the one in view 0", "--out")
+    refused.refuses(
+        f"--data folder:{source}: sample 0 is another image, caption or label than the one in view 0", "--out"
+    )
     assert refused.out == "" and contents(tmp_path / "cache") == before
 
 

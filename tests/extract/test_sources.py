@@ -96,6 +96,8 @@ STREAMS = ("text", "text_files", "openwebtext")
 """Of texts alone: see test_sources_text.py."""
 OF_SENTENCES = ("glue", "sentences")
 """Tables of sentences or pairs: see test_sources_sentences.py."""
+OF_PAIRS = ("coco", "flickr30k", "cc3m", "cc12m")
+"""Of images and their captions: see test_sources_captions.py."""
 WRITTEN = [scheme for scheme, case in CASES.items() if case[0]]
 
 
@@ -118,7 +120,7 @@ def open_case(scheme: str, folder: Path, split: str = "train", limit: int | None
 
 
 def test_every_registered_source_has_a_case() -> None:
-    assert {*CASES, *STREAMS, *OF_SENTENCES} == set(SOURCES)
+    assert {*CASES, *STREAMS, *OF_SENTENCES, *OF_PAIRS} == set(SOURCES)
 
 
 @pytest.mark.parametrize("scheme", sorted(CASES))

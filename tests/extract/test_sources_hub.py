@@ -71,10 +71,14 @@ def write_images(root: Path, *names: str) -> None:
 
 
 def test_datasets_of_the_hub_are_named_by_their_rows() -> None:
-    assert {name: (row.identifier, row.config, row.label) for name, row in DATASETS.items()} == {
-        "imagenet": ("ILSVRC/imagenet-1k", None, None),
-        "cifar10": ("uoft-cs/cifar10", None, None),
-        "cifar100": ("uoft-cs/cifar100", None, "fine_label"),
+    assert {name: (row.identifier, row.captions or row.label) for name, row in DATASETS.items()} == {
+        "imagenet": ("ILSVRC/imagenet-1k", None),
+        "cifar10": ("uoft-cs/cifar10", None),
+        "cifar100": ("uoft-cs/cifar100", "fine_label"),
+        "coco": ("Multimodal-Fatima/COCO_captions_{split}", "sentences_raw"),
+        "flickr30k": ("AnyModal/flickr30k", "original_alt_text"),
+        "cc3m": ("pixparse/cc3m-wds", None),
+        "cc12m": ("pixparse/cc12m-wds", None),
     }
     assert DATASETS.keys() <= SOURCES.keys()
 

@@ -4,17 +4,21 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from caches import contents, extract
+from caches import command, contents, extract, viewset_of
 from PIL import Image
 
+from extract.config import ExtractConfig
+from extract.plan_views import plan_views, stored_views
+from extract.same_source import check_sample, recorded_digests
 from extract.sources import Source, open_source
-from shards.errors import BadInput
+from shards.errors import BadInput, IdentityMismatch
 
 PAIR = {"image", "texts"}
 IMAGE = frozenset({"image"})
@@ -118,7 +122,7 @@ def test_a_table_without_one_caption_holds_images_unless_it_was_asked_for_them(s
     table(tmp_path / "set" / "train.parquet", caption=pa.array([None, " "], pa.string()))
     data = f"{scheme}:{tmp_path / 'set'}"
     assert open_source(data, "train").has == {"image"}
-    with pytest.raises(BadInput, match="column caption: no sample has a caption"):
+    with pytest.raises(BadInput, match="column caption: no image has a caption"):
         open_source(f"{data}:captions=caption", "train")
 
 
@@ -171,7 +175,7 @@ def test_captions_of_tars_in_a_field_of_json(tmp_path: Path, field: str, texts: 
     source = open_source(f"wds:{path}:captions={field}", "train")
     assert source.read(0).texts == texts and source.has == (PAIR if texts else {"image"})
     for absent in ("number", "other"):
-        with pytest.raises(BadInput, match=r"\.json: no sample has a caption"):
+        with pytest.raises(BadInput, match=r"\.json: no image has a caption"):
             open_source(f"wds:{path}:captions={absent}", "train")
     with pytest.raises(BadInput, match=r"image= is no column's role: write --data wds:\S+\[:captions=FIELD\]"):
         open_source(f"wds:{path}:image=png", "train")
@@ -224,3 +228,28 @@ def test_real_pairs() -> None:
     assert captions[0] == captions[1] and len(captions[0]) > 1_800
     by_name = open_source(f"wds:{emoji}:captions=name", "test")
     assert [by_name.read(row).texts for row in (0, 99)] == [test.read(row).texts for row in (0, 99)]
+
+
+def test_pairs_are_extracted_with_all_captions_and_half_a_pair_is_skipped_and_listed(tmp_path: Path) -> None:
+    members = [("0.png", png(0)), ("0.txt", b"a\nb"), ("1.png", png(1)), ("2.png", png(2)), ("2.txt", b"c")]
+    path = tar(tmp_path / "0.tar", members)
+    flags = ("--teacher", "none", "--data", f"wds:{path}", "--view", "pair:size=8", "--out", tmp_path / "cache")
+    lacking = "sample 1 has no caption that can be read: write one in UTF-8, or remove it"
+    command("extract", *flags).refuses(lacking, "--on_error skip")
+    assert "1 of 3 samples have no caption, the first is 1" in extract(*flags, "--on_error", "skip").out
+    manifest = json.loads((viewset_of(tmp_path / "cache") / "viewset.json").read_bytes())
+    assert (manifest["skipped"], manifest["identity"]["captions"]) == (["1"], 2)
+    assert manifest["identity"]["augment"]["scale"] == [0.9, 1.0]
+    tar(path, [*members[:1], ("0.txt", b"a\nd"), *members[2:]])
+    command("extract", *flags, "--views", "2", "--on_error", "skip").refuses("is another view set", "revision")
+
+
+def test_a_caption_that_changes_under_one_revision_is_noticed(tmp_path: Path) -> None:
+    path = tar(tmp_path / "0.tar", [("0.png", png()), ("0.txt", b"a")])
+    extract("--teacher", "none", "--data", f"wds:{path}", "--view", "pair:size=8", "--out", tmp_path / "cache")
+    job = plan_views(stored_views(ExtractConfig(teacher="none", out=str(tmp_path / "cache"))), None)
+    assert job.source is not None
+    sample, (recorded,) = job.source.read(0), recorded_digests(job, 0)
+    check_sample(job, sample, recorded)
+    with pytest.raises(IdentityMismatch, match="sample 0 is another image, caption or label"):
+        check_sample(job, replace(sample, texts=("b",)), recorded)

@@ -313,3 +313,30 @@ def test_compressed_files_are_to_be_unpacked(tmp_path: Path, name: str) -> None:
     path.write_bytes(gzip.compress(b"a line"))
     with pytest.raises(BadInput, match=f"{name} is compressed, and texts .*: gunzip {path}"):
         open_source(f"text:{path}", "train")
+    with pytest.raises(BadInput, match=f"{name} is compressed, and texts .*: gunzip {path}"):
+        open_source(f"text:{tmp_path}", "train")  # a folder of nothing else
+    (tmp_path / "b.txt").write_text("the only line")
+    source = open_source(f"text:{tmp_path}", "train")
+    assert texts(source) == ["the only line"]
+    assert any(f"left out 1 compressed file, the first is {path}" in note for note in source.notes)
+
+
+def test_names_in_capitals_are_read_and_linked_folders(tmp_path: Path) -> None:
+    corpus, other = tmp_path / "corpus", tmp_path / "other"
+    corpus.mkdir()
+    other.mkdir()
+    (corpus / "TRAIN.TXT").write_text("a line\n")
+    (corpus / "folder.txt").mkdir()
+    (corpus / "elsewhere").symlink_to(other)
+    (other / "train_b.txt").write_text("another\n")
+    assert texts(open_source(f"text:{corpus}", "train")) == ["a line", "another"]
+
+
+def test_links_that_turn_back_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "sub").mkdir(parents=True)
+    (tmp_path / "corpus" / "train.txt").write_text("a line\n")
+    (tmp_path / "corpus" / "sub" / "up").symlink_to("..")
+    (tmp_path / "there").symlink_to("corpus")
+    for name in ("corpus", "there"):
+        with pytest.raises(BadInput, match=r"the link .*sub/up leads back to a folder that holds it: remove the link"):
+            open_source(f"text:{tmp_path / name}", "train")

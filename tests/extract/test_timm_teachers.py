@@ -183,6 +183,28 @@ def test_the_head_follows_the_file(tmp_path: Path) -> None:
     assert teacher.class_names[:2] == ("tench, Tinca tinca", "goldfish, Carassius auratus")
 
 
+def test_a_network_whose_names_all_begin_alike(tmp_path: Path) -> None:
+    arguments = {"num_classes": 0, "embed_dim": 32, "depth": 1, "num_heads": 1}
+    model = network("qwen3_vit_88m", **arguments)
+    teacher = load_teacher(f"timm:{hub_folder(tmp_path, model, arguments)}", image_size=64)
+    with torch.no_grad():
+        assert torch.equal(teacher.network(images(64))["pooled"], model(images(64)))
+
+
+def test_the_hubs_cache_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--timm--test_resnet.r160_in1k"
+    (repository / "snapshots/a").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("a")
+    model = network("test_resnet")
+    hub_folder(repository / "snapshots/a", model, {}, label_names=list("abcde"))
+    for spec, names in (("timm:test_resnet", None), ("timm:timm/test_resnet.r160_in1k", tuple("abcde"))):
+        teacher = load_teacher(spec)
+        assert teacher.weights_sha256 == sha256_of_state(model.state_dict()) and teacher.class_names == names
+
+
 def test_wrong_files_and_sizes_are_named(tmp_path: Path) -> None:
     wider = write(tmp_path / "wider.safetensors", network(embed_dim=72))
     message = r"wider\.safetensors: not the weights of timm:test_vit: .* mis-shaped \(cls_token expected \(1, 1, 64\), "

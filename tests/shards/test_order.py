@@ -1,5 +1,7 @@
 """Order: every epoch is a permutation that any machine repeats, and splitting batches does not change them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,3 +89,13 @@ def test_the_share_held_out_is_the_one_asked_for() -> None:
     held = held_out([f"digit-{index:04d}" for index in range(20_000)], 0.1)
     assert held.mean() == pytest.approx(0.1, abs=0.01)
     assert held_out(["a", "b"], 1.0).all() and not held_out(["a", "b"], 0.0).any()
+
+
+def test_keys_are_looked_at_as_they_come() -> None:
+    """A list of them would take 8 bytes a key beside the keys themselves; a boolean takes one."""
+    count = 50_000
+    tracemalloc.start()
+    held_out(map(str, range(count)), 0.1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * count

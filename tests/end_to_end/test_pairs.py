@@ -1,0 +1,246 @@
+"""Pairs from tars to students: all captions are stored, one is read, and a cached teacher teaches as a live one."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from caches import command, contents, extract, targetset_of, viewset_of, write_teacher
+from pairs import picture, write_pairs
+from safetensors.torch import load_file
+from texts import write_encoder
+
+from benchmarks.live import LiveDistillation
+from distill.config import DistillConfig
+from distill.data import CacheData
+from distill.holding import open_training
+from distill.module import Distillation
+from distill.recipe import load_recipe, resolve
+from distill.run import build_module, train
+from extract.modalities.image import ImageInput
+from extract.modalities.pair import PairInput
+from extract.modalities.text import TextInput
+from extract.modalities.tokenizer import TextTokenizer
+from extract.teachers import load_teacher
+from shards.decode import codec_of, read_decoded
+from shards.reader import TargetSet, ViewSet
+
+SIZE, NUM, CAPTIONS = 16, 24, 3
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_teacher(tmp_path_factory.mktemp("networks") / "teacher")
+
+
+@pytest.fixture(scope="module")
+def cache(encoder: Path, networks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both splits with logits of the images and pooled rows of the captions, in float32; no test writes to it."""
+    data = write_pairs(tmp_path_factory.mktemp("pairs") / "tars", NUM)
+    cache = tmp_path_factory.mktemp("pair") / "cache"
+    for split in ("train", "validation"):
+        flags = ("--data", f"wds:{data}:captions=caption", "--out", cache, "--split", split, "--devices", "cpu")
+        small = ("--view", f"pair:size={SIZE},format=png", "--shard_size", "16", "--batch_size", "8")
+        views = ("--views", "2") if split == "train" else ()
+        extract(
+            "--teacher", f"run:{networks}", "--target", "logits,pooled", "--codec", "float32", *flags, *small, *views
+        )
+        extract("--teacher", f"hf:{encoder}", "--target", "pooled", "--codec", "float32", *flags, "--batch_size", "8")
+    return cache
+
+
+def student(encoder: Path, shared: str = "mlp:width=16") -> str:
+    text = f"encoder:depth=1,width=16,heads=2,tokens=12,tokenizer={encoder}"
+    return f"pair:convnet:width=4,depth=2+{text}+{shared}"
+
+
+def recipe_of(name: str, **values: Any) -> tuple[DistillConfig, Any]:
+    plain = {"init": "random", "precision": "float32", "batch_size": 8, "max_steps": 4, "lr": 0.01}
+    config = DistillConfig(shards="", devices="cpu", **{**plain, **values})
+    return config, resolve(load_recipe(name), config)
+
+
+def test_a_view_has_its_image_and_all_its_captions(cache: Path) -> None:
+    viewset = ViewSet(viewset_of(cache))
+    assert viewset.codec.modality == "pair"
+    assert viewset.identity["captions"] == CAPTIONS
+    assert viewset.identity["augment"]["scale"] == [0.9, 1]
+    for sample in range(NUM):
+        assert viewset.storage.facts(1, sample)["captions"] == picture(int(viewset.plan.keys[sample][-5:]))[1]
+    assert set(viewset.rows(0, [0, 1])) == {"pixels"}, "whoever names no tokenizer reads the images alone"
+
+
+def test_captions_are_read_by_any_tokenizer_and_each_comes_up(cache: Path, encoder: Path) -> None:
+    tokenizer = TextTokenizer.of_folder("here", encoder)
+    inputs = PairInput(ImageInput(SIZE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), TextInput.of(12, tokenizer))
+    whole = ViewSet(viewset_of(cache))
+    own = transformers.AutoTokenizer.from_pretrained(encoder)
+    for seed in (0, 1):
+        viewset = whole.read_by(inputs.reads(whole.codec, seed))
+        drawn = []
+        for epoch in range(12):
+            rows = viewset.rows(0, range(NUM), epoch)
+            again = viewset.rows(0, [5, 9], epoch)
+            assert all(np.array_equal(again[name], rows[name][[5, 9]]) for name in rows), "drawn from the key alone"
+            for sample in range(NUM):
+                text = picture(sample)[1][int(rows["caption"][sample])]
+                ids = [2, *own(text, add_special_tokens=False)["input_ids"], 3]  # between [CLS] and [SEP]
+                assert rows["tokens"][sample].tolist() == ids + [0] * (12 - len(ids))
+                assert rows["length"][sample] == len(ids)
+            drawn.append(rows["caption"].tolist())
+        seen = [set(column) for column in zip(*drawn, strict=True)]
+        assert seen == [set(range(1 + sample % 3)) for sample in range(NUM)]
+    other = whole.read_by(inputs.reads(whole.codec, 0))
+    assert [other.rows(0, range(NUM), epoch)["caption"].tolist() for epoch in range(12)] != drawn
+
+
+def test_a_text_teacher_has_a_row_a_caption(cache: Path, encoder: Path) -> None:
+    targetset = TargetSet(targetset_of(cache, "tiny"))
+    assert targetset.row_shape == (CAPTIONS, 16)
+    rows = read_decoded(targetset, codec_of(targetset), 1, np.arange(NUM))
+    teacher = load_teacher(f"hf:{encoder}")
+    inputs = teacher.inputs
+    assert isinstance(inputs, TextInput)
+    for sample in range(NUM):
+        captions = picture(sample)[1]
+        fields = inputs.tokenizer.rows([(caption,) for caption in captions], inputs.size)
+        prepared = inputs.prepare({name: torch.from_numpy(values) for name, values in fields.items()})
+        with torch.inference_mode():
+            pooled = teacher.network(*prepared.values())["pooled"]
+        # float32 sums over fewer positions in another order
+        torch.testing.assert_close(rows[sample, : len(captions)], pooled, rtol=1e-4, atol=1e-5)
+        assert not rows[sample, len(captions) :].any()
+
+
+@pytest.mark.parametrize("shared", ["mlp:width=16", "block:width=16,heads=2"])
+def test_stored_and_live_teachers_give_the_same_student(
+    shared: str, cache: Path, encoder: Path, networks: Path, tmp_path: Path
+) -> None:
+    states = []
+    for name in ("stored", "live"):
+        config, recipe = recipe_of("transformer-shre", student=student(encoder, shared))
+        teachers = [load_teacher(f"run:{networks}")]
+        make: Any = Distillation if name == "stored" else partial(LiveDistillation, teachers=teachers)
+        data = CacheData(open_training(str(cache), "logits", False), recipe, 1)
+        summary = train(config, recipe, data, tmp_path / name, make)
+        assert (summary["teacher_forwards"] > 0) == (name == "live")
+        states.append(load_file(tmp_path / name / "student.safetensors"))
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def gradients_of(module: Distillation, batch: Any, parts: int) -> dict[str, torch.Tensor]:
+    module.recipe = replace(module.recipe, grad_cache=parts)
+    module.zero_grad()
+    torch.manual_seed(3)
+    module.loss(batch).backward()
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    scale = max(gradient.abs().max() for gradient in one.values())
+    return float(max((one[name] - other[name]).abs().max() for name in one) / scale)
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(
+    cache: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, recipe = recipe_of("s-smke", student=student(encoder, "block:width=16,heads=2"))
+    data = CacheData(open_training(str(cache), "run-teacher-pooled", False), recipe, 1)
+    module = build_module(data, recipe)
+    batch = next(iter(data.training_batches()))
+    module.eval()  # no dropout, no batch statistics: the parts are as the whole
+    assert largest_difference(gradients_of(module, batch, 1), gradients_of(module, batch, 4)) < 1e-5
+    module.train()  # and with both: against the same parts, all of them kept in memory
+    statistics = {name: rows.clone() for name, rows in module.named_buffers()}
+    in_parts = gradients_of(module, batch, 4)
+    after = {name: rows.clone() for name, rows in module.named_buffers() if "running" in name}
+    assert largest_difference(in_parts, gradients_of(module, batch, 1)) > 1e-3, (
+        "dropout or statistics make no difference"
+    )
+    for name, rows in module.named_buffers():
+        rows.copy_(statistics[name])
+    monkeypatch.setattr("distill.module.checkpoint", lambda function, *given, **_: function(*given))
+    assert largest_difference(in_parts, gradients_of(module, batch, 4)) < 1e-5
+    for name, rows in module.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(after[name], rows, msg=f"{name}: the second forward counts as one more")
+
+
+def test_s_smke_and_contrast_alone_train_and_are_resumed_bit_for_bit(
+    cache: Path, encoder: Path, tmp_path: Path
+) -> None:
+    def run(folder: str, *flags: str) -> dict[str, torch.Tensor]:
+        common = ("--student", student(encoder), "--init", "random", "--precision", "float32", "--batch_size", "8")
+        targets = (
+            "--targets",
+            "run-teacher-pooled",
+            "--devices",
+            "cpu",
+            "--lr",
+            "0.01",
+            "--run_dir",
+            tmp_path / folder,
+        )
+        command("distill", "--shards", cache, "--recipe", "s-smke", *common, *targets, *flags).succeeds()
+        return load_file(tmp_path / folder / "student.safetensors")
+
+    whole = run("whole", "--max_steps", "6")
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert summary["teacher_forwards"] == 0
+    again = run("again", "--max_steps", "6")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_towers_of_the_cache_are_aligned_without_being_loaded(cache: Path, tmp_path: Path) -> None:
+    flags = ("--shards", cache, "--recipe", "align", "--student", "align:width=8", "--batch_size", "16")
+    length = ("--max_steps", "30", "--devices", "cpu", "--lr", "0.01", "--run_dir", tmp_path / "run")
+    towers = ("--targets", "run-teacher-pooled,tiny")
+    said = command("distill", *flags, *length, *towers).succeeds()
+    assert "the towers agree by a CKA of" in said.out
+    refused = command("distill", *flags, *length, "--targets", "run-teacher-pooled")
+    refused.refuses("--targets", "of text there are none")
+
+
+def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path, tmp_path: Path) -> None:
+    run = ("--run_dir", tmp_path / "run", "--devices", "cpu")
+    of_images = command("distill", "--shards", pristine, "--recipe", "transformer-shre", *run)
+    of_images.refuses("--recipe transformer-shre", "modality pair", "holds image")
+    images = ("--shards", pristine, "--student", student(encoder), "--init", "random", "--batch_size", "8")
+    command("distill", *images, "--objective", "kl", *run).refuses("its views are image", "the network takes pair")
+    flags = ("--shards", cache, "--targets", "logits", "--init", "random", *run)
+    command("distill", *flags, "--student", "pair:convnet").refuses("expected pair:IMAGE+TEXT")
+    wrong = f"pair:convnet+encoder:tokenizer={tmp_path}/none"
+    command("distill", *flags, "--student", wrong).refuses("--student pair:", "tokenizer")
+    command("extract", "--data", "digits", "--view", "pair", "--out", tmp_path, "--teacher", "none").refuses("no texts")
+    command("extract", "--data", "digits", "--view", "pair:captions=0", "--out", tmp_path).refuses(
+        "captions: expected 1"
+    )
+
+
+def test_views_are_made_alike_twice(cache: Path, networks: Path, tmp_path: Path) -> None:
+    request = json.loads((viewset_of(cache) / "plan.json").read_text())["request"]
+    flags = ("--data", request["data"], "--devices", "cpu", "--views", "2", "--batch_size", "8", "--shard_size", "16")
+    view = ("--view", f"pair:size={SIZE},format=png")
+    extract("--teacher", "none", "--out", tmp_path / "c", *flags, *view)
+    first, second = (
+        {name: data for name, data in contents(viewset_of(each)).items() if name.startswith("views/")}
+        for each in (cache, tmp_path / "c")
+    )
+    assert first == second
+
+
+def test_view_prints_the_captions_under_the_pictures(cache: Path, tmp_path: Path) -> None:
+    command("shards", "view", viewset_of(cache), "--output", tmp_path / "sheet.png").succeeds()
+    assert (tmp_path / "sheet.png").stat().st_size > 0
