@@ -58,6 +58,6 @@ def _nearest(evaluation: Evaluation, embedder: Embedder, viewset: ViewSet, text:
         for batch in BatchLoader(viewset, [], in_order(samples, size), size, num_threads=threads):
             cosines = torch.cat([kept, embedder.images(batch.fields) @ asked])
             kept, best = cosines.topk(min(SHOWN, len(cosines)))
-            places = torch.cat([places, torch.from_numpy(batch.samples)])[best.cpu()]
+            places = torch.cat([places, torch.from_numpy(batch.samples.copy())])[best.cpu()]
             progress.advance(len(batch.samples))
     return kept.tolist(), places.tolist()
