@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from evaluate.evaluation import Evaluation
 from evaluate.pairs import Embedder
 from evaluate.student import check_finite
 from evaluate.views import check_fits
-from extract.modalities.pair import PairInput, TowersInput, token_rows
+from extract.modalities.base import feed
+from extract.modalities.pair import CaptionsInput, PairInput, TowersInput, token_rows, tower_of
+from extract.networks.align import AlignNetwork
+from extract.recompute import load_teacher_of
 from extract.sources import open_source
 from extract.sources.base import Sample
 from shards.command.progress import Progress
@@ -50,7 +53,7 @@ def candidates(evaluation: Evaluation, where: str, output: str, most: int) -> Ca
     """Every image of --split with its first `most` captions; errors begin with `where`."""
     config = evaluation.config
     if isinstance(evaluation.student.inputs, TowersInput):
-        output, (facts, batches) = "head", _of_rows(evaluation)
+        output, (facts, batches) = "head", of_rows(evaluation)
     else:
         embedder = Embedder.of(evaluation, where, output)
         stored = config.data is None and config.shards is not None
@@ -130,7 +133,7 @@ def _embedded(embedder: Embedder, batches: Iterator[Fields]) -> Iterator[Batch]:
         yield embedder.images(fields), spread, valid
 
 
-def _of_rows(evaluation: Evaluation) -> tuple[Facts, Iterator[Batch]]:
+def of_rows(evaluation: Evaluation) -> tuple[Facts, Iterator[Batch]]:
     """The split's stored rows of the two teachers that the run learned from, through its heads."""
     student, trained = evaluation.student, trained_on(evaluation.run)
     listed = evaluation.stored_views(evaluation.config.split)
@@ -153,3 +156,16 @@ def _of_rows(evaluation: Evaluation) -> tuple[Facts, Iterator[Batch]]:
             yield F.normalize(outputs["image/head"], dim=1), texts, outputs["text/valid"].bool()
 
     return facts, batches()
+
+
+def through_tower(evaluation: Evaluation, text: str) -> Float[Tensor, " width"]:
+    """A text's row of length 1, by the text teacher, which is loaded for it, and the run's head on its rows."""
+    student, sets = evaluation.student, [TargetSet(each.folder) for each in trained_on(evaluation.run).targetsets]
+    tower = next(each for each in sets if tower_of(each.identity["teacher"]["preprocessing"]) == "text")
+    target = tower.manifest.target
+    teacher = load_teacher_of(tower, None, None, "--query: the text teacher must lie where extract took it from")
+    network, inputs = teacher.only([target]).network.to(student.device), cast(CaptionsInput, teacher.inputs).text
+    fields = {name: torch.from_numpy(rows).to(student.device) for name, rows in token_rows(inputs)([text]).items()}
+    with torch.inference_mode():
+        head = cast(AlignNetwork, student.network).text(feed(network, inputs, inputs.cut(fields))[target].float())
+    return F.normalize(head, dim=1)[0]

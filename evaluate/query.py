@@ -2,16 +2,21 @@
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from evaluate.candidates import of_rows, through_tower
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
 from evaluate.pairs import Embedder
 from evaluate.runs import check_run, weights_of
 from evaluate.student import load_student
 from evaluate.views import check_fits
+from extract.modalities.pair import TowersInput
 from shards.command.progress import Progress
 from shards.commit import write_atomically
 from shards.contact_sheet import contact_sheet
@@ -29,12 +34,20 @@ def show_nearest(config: EvaluateConfig) -> None:
     check_run(run)
     student = load_student(run, config.device, config.precision)
     evaluation = Evaluation(config, run, student, weights_of(run), run)
-    embedder = Embedder.of(evaluation, "--query")
     viewset = ViewSet(evaluation.stored_views(config.split).folder)
-    check_fits(viewset, embedder.image.inputs)
-    cosines, samples = _nearest(evaluation, embedder, viewset, config.query)
+    if isinstance(student.inputs, TowersInput):
+        asked, images = through_tower(evaluation, config.query), (rows for rows, *_ in of_rows(evaluation)[1])
+    else:
+        embedder = Embedder.of(evaluation, "--query")
+        check_fits(viewset, embedder.image.inputs)
+        samples, size = viewset.usable[: config.limit], evaluation.batch_size
+        loader = BatchLoader(viewset, [], in_order(samples, size), size, num_threads=evaluation.num_threads)
+        asked, images = embedder.sentences([config.query])[0], (embedder.images(batch.fields) for batch in loader)
+    cosines, places = _nearest(
+        asked, images, f"{run.name}: images of {config.split}", len(viewset.usable[: config.limit])
+    )
     captions = dict[tuple[int, int], list[str]]()
-    for cosine, sample in zip(cosines, samples, strict=True):
+    for cosine, sample in zip(cosines, viewset.usable[places].tolist(), strict=True):
         key, facts = viewset.plan.keys[sample], viewset.storage.facts(0, sample)
         texts = facts.get(CAPTIONS, [])
         captions[0, sample] = [f"{cosine:.4f} {key}", *texts[:1]]
@@ -48,16 +61,15 @@ def show_nearest(config: EvaluateConfig) -> None:
     print(f"evaluate: {config.query!r}: the nearest of {len(viewset.usable[: config.limit]):,} images: {path}")
 
 
-def _nearest(evaluation: Evaluation, embedder: Embedder, viewset: ViewSet, text: str) -> tuple[list[float], list[int]]:
-    """The largest cosines with `text` and the samples that have them, the nearest first."""
-    config, size = evaluation.config, evaluation.batch_size
-    samples, threads = viewset.usable[: config.limit], evaluation.num_threads
-    asked, kept = embedder.sentences([text])[0], torch.empty(0, device=embedder.image.device)
-    places = torch.empty(0, dtype=torch.int64)
-    with Progress(f"{evaluation.folder.name}: {embedder.output} of {config.split}", len(samples)) as progress:
-        for batch in BatchLoader(viewset, [], in_order(samples, size), size, num_threads=threads):
-            cosines = torch.cat([kept, embedder.images(batch.fields) @ asked])
-            kept, best = cosines.topk(min(SHOWN, len(cosines)))
-            places = torch.cat([places, torch.from_numpy(batch.samples.copy())])[best.cpu()]
-            progress.advance(len(batch.samples))
+def _nearest(
+    asked: Float[Tensor, " width"], images: Iterator[Float[Tensor, "batch width"]], label: str, total: int
+) -> tuple[list[float], list[int]]:
+    """The largest cosines of `images` with `asked`, and the places of these, the nearest first."""
+    kept, places, seen = asked.new_empty(0), torch.empty(0, dtype=torch.int64), 0
+    with Progress(label, total) as progress:
+        for rows in images:
+            kept, best = torch.cat([kept, rows @ asked]).topk(min(SHOWN, len(kept) + len(rows)))
+            places = torch.cat([places, torch.arange(seen, seen + len(rows))])[best.cpu()]
+            seen += len(rows)
+            progress.advance(len(rows))
     return kept.tolist(), places.tolist()

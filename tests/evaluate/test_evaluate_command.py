@@ -53,6 +53,10 @@ def test_saved_flags_measure_the_same_again(bench: Bench, capsys: pytest.Capture
     again = json.loads((run / "evaluation.json").read_text())
     assert set(again) == {"knn"} and set(held) == {"accuracy", "knn"}
     assert {**again["knn"], "seconds": 0} == {**held["knn"], "seconds": 0}
+    flags = run / "evaluate-knn.yaml"
+    flags.write_text(flags.read_text() + "k: 3\n")  # as files of before have it beside the preset
+    main(["--config", str(flags)])
+    assert json.loads((run / "evaluation.json").read_text())["knn"]["k"] == 3
 
 
 def test_results_are_merged_and_results_of_other_weights_dropped(bench: Bench) -> None:

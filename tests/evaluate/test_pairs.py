@@ -244,7 +244,18 @@ def test_heads_on_two_towers_retrieve_from_stored_rows(made: Path, tmp_path: Pat
     cosines = texts @ F.normalize(outputs["image/head"]).T
     own = cosines.gather(1, torch.arange(NUM).repeat_interleave(counts)[:, None])
     assert record["t2i_r5"] == pytest.approx(((cosines >= own - 1e-6).sum(1) <= 5).double().mean().item(), abs=1e-6)
-    command("evaluate", "--run", run, "--query", "red cat", *CPU).refuses("--query", "stored rows of two teachers")
+    command("evaluate", "--run", run, "--task", "zeroshot", *CPU).refuses("stored rows of two teachers")
+    out = command("evaluate", "--run", run, "--query", "red cat", *CPU).succeeds().out  # a caption of some pairs
+    bert = load_teacher(f"hf:{made / 'bert'}", None, None)
+    ids = bert.inputs.tokenizer.rows([("red cat",)], 8)  # type: ignore[attr-defined]
+    fields = {name: torch.from_numpy(rows) for name, rows in ids.items()}
+    with torch.no_grad():
+        asked = network.text(feed(bert.network, bert.inputs, bert.inputs.cut(fields))["pooled"])  # type: ignore[operator]
+    best = (F.normalize(outputs["image/head"]) @ F.normalize(asked)[0]).topk(12)
+    lines = [line.split(maxsplit=2) for line in out.splitlines() if line.lstrip(" -")[:1].isdigit()]
+    keys = open_source(f"wds:{made}/data:captions=caption", "validation").keys
+    assert [line[1] for line in lines] == [keys[place] for place in best.indices.tolist()]
+    assert [float(line[0]) for line in lines] == pytest.approx(best.values.tolist(), abs=1e-4)
 
 
 def test_tasks_of_one_modality_measure_its_encoder(made: Path, run: Path, tmp_path: Path) -> None:
