@@ -1,4 +1,4 @@
-"""`python -m evaluate`: measure a distilled student, or print one table over several."""
+"""`python -m evaluate`: measure a distilled student, print one table over several, or search images by a text."""
 
 import sys
 from dataclasses import replace
@@ -13,10 +13,10 @@ def main(arguments: list[str] | None = None) -> None:
     if clash := evaluate_clash():
         raise BadInput(clash)
     # after the check: where the two packages are mixed, evaluate/config.py is the other's
-    from evaluate.config import DESCRIPTION, EvaluateConfig, check_config
+    from evaluate.config import ALIASES, DESCRIPTION, EvaluateConfig, check_config
     from shards.command.arguments import parse
 
-    config = parse(EvaluateConfig, "evaluate", arguments, DESCRIPTION)
+    config = parse(EvaluateConfig, "evaluate", arguments, DESCRIPTION, aliases=ALIASES)
     check_config(config)
     if config.runs is not None:
         from pathlib import Path
@@ -24,6 +24,11 @@ def main(arguments: list[str] | None = None) -> None:
         from evaluate.report import print_runs
 
         print_runs(Path(config.runs))
+        return
+    if config.query is not None:
+        from evaluate.query import show_nearest
+
+        show_nearest(config)
         return
     from evaluate.measure import measure_run
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from shards.command.arguments import Aliases
 from shards.command.ranges import Count, Positive, Precision, Seed
 from shards.errors import BadInput
 
@@ -23,10 +24,13 @@ class EvaluateConfig:
     teacher: str | None = None
     """The run's teacher, as extract's --teacher: measured too, the table has the share that the student keeps."""
     task: str | None = None
-    """accuracy, knn, linear, finetune, text_classification, glue, sts or fidelity, several by commas (default:
-    accuracy)."""
+    """accuracy, knn, linear, finetune, text_classification, glue, sts, fidelity, retrieval or zeroshot, several by
+    commas (default: accuracy)."""
+    query: str | None = None
+    """A text: show the images of a cache that are nearest to it, by a run of images and texts, and measure nothing."""
     preset: str | dict[str, Any] | None = None
-    """The hyperparameters, by a preset's name or a YAML file (default: the one that fits the task and the data)."""
+    """The hyperparameters, by a preset's name or a YAML file, with changes as knn:k=5 (default: the one that fits the
+    task and the data)."""
     data: str | None = None
     """The source, as extract's --data (default: the one the run's teacher saw)."""
     data_dir: str | None = None
@@ -50,8 +54,6 @@ class EvaluateConfig:
     """Threads that read samples (default: the CPU's cores)."""
     device: str = "auto"
     """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
-    k: Count | None = None
-    """knn: the neighbours that vote (default: the preset's)."""
     epochs: Count | None = None
     """linear, finetune, text_classification, glue: passes over the training split (default: the preset's)."""
     lr: Positive | None = None
@@ -64,5 +66,13 @@ def check_config(config: EvaluateConfig) -> None:
     """Raises BadInput for flags that do not go together."""
     if (config.run is None) == (config.runs is None):
         raise BadInput("give --run RUN to measure one run, or --runs DIR for a table over several (one of the two)")
+    if config.query is not None and (config.runs or config.task or config.data or config.teacher):
+        raise BadInput("--query only shows images of a cache: give it with --run and --shards, and nothing to measure")
+    if config.query is not None and not config.query.strip():
+        raise BadInput("--query: expected words, found none; give a text as a caption has it")
     if config.runs is not None and (config.task or config.data or config.shards or config.teacher):
         raise BadInput("--runs only prints what was measured: give --task, --teacher, --data and --shards with --run")
+
+
+ALIASES = Aliases(("k",), "preset", lambda values: f"knn:k={values['k']}")
+"""The flag of knn before --preset took changes."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
+from evaluate.pairs import part_for
 from evaluate.preset import as_facts, check_preset, resolve
 from evaluate.report import Evaluations, print_results
 from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation, weights_of
@@ -54,7 +55,10 @@ def measure_run(config: EvaluateConfig) -> None:
 def _measured(evaluation: Evaluation, name: str, task: ModuleType, settings: Any) -> dict[str, Any]:
     """The results of one task, which are written down."""
     config, folder, start = evaluation.config, evaluation.folder, time.monotonic()
-    record = ({} if settings is None else as_facts(settings)) | task.measure(evaluation, settings)
+    measured = part_for(evaluation, getattr(task, "TAKES", None))
+    record = ({} if settings is None else as_facts(settings)) | task.measure(measured, settings)
+    if measured is not evaluation:
+        record["part"] = measured.student.inputs.modality
     record |= {"precision": config.precision, "seconds": round(time.monotonic() - start, 3)}
     if kept := merge_evaluation(folder, name, record):
         print(f"evaluate: other data than before: the former result stays as {kept!r}")

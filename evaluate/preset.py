@@ -20,6 +20,7 @@ from shards.command.ranges import (
     whole,
 )
 from shards.command.settings import as_values, given_flags, names_in, parse_settings, read_named_yaml
+from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 FOLDER = Path(__file__).parent / "presets"
@@ -83,12 +84,13 @@ def preset_names() -> list[str]:
 
 
 def read_preset(preset: str | dict[str, Any]) -> dict[str, Any]:
-    """The fields of a preset: of that name, in that YAML file, or (from a saved configuration) themselves."""
+    """The fields of a preset, of that name or in that YAML file, and changes; from a saved configuration themselves."""
     if isinstance(preset, dict):
         values, name = preset, "of the configuration"
     else:
-        values, path = read_named_yaml("preset", preset, FOLDER)
-        name = path.stem
+        named, changes = parse_spec("preset", preset)
+        values, path = read_named_yaml("preset", named, FOLDER)
+        values, name = values | changes, path.stem
     if not isinstance(values.get("task"), str):
         raise BadInput(f"--preset {preset}: expected fields such as task and epochs; see {FOLDER}/linear.yaml")
     return {"preset": name} | values

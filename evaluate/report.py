@@ -22,6 +22,11 @@ COLUMNS = {
     "KL": ("fidelity", "kl"),
     "cosine": ("fidelity", "cosine"),
     "CKA": ("fidelity", "cka"),
+    "i2t-R@1": ("retrieval", "i2t_r1"),
+    "t2i-R@1": ("retrieval", "t2i_r1"),
+    "i2t-rank": ("retrieval", "i2t_median_rank"),
+    "t2i-rank": ("retrieval", "t2i_median_rank"),
+    "zeroshot": ("zeroshot", "top1"),
 }
 """The metrics of the table over runs: the heading, and where evaluation.json has it."""
 
@@ -38,16 +43,23 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 _METRICS = {metric for _, metric in COLUMNS.values()}
 _METRICS |= {"cosine_worst_percentile", "train_top1", "train_loss", "pearson", "f1"}
-_LOSSES = {"kl", "train_loss"}
-_NO_SETTINGS = {"seconds", "weights_sha256", "folder", "samples", "train_losses"}
+_METRICS |= {f"{way}_{metric}" for way in ("i2t", "t2i") for metric in ("r5", "r10", "median_rank_1k")}
+_LOSSES = {"kl", "train_loss", *(metric for metric in _METRICS if "rank" in metric)}
+_NO_SETTINGS = {"seconds", "weights_sha256", "folder", "samples", "train_losses", "chance"}
 _NOTHING = "-"
 Evaluations = dict[str, dict[str, Any]]
 """What evaluation.json holds of one run: a record a task."""
 
 
 def print_results(results: Evaluations, teacher: Evaluations | None = None) -> None:
-    """One line a metric of each task; beside the teacher's, where it is measured too, and the share of it."""
+    """One line a metric of each task; beside the teacher's, where it is measured too, and the share of it.
+
+    What is had by chance stands beside the metrics of tasks that tell it.
+    """
     headings, rows = ["task", "metric", "value", "samples", "on"], list[list[str]]()
+    guessed = any("chance" in record for record in results.values())
+    if guessed:
+        headings[3:3] = ["chance"]
     if teacher is not None:
         headings[3:3] = ["teacher", "kept"]
     for task, record in results.items():
@@ -56,8 +68,10 @@ def print_results(results: Evaluations, teacher: Evaluations | None = None) -> N
             value, taught = record[metric], (teacher or {}).get(task, {}).get(metric)
             beside = [_NOTHING if taught is None else f"{taught:.4f}", _kept(metric, value, taught)]
             on = [f"{samples:,}", f"{record['data']} {record['split']}"]
-            rows.append([task, metric, f"{value:.4f}", *(beside if teacher is not None else []), *on])
-    print_table(headings, rows, right=("value", "teacher", "kept", "samples"))
+            chance = record.get("chance", {}).get(metric)
+            by_chance = [_NOTHING if chance is None else f"{chance:.4f}"] if guessed else []
+            rows.append([task, metric, f"{value:.4f}", *(beside if teacher is not None else []), *by_chance, *on])
+    print_table(headings, rows, right=("value", "teacher", "kept", "chance", "samples"))
 
 
 def _is_metric(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 A module of this folder offers `measure(evaluation, settings) -> dict`: its metrics with num_samples, data and split, as
 they are put into evaluation.json. A task with hyperparameters names their class `Settings` and has a preset; another
-one is given None. Importing this registry does not import torch.
+one is given None. `TAKES` names the modality of its data where it is one alone: of a student of pairs, tasks are given
+the part that takes it, and the whole for `pair`. Importing this registry does not import torch.
 """
 
 import importlib
@@ -19,6 +20,8 @@ REGISTRY = {
     "glue": "evaluate.tasks.glue",
     "sts": "evaluate.tasks.sts",
     "fidelity": "evaluate.tasks.fidelity",
+    "retrieval": "evaluate.tasks.retrieval",
+    "zeroshot": "evaluate.tasks.zeroshot",
 }
 
 

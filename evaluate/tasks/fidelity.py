@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evaluate.evaluation import Evaluation
+from evaluate.pairs import answering
 from evaluate.student import check_finite, check_output
 from shards.codecs import LOGITS
 from shards.codecs.distribution import Distribution
@@ -24,13 +25,16 @@ from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
 from shards.reader import Component
 
+TAKES = "pair"
 Metrics = dict[str, Float[Tensor, "batch *tokens"]]
 
 
 def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     """Over view 0: `agreement` and `kl` with stored logits or probabilities, `cosine` and `cka` with features."""
-    config, student = evaluation.config, evaluation.student
+    config = evaluation.config
     viewset, targetset = evaluation.stored()
+    student = answering(evaluation.student, targetset)
+    viewset = viewset.read_by(student.inputs.reads(viewset.codec))
     target, row_shape = targetset.identity["target"], targetset.row_shape
     shape = check_output(student, target, f"{targetset.folder}: holds the teacher's {target}")
     if shape != row_shape:

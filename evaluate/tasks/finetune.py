@@ -28,6 +28,7 @@ from evaluate.views import check_same_classes
 from extract.modalities.image import ImageInput
 from shards.errors import BadInput
 
+TAKES = "image"
 Settings = FinetuneSettings
 
 

@@ -19,6 +19,7 @@ from shards.commit import write_sealed
 from shards.errors import BadInput, UnknownName
 from shards.sealed import check_seal, read_object
 
+TAKES = "text"
 SCORES = {
     "cola": ("matthews",),
     "sst2": ("accuracy",),

@@ -35,7 +35,7 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     k, device = settings.k, evaluation.student.device
     bank, queries = evaluation.train_and_test()
     if k > bank.num_samples:
-        raise BadInput(f"--k {k}: {bank.split} has only {bank.num_samples} samples; give at most that many")
+        raise BadInput(f"--preset knn:k={k}: {bank.split} has only {bank.num_samples} samples; give at most that many")
     bank_features, bank_labels = evaluation.features(bank)
     features, labels = evaluation.features(queries)
     cosines, neighbours = nearest(features.to(device), bank_features, k)

@@ -18,6 +18,7 @@ from shards.errors import BadInput
 if TYPE_CHECKING:
     from extract.sources.base import Source
 
+TAKES = "text"
 STS_BENCHMARK = "glue:stsb"
 
 

@@ -7,6 +7,7 @@ from evaluate.metrics import METRICS
 from evaluate.text_tuning import TextSettings, TextTuning, for_texts
 from evaluate.views import check_same_classes
 
+TAKES = "text"
 Settings = TextSettings
 
 

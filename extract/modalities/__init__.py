@@ -88,7 +88,9 @@ def adapted(inputs: "InputSpec", codec: "ViewCodec") -> "InputSpec":
 
 
 def size_of(described: dict[str, Any]) -> int | None:
-    """The size of the views that an input of that description takes, of any modality."""
+    """The size of the views that an input of that description takes, of any modality; of captions their tokens."""
+    if "text" in described and "image" not in described:
+        described = described["text"]
     return next((described[entry.size] for entry in REGISTRY.values() if entry.size in described), None)
 
 

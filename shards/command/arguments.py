@@ -103,7 +103,8 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
             typed[name] = value
         elif name == "config":
             content = _read_config_file(value, names)
-            saved |= {old: str(content.pop(old)) for old in former if content.get(old) is not None}
+            if aliases and content.get(aliases.flag) is None:  # what stands beside it was folded into it already
+                saved |= {old: str(content[old]) for old in former if content.get(old) is not None}
             words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in former})}")
         else:
             words.append(f"{flag}={value}")

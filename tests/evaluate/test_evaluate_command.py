@@ -16,6 +16,7 @@ from evaluate.tasks import REGISTRY
 from shards.errors import BadInput, UnknownName
 
 OF_TEXTS = ("text_classification", "glue", "sts")
+OF_PAIRS = ("retrieval", "zeroshot")
 
 
 @pytest.mark.parametrize("task", OF_TEXTS)
@@ -24,7 +25,7 @@ def test_a_task_of_texts_is_not_for_a_student_of_images(bench: Bench, task: str)
         main(["--run", str(bench.run()), "--task", task])
 
 
-@pytest.mark.parametrize("task", [task for task in REGISTRY if task not in OF_TEXTS])
+@pytest.mark.parametrize("task", [task for task in REGISTRY if task not in OF_TEXTS + OF_PAIRS])
 def test_every_task_needs_no_more_than_the_run(bench: Bench, task: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = bench.run()
     epochs = ["--epochs", "1"] if task == "finetune" else []
@@ -52,6 +53,10 @@ def test_saved_flags_measure_the_same_again(bench: Bench, capsys: pytest.Capture
     again = json.loads((run / "evaluation.json").read_text())
     assert set(again) == {"knn"} and set(held) == {"accuracy", "knn"}
     assert {**again["knn"], "seconds": 0} == {**held["knn"], "seconds": 0}
+    flags = run / "evaluate-knn.yaml"
+    flags.write_text(flags.read_text() + "k: 3\n")  # as files of before have it beside the preset
+    main(["--config", str(flags)])
+    assert json.loads((run / "evaluation.json").read_text())["knn"]["k"] == 3
 
 
 def test_results_are_merged_and_results_of_other_weights_dropped(bench: Bench) -> None:
@@ -74,7 +79,8 @@ def test_flags_that_cannot_be(bench: Bench) -> None:
         (): "give --run RUN to measure one run, or --runs DIR",
         ("--run", run, "--runs", run): "one of the two",
         ("--runs", run, "--task", "knn"): "--runs only prints",
-        ("--run", run, "--k", "0"): "--k 0: expected a whole number of at least 1",
+        ("--run", run, "--task", "knn", "--k", "0"): "--preset knn: k 0: expected a whole number of at least 1",
+        ("--run", run, "--task", "knn", "--k", "3", "--preset", "knn"): "--k 3: is an option of --preset now",
         ("--run", run, "--task", "linear", "--epochs", "0"): "--epochs 0: expected a whole number of at least 1",
         ("--run", run, "--lr", "-1"): "--lr -1.0: expected a number above 0",
         ("--run", run, "--device", "tpu"): "--device tpu: expected auto, cpu, cuda",

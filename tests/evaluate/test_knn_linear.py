@@ -103,7 +103,7 @@ def test_nearest_of_the_bank_itself_is_itself(bench: Bench) -> None:
 
 
 def test_more_neighbours_than_samples_are_refused(bench: Bench) -> None:
-    with pytest.raises(BadInput, match=r"--k 20: train has only 10 samples"):
+    with pytest.raises(BadInput, match=r"--preset knn:k=20: train has only 10 samples"):
         main(["--run", str(bench.run()), "--task", "knn", "--limit", "10"])
 
 

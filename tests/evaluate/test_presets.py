@@ -41,9 +41,11 @@ def test_the_thesis_values() -> None:
 
 
 def test_flags_take_the_place_of_the_presets_values() -> None:
-    found = resolved("finetune", "cifar10", epochs=3, lr=0.5, batch_size=7, k=2, preset="finetune-imagenet")
+    found = resolved("finetune", "cifar10", epochs=3, lr=0.5, batch_size=7, preset="finetune-imagenet")
     assert (found.epochs, found.lr, found.batch_size, found.layer_decay) == (3, 0.5, 7, 0.81)
-    assert resolved("knn", k=2).k == 2
+    changed = resolved("finetune", "cifar10", lr=0.5, preset="finetune-imagenet:mixup=0,lr=0.1")
+    assert (changed.preset, changed.mixup, changed.lr, changed.layer_decay) == ("finetune-imagenet", 0, 0.5, 0.81)
+    assert resolved("knn", preset="knn:k=2").k == 2
     # a preset is for one task: the others keep their own
     assert resolved("linear", preset="finetune-cifar").preset == "linear"
 

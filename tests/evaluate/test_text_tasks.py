@@ -42,8 +42,8 @@ def measured(run: Path) -> dict[str, Any]:
 
 def test_any_labelled_text_is_classified(run: Path, texts: Path) -> None:
     data = f"text:{texts}:label=sort"
-    flags = ("--run", run, "--data", data, "--epochs", "8", "--batch_size", "16", "--lr", "0.003", "--k", "5")
-    command("evaluate", *flags, "--task", "text_classification,linear,knn").succeeds()
+    flags = ("--run", run, "--data", data, "--epochs", "8", "--batch_size", "16", "--lr", "0.003")
+    command("evaluate", *flags, "--task", "text_classification,linear,knn", "--k", "5").succeeds()
     results = measured(run)
     tuned = results["text_classification"]
     assert tuned["top1"] > 0.7 and tuned["f1"] > 0.6
