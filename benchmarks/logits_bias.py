@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         "masked": options.masked,
         "tokens": len(logits),
         "vocabulary": logits.shape[-1],
+        "likeliest": logits.softmax(-1).amax(-1).mean().item(),
         "codecs": [_row(logits, name, k) for name, entries in ENTRIES.items() for k in entries],
         "means": {name: _of_means(logits, estimate) for name, estimate in _equal(logits.shape[-1]).items()},
     }
@@ -151,6 +152,22 @@ def table(study: dict[str, Any]) -> str:
     for name, points in study["means"].items():
         lines.append(f"\n{name}, mean gradient of {points[-1][0]:,} tokens: {points[-1][1]:.4f}")
     return "\n".join(lines) + "\n"
+
+
+SUMMARY = (
+    "| logits | mean probability of the likeliest word | topk:8 (34 bytes): one token | mean of all | "
+    "sample:12 (36 bytes): one token | mean of all | sample is nearer from so many tokens on |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
+
+
+def summary(study: dict[str, Any], name: str) -> str:
+    """A line under SUMMARY: relative errors of a gradient at equal bytes."""
+    top, drawn = (study["means"][f"{codec}:{k}"] for codec, k in EQUAL.items())
+    shown = [f"{error:.4f}" for points in (top, drawn) for error in (points[0][1], points[-1][1])]
+    nearer = [size for (size, bias), (_, deviation) in zip(top, drawn, strict=True) if deviation < bias]
+    words = f"{nearer[0]:,}" if nearer else f"none of {top[-1][0]:,}"
+    return f"| {name} | {study['likeliest']:.3f} | {' | '.join(shown)} | {words} |\n"
 
 
 def plot(study: dict[str, Any], path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -30,11 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of what was trained")
     parser.add_argument("--steps", type=int, default=300, help="optimiser steps, of 1,024 tokens each")
     options = parser.parse_args(arguments)
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
-
+    transformers.logging.set_verbosity_error()  # it reports a missing head as damage
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(options.start, local_files_only=True)
-    network = AutoModelForMaskedLM.from_pretrained(options.start, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(options.start, local_files_only=True)
+    network = transformers.AutoModelForMaskedLM.from_pretrained(options.start, local_files_only=True)
     losses = train(network, tokenizer, _blocks(tokenizer, options.text), options.steps)
     for trained in (network, tokenizer):
         trained.save_pretrained(options.out)

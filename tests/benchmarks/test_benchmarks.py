@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import NAMES
-from benchmarks.codec_study import table
+from benchmarks import NAMES, codec_study, logits_bias, text_study
 from benchmarks.measure import Spread, alternate, share
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +43,18 @@ def _check(found: dict[str, Any], file: str, name: str, printed: str) -> None:
     assert any(figure["goal"] for figure in found["figures"])
 
 
-def test_the_codec_studys_page_shows_its_figures() -> None:
-    study = json.loads((ROOT / "docs/codec_study.json").read_text())
-    assert table(study) in (ROOT / "docs/codec_study.md").read_text()
+@pytest.mark.parametrize(("name", "table"), [("codec_study", codec_study.table), ("text_study", text_study.table)])
+def test_a_studys_page_shows_its_figures(name: str, table: Callable[[dict[str, Any]], str]) -> None:
+    study = json.loads((ROOT / f"docs/{name}.json").read_text())
+    assert table(study) in (ROOT / f"docs/{name}.md").read_text()
+
+
+def test_the_text_studys_page_shows_what_codecs_do_to_gradients() -> None:
+    page, paths = (ROOT / "docs/text_study.md").read_text(), sorted((ROOT / "docs").glob("logits_bias*.json"))
+    assert paths and logits_bias.SUMMARY in page
+    for path in paths:
+        _, figures = logits_bias.summary(json.loads(path.read_text()), "").split("|  |")
+        assert figures in page, path.name
 
 
 def test_unknown_name_is_one_line() -> None:

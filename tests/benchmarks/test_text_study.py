@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from texts import WIDTH, write_corpus, write_encoder
 
-from benchmarks.text_study import LAYER_MEAN, VARIANTS, main, nearest_other, neighbour_agreement, table
+from benchmarks.embeddings import nearest_other, neighbour_agreement
+from benchmarks.text_study import LAYER_MEAN, VARIANTS, main, table
 
 LINES = 120
 
