@@ -10,7 +10,7 @@ from evaluate.student import load_student
 from evaluate.tasks.knn import nearest
 from shards.decode import codec_of, read_decoded
 from shards.loader import BatchLoader, in_order
-from shards.reader import TargetSet, ViewSet
+from shards.reader import Component, TargetSet, ViewSet
 
 BATCH = 64
 Embeddings = Float[Tensor, "samples width"]
@@ -21,7 +21,7 @@ def embeddings(run: Path, folder: Path) -> tuple[Embeddings, Embeddings]:
     viewset = ViewSet(folder)
     (path,) = viewset.folder.glob("targets/*/targetset.json")
     targetset, student = TargetSet(path.parent), load_student(run, "cpu", "float32").only("pooled")
-    batches = BatchLoader(viewset, [], in_order(viewset.usable, BATCH), BATCH)
+    batches = BatchLoader([Component(viewset)], in_order(viewset.usable, BATCH), BATCH)
     said = [student(student.inputs.cut(batch.fields))["pooled"] for batch in batches]
     return torch.cat(said), read_decoded(targetset, codec_of(targetset), 0, viewset.usable)
 

@@ -26,7 +26,7 @@ from shards.decode import codec_of, decode
 from shards.errors import BadInput
 from shards.loader import Batch as StoredBatch
 from shards.loader import BatchLoader, in_order
-from shards.reader import TargetSet, ViewSet, check_pair
+from shards.reader import Component, TargetSet, ViewSet, check_pair
 from shards.views.base import Row
 from shards.views.pair import CAPTIONS, Captions, PairCodec
 
@@ -95,7 +95,7 @@ def _stored(
 ) -> tuple[Facts, Iterator[StoredBatch]]:
     samples = viewset.usable[: evaluation.config.limit]
     size, num_threads = evaluation.batch_size, evaluation.num_threads
-    loader = BatchLoader(viewset, targetsets, in_order(samples, size), size, num_threads=num_threads)
+    loader = BatchLoader([Component(viewset, targetsets)], in_order(samples, size), size, num_threads=num_threads)
     split = viewset.identity["split"]
     return {"num_samples": len(samples), "data": viewset.folder.name, "split": split}, iter(loader)
 

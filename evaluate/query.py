@@ -21,7 +21,7 @@ from shards.command.progress import Progress
 from shards.commit import write_atomically
 from shards.contact_sheet import contact_sheet
 from shards.loader import BatchLoader, in_order
-from shards.reader import ViewSet
+from shards.reader import Component, ViewSet
 from shards.views.pair import CAPTIONS
 
 SHOWN = 12
@@ -41,7 +41,7 @@ def show_nearest(config: EvaluateConfig) -> None:
         embedder = Embedder.of(evaluation, "--query")
         check_fits(viewset, embedder.image.inputs)
         samples, size = viewset.usable[: config.limit], evaluation.batch_size
-        loader = BatchLoader(viewset, [], in_order(samples, size), size, num_threads=evaluation.num_threads)
+        loader = BatchLoader([Component(viewset)], in_order(samples, size), size, num_threads=evaluation.num_threads)
         asked, images = embedder.sentences([config.query])[0], (embedder.images(batch.fields) for batch in loader)
     cosines, places = _nearest(
         asked, images, f"{run.name}: images of {config.split}", len(viewset.usable[: config.limit])
