@@ -27,12 +27,12 @@ def embeddings(run: Path, folder: Path) -> tuple[Embeddings, Embeddings]:
 
 
 def neighbour_agreement(student: Embeddings, teacher: Embeddings) -> float:
-    """The share of samples whose nearest other line, by cosine, is the same for both; 1 / (samples - 1) by chance."""
+    """The share of samples whose nearest other one, by cosine, is the same for both; 1 / (samples - 1) by chance."""
     return (nearest_other(student) == nearest_other(teacher)).double().mean().item()
 
 
 def nearest_other(embeddings: Embeddings) -> Int64[Tensor, " samples"]:
     """The row that is nearest to each, itself left out."""
     _, rows = nearest(embeddings, embeddings, 2)
-    # of two equal samples either may come first
+    # of two equal rows either may come first
     return torch.where(rows[:, 0] == torch.arange(len(rows)), rows[:, 1], rows[:, 0])
