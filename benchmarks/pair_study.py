@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags.add_argument("--image_teacher", default="efficientnet_lite0", help="gives logits and pooled")
     flags.add_argument("--text_teacher", required=True, help="a sentence encoder's folder; its tokenizer is taken too")
     flags.add_argument("--size", type=int, default=64, help="pixels a side of the students' views")
-    flags.add_argument("--max_steps", type=int, default=300, help="optimiser steps")
+    flags.add_argument("--max_steps", type=int, default=200, help="optimiser steps")
     flags.add_argument("--batch_size", type=int, default=256, help="pairs an optimiser step")
     flags.add_argument("--seeds", type=int, default=3, help="students of each variant")
     flags.add_argument("--limit", type=int, help="pairs of each split; all by default")
@@ -83,13 +83,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
-    """`small`: the students' views with the image teacher's targets; `large`: both towers' rows for `align`."""
+    """`small`: the students' views with the image teacher's targets; `large`: both towers' rows for `align`.
+
+    The test split lies in caches of its own, where no run finds it to choose its best step by.
+    """
     limit = ("--limit", options.limit) if options.limit else ()
     for split, views in (("train", 4), ("test", 1)):
         data = ("--data", options.data, "--split", split, *limit)
-        small = (*data, "--out", options.work / "small", "--view", f"pair:size={options.size}", "--views", views)
+        where = "" if split == "train" else "-test"
+        small = (
+            *data,
+            "--out",
+            options.work / f"small{where}",
+            "--view",
+            f"pair:size={options.size}",
+            "--views",
+            views,
+        )
         command("extract", *small, "--teacher", options.image_teacher, "--target", "logits,pooled")
-        large = (*data, "--out", options.work / "large")
+        large = (*data, "--out", options.work / f"large{where}")
         command("extract", *large, "--teacher", options.image_teacher, "--target", "pooled")
         command("extract", *large, "--teacher", f"hf:{options.text_teacher}", "--target", "pooled")
 
@@ -110,7 +122,8 @@ def _measured(options: argparse.Namespace, run: Path, variant: Variant, seed: in
     seconds = time.perf_counter()
     command("distill", *flags, *(_student(options, variant) if variant.target else ()))
     seconds = time.perf_counter() - seconds
-    command("evaluate", "--run", run, "--shards", cache, "--task", "retrieval", "--split", "test")
+    test = cache.with_name(f"{cache.name}-test")
+    command("evaluate", "--run", run, "--shards", test, "--task", "retrieval", "--split", "test")
     measured = json.loads((run / "evaluation.json").read_text())["retrieval"]
     summary = json.loads((run / "summary.json").read_text())
     return {
@@ -125,8 +138,8 @@ def _measured(options: argparse.Namespace, run: Path, variant: Variant, seed: in
 
 
 def _student(options: argparse.Namespace, variant: Variant) -> tuple[object, ...]:
-    text = f"encoder:depth=2,width=128,heads=4,tokens=24,tokenizer={options.text_teacher}"
-    student = f"pair:convnet:width=24,depth=5+{text}+mlp:width=256"
+    text = f"encoder:depth=1,width=96,heads=3,tokens=16,tokenizer={options.text_teacher}"
+    student = f"pair:convnet:width=12,depth=5+{text}+mlp:width=256"
     targets = next((options.work / "small").glob(f"*-train-*/targets/*-{variant.target}-*")).name
     return ("--student", student, "--init", "random", "--targets", targets, "--lr", 1e-3)
 

@@ -37,8 +37,8 @@ ONE = ("--targets", "one-logits-float32")
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_that_comes_along_is_sound(name: str) -> None:
     recipe = resolve(load_recipe(name), DistillConfig(shards="."))
-    assert recipe.name == name and recipe.fits
-    assert isinstance(make_objective(recipe.objective), Objective)
+    assert recipe.name == name and (recipe.fits or name in ("align", "shre"))  # these are only asked for by name
+    assert recipe.losses and all(isinstance(make_objective(term.loss), Objective) for term in recipe.losses)
     assert parse_spec("student", recipe.student)[0] in student_names()
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")  # it says what it is for
 
@@ -109,7 +109,7 @@ def test_files_that_are_no_recipe(text: str, tmp_path: Path) -> None:
 def test_names_that_are_none() -> None:
     with pytest.raises(UnknownName, match="did you mean supervised"):
         load_recipe("supervized")
-    with pytest.raises(BadInput, match=r"none.yaml: no such file; known recipes are digits"):
+    with pytest.raises(BadInput, match=r"none.yaml: no such file; known recipes are align"):
         load_recipe("none.yaml")
 
 

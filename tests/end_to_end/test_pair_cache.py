@@ -213,8 +213,8 @@ def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path
     of_images.refuses("--recipe transformer-shre", "modality pair", "holds image")
     images = ("--shards", pristine, "--student", student(encoder), "--init", "random", "--batch_size", "8")
     command("distill", *images, "--objective", "kl", *run).refuses("its views are image", "the network takes pair")
-    flags = ("--shards", cache, "--targets", "logits", "--init", "random", *run)
-    command("distill", *flags, "--student", "pair:convnet").refuses("expected pair:IMAGE+TEXT")
+    flags = ("--shards", cache, "--targets", "logits", "--init", "random", "--batch_size", "8", *run)
+    command("distill", *flags, "--student", "pair:convnet:width=4").refuses("expected pair:IMAGE+TEXT")
     wrong = f"pair:convnet+encoder:tokenizer={tmp_path}/none"
     command("distill", *flags, "--student", wrong).refuses("--student pair:", "tokenizer")
     command("extract", "--data", "digits", "--view", "pair", "--out", tmp_path, "--teacher", "none").refuses("no texts")
