@@ -235,6 +235,7 @@ def _rows_of(study: dict[str, Any], variant: Variant) -> list[dict[str, Any]]:
 def plot(study: dict[str, Any], path: Path) -> None:
     """Loss and neighbour agreement over bytes a token, a dot a run; lines for those that store nothing."""
     panels = {"loss": "loss on layer means, held out", "neighbours": "same nearest neighbour as the teacher's"}
+    stored = sorted({row["bytes_a_token"] for row in study["rows"]} - {None})
     with drawing(path) as axes:
         for axis, (field, label) in zip(axes, panels.items(), strict=True):
             for number, variant in enumerate(VARIANTS):
@@ -247,6 +248,8 @@ def plot(study: dict[str, Any], path: Path) -> None:
                 else:
                     axis.plot(sizes, [row[field] for row in found], "o", color=colour, label=name)
             axis.set(xscale="log", xlabel="bytes a token", ylabel=label)
+            axis.set_xticks(stored, [f"{size:.0f}" for size in stored], minor=False)
+            axis.minorticks_off()
             axis.legend(fontsize=6)
 
 

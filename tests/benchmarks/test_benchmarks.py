@@ -51,6 +51,7 @@ def test_a_studys_page_shows_its_figures(name: str, table: Callable[[dict[str, A
 
 def test_the_text_studys_page_shows_what_codecs_do_to_gradients() -> None:
     page, paths = (ROOT / "docs/text_study.md").read_text(), sorted((ROOT / "docs").glob("logits_bias*.json"))
+    assert logits_bias.table(json.loads((ROOT / "docs/logits_bias.json").read_text())) in page
     assert paths and logits_bias.SUMMARY in page
     for path in paths:
         _, figures = logits_bias.summary(json.loads(path.read_text()), "").split("|  |")
