@@ -130,6 +130,9 @@ def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[f
         if refusal := objective.refusal(targets[number], codec):
             found = f"{targetset.folder.name} holds {targets[number]} as {codec}; name another"
             raise BadInput(f"--targets: objective {term.loss} {refusal}; {found}")
+        if term.bank and len(targetset.row_shape) > 1:
+            found = f"{targetset.folder.name} has {targetset.row_shape}: name another, or leave the bank out"
+            raise BadInput(f"--targets: a term with a bank needs one row a sample; {found}")
     total = sum(weights[number] for number in numbers)
     return [
         BoundTerm(objective, _outputs(term, targets[number]), number, term.weight * weights[number] / total, term.bank)

@@ -218,9 +218,12 @@ def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path
     wrong = f"pair:convnet+encoder:tokenizer={tmp_path}/none"
     command("distill", *flags, "--student", wrong).refuses("--student pair:", "tokenizer")
     command("extract", "--data", "digits", "--view", "pair", "--out", tmp_path, "--teacher", "none").refuses("no texts")
-    command("extract", "--data", "digits", "--view", "pair:captions=0", "--out", tmp_path).refuses(
-        "captions: expected 1"
-    )
+    none = ("--data", "digits", "--teacher", "none", "--out", tmp_path)
+    command("extract", *none, "--view", "pair:captions=0").refuses("captions: expected 1")
+    rows = ("--targets", "tiny", "--batch_size", "8", "--student", student(encoder), "--init", "random", *run)
+    recipe = tmp_path / "bank.yaml"
+    recipe.write_text((FOLDER / "s-smke.yaml").read_text().replace("65536", "4"))
+    command("distill", "--shards", cache, "--recipe", recipe, *rows).refuses("bank", "one row a sample", "(3, 16)")
 
 
 def test_views_are_made_alike_twice(cache: Path, networks: Path, tmp_path: Path) -> None:
