@@ -1,10 +1,11 @@
 """Rows of all ranks: losses that compare the samples of a batch see the whole batch on any number of processes."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def gathered(rows: Float[Tensor, "batch *row"]) -> Float[Tensor, "all_ranks *row"]:
@@ -15,7 +16,23 @@ def gathered(rows: Float[Tensor, "batch *row"]) -> Float[Tensor, "all_ranks *row
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
-    return torch.cat(all_gather(rows.contiguous()))
+    everyone: Tensor = _Gathered.apply(rows.contiguous())  # torch's own, torch.distributed.nn, is deprecated
+    return everyone
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, rows)
+        ctx.num_rows = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient, first = gradient.contiguous(), torch.distributed.get_rank() * ctx.num_rows
+        torch.distributed.all_reduce(gradient)
+        return gradient[first : first + ctx.num_rows]
 
 
 def partners_of(
