@@ -1,6 +1,7 @@
 """Losses between the samples of a batch: their values, on several ranks, and in parts (GradCache)."""
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def on_one_rank(rank: int, spec: str, folder: str) -> None:
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     if rank == 0:
         torch.save({"loss": mean, **gradients}, f"{folder}/gradients.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's threads may abort a process whose interpreter takes its parts down while the other still runs
 
 
 class Loss(nn.Module):
