@@ -31,6 +31,8 @@ def build(request: StudentRequest) -> Student:
         raise BadInput(f"--student {request.spec}: unknown {', '.join(unknown)}; it takes width and hidden")
     for argument, value in given.items():
         COUNT.check(f"--student {request.spec}: {argument}", value)
+    if request.init != "random":
+        raise BadInput(f"--init {request.init}: {name} starts from random heads; give --init random")
     towers: dict[str, list[TargetSet]] = {"image": [], "text": []}
     for targetset in request.targetsets:
         towers[tower_of(targetset.identity["teacher"]["preprocessing"])].append(targetset)

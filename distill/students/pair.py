@@ -61,10 +61,10 @@ def build(request: StudentRequest) -> Student:
     arguments = {**described, "shared": shared, "heads": request.widths}
     network = build_network("pair", None, **arguments)
     assert isinstance(network, PairNetwork)
+    freeze_unused(network, inputs)
     if request.weights_needed:
         for modality in starts.keys() & set(MODALITIES):
             _take(request, modality, network.encoders[modality], starts[modality])
-    freeze_unused(network, inputs)
     return Student(network, inputs, "pair", arguments, None)
 
 
@@ -88,7 +88,7 @@ def _shared(request: StudentRequest, spec: str) -> dict[str, Any]:
 
 def _starts(request: StudentRequest) -> dict[str, Any]:
     """The networks that --init names, by modality, and the input of the text's."""
-    if request.init in ("random", "teacher"):
+    if request.init == "random":
         return {}
     starts: dict[str, Any] = {}
     for part in request.init.split(","):
@@ -164,7 +164,8 @@ def _take(request: StudentRequest, modality: str, encoder: nn.Module, start: nn.
         encoder, start = encoder.encoder, start.encoder
     state, wanted = start.state_dict(), encoder.state_dict()
     taken = {name: state[name] for name in wanted if name in state and state[name].shape == wanted[name].shape}
-    lacking = [name for name, _ in encoder.named_parameters() if name not in taken and not name.startswith("head")]
+    # a classifier's own head is of no use here, and frozen
+    lacking = [name for name, each in encoder.named_parameters() if name not in taken and each.requires_grad]
     if lacking:
         raise BadInput(
             f"--init {request.init}: the {modality} encoder's {lacking[0]} is not there in that shape; give the "

@@ -238,6 +238,41 @@ def test_views_are_made_alike_twice(cache: Path, networks: Path, tmp_path: Path)
     assert first == second
 
 
-def test_view_prints_the_captions_under_the_pictures(cache: Path, tmp_path: Path) -> None:
+def test_the_sheet_has_the_captions_under_the_pictures(cache: Path, tmp_path: Path) -> None:
+    viewset = ViewSet(viewset_of(cache))
+    for sample in range(3):
+        facts = viewset.storage.facts(0, sample)
+        lines = viewset.codec.caption(viewset.row(0, sample), facts, viewset.folder)
+        assert lines[-len(facts["captions"]) :] == picture(sample)[1]
     command("shards", "view", viewset_of(cache), "--output", tmp_path / "sheet.png").succeeds()
-    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_an_encoder_starts_from_an_earlier_run(cache: Path, encoder: Path, networks: Path) -> None:
+    init = f"image=run:{networks},text=hf:{encoder}"
+    spec = student(encoder).replace("depth=1,width=16,heads=2,", "depth=1,")
+    _, recipe = recipe_of("transformer-shre", student=spec, init=init)
+    data = CacheData(open_training(str(cache), "logits", False), recipe, 1)
+    state = dict(build_module(data, recipe).student.state_dict())
+    earlier = load_file(networks / "student.safetensors")
+    taken = [name for name in earlier if not name.startswith("head")]
+    assert taken and all(torch.equal(state[f"encoders.image.{name}"], earlier[name]) for name in taken)
+    (words,) = (rows for name, rows in state.items() if name.endswith("embeddings.word_embeddings.weight"))
+    assert torch.equal(words, load_teacher(f"hf:{encoder}").network.encoder.embeddings.word_embeddings.weight)
+
+
+def test_a_start_that_is_none_is_refused(cache: Path, encoder: Path, tmp_path: Path) -> None:
+    flags = (
+        "--shards",
+        cache,
+        "--batch_size",
+        "8",
+        "--devices",
+        "cpu",
+        "--run_dir",
+        tmp_path / "run",
+        "--init",
+        "teacher",
+    )
+    pair = ("--recipe", "transformer-shre", "--targets", "logits", "--student", student(encoder))
+    command("distill", *flags, *pair).refuses("--init teacher: expected random, or image=TEACHER")
+    command("distill", *flags, "--recipe", "align", "--targets", "run-teacher-pooled,tiny").refuses("--init teacher")
