@@ -1,12 +1,29 @@
 """Cache: what a run was trained on, and which of several stored sets it is measured against for that."""
 
+import contextlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from evaluate.runs import read_summary
-from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, names, only, prefer
+from evaluate.views import check_fits
+from extract.modalities.base import InputSpec
+from shards.cache import (
+    Cache,
+    ListedTargetSet,
+    ListedViewSet,
+    choose_viewset,
+    fitting_targetsets,
+    names,
+    only,
+    open_cache,
+    prefer,
+)
 from shards.errors import BadInput
 from shards.identity import same_but_for
+from shards.listing import saved_flags
+from shards.reader import TargetSet, ViewSet, check_pair
 
 NEAR = (("viewset",), ("viewset", "codec", "precision"), ("viewset", "codec", "precision", "target"))
 """What a target set may have of its own to be like one that the run learned from, the nearest first: nothing but the
@@ -37,6 +54,51 @@ def trained_on(run: Path) -> TrainedOn:
         raise BadInput(f"{run}: was trained on {viewset}, which is not here; give --data, or --shards where it is now")
     folders = [viewset.folder / "targets" / str(name) for name in targetsets or []]
     return TrainedOn(viewset, [ListedTargetSet(folder) for folder in folders])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lies in --shards, or else in the cache that a run was trained on."""
+
+    run: Path
+    shards: str | None
+    targetset: str | None
+    """--targetset, a part of a name."""
+    inputs: InputSpec
+    """The student's."""
+
+    @cached_property
+    def trained(self) -> TrainedOn | None:
+        """What the run was trained on; None where that is no longer here."""
+        with contextlib.suppress(BadInput):
+            return trained_on(self.run)
+        return None
+
+    @property
+    def learned_from(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The target sets that the run learned from, those that are whole here, and the flags that made each."""
+        targetsets = self.trained.targetsets if self.trained else []
+        return [(each.folder, saved_flags(each.folder)) for each in targetsets if each.whole]
+
+    @cached_property
+    def cache(self) -> Cache:
+        """--shards, else the cache that the run was trained on."""
+        shards = self.shards
+        return open_cache(trained_on(self.run).viewset.folder.parent if shards is None else shards, "--shards")
+
+    def viewset(self, split: str) -> ListedViewSet:
+        """The view set of `split`, of the run's own source and modality where that cache has these."""
+        like = (self.trained.viewset.source, self.trained.viewset.modality) if self.trained else ()
+        return choose_viewset(self.cache, split, *like)
+
+    def sets(self, split: str) -> tuple[ViewSet, TargetSet]:
+        """The stored views of `split`, which fit the student, and the teacher's targets for them."""
+        listed = self.viewset(split)
+        viewset = ViewSet(listed.folder)
+        check_fits(viewset, self.inputs)
+        targetset = TargetSet(targetset_of(listed, self.targetset, self.trained).folder)
+        check_pair(viewset, targetset)
+        return viewset, targetset
 
 
 def targetset_of(viewset: ListedViewSet, wanted: str | None, trained: TrainedOn | None) -> ListedTargetSet:

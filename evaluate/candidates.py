@@ -81,7 +81,7 @@ def _captions(evaluation: Evaluation, most: int) -> Captions:
 
 def _stored_pairs(evaluation: Evaluation, most: int) -> tuple[Facts, Iterator[Fields]]:
     """`pixels`, and `tokens` and `length` of the first `most` captions, of the stored views of the split."""
-    viewset = ViewSet(evaluation.stored_views(evaluation.config.split).folder)
+    viewset = ViewSet(evaluation.stored.viewset(evaluation.config.split).folder)
     check_fits(viewset, evaluation.student.inputs)
     assert isinstance(viewset.codec, PairCodec)
     if viewset.codec.augmented:
@@ -136,7 +136,7 @@ def _embedded(embedder: Embedder, batches: Iterator[Fields]) -> Iterator[Batch]:
 def of_rows(evaluation: Evaluation) -> tuple[Facts, Iterator[Batch]]:
     """The split's stored rows of the two teachers that the run learned from, through its heads."""
     student, trained = evaluation.student, trained_on(evaluation.run)
-    listed = evaluation.stored_views(evaluation.config.split)
+    listed = evaluation.stored.viewset(evaluation.config.split)
     viewset = ViewSet(listed.folder)
     check_fits(viewset, student.inputs)
     alike = [targetset_of(listed, str(known).rpartition("-")[0], trained) for known in trained.targetsets]

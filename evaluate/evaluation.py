@@ -1,30 +1,27 @@
 """Evaluation: what every task is given: the student, the views of a split, and the outputs of one on the other."""
 
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from evaluate.cache import TrainedOn, targetset_of, trained_on
+from evaluate.cache import Stored, trained_on
 from evaluate.config import EvaluateConfig
 from evaluate.student import TrainedStudent, check_finite, check_output
-from evaluate.views import Make, Views, check_fits, check_same_classes, views_of_cache, views_of_source
+from evaluate.views import Make, Views, check_same_classes, views_of_cache, views_of_source
 from extract.modalities import plain_maker
 from extract.modalities.base import ViewMaker
 from extract.sources import open_source
-from shards.cache import Cache, ListedViewSet, choose_viewset, open_cache
 from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
 from shards.errors import BadInput
-from shards.listing import saved_flags
-from shards.reader import TargetSet, ViewSet, check_pair
+from shards.reader import ViewSet
 
 if TYPE_CHECKING:
     from extract.sources.base import Source
@@ -45,11 +42,16 @@ class Evaluation:
     folder: Path
     """Where its results and what it is fine-tuned to are kept."""
 
+    @cached_property
+    def stored(self) -> Stored:
+        """What is stored of it and of its data."""
+        return Stored(self.run, self.config.shards, self.config.targetset, self.student.inputs)
+
     def views(self, split: str) -> Views:
         """Labelled views of `split`: of --data, else those stored in --shards, else of the source the teacher saw."""
         config = self.config
         if config.data is None and config.shards is not None:
-            viewset = ViewSet(self.stored_views(split).folder)
+            viewset = ViewSet(self.stored.viewset(split).folder)
             return views_of_cache(viewset, self.student.inputs, self.batch_size, self.num_threads, config.limit)
         return self.views_of(self.source(split), self.data()[0])
 
@@ -62,7 +64,7 @@ class Evaluation:
         config = self.config
         if config.data is not None:
             return config.data, config.data_dir
-        viewset = trained_on(self.run).viewset if config.shards is None else self.stored_views(config.split)
+        viewset = trained_on(self.run).viewset if config.shards is None else self.stored.viewset(config.split)
         return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
 
     def source(self, split: str) -> "Source":
@@ -107,39 +109,6 @@ class Evaluation:
         train, test = self.views(self.config.train_split), self.views(self.config.split)
         check_same_classes(train, test)
         return train, test
-
-    @cached_property
-    def trained(self) -> TrainedOn | None:
-        """What the run was trained on; None where that is no longer here."""
-        with contextlib.suppress(BadInput):
-            return trained_on(self.run)
-        return None
-
-    @property
-    def learned_from(self) -> list[tuple[Path, dict[str, Any]]]:
-        """The target sets that the run learned from, those that are whole here, and the flags that made each."""
-        targetsets = self.trained.targetsets if self.trained else []
-        return [(each.folder, saved_flags(each.folder)) for each in targetsets if each.whole]
-
-    @cached_property
-    def cache(self) -> Cache:
-        """--shards, else the cache that the run was trained on."""
-        shards = self.config.shards
-        return open_cache(trained_on(self.run).viewset.folder.parent if shards is None else shards, "--shards")
-
-    def stored_views(self, split: str) -> ListedViewSet:
-        """The view set of `split`, of the run's own source and modality where that cache has these."""
-        like = (self.trained.viewset.source, self.trained.viewset.modality) if self.trained else ()
-        return choose_viewset(self.cache, split, *like)
-
-    def stored(self) -> tuple[ViewSet, TargetSet]:
-        """The stored views of the split and the teacher's targets for them, in --shards or the run's own cache."""
-        listed = self.stored_views(self.config.split)
-        viewset = ViewSet(listed.folder)
-        check_fits(viewset, self.student.inputs)
-        targetset = TargetSet(targetset_of(listed, self.config.targetset, self.trained).folder)
-        check_pair(viewset, targetset)
-        return viewset, targetset
 
     def outputs(self, views: Views, name: str) -> Iterator[tuple[Float[Tensor, "batch _"], Num[Tensor, " batch"]]]:
         """The output `name`, a row a sample (logits, pooled, cls), and the labels, batch by batch, on the device."""

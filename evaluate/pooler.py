@@ -17,7 +17,7 @@ def teacher_pooler(evaluation: Evaluation) -> dict[str, Tensor] | None:
     Float32, `weight` (width, width) and `bias` (width,) under `PREFIX`. A teacher of `transformers` has one where its
     safetensors are here and do.
     """
-    flags = [flags for _, flags in evaluation.learned_from]
+    flags = [flags for _, flags in evaluation.stored.learned_from]
     if (spec := evaluation.config.teacher) is not None:
         flags = [each for each in flags if each.get("teacher") == spec] or [{"teacher": spec}]
     for teacher in flags:

@@ -34,7 +34,7 @@ def show_nearest(config: EvaluateConfig) -> None:
     check_run(run)
     student = load_student(run, config.device, config.precision)
     evaluation = Evaluation(config, run, student, weights_of(run), run)
-    viewset = ViewSet(evaluation.stored_views(config.split).folder)
+    viewset = ViewSet(evaluation.stored.viewset(config.split).folder)
     if isinstance(student.inputs, TowersInput):
         asked, images = through_tower(evaluation, config.query), (rows for rows, *_ in of_rows(evaluation)[1])
     else:

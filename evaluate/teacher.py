@@ -15,7 +15,7 @@ def teacher_beside(evaluation: Evaluation, spec: str) -> Evaluation:
     That folder, teacher-NAME-HASH, serves all runs there: a teacher is fine-tuned once. A teacher that the run learned
     from is loaded as extract did, its weights and input alike.
     """
-    folder = next((folder for folder, flags in evaluation.learned_from if flags.get("teacher") == spec), None)
+    folder = next((folder for folder, flags in evaluation.stored.learned_from if flags.get("teacher") == spec), None)
     where = "give --teacher where it is now"
     teacher = load_teacher(spec) if folder is None else load_teacher_of(TargetSet(folder), spec, None, where)
     student, logits = evaluation.student, teacher.outputs.get("logits", ())

@@ -5,7 +5,8 @@ commit record keeps what the samples were, and whoever makes another view of the
 """
 
 from extract.plan_views import ViewSetJob
-from extract.sources.base import Sample, content_revision
+from extract.sources.base import Sample
+from extract.sources.naming import content_revision
 from shards.documents import read_commit
 from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch
 from shards.layout import commit_path

@@ -32,7 +32,7 @@ Metrics = dict[str, Float[Tensor, "batch *tokens"]]
 def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
     """Over view 0: `agreement` and `kl` with stored logits or probabilities, `cosine` and `cka` with features."""
     config = evaluation.config
-    viewset, targetset = evaluation.stored()
+    viewset, targetset = evaluation.stored.sets(evaluation.config.split)
     student = answering(evaluation.student, targetset)
     viewset = viewset.read_by(student.inputs.reads(viewset.codec))
     target, row_shape = targetset.identity["target"], targetset.row_shape

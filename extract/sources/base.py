@@ -1,44 +1,13 @@
 """What a source is: samples in a fixed order, each with a stable key, and one function that reads one of them."""
 
-import hashlib
-import re
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from PIL import ExifTags, Image
+from PIL import Image
 
+from extract.photo import decoded
 from shards.errors import BadInput
-
-IMAGE_SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
-    }
-)
-
-_MOST_CLASSES = 1_000_000
-
-# what PIL's decoders raise on damaged bytes (found by flipping and cutting files of every format above)
-_DECODE_ERRORS = (
-    *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, LookupError, TypeError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What sets a stored image upright, by its EXIF orientation (Exif 3.0, section 4.6.6.1); 1 is upright."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +117,7 @@ class Source:
             texts = ()
         encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
-            try:
-                image = Image.open(BytesIO(image))
-                image.load()
-                image = _upright(image) if self.upright else image
-            except _DECODE_ERRORS as error:
-                reason = "not an image that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else error
-                raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error
+            image = decoded(image, self.upright, where)
         if label is not None and self.class_names is not None and label >= len(self.class_names):
             raise BadInput(f"{where} has label {label}, but there are {len(self.class_names)} classes: mend the label")
         return Sample(key, image, texts, label, encoded)
@@ -163,41 +126,3 @@ class Source:
 def written(captions: Iterable[str]) -> tuple[str, ...]:
     """The captions that say anything, without the space around them."""
     return tuple(text for caption in captions if (text := caption.strip()))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """`image` as its EXIF orientation shows it, as browsers and `datasets` do."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
-
-
-def tar_safe_key(text: str) -> str:
-    """`text` percent-encoded to [A-Za-z0-9_/%-], one to one: webdataset ends a key at the first dot, so '.' is %2E."""
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_/-]*", text):
-        return text
-    encoded = quote(text.encode("utf-8", "surrogateescape"), safe="/").replace(".", "%2E").replace("~", "%7E")
-    return "%2F" + encoded[1:] if encoded.startswith("/") else encoded
-
-
-def folder_safe_name(text: str) -> str:
-    """`text` in lower case with everything outside [a-z0-9_.-] made '-', never empty."""
-    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip(".-") or "unnamed"
-
-
-def content_revision(parts: Iterable[str | int | bytes]) -> str:
-    """The SHA-256 (64 hex digits) of `parts`, each under its length, so that no two lists of parts meet."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
-
-
-def numbered_classes(flag: str, labels: Iterable[int | None]) -> tuple[str, ...] | None:
-    """'0', '1' ... up to the largest label, for classes that are numbered but not named; None without labels."""
-    largest = max((label for label in labels if label is not None), default=-1)
-    if largest >= _MOST_CLASSES:
-        raise BadInput(
-            f"{flag}: a label is {largest}, more than {_MOST_CLASSES} classes: check the label column or member"
-        )
-    return tuple(str(label) for label in range(largest + 1)) or None

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from extract.sources.base import PAIR, Images, Source, content_revision, written
+from extract.sources.base import PAIR, Images, Source, written
+from extract.sources.naming import content_revision
 from shards.command.progress import counted
 from shards.errors import BadInput
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from extract.sources.base import IMAGE_SUFFIXES, content_revision, tar_safe_key
+from extract.photo import IMAGE_SUFFIXES
+from extract.sources.naming import content_revision, tar_safe_key
 from shards.errors import BadInput
 
 USAGE = "[:image=COLUMN,captions=COLUMN|text=COLUMN,label=COLUMN]"

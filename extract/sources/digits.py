@@ -2,7 +2,8 @@
 
 from PIL import Image
 
-from extract.sources.base import Source, content_revision
+from extract.sources.base import Source
+from extract.sources.naming import content_revision
 from shards.splits import canonical_split, choose_split
 
 

@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from extract.sources.base import IMAGE_SUFFIXES, Content, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.photo import IMAGE_SUFFIXES
+from extract.sources.base import Content, Source
 from extract.sources.caption_files import USAGE, find_caption_file
 from extract.sources.captions import paired
 from extract.sources.columns import parse_options
 from extract.sources.left_out import LeftOut, is_system, shown, unreadable_note
+from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from shards.command.progress import counted
 from shards.errors import BadInput
 from shards.splits import SPLIT_NAMES, canonical_split, choose_split

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from extract.sources.base import Content, Document, Source, content_revision, folder_safe_name
+from extract.sources.base import Content, Document, Source
 from extract.sources.captions import caption_texts, paired
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.documents import text_source
 from extract.sources.hub import DATASETS, hub_title, local_folder
 from extract.sources.labels import Labels, column_labels
 from extract.sources.local_copy import open_local_copy
+from extract.sources.naming import content_revision, folder_safe_name
 from extract.sources.outside_images import is_text
 from extract.sources.table_texts import array_documents
 from extract.sources.through_datasets import Opened, open_dataset

@@ -7,10 +7,11 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from extract.sources.base import Content, Source, content_revision, tar_safe_key
+from extract.sources.base import Content, Source
 from extract.sources.captions import paired
 from extract.sources.hf import open_named as open_from_hub
 from extract.sources.left_out import shown
+from extract.sources.naming import content_revision, tar_safe_key
 from shards.command.progress import counted
 from shards.errors import BadInput, SourceUnavailable, one_line
 from shards.splits import choose_split

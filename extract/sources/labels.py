@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from extract.sources.base import numbered_classes
 from extract.sources.left_out import shown
+from extract.sources.naming import numbered_classes
 from shards.command.progress import counted
 from shards.errors import BadInput
 

@@ -13,11 +13,12 @@ from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from extract.sources.base import Document, Source, content_revision
+from extract.sources.base import Document, Source
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.hub import download
 from extract.sources.labels import NO_LABELS
 from extract.sources.left_out import shown
+from extract.sources.naming import content_revision
 from extract.sources.row_groups import open_file
 from extract.sources.table_texts import row_documents
 from extract.sources.tar_members import members, read

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.sources.base import Content, Source, content_revision, folder_safe_name, tar_safe_key
+from extract.sources.base import Content, Source
 from extract.sources.captions import caption_texts, paired
 from extract.sources.columns import (
     ColumnChoice,
@@ -20,6 +20,7 @@ from extract.sources.columns import (
 )
 from extract.sources.documents import text_source
 from extract.sources.labels import Labels, column_labels
+from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
 from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer, stream_column
 from extract.sources.splits import find_files, pick_split

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from extract.sources.base import content_revision
+from extract.sources.naming import content_revision
 from shards.errors import BadInput
 from shards.splits import SPLIT_NAMES, canonical_split, choose_split
 

@@ -7,7 +7,7 @@ name holds a split's word. The cache still has to be what the user has.
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from extract.sources.base import IMAGE_SUFFIXES
+from extract.photo import IMAGE_SUFFIXES
 from extract.sources.left_out import is_system, is_system_folder
 from extract.sources.splits import split_words
 from shards.command.progress import counted

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from extract.sources.base import IMAGE_SUFFIXES
+from extract.photo import IMAGE_SUFFIXES
 from extract.sources.captions import caption_texts
 from extract.sources.labels import Label
 from extract.sources.left_out import LeftOut, is_system_folder

@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from extract.sources.base import Document, Source, folder_safe_name
+from extract.sources.base import Document, Source
 from extract.sources.columns import ColumnChoice, parse_columns
 from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import NO_LABELS, Label, number_labels
+from extract.sources.naming import folder_safe_name
 from extract.sources.splits import SplitFiles, files_revision, find_files, found_files, pick_split
 from extract.sources.tar_members import unpacking
 from shards.command.progress import counted

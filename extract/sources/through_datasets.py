@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from extract.sources.base import IMAGE_SUFFIXES
+from extract.photo import IMAGE_SUFFIXES
 from extract.sources.hub import hub_errors, local_folder
 from extract.sources.row_groups import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits

@@ -8,20 +8,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from extract.sources.base import (
-    IMAGE_SUFFIXES,
-    Content,
-    Document,
-    Source,
-    content_revision,
-    folder_safe_name,
-    tar_safe_key,
-)
+from extract.photo import IMAGE_SUFFIXES
+from extract.sources.base import Content, Document, Source
 from extract.sources.captions import Captions
 from extract.sources.columns import parse_options
 from extract.sources.documents import MAX_DOCUMENT_BYTES, read_document, text_source
 from extract.sources.labels import Label, number_labels
 from extract.sources.left_out import LeftOut, shown, unreadable_note
+from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from extract.sources.splits import SplitFiles, files_revision, pick_split
 from extract.sources.tar_members import find_tars, read
 from extract.sources.tar_samples import Place, TarSample, image_place, stored_captions, stored_label, tar_samples

@@ -28,8 +28,8 @@ from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import parse_state_dict
 from extract.networks.text_encoder import TextEncoder, num_positions
 from extract.networks.weight_sets import without_prefix
-from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_folder, hub_title, local_folder
+from extract.sources.naming import folder_safe_name
 from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.image_processor import PROCESSORS, read_input
 from shards.errors import BadInput

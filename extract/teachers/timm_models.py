@@ -26,8 +26,8 @@ from extract.networks.hub_encoder import PICKLE, SAFETENSORS
 from extract.networks.state_dict import load_weights, mismatches, read_state_dict
 from extract.networks.timm_models import BUILD_ERRORS, create, with_outputs
 from extract.networks.weight_sets import common_prefix
-from extract.sources.base import folder_safe_name
 from extract.sources.hub import hub_folder, local_folder
+from extract.sources.naming import folder_safe_name
 from extract.teachers.base import Teacher, freeze, sha256_of_state
 from extract.teachers.download import download, located
 from shards.errors import BadInput, UnknownName, one_line

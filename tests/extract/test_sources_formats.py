@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from extract.sources import open_source
-from extract.sources.base import tar_safe_key
+from extract.sources.naming import tar_safe_key
 from extract.sources.row_groups import RowGroups
 from shards.errors import BadInput
 

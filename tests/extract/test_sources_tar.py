@@ -14,7 +14,7 @@ from caches import command, extract, viewset_of
 from PIL import Image
 
 from extract.sources import open_source
-from extract.sources.base import tar_safe_key
+from extract.sources.naming import tar_safe_key
 from shards.errors import BadInput
 
 
