@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from extract.networks.data2vec2 import ImageSettings, build_image_network
+from extract.networks.data2vec2 import Data2Vec2, ImageSettings, build_image_network
 
 BASE = ImageSettings(
     depth=12,
@@ -37,8 +37,12 @@ def settings_for(image_size: int) -> ImageSettings:
 def write_data2vec2(path: Path, settings: ImageSettings, seed: int = 0) -> Path:
     """A checkpoint that `--teacher data2vec2 --weights PATH` loads."""
     torch.manual_seed(seed)
-    network = build_image_network(settings)
-    values: dict[str, Any] = dataclasses.asdict(settings)
+    return write_checkpoint(path, build_image_network(settings))
+
+
+def write_checkpoint(path: Path, network: Data2Vec2) -> Path:
+    """An image network in the official file's layout."""
+    values: dict[str, Any] = dataclasses.asdict(network.settings)
     image = {**values, "embed_dim": values.pop("local_embed_dim")}
     model = {**values, "modalities": {"image": image}}
     tensors = {_official(name): tensor for name, tensor in network.state_dict().items()}

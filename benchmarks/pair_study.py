@@ -1,8 +1,9 @@
 """Pair study: what a cached image teacher adds to an image-text student, loss by loss, on pictures of an unseen style.
 
 Small encoders from random weights learn from pairs in two styles, and find captions and pictures of a third one by
-`evaluate --task retrieval`. Captions are seen in training, pictures are not. One image teacher gives logits (SHRe) and
-pooled features (S-SMKE); `align` reads its pooled features and those of a text teacher, at the teachers' own size.
+`evaluate --task retrieval`. Captions are seen in training, pictures are not. A supervised teacher gives logits (SHRe)
+and pooled features (S-SMKE), a self-supervised one, trained here (`benchmarks.pretraining`), its CLS (S-SMKE); `align`
+reads pooled features of the first and of a text teacher, at the teachers' own size.
 
     python -m benchmarks.pair_study --data wds:FOLDER --text_teacher FOLDER --work FOLDER [--out docs]
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import pretraining
 from benchmarks.study import command, drawing, mean_and_range, once, parser, write_study
 from distill.recipe import FOLDER as RECIPES
 from shards.command.run import run_command
@@ -51,6 +53,10 @@ VARIANTS = (
     Variant("S-SMKE, MSE", "s-smke", "pooled", loss="mse"),
     Variant("S-SMKE, contrastive", "s-smke", "pooled"),
     Variant("S-SMKE, contrastive with a bank", "s-smke", "pooled", bank=2048),
+    Variant("S-SMKE without the teacher", "s-smke", "cls", without=("distillation",)),
+    Variant("S-SMKE from data2vec2, MSE", "s-smke", "cls", loss="mse"),
+    Variant("S-SMKE from data2vec2, contrastive", "s-smke", "cls"),
+    Variant("S-SMKE from data2vec2, contrastive with a bank", "s-smke", "cls", bank=2048),
     Variant("two cached towers aligned", "align"),
 )
 
@@ -60,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser("pair_study", "pairs with the splits train and test, as extract's --data")
     flags.add_argument("--image_teacher", default="efficientnet_lite0", help="gives logits and pooled")
     flags.add_argument("--text_teacher", required=True, help="a sentence encoder's folder; its tokenizer is taken too")
+    flags.add_argument("--pretraining_steps", type=int, default=1500, help="of the self-supervised teacher")
     flags.add_argument("--size", type=int, default=64, help="pixels a side of the students' views")
     flags.add_argument("--max_steps", type=int, default=200, help="optimiser steps")
     flags.add_argument("--batch_size", type=int, default=256, help="pairs an optimiser step")
@@ -101,6 +108,11 @@ def _extract(options: argparse.Namespace) -> None:
             views,
         )
         command("extract", *small, "--teacher", options.image_teacher, "--target", "logits,pooled")
+        weights = options.work / "data2vec2.pt"
+        if not weights.exists():
+            steps = ("--max_steps", str(options.pretraining_steps))
+            pretraining.main(["--shards", str(options.work / "small"), "--weights", str(weights), *steps])
+        command("extract", *small, "--teacher", "data2vec2", "--weights", weights, "--target", "cls")
         large = (*data, "--out", options.work / f"large{where}")
         command("extract", *large, "--teacher", options.image_teacher, "--target", "pooled")
         command("extract", *large, "--teacher", f"hf:{options.text_teacher}", "--target", "pooled")
