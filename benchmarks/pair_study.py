@@ -53,7 +53,6 @@ VARIANTS = (
     Variant("S-SMKE, MSE", "s-smke", "pooled", loss="mse"),
     Variant("S-SMKE, contrastive", "s-smke", "pooled"),
     Variant("S-SMKE, contrastive with a bank", "s-smke", "pooled", bank=2048),
-    Variant("S-SMKE without the teacher", "s-smke", "cls", without=("distillation",)),
     Variant("S-SMKE from data2vec2, MSE", "s-smke", "cls", loss="mse"),
     Variant("S-SMKE from data2vec2, contrastive", "s-smke", "cls"),
     Variant("S-SMKE from data2vec2, contrastive with a bank", "s-smke", "cls", bank=2048),
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags.add_argument("--text_teacher", required=True, help="a sentence encoder's folder; its tokenizer is taken too")
     flags.add_argument("--pretraining_steps", type=int, default=1500, help="of the self-supervised teacher")
     flags.add_argument("--size", type=int, default=64, help="pixels a side of the students' views")
-    flags.add_argument("--max_steps", type=int, default=200, help="optimiser steps")
+    flags.add_argument("--max_steps", type=int, default=400, help="optimiser steps")
     flags.add_argument("--batch_size", type=int, default=256, help="pairs an optimiser step")
     flags.add_argument("--seeds", type=int, default=3, help="students of each variant")
     flags.add_argument("--limit", type=int, help="pairs of each split; all by default")
