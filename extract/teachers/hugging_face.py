@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from extract.modalities.base import InputSpec
-from extract.modalities.text import DEFAULT_SIZE, TextInput
+from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import VOCABULARIES, TextTokenizer
 from extract.networks.dense import DenseNetwork
 from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
@@ -98,7 +98,7 @@ def _image(
 ) -> tuple[DenseNetwork, InputSpec]:
     if option:
         raise BadInput(f"{flag}: an image has no padding; leave statistics out")
-    inputs = read_input(flag, folder, network.config, size)
+    inputs = read_input(flag, folder, network.config, None if size is None else int(size))
     return NamedTokens(network, inputs.image_size, flag), inputs
 
 
@@ -109,10 +109,7 @@ def _text(
     if tokenizer.vocabulary.size > config.vocab_size:
         found = f"{tokenizer.vocabulary.size:,} tokens, its network {config.vocab_size:,}"
         raise BadInput(f"{flag}: the tokenizer in {folder} has {found}: put the model's own beside its weights")
-    positions = num_positions(network)
-    if size is not None and size > positions:
-        raise BadInput(f"--view size={size}: {flag} has {positions:,} positions; give a size up to that")
-    return TextEncoder(network, option != "valid"), TextInput.of(size or min(DEFAULT_SIZE, positions), tokenizer)
+    return TextEncoder(network, option != "valid"), TextInput.up_to(num_positions(network), size, tokenizer, flag)
 
 
 def _settings_of(network: DenseNetwork) -> dict[str, Any]:

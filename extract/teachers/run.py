@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from extract.networks.data2vec2 import NamedOutputs
 
 
-def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
+def load(spec: str, weights: str | None, size: int | None) -> Teacher:
     """The network exported to the folder behind `run:`, with the preprocessing it was trained with."""
     if weights is not None:
         raise BadInput(f"--weights {weights}: {spec} brings its own weights; drop --weights")
@@ -23,7 +23,7 @@ def load(spec: str, weights: str | None, image_size: int | None) -> Teacher:
         raise BadInput("--teacher run: names no folder; give --teacher run:DIR, the folder of a finished run")
     run_dir = Path(folder).expanduser().resolve()
     network, config = load_exported(run_dir)
-    inputs = exported_input(config, str(run_dir), run_dir, image_size)
+    inputs = exported_input(config, str(run_dir), run_dir, size)
     class_names = None if config["class_names"] is None else tuple(config["class_names"])
     name = re.sub(r"[^a-z0-9_.-]+", "-", f"run-{run_dir.name.lower()}").strip("-.")
     architecture, settings = config["architecture"], config["arguments"].get("settings")

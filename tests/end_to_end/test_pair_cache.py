@@ -13,7 +13,7 @@ import transformers
 from caches import command, contents, extract, targetset_of, viewset_of, write_teacher
 from pairs import picture, write_pairs
 from safetensors.torch import load_file
-from texts import write_encoder
+from texts import POSITIONS, write_encoder
 
 from benchmarks.live import LiveDistillation
 from distill.config import DistillConfig
@@ -109,6 +109,8 @@ def test_captions_are_read_by_any_tokenizer_and_each_comes_up(cache: Path, encod
 def test_a_text_teacher_has_a_row_a_caption(cache: Path, encoder: Path) -> None:
     targetset = TargetSet(targetset_of(cache, "tiny"))
     assert targetset.row_shape == (CAPTIONS, 16)
+    # the pictures have 16 pixels, the encoder has 32 positions: captions are as long as the encoder reads
+    assert targetset.identity["teacher"]["preprocessing"]["text"]["size"] == POSITIONS
     rows = read_decoded(targetset, codec_of(targetset), 1, np.arange(NUM))
     teacher = load_teacher(f"hf:{encoder}")
     inputs = teacher.inputs
