@@ -111,8 +111,8 @@ def _pairs_of_source(evaluation: Evaluation, most: int) -> tuple[Facts, Iterator
         )
 
     def fetch(index: int) -> tuple[Any, ...]:
-        image, _, texts = source.fetch(index)
-        return image, 0, texts  # views are read with labels, and pairs have none
+        image, _, *texts = source.fetch(index)
+        return image, 0, *texts  # views are read with labels, and pairs have none
 
     def make(sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
         row, facts = maker.make(sample, view)

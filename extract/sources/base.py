@@ -33,6 +33,7 @@ class Content(NamedTuple):
     """Encoded, or decoded where nothing was encoded; None where it is missing."""
     label: int | float | None
     texts: tuple[str, ...] = ()
+    fault: str | None = None  # why texts that are there cannot be read
 
 
 class Document(NamedTuple):
@@ -106,15 +107,12 @@ class Source:
             raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
         key = self.keys[index]
         where = f"source {self.name}: sample {key}"
-        image, label, texts = Content(*self.fetch(index))
+        image, label, texts, fault = Content(*self.fetch(index))
         if image is None and "image" in self.has:
             raise BadInput(f"{where} holds no image: remove it")
-        if self.has == PAIR:
-            texts = written(texts)
-            if not texts:
-                raise BadInput(f"{where} has no caption that can be read: write one in UTF-8, or remove it")
-        elif "texts" not in self.has:
-            texts = ()
+        texts = written(texts) if self.has == PAIR else texts if "texts" in self.has else ()
+        if self.has == PAIR and not texts:
+            raise BadInput(f"{where} has no caption that can be read: {fault or 'write one in UTF-8, or remove it'}")
         encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
             image = decoded(image, self.upright, where)
