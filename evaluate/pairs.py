@@ -1,19 +1,19 @@
 """Pairs: a student of images and texts as embeddings in one space, and each of its encoders as a student of its own."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
 from extract.modalities.pair import CaptionsInput, PairInput, token_rows, tower_of
 from extract.modalities.text import TextInput
-from extract.networks.pair import ENCODED, MODALITIES, PairNetwork
+from extract.networks.pair import MODALITIES, PairNetwork
+from extract.networks.pair_part import PairPart, Rows
 from extract.sources import open_source
 from shards.errors import BadInput
 from shards.reader import TargetSet
@@ -21,60 +21,14 @@ from shards.views.pair import CAPTIONS
 
 AUTO = ("head", "shared_2")
 """What `auto` compares: the first of these that both encoders give."""
-POOLED = ("pooled", "cls")
-
-Rows = Float[Tensor, "batch width"]
-
-
-class Encoder(nn.Module):
-    """One encoder of a pair's network alone: `pooled`, and `cls` where it has one, are what the shared layers take."""
-
-    def __init__(self, network: PairNetwork, modality: str) -> None:
-        super().__init__()
-        self.encoder, self.output = network.encoders[modality], network.outputs_of[modality]
-
-    def forward(self, *inputs: Tensor) -> dict[str, Rows]:
-        """A row a sample."""
-        rows = self.encoder(*inputs)[self.output]
-        rows = rows[:, 0] if self.output == "tokens" else rows
-        return dict.fromkeys(POOLED[:1] if self.output == "pooled" else POOLED, rows)
-
-
-class Part(nn.Module):
-    """The outputs of a pair's network for one modality, by their names without it.
-
-    `pooled` and `cls` are the encoder's; with `targets` they are the heads that learned targets of these names.
-    """
-
-    def __init__(self, network: PairNetwork, modality: str, targets: bool) -> None:
-        super().__init__()
-        self.network, self.modality, self.targets = network, modality, targets
-
-    def only(self, names: Collection[str]) -> nn.Module:
-        """The same part, computing no more than the outputs `names` need."""
-        if not self.targets and set(names) <= set(POOLED):
-            return Encoder(self.network, self.modality)
-        network = self.network.only([f"{self.modality}/{name}" for name in names])
-        return Part(network, self.modality, self.targets)
-
-    def forward(self, *inputs: Tensor) -> dict[str, Rows]:
-        """A row a sample."""
-        given = inputs if self.modality == "image" else (None, *inputs)
-        outputs = {name.partition("/")[2]: rows for name, rows in self.network(*given).items()}
-        if not self.targets and ENCODED in outputs:
-            has = POOLED[:1] if self.network.outputs_of[self.modality] == "pooled" else POOLED
-            outputs |= dict.fromkeys(has, outputs[ENCODED])
-        return outputs
-
 
 def part_of(student: TrainedStudent, modality: str, targets: bool = False) -> TrainedStudent:
     """The part of a student of pairs that sees images, or texts; it classifies where a head has learned logits."""
     network, inputs = student.network, student.inputs
     assert isinstance(network, PairNetwork) and isinstance(inputs, PairInput)
-    own = [name for name in network.names if name.startswith(f"{modality}/")]
     part = replace(
         student,
-        network=Part(network.only(own), modality, targets).eval(),
+        network=PairPart(network, modality, targets).eval(),
         inputs=inputs.image if modality == "image" else inputs.text,
         class_names=None,
     )

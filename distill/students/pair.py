@@ -23,6 +23,7 @@ from extract.networks import DENSE_REGISTRY, build_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.dense import DenseNetwork
 from extract.networks.pair import MODALITIES, SHARED, PairNetwork, encoder_output
+from extract.networks.pair_part import PairPart
 from extract.networks.text_encoder import TextEncoder, resized, text_settings
 from extract.teachers import load_teacher
 from shards.command.ranges import COUNT
@@ -98,7 +99,12 @@ def _starts(request: StudentRequest) -> dict[str, Any]:
         spec, _, weights = spec.partition("@")
         size = request.inputs.image_size if modality == "image" and isinstance(request.inputs, ImageInput) else None
         teacher = load_teacher(spec, weights or None, size)
-        starts |= {modality: teacher.network, f"{modality} inputs": teacher.inputs}
+        network = teacher.network
+        if isinstance(network, PairPart):
+            if modality == "text":
+                raise BadInput(f"--init {request.init}: {spec} is a student of pairs, of which image= alone can start")
+            network = network.network.encoders[modality]
+        starts |= {modality: network, f"{modality} inputs": teacher.inputs}
     return starts
 
 

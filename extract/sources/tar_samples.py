@@ -37,7 +37,7 @@ class TarSample:
         member, where = self.members[ending], f"{self.key}.{ending} of {self.tar.name}"
         if member.size > _MOST_BYTES:
             raise BadInput(
-                f"{where} has {member.size} bytes, at most {_MOST_BYTES} are a label or captions: mend the tar"
+                f"{where} has {member.size} bytes, a label or captions have at most {_MOST_BYTES}"
             )
         if member.sparse:
             raise BadInput(f"{where} is stored sparse: write the tar without --sparse")

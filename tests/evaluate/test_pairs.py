@@ -313,6 +313,38 @@ def test_a_part_gives_what_the_whole_gives(run: Path) -> None:
         assert not any("shared" in name for name, _ in part.only("pooled").network.named_parameters())
 
 
+def test_a_run_of_pairs_teaches_and_starts_by_its_image_encoder(made: Path, run: Path, tmp_path: Path) -> None:
+    flags = ("--data", f"wds:{made}/data:captions=caption", "--out", tmp_path / "cache", "--devices", "cpu",
+             "--split", "validation", "--view", f"resize:size={SIDE},format=png", "--codec", "float32")  # fmt: skip
+    extract("--teacher", f"run:{run}", "--target", "pooled,logits", *flags)
+    student = load_student(run, "cpu", "float32")
+    assert isinstance(student.inputs, PairInput)
+    source = open_source(f"wds:{made}/data:captions=caption", "validation")
+    images = [source.read(index).image for index in range(NUM)]
+    pixels = torch.stack([torch.from_numpy(np.array(image.convert("RGB"))) for image in images if image is not None])
+    whole = student({**{name: rows.expand(NUM, *rows.shape[1:]) for name, rows in student.inputs.example().items()},
+                     "pixels": pixels})  # fmt: skip
+    (viewset,) = (tmp_path / "cache").iterdir()
+    for target, output in (("pooled", "encoded"), ("logits", "logits")):
+        (folder,) = (viewset / "targets").glob(f"run-pair-{target}-*")
+        targetset = TargetSet(folder)
+        decoded = read_decoded(targetset, codec_of(targetset), 0, np.arange(NUM))
+        # float32 sums in batches of another size
+        torch.testing.assert_close(getattr(decoded, "rows", decoded), whole[f"image/{output}"], rtol=1e-4, atol=1e-5)
+    heads = command("extract", "--teacher", f"run:{made / 'runs/align'}", *flags)
+    heads.refuses("--teacher run:", "the stored rows of two teachers", "give one of these teachers")
+    spec = f"pair:convnet:width=4,depth=2+encoder:depth=1,width=8,tokenizer={made / 'bert'}"
+    learn = ("--shards", made / "cache", "--devices", "cpu", "--batch_size", "12", "--precision", "float32")
+    learn = (*learn, "--recipe", "transformer-shre", "--targets", "logits", "--student", spec, "--max_steps", "1")
+    command("distill", *learn, "--lr", "0", "--init", f"text=run:{run}", "--run_dir", tmp_path / "no").refuses("--lr")
+    command("distill", *learn, "--init", f"text=run:{run}", "--run_dir", tmp_path / "no").refuses("image= alone")
+    started = ("--lr", "1e-9", "--init", f"image=run:{run}", "--run_dir", tmp_path / "started")
+    command("distill", *learn, *started).succeeds()
+    states = [dict(load_exported(each)[0].named_parameters()) for each in (run, tmp_path / "started")]
+    names = [name for name in states[0] if name.startswith("encoders.image.")]
+    assert names and all(torch.allclose(states[0][name], states[1][name], atol=1e-7) for name in names)
+
+
 def test_a_query_shows_the_nearest_images(made: Path, run: Path) -> None:
     flags = ("--run", run, "--query", "a small cat", *CPU)
     out = command("evaluate", *flags, "--shards", made / "cache").succeeds().out
