@@ -92,7 +92,7 @@ def test_batches_go_on_from_any_position(position: int, shards: Path) -> None:
 
 def test_validation_samples_are_each_seen_once_by_any_number_of_ranks(shards: Path) -> None:
     for targets in ("one-logits-float32", "two-logits-float32"):
-        data = open_data(shards, targets, validation_fraction=0.3)
+        data = open_data(shards, targets, validation_fraction=0.5)
         for world_size in (1, 2):
             parts = [list(data.validation_batches(world_size, rank)) for rank in range(world_size)]
             found = [sample for part in parts for batch in part for sample in batch.samples.tolist()]
