@@ -35,8 +35,8 @@ class ExtractConfig:
     (default: the cache's only source, else imagenet); of texts text:PATH (.txt, .jsonl), text_files:PATH, openwebtext,
     parquet:PATH, hf:ID, wds:PATTERN; of images with captions coco, flickr30k, cc3m, cc12m, or any of those that have
     some. Of several columns, parquet:PATH:image=COLUMN,captions=COLUMN,label=COLUMN (or text=COLUMN) takes those named;
-    hf:ID and text:PATH too; group=COLUMN makes one sample of the rows that show one image. Captions are in wds:PATTERN:captions=FIELD of .json (else .txt), folder:PATH:captions=FILE;
-    captions= takes none."""
+    hf:ID and text:PATH too; group=COLUMN makes one sample of the rows that show one image. Captions are in
+    wds:PATTERN:captions=FIELD of .json (else .txt), folder:PATH:captions=FILE; captions= takes none."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout; of openwebtext, its
     archives or parquet files; of coco and flickr30k, Karpathy's json beside the images; of cc3m and cc12m, tars."""
