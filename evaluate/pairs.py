@@ -10,7 +10,9 @@ from torch import Tensor
 
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
-from extract.modalities.pair import CaptionsInput, PairInput, token_rows, tower_of
+from evaluate.towers import HEAD, tower
+from extract.modalities.image import ImageInput
+from extract.modalities.pair import CaptionsInput, PairInput, TowersInput, token_rows, tower_of
 from extract.modalities.text import TextInput
 from extract.networks.pair import MODALITIES, PairNetwork
 from extract.networks.pair_part import PairPart, Rows
@@ -21,6 +23,7 @@ from shards.views.pair import CAPTIONS
 
 AUTO = ("head", "shared_2")
 """What `auto` compares: the first of these that both encoders give."""
+
 
 def part_of(student: TrainedStudent, modality: str, targets: bool = False) -> TrainedStudent:
     """The part of a student of pairs that sees images, or texts; it classifies where a head has learned logits."""
@@ -71,20 +74,32 @@ class Embedder:
 
     @classmethod
     def of(cls, evaluation: Evaluation, where: str, output: str = "auto") -> "Embedder":
-        """The encoders of a student of pairs, compared by `output`; BadInput that begins with `where` for another."""
+        """The encoders of a student of pairs, compared by `output`; BadInput that begins with `where` for another.
+
+        Of heads on two teachers' stored rows these teachers, which are loaded, with their heads.
+        """
         student, folder = evaluation.student, evaluation.folder
-        if not isinstance(student.inputs, PairInput):
-            taken = "stored rows of two teachers" if student.inputs.of_targets else f"{student.inputs.modality}s alone"
+        towers = isinstance(student.inputs, TowersInput)
+        if not towers and not isinstance(student.inputs, PairInput):
+            taken = f"{student.inputs.modality}s alone"
             raise BadInput(f"{where}: needs a student of images and texts, {folder} takes {taken}; give another --run")
-        names = cast(PairNetwork, student.network).names
-        both = [name.partition("/")[2] for name in names if name.startswith("image/")]
+        names = () if towers else cast(PairNetwork, student.network).names
+        both = [HEAD] if towers else [name.partition("/")[2] for name in names if name.startswith("image/")]
         chosen = next(name for name in AUTO if name in both) if output == "auto" else output
         if chosen not in both:
             raise BadInput(
                 f"{where}: output {output}: the student of {folder} gives {', '.join(both)}; give one of these"
             )
-        image, text = (part_of(student, modality, targets=True).only(chosen) for modality in MODALITIES)
+        if towers:
+            image, text = (tower(evaluation, modality, where) for modality in MODALITIES)
+        else:
+            image, text = (part_of(student, modality, targets=True).only(chosen) for modality in MODALITIES)
         return cls(image, text, chosen)
+
+    @property
+    def inputs(self) -> PairInput:
+        """What both encoders take of a pair."""
+        return PairInput(cast(ImageInput, self.image.inputs), cast(TextInput, self.text.inputs))
 
     def images(self, fields: Mapping[str, Tensor]) -> Rows:
         """Rows of length 1 for a batch of `pixels`, on the student's device."""
@@ -92,9 +107,18 @@ class Embedder:
 
     def texts(self, fields: Mapping[str, Tensor]) -> Rows:
         """Rows of length 1 for a batch of `tokens` and their `length`, on the student's device."""
-        return F.normalize(self.text(self.text.inputs.cut(fields))[self.output], dim=1)
+        return _texts(self.text, self.output, fields)
 
     def sentences(self, sentences: Sequence[str]) -> Rows:
         """Rows of length 1 for a batch of texts."""
-        rows = token_rows(cast(TextInput, self.text.inputs))(list(sentences))
-        return self.texts({name: torch.from_numpy(values) for name, values in rows.items()})
+        return sentence_rows(self.text, self.output, sentences)
+
+
+def sentence_rows(student: TrainedStudent, output: str, sentences: Sequence[str]) -> Rows:
+    """Rows of length 1 for a batch of texts, by a student of texts."""
+    rows = token_rows(cast(TextInput, student.inputs))(list(sentences))
+    return _texts(student, output, {name: torch.from_numpy(values) for name, values in rows.items()})
+
+
+def _texts(student: TrainedStudent, output: str, fields: Mapping[str, Tensor]) -> Rows:
+    return F.normalize(student(student.inputs.cut(fields))[output], dim=1)

@@ -245,7 +245,6 @@ def test_heads_on_two_towers_retrieve_from_stored_rows(made: Path, tmp_path: Pat
     cosines = texts @ F.normalize(outputs["image/head"]).T
     own = cosines.gather(1, torch.arange(NUM).repeat_interleave(counts)[:, None])
     assert record["t2i_r5"] == pytest.approx(((cosines >= own - 1e-6).sum(1) <= 5).double().mean().item(), abs=1e-6)
-    command("evaluate", "--run", run, "--task", "zeroshot", *CPU).refuses("stored rows of two teachers")
     out = command("evaluate", "--run", run, "--query", "red cat", *CPU).succeeds().out  # a caption of some pairs
     bert = load_teacher(f"hf:{made / 'bert'}", None, None)
     ids = bert.inputs.tokenizer.rows([("red cat",)], 8)  # type: ignore[attr-defined]
@@ -257,6 +256,43 @@ def test_heads_on_two_towers_retrieve_from_stored_rows(made: Path, tmp_path: Pat
     keys = open_source(f"wds:{made}/data:captions=caption", "validation").keys
     assert [line[1] for line in lines] == [keys[place] for place in best.indices.tolist()]
     assert [float(line[0]) for line in lines] == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_towers_are_loaded_for_what_is_not_stored(made: Path, colours: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "runs/align", tmp_path / "align"))
+    (tmp_path / "own.txt").write_text("{} cat\na small {}\n")
+    flags = ("--run", run, *CPU, "--data", f"folder:{colours / 'classes'}")
+    command(
+        "evaluate", *flags, "--task", "zeroshot", "--preset", f"zeroshot:templates={tmp_path / 'own.txt'}"
+    ).succeeds()
+    network, names = load_exported(run)[0].eval(), sorted(COLOURS)
+    bert, convnet = (load_teacher(f"{spec}:{made / name}") for spec, name in (("hf", "bert"), ("run", "teacher")))
+    inputs = bert.inputs
+    assert isinstance(inputs, TextInput)
+    prototypes = list[Tensor]()
+    with torch.no_grad():
+        for name in names:
+            ids = inputs.tokenizer.rows([(f"{name} cat",), (f"a small {name}",)], 8)
+            fields = inputs.cut({key: torch.from_numpy(rows) for key, rows in ids.items()})
+            head = network.text(feed(bert.network, inputs, fields)["pooled"])  # type: ignore[operator]
+            prototypes.append(F.normalize(F.normalize(head, dim=1).mean(0), dim=0))
+        pixels = torch.tensor([COLOURS[name] for name in names], dtype=torch.uint8)[:, None, None]
+        pooled = feed(convnet.network, convnet.inputs, {"pixels": pixels.expand(4, SIDE, SIDE, 3)})["pooled"]
+        rows = F.normalize(network.image(pooled), dim=1)  # type: ignore[operator]
+    cosines = rows @ torch.stack(prototypes).T
+    own = cosines.diagonal()[:, None]
+    record = measured(run)["zeroshot"]
+    assert record["top1"] == ((cosines >= own - 1e-6).sum(1) <= 1).double().mean() and record["output"] == "head"
+    embedder = Embedder.of(
+        Evaluation(EvaluateConfig(num_workers=2), run, load_student(run, "cpu", "float32"), "", run), ""
+    )
+    torch.testing.assert_close(embedder.images({"pixels": pixels.expand(4, SIDE, SIDE, 3)}), rows)
+    data = ("--data", f"wds:{made}/data:captions=caption")
+    command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data).succeeds()
+    record = measured(run)["retrieval"]
+    assert record["data"] == data[1] and record["samples"] == {"i2t": NUM, "t2i": 2 * NUM}, "no stored rows instead"
+    output = ("--preset", "retrieval:output=shared_1")
+    command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data, *output).refuses("shared_1", "gives head")
 
 
 def test_tasks_of_one_modality_measure_its_encoder(made: Path, run: Path, tmp_path: Path) -> None:
