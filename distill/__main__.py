@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> None:
     from distill.holding import open_training
     from distill.recipe import check_modality, load_recipe, pick_recipe, resolve
     from distill.run import train
+    from distill.students import check_captions
     from distill.trainer import choose_devices, is_first_process
     from shards.command.progress import human_bytes
 
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
         config.objective is None and recipe is not None and not recipe.learns_targets
     )
     holding = open_training(config.shards, config.targets, labels_only, recipe)
+    if recipe is not None:
+        check_captions(recipe.name, config.student or recipe.student, holding.viewset)
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)

@@ -9,9 +9,10 @@ from distill.students.base import Student, StudentRequest
 from distill.students.inputs import student_input
 from extract.networks import architecture_names
 from shards.command.specs import entry_of, parse_spec
-from shards.errors import UnknownName
+from shards.errors import BadInput, UnknownName
+from shards.reader import ViewSet
 
-__all__ = ["Student", "StudentRequest", "build_student", "student_input", "student_names"]
+__all__ = ["Student", "StudentRequest", "build_student", "check_captions", "student_input", "student_names"]
 
 REGISTRY = {
     "data2vec2": "distill.students.data2vec2",
@@ -20,12 +21,25 @@ REGISTRY = {
     "align": "distill.students.align",
     "timm:NAME": "distill.students.timm_models",
 }
+PAIR = "pair"
+OF_PAIRS = ("pair", "align")
+"""Those that learn from images with captions alone."""
 _CLASSIFIER = "distill.students.classifier"
 
 
 def student_names() -> list[str]:
     """The names that --student takes."""
     return sorted([*architecture_names(), *REGISTRY])
+
+
+def check_captions(recipe: str, spec: str, viewset: ViewSet) -> None:
+    """Raises BadInput where the student of `spec` learns from images with captions, and the views have none."""
+    name, holds = parse_spec("student", spec)[0], viewset.codec.modality
+    if name in OF_PAIRS and holds != PAIR:
+        raise BadInput(
+            f"--recipe {recipe}: its student {name} learns from images with captions, {viewset.folder} holds views of "
+            f"{holds} without captions; extract with --view pair from --data that has both"
+        )
 
 
 def build_student(request: StudentRequest) -> Student:

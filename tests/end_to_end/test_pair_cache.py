@@ -211,8 +211,9 @@ def test_towers_of_the_cache_are_aligned_without_being_loaded(cache: Path, tmp_p
 
 def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path, tmp_path: Path) -> None:
     run = ("--run_dir", tmp_path / "run", "--devices", "cpu")
-    of_images = command("distill", "--shards", pristine, "--recipe", "transformer-shre", *run)
-    of_images.refuses("--recipe transformer-shre", "modality pair", "holds image")
+    for name in ("transformer-shre", "s-smke", "shre", "align"):
+        of_images = command("distill", "--shards", pristine, "--recipe", name, *run)
+        of_images.refuses(f"--recipe {name}", "images with captions", "holds views of image", "--view pair")
     images = ("--shards", pristine, "--student", student(encoder), "--init", "random", "--batch_size", "8")
     command("distill", *images, "--objective", "kl", *run).refuses("its views are image", "the network takes pair")
     flags = ("--shards", cache, "--targets", "logits", "--init", "random", "--batch_size", "8", *run)
