@@ -26,12 +26,14 @@ from extract.networks.pair import MODALITIES, SHARED, PairNetwork, encoder_outpu
 from extract.networks.pair_part import PairPart
 from extract.networks.text_encoder import TextEncoder, resized, text_settings
 from extract.teachers import load_teacher
-from shards.command.ranges import COUNT
+from shards.command.ranges import COUNT, whole
 from shards.command.specs import parse_spec
 from shards.errors import BadInput
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 HEAD_DIM = 64
+FEWEST_TOKENS = 3
+"""[CLS] and [SEP] take two: with fewer a caption has no token of its own."""
 
 
 def build(request: StudentRequest) -> Student:
@@ -45,7 +47,7 @@ def build(request: StudentRequest) -> Student:
     starts = _starts(request)
     text_name, text_arguments = parse_spec("student", text_spec)
     tokens, tokenizer = text_arguments.pop("tokens", CAPTION_TOKENS), text_arguments.pop("tokenizer", None)
-    COUNT.check(f"--student {request.spec}: tokens", tokens)
+    whole(FEWEST_TOKENS).check(f"--student {request.spec}: tokens", tokens)
     start = starts.get("text")
     if tokenizer is None and isinstance(start, TextEncoder):
         text = dataclasses.replace(starts["text inputs"], size=tokens)

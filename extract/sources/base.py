@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from unicodedata import category
 
 from PIL import Image
 
@@ -122,5 +123,5 @@ class Source:
 
 
 def written(captions: Iterable[str]) -> tuple[str, ...]:
-    """The captions that say anything, without the space around them."""
-    return tuple(text for caption in captions if (text := caption.strip()))
+    """The captions with a letter, number, sign or symbol, without the space around them: no tokenizer keeps others."""
+    return tuple(caption.strip() for caption in captions if any(category(each)[0] in "LNPS" for each in caption))

@@ -36,9 +36,7 @@ class TarSample:
         """What a small member holds, a label or captions; BadInput, which begins with its name, where it is not."""
         member, where = self.members[ending], f"{self.key}.{ending} of {self.tar.name}"
         if member.size > _MOST_BYTES:
-            raise BadInput(
-                f"{where} has {member.size} bytes, a label or captions have at most {_MOST_BYTES}"
-            )
+            raise BadInput(f"{where} has {member.size} bytes, a label or captions have at most {_MOST_BYTES}")
         if member.sparse:
             raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
         return os.pread(self.stream.fileno(), member.size, member.offset)

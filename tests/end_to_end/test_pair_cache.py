@@ -218,6 +218,8 @@ def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path
     command("distill", *images, "--objective", "kl", *run).refuses("its views are image", "the network takes pair")
     flags = ("--shards", cache, "--targets", "logits", "--init", "random", "--batch_size", "8", *run)
     command("distill", *flags, "--student", "pair:convnet:width=4").refuses("expected pair:IMAGE+TEXT")
+    cut = student(encoder).replace("tokens=12", "tokens=2")
+    command("distill", *flags, "--student", cut).refuses("tokens 2: expected a whole number of at least 3")
     wrong = f"pair:convnet+encoder:tokenizer={tmp_path}/none"
     command("distill", *flags, "--student", wrong).refuses("--student pair:", "tokenizer")
     command("extract", "--data", "digits", "--view", "pair", "--out", tmp_path, "--teacher", "none").refuses("no texts")

@@ -188,6 +188,7 @@ def test_captions_of_tars_in_a_field_of_json(tmp_path: Path, field: str, texts: 
         ([("1.txt", b"lost")], "'1' of 0.tar must have one image, but has txt"),
         ([("1.png", png())], "sample 1 has no caption that can be read"),
         ([("1.png", png()), ("1.txt", b" \n")], "sample 1 has no caption that can be read"),
+        ([("1.png", png()), ("1.txt", "\u200b\u0301 \x07".encode())], "sample 1 has no caption that can be read"),
         ([("1.png", png()), ("1.txt", b"a\xff")], "read: 1.txt of 0.tar: byte 1 (0xff) is not UTF-8: convert it"),
         (
             [("1.png", png()), ("1.txt", b"x" * 2_000_000)],
