@@ -37,7 +37,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     """The student's first 6 blocks from int8 layer means of 197 x 768, bfloat16 autocast."""
     settings, device = settings_here(CASES["int8"], options), the_device()
     data = write_photos(folder / "photos", max(settings["counted"] or settings["batch_sizes"]), 320, 256)
-    write_targets(views_of(folder / "cache", data, settings["image_size"]), "layer_mean", settings["codec"])
+    write_targets(views_of(folder / "cache", data, f"size={settings['image_size']}"), "layer_mean", settings["codec"])
     changes = {name: settings[name] for name in ("student", "precision")} | {"recipe": "features"}
 
     def module_and_batch(batch_size: int) -> tuple[Distillation, Batch]:

@@ -27,14 +27,14 @@ def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
 
 
 def held_batch(data: CacheData, device: torch.device) -> Batch:
-    """The first batch of the cache, copied to memory of its own on `device`."""
+    """The first batch of the cache, copied to memory of its own on `device`; a student says first how it reads views."""
     return next(cache_batches(data, torch.device("cpu"))).to(device, copy=True)
 
 
 def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     """The training batches of the cache on `device`, read as `distill` reads them."""
     holding, order, on_gpu = data.training, data.training_batches(), device.type == "cuda"
-    options: dict[str, Any] = {"num_threads": share_of_cores(), "pin_memory": on_gpu}
+    options: dict[str, Any] = {"num_threads": share_of_cores(), "pin_memory": on_gpu, "banks": order.banks}
     loader = BatchLoader(holding.components, order.readings, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)
