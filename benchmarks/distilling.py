@@ -1,12 +1,11 @@
 """Distilling: training steps from the cache against steps on one batch that stays in memory.
 
-Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars, captions tokenised and encoded
-targets beside them, against the same module and optimiser in a plain loop that has no data to wait for.
+Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars, captions tokenised, and
+encoded targets beside them, against the same module and optimiser in a plain loop that has no data to wait for.
 Limit: a step's operations over the rate at which the plain loop does them.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
@@ -18,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from benchmarks.materials import as_flags
 from benchmarks.materials import material as material_of
 from benchmarks.measure import (
+    CLOCK,
     Figure,
     Report,
     Sizes,
@@ -83,7 +83,7 @@ CASES: dict[str, Sizes] = {
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """In float32 on a CPU and in bfloat16 on a GPU: from logits, from a row a token in int8, or from a vector."""
     settings, device = settings_here(CASES[options.case], options), the_device()
-    steps, batch_size = settings["steps"], settings["batch_size"]
+    steps = settings["steps"]
     recipe, cache = open_cache(folder / "cache", max_steps=steps + 1, **_prepared(settings, folder))
     take = stepper(build_module(cache, recipe), device)
     batch = held_batch(cache, device)
@@ -120,7 +120,7 @@ def _prepared(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     return changes | {"student": material.spec(settings["student"])}
 
 
-class Clock(Callback):
+class StepClock(Callback):
     """The seconds from the end of the first step, in which threads start and buffers fill, to the end of the last."""
 
     def __init__(self, device: torch.device) -> None:
@@ -129,14 +129,14 @@ class Clock(Callback):
     def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
         if trainer.global_step in (1, trainer.max_steps):
             synchronise(self.device)
-            self.ends[trainer.global_step > 1] = time.perf_counter()
+            self.ends[trainer.global_step > 1] = CLOCK.now()
 
 
 def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, device: torch.device) -> Callable[[], float]:
     """A contender: a run of one step more than `steps`, which is not counted."""
 
     def timed() -> float:
-        clock = Clock(device)
+        clock = StepClock(device)
         trainer = make_trainer(Devices(device.type), recipe, run_dir, [clock], [])
         trainer.fit(build_module(cache, recipe), CacheData(cache.training, recipe, share_of_cores()))
         return (clock.ends[1] - clock.ends[0]) / steps

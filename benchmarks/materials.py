@@ -24,7 +24,7 @@ ENCODERS: dict[str, dict[str, int]] = {
 }
 """Sizes of BERT (Devlin et al. 2019, base), of MiniLM-L6, and of one that measures nothing."""
 NUM_WORDS, NUM_CAPTIONS, CAPTION_WORDS = 20_000, 5, (8, 16)
-"""Entries of the vocabulary; captions of an image, as COCO has them, and how many words the shortest and longest has."""
+"""Entries of the vocabulary; captions of an image, as COCO has them, and their words, from and to."""
 
 
 @dataclass(frozen=True)

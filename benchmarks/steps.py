@@ -27,7 +27,7 @@ def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
 
 
 def held_batch(data: CacheData, device: torch.device) -> Batch:
-    """The first batch of the cache, copied to memory of its own on `device`; a student says first how it reads views."""
+    """The first batch of the cache, copied to memory of its own on `device`, read as the student built last takes it."""
     return next(cache_batches(data, torch.device("cpu"))).to(device, copy=True)
 
 
