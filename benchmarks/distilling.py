@@ -29,10 +29,9 @@ from benchmarks.measure import (
     synchronise,
     the_device,
 )
-from benchmarks.steps import held_batch, open_cache, stepper
+from benchmarks.steps import held_batch, open_cache, stepper, with_bank
 from benchmarks.synthetic import extract, operations, views_of, write_targets
 from distill.data import CacheData
-from distill.recipe import FOLDER as RECIPES
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import make_trainer
@@ -114,9 +113,7 @@ def _prepared(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         write_targets(views_of(folder / "cache", material.data, material.view), settings["target"], settings["codec"])
     changes = {name: settings[name] for name in ("recipe", "batch_size", "precision", "init") if name in settings}
     if "bank" in settings:
-        recipe = (RECIPES / f"{settings['recipe']}.yaml").read_text()
-        changes["recipe"] = str(folder / f"{settings['recipe']}.yaml")
-        Path(changes["recipe"]).write_text(recipe.replace("bank: 65536", f"bank: {settings['bank']}"))
+        changes["recipe"] = with_bank(settings["recipe"], settings["bank"], folder)
     return changes | {"student": material.spec(settings["student"])}
 
 
