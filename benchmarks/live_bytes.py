@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from shards.loader import Batch
 
 
 class LiveBytes(TorchDispatchMode):
@@ -43,10 +46,11 @@ class LiveBytes(TorchDispatchMode):
         self.now -= num_bytes
 
 
-def peak_of(module: torch.nn.Module, work: Callable[[], None]) -> int:
-    """Most bytes that were live at a time while `work` used `module`, whose own are counted from the beginning."""
+def peak_of(module: torch.nn.Module, batch: Batch, work: Callable[[], None]) -> int:
+    """Most bytes that were live at a time while `work` used `module` and `batch`, those of both among them."""
     live = LiveBytes()
-    live.count([*module.parameters(), *module.buffers()])
+    arrays = [batch.fields, *batch.targets.values(), *batch.banks.values()]
+    live.count([*module.parameters(), *module.buffers(), *chain.from_iterable(each.values() for each in arrays)])
     with live:
         work()
     return live.peak

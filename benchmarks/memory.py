@@ -102,7 +102,7 @@ def counted(module: Distillation, small: Batch, size: int, bank: int) -> float:
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         without_values(module, mode)
         batch = repeated(small, size, bank)
-        return float(peak_of(module, lambda: stepper(module, torch.device("cpu"))([batch] * 2)))
+        return float(peak_of(module, batch, lambda: stepper(module, torch.device("cpu"))([batch] * 2)))
 
 
 @dataclass(frozen=True)
