@@ -67,12 +67,12 @@ CASES: dict[str, Sizes] = {
         "quick": TEXT | {"student": "encoder:depth=1"} | QUICK | {"tokens": 16},
     },
     "transformer-shre": {
-        "cpu": SHRE | ON_CPU | {"batch_size": 16},
+        "cpu": SHRE | ON_CPU,
         "cuda": SHRE | ON_GPU,
         "quick": SHRE | QUICK | TINY_PAIR,
     },
     "s-smke": {
-        "cpu": SMKE | ON_CPU | {"batch_size": 16, "bank": 1024},
+        "cpu": SMKE | ON_CPU | {"bank": 1024},
         "cuda": SMKE | ON_GPU | {"bank": 8192},
         "quick": SMKE | QUICK | TINY_PAIR | {"bank": 8},
     },

@@ -65,12 +65,12 @@ CASES: dict[str, Sizes] = {
         "quick": TEXT | QUICK | {"tokens": 16},
     },
     "bert": {
-        "cpu": TEXT | ON_CPU | {"encoder": "bert", "samples": 64, "shard_size": 64},
+        "cpu": TEXT | ON_CPU | {"encoder": "bert", "samples": 32, "shard_size": 32},
         "cuda": TEXT | ON_GPU | {"encoder": "bert"},
         "quick": TEXT | QUICK | {"tokens": 16},
     },
     "pairs": {
-        "cpu": PAIRS | ON_CPU | {"teacher": "resnet101", "encoder": "minilm", "samples": 128, "shard_size": 128},
+        "cpu": PAIRS | ON_CPU | {"teacher": "resnet101", "encoder": "minilm", "samples": 48, "shard_size": 48},
         "cuda": PAIRS | ON_GPU | {"teacher": "resnet101", "encoder": "minilm"},
         "quick": PAIRS | QUICK | {"teacher": "resnet18"},
     },

@@ -70,7 +70,7 @@ CASES: dict[str, Sizes] = {
         "quick": DATA2VEC2 | {"student": "data2vec2:depth=1"} | QUICK,
     },
     "transformer-shre": {
-        "cpu": PAIRS | ON_CPU | {"batch_size": 16},
+        "cpu": PAIRS | ON_CPU,
         "cuda": PAIRS | ON_GPU,
         "quick": PAIRS | QUICK | {"teacher": "resnet18", "student": TINY_PAIR},
     },

@@ -1,4 +1,4 @@
-"""The memory of a step, counted on tensors without values, against the same step computed and torch's own allocations."""
+"""The memory of a step, counted on tensors without values, against the same step computed and what torch allocates."""
 
 from dataclasses import replace
 from itertools import accumulate
