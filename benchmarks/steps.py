@@ -18,13 +18,14 @@ from shards.command.devices import share_of_cores
 from shards.loader import Batch, BatchLoader
 
 
-def open_cache(cache: Path, **changes: object) -> tuple[Recipe, CacheData]:
+def open_cache(cache: Path | str, **changes: object) -> tuple[Recipe, CacheData]:
     """The recipe that `changes` name, with the rest of them, and the cache as it reads it, without validation."""
     config = DistillConfig(shards=str(cache), **changes)  # type: ignore[arg-type]
     recipe = replace(resolve(load_recipe(str(config.recipe)), config), validation_fraction=0.0)
     holding = open_training(str(cache), None, False)
-    for targetset in holding.targetsets:
-        targetset.read(0, holding.viewset.usable)  # opens and verifies every shard
+    for component in holding.components:
+        for targetset in component.targetsets:
+            targetset.read(0, component.viewset.usable)  # opens and verifies every shard
     return recipe, CacheData(holding, recipe, share_of_cores())
 
 
