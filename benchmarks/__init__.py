@@ -4,6 +4,7 @@ NAMES = (
     "reading",
     "opening",
     "delivering",
+    "mixing",
     "tokenising",
     "extracting",
     "distilling",
