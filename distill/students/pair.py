@@ -1,8 +1,9 @@
 """A student of image-text pairs: `pair:IMAGE+TEXT+SHARED`, two encoders and one that they share.
 
 IMAGE and TEXT are students' specs, TEXT with the tokenizer that its captions are read by; SHARED is mlp or block with
-width, hidden and heads. `pair:resnet18+encoder:depth=6,tokenizer=google-bert/bert-base-uncased+mlp` has two encoders of
-random weights. `--init image=SPEC,text=SPEC` starts either from the first blocks of a teacher, or from a run (run:DIR).
+width, hidden and heads, or none with width, as in CLIP.
+`pair:resnet18+encoder:depth=6,tokenizer=google-bert/bert-base-uncased+mlp` has two encoders of random weights.
+`--init image=SPEC,text=SPEC` starts either from the first blocks of a teacher, or from a run (run:DIR).
 """
 
 import dataclasses

@@ -98,6 +98,12 @@ def size_of(described: dict[str, Any]) -> int | None:
     return next((described[entry.size] for entry in REGISTRY.values() if entry.size in described), None)
 
 
+def part_of(described: dict[str, Any]) -> str:
+    """Which part of a view a teacher sees whose input is described so: `image` or `text`, also of a pair."""
+    own = described["text"] if "text" in described and "image" not in described else described
+    return next((modality for modality, entry in REGISTRY.items() if entry.size in own), "")
+
+
 def default_input(codec: "ViewCodec") -> "InputSpec":
     """What a network is fed of views that no teacher has said anything of."""
     inputs: InputSpec = _module(codec.modality).default_input(codec)
