@@ -28,8 +28,7 @@ class Term:
     loss: str
     """An objective with its arguments: kl:temperature=2."""
     to: str | None = None
-    """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs. Of two
-    teachers with a target of one name image/pooled is that of the one that sees the images."""
+    """A target as `is_to` reads it (its sets share the weight as --targets says), labels, or None: between outputs."""
     of: tuple[str, ...] = ()
     """The student's outputs; by default the one of the target's name, and logits to labels. In the name of one, as in
     image/*, the target's name takes the place of *."""
@@ -113,9 +112,8 @@ def bind(
             bound.append(BoundTerm(make_objective(term.loss), term.of or ("logits",), term.to, term.weight))
         elif targetsets:
             bound += _to_targets(term, targetsets, weights)
-    reached = {term.to for term in bound}
     for number, targetset in enumerate(targetsets):
-        if number not in reached and not are_inputs:
+        if number not in {term.to for term in bound} and not are_inputs:
             raise BadInput(f"--targets: no term of the recipe is to {targetset.folder.name}; leave it out")
     return bound
 
