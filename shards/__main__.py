@@ -1,4 +1,4 @@
-"""`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
+"""`python -m shards`: list, describe, verify, view, export, remove, push and pull what a cache holds."""
 
 import inspect
 import io
@@ -17,6 +17,7 @@ from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownNa
 
 if TYPE_CHECKING:
     from shards.cache import ListedViewSet
+    from shards.transfer import Moved
 
 
 def list_command(config: flags.PathsConfig) -> None:
@@ -139,6 +140,31 @@ def remove_command(config: flags.RemoveConfig) -> None:
     print(f"shards remove: {freed}")
 
 
+def push_command(config: flags.TransferConfig) -> None:
+    """Bring whole sets of a cache into a bucket or a Hugging Face dataset: push CACHE URL."""
+    from shards.transfer import push
+
+    _transfer("push", config, push)
+
+
+def pull_command(config: flags.TransferConfig) -> None:
+    """Bring whole sets from a bucket or a Hugging Face dataset into a cache: pull URL CACHE."""
+    from shards.transfer import pull
+
+    _transfer("pull", config, pull)
+
+
+def _transfer(name: str, config: flags.TransferConfig, transfer: "Callable[[str, str], Moved]") -> None:
+    if len(config.paths) != 2:
+        raise BadInput(f"{name}: expected two places, found {len(config.paths)}; push CACHE URL, or pull URL CACHE")
+    start = time.monotonic()
+    moved = transfer(*config.paths)
+    seconds = time.monotonic() - start
+    sent = f"{counted(moved.num_files, 'file')}, {human_bytes(moved.num_bytes)}, {moved.num_present:,} there already"
+    rate = f"{human_bytes(moved.num_bytes / seconds)}/s over {seconds:,.1f} s"
+    print(f"shards {name}: done: {counted(len(moved.manifests), 'set')}, {sent}, {rate}: {config.paths[1]}")
+
+
 def _viewsets(paths: tuple[str, ...]) -> "list[ListedViewSet]":
     from shards.cache import open_cache
 
@@ -159,6 +185,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (flags.ViewConfig, view_command),
     "export": (flags.ExportConfig, export_command),
     "remove": (flags.RemoveConfig, remove_command),
+    "push": (flags.TransferConfig, push_command),
+    "pull": (flags.TransferConfig, pull_command),
 }
 
 
