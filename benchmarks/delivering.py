@@ -17,8 +17,9 @@ import simplejpeg
 
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
+from shards.draws import permutation
 from shards.loader import VIEWS_PER_TASK, BatchLoader, Part
-from shards.order import Reading, permutation
+from shards.order import Reading
 from shards.reader import Component, TargetSet, ViewSet
 
 Work = Callable[[], Any]

@@ -29,7 +29,7 @@ from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.launch import device_of
 from extract.pipeline import Extraction
-from extract.plan_targets import plan_targets
+from extract.plan_targets import Part, plan_targets
 from extract.plan_views import plan_views, stored_views
 from extract.store import begin_targets, begin_views
 from extract.teachers import load_teacher
@@ -100,7 +100,9 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
     device_of(device.type, 0)  # sets what extract sets
     threads = share_of_cores()
     sizes = (config.batch_size, threads)
-    extraction = Extraction(views, targets, teacher, device, config.precision, *sizes, False, compute_threads=threads)
+    extraction = Extraction(
+        [Part(views, teacher, targets)], device, config.precision, *sizes, False, compute_threads=threads
+    )
     return calibrated(extraction)
 
 

@@ -16,9 +16,10 @@ from distill.terms import bank_sizes
 from distill.validation import validation_splits
 from extract.modalities.base import InputSpec
 from shards.command.devices import share_of_cores
+from shards.draws import held_out
 from shards.errors import BadInput
 from shards.loader import Batch, BatchLoader, Order, Part, in_order
-from shards.order import BatchOrder, held_out
+from shards.order import BatchOrder
 from shards.reader import Component
 
 

@@ -52,15 +52,15 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     # a child works within the lock of the command that started it
     with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
         plan = resolve(config)
-        teacher = plan.teacher
         rank, num_processes = process or (0, len(devices.indices))
         device = launch.device_of(devices.kind, devices.indices[rank])
         num_threads = share_of_cores(num_processes)
-        if teacher is not None:
-            teacher.network.to(device)
+        for part in plan.parts:
+            if part.teacher is not None:
+                part.teacher.network.to(device)
         skip_errors, compute_threads = config.on_error == "skip", min(num_threads, launch.MAX_COMPUTE_THREADS)
         how = (config.precision, config.batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
-        extraction = Extraction(plan.views, plan.targets, teacher, device, *how)
+        extraction = Extraction(plan.parts, device, *how)
         if process is not None:
             print(json.dumps(asdict(calibrated(extraction).run())))
             return
@@ -81,12 +81,12 @@ def _begin(plan: "ExtractionPlan") -> None:
     from extract.store import begin_targets, begin_views
     from shards.commit import remove_leftovers
 
-    saved = as_yaml(plan.flags())
     plan.views.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(plan.views.folder)
-    begin_views(plan.views, saved)
-    for job in plan.targets:
-        begin_targets(job, plan.views, saved)
+    begin_views(plan.views, as_yaml(plan.flags(plan.parts[0])))
+    for part in plan.parts:
+        for job in part.targets:
+            begin_targets(job, plan.views, as_yaml(plan.flags(part)))
 
 
 def _run(
@@ -98,8 +98,9 @@ def _run(
     extraction = calibrated(extraction)
     if num_processes == 1:
         return extraction.run()
-    if plan.teacher is not None:
-        plan.teacher.network.cpu()  # the children have their own; this one was for the calibration
+    for part in plan.parts:
+        if part.teacher is not None:
+            part.teacher.network.cpu()  # the children have their own; this one was for the calibration
     return run_processes(arguments, num_processes, lock)
 
 
@@ -107,16 +108,17 @@ def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
     from extract.store import finish_targets, finish_views
     from shards.command.progress import counted, human_bytes
 
-    teacher = plan.teacher
     manifest_of_views = finish_views(plan.views)
     shutil.rmtree(plan.views.scratch, ignore_errors=True)
     records = [*manifest_of_views.files.values()]
-    for job in plan.targets:
-        assert teacher is not None
-        manifest = finish_targets(job, plan.views, teacher.name, teacher.settings, teacher.class_names)
-        records += manifest.files.values()
-        error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
-        print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
+    for part in plan.parts:
+        for job in part.targets:
+            teacher = part.teacher
+            assert teacher is not None
+            manifest = finish_targets(job, plan.views, teacher.name, teacher.settings, teacher.class_names)
+            records += manifest.files.values()
+            error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
+            print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
     skipped = manifest_of_views.skipped
     if skipped:
         shown = ", ".join(skipped[:5]) + (" ..." if len(skipped) > 5 else "")

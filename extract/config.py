@@ -25,7 +25,9 @@ class ExtractConfig:
     """What to extract, from what, to where."""
 
     teacher: str
-    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone."""
+    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone. Several
+    in one run, each with what to keep of it: timm:resnet50=logits,hf:facebook/dinov2-base=cls; --weights and
+    --weights_key then are NAME=VALUE,NAME=VALUE."""
     out: str
     """The cache: a folder, made if missing, that may hold other view sets and target sets."""
     data: str | None = None

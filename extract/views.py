@@ -33,6 +33,8 @@ class ViewShard:
     """Rows without a view; their fields mean nothing."""
     files: dict[str, bytes | bytearray] = field(default_factory=dict)
     """What is left to write, by the paths in the view set; empty for a shard that was read back."""
+    made: bool = False
+    """Not read back."""
     members: Members | None = None
     digests: list[str] = field(default_factory=list)
     """What each row's sample was; empty where the view set records none."""
@@ -52,7 +54,7 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     storage = job.storage
     assert source is not None
     rows = plan.rows(shard)
-    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)))
+    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)), made=True)
     made.digests = [""] * len(rows) if maker.records_digests else []
     recorded = recorded_digests(job, shard) if view else []
 
@@ -115,7 +117,7 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
 
 
 def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
-    """The shard's files and then its commit record are on the disk."""
+    """The shard's files and then its commit record are on the disk; nothing of it is left to write."""
     record = Commit(
         made.view,
         made.shard,
@@ -125,3 +127,4 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         digests=made.digests or None,
     )
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), record.document())
+    made.files = {}

@@ -12,9 +12,9 @@ from shards import tar
 from shards.arrays import LastViews
 from shards.command.progress import counted
 from shards.documents import Plan, read_commit
+from shards.draws import draw_choice
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.layout import commit_path, tar_path
-from shards.order import draw_choice
 from shards.storage.base import ViewStorage
 from shards.tar import Members
 from shards.views.base import MemberCodec, Row, ViewCodec
