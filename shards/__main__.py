@@ -5,6 +5,7 @@ import io
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,13 @@ def verify_command(config: flags.VerifyConfig) -> None:
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
+    if urls := [path for path in config.paths if "://" in path]:
+        for url in urls:
+            _verify_there(url, config)
+        config = replace(config, paths=tuple(path for path in config.paths if path not in urls))
+        if not config.paths:
+            return
+
     from shards.verify import verify
 
     start = time.monotonic()
@@ -68,6 +76,22 @@ def verify_command(config: flags.VerifyConfig) -> None:
         raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     if config.recompute:
         _recompute(config, [(viewset.folder, each.folder) for viewset in viewsets for each in viewset.targetsets])
+    print(f"shards verify: whole: {read}")
+
+
+def _verify_there(url: str, config: flags.VerifyConfig) -> None:
+    from shards.remote import damage_there
+
+    if config.recompute:
+        raise BadInput(f"--recompute: needs a folder; python -m shards pull {url} CACHE, then verify CACHE")
+    start = time.monotonic()
+    lines, num_sets, num_files, num_bytes = damage_there(url, config.num_workers or share_of_cores())
+    for line in lines:
+        print(line, file=sys.stderr)
+    rate = f"{human_bytes(num_bytes / (time.monotonic() - start))}/s"
+    read = f"{counted(num_files, 'file')} of {counted(num_sets, 'set')}, {human_bytes(num_bytes)}, {rate}: {url}"
+    if lines:
+        raise Damaged(f"damaged: {len(lines)} found, listed above; read {read}")
     print(f"shards verify: whole: {read}")
 
 
@@ -167,9 +191,11 @@ def _transfer(name: str, config: flags.TransferConfig, transfer: "Callable[[str,
 
 def _viewsets(paths: tuple[str, ...]) -> "list[ListedViewSet]":
     from shards.cache import open_cache
+    from shards.stores import is_url
 
     # the whole paths: what `info` says to type is typed in another folder too
-    return [viewset for path in paths for viewset in open_cache(Path(path).absolute()).viewsets]
+    places = [path if is_url(path) else Path(path).absolute() for path in paths]
+    return [viewset for place in places for viewset in open_cache(place).viewsets]
 
 
 def _viewset(path: str) -> "ListedViewSet":

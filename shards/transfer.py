@@ -1,6 +1,5 @@
 """Transfer: whole caches between folders and stores (`push`, `pull`), each file checked on arrival, manifests last."""
 
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,19 +8,14 @@ from pathlib import Path
 from shards.cache import open_cache
 from shards.command.progress import Progress
 from shards.commit import write_atomically
-from shards.documents import TargetSetManifest, ViewSetManifest, read_document
-from shards.errors import RESTORE, BadInput, Damaged, Incomplete, TeacherShardsError
-from shards.identity import sha256_of
+from shards.documents import read_document
+from shards.errors import RESTORE, BadInput, Damaged, Incomplete
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.lock import writing
-from shards.records import FileRecord, Files, check_file, record_of
+from shards.records import Files, is_whole, record_of
+from shards.remote import KINDS, fetch_whole, files_in
 from shards.stores import is_url, open_store
 from shards.stores.base import IN_FLIGHT, Store
-
-_ATTEMPTS = 3
-"""Fetches of a file whose bytes are wrong, before it is called damaged."""
-
-Kind = type[ViewSetManifest] | type[TargetSetManifest]
 
 
 @dataclass
@@ -61,20 +55,17 @@ def push(path: str, url: str) -> Moved:
     return moved
 
 
-_KINDS: dict[str, Kind] = {VIEWSET_MANIFEST: ViewSetManifest, TARGETSET_MANIFEST: TargetSetManifest}
-
-
 def _push_set(
     store: Store, folder: Path, name: str, manifest_name: str, present: Mapping[str, int], moved: Moved
 ) -> None:
     path = inside(folder, manifest_name)
     if not path.is_file():
         raise Incomplete(f"{folder}: half written (no {manifest_name}); run the same extract command, then push again")
-    kind = _KINDS[manifest_name]
+    kind = KINDS[manifest_name]
     files, sealed = read_document(path, kind).files, path.read_bytes()
     there = f"{name}/{manifest_name}"
     if there in present:
-        _refuse_another(files_in(store.get(there), store.named(there), kind), files, store.named(there))
+        _refuse_another(files_in(store, there, kind), files, store.named(there))
     records = {f"{name}/{relative}": record for relative, record in files.items()}
     fits = [each for each, record in records.items() if present.get(each) == record.size]
     with ThreadPoolExecutor(2 * IN_FLIGHT) as pool:
@@ -120,7 +111,7 @@ def pull(url: str, path: str) -> Moved:
         raise BadInput(f"pull {url} {path}: expected a URL and a folder, as pull s3://BUCKET/FOLDER cache/")
     store, root, moved = open_store(url), Path(path), Moved()
     sizes = store.sizes()
-    names = [name for name in sizes if Path(name).name in _KINDS and len(Path(name).parts) in (2, 4)]
+    names = [name for name in sizes if Path(name).name in KINDS and len(Path(name).parts) in (2, 4)]
     if not names:
         raise BadInput(f"{url}: holds no view set; python -m shards push CACHE {url} brings one there")
     with writing(root):
@@ -134,15 +125,15 @@ def _pull_set(store: Store, root: Path, there: str, sizes: Mapping[str, int], mo
     name, _, manifest_name = there.rpartition("/")
     folder = inside(root, name)
     sealed = store.get(there)
-    kind = _KINDS[manifest_name]
-    files, path = files_in(sealed, store.named(there), kind), inside(folder, manifest_name)
+    kind = KINDS[manifest_name]
+    files, path = files_in(store, there, kind, sealed), inside(folder, manifest_name)
     if path.exists():
         _refuse_another(read_document(path, kind).files, files, str(folder))
     with Progress(f"pull {name}", len(files), "files") as progress, ThreadPoolExecutor(IN_FLIGHT) as pool:
 
         def one(relative: str) -> int:
             fetched = 0
-            if not _is_whole(folder, relative, files[relative]):
+            if not is_whole(folder, relative, files[relative]):
                 content = fetch_whole(store, f"{name}/{relative}", files[relative], sizes.get(f"{name}/{relative}"))
                 write_atomically(inside(folder, relative), content)
                 fetched = len(content)
@@ -160,39 +151,3 @@ def _pull_set(store: Store, root: Path, there: str, sizes: Mapping[str, int], mo
     moved.num_files += sum(size > 0 for size in fetched) + 1
     moved.num_bytes += sum(fetched) + len(sealed)
     moved.manifests.append(there)
-
-
-def _is_whole(folder: Path, relative: str, record: FileRecord) -> bool:
-    try:
-        check_file(folder, relative, record)
-    except Damaged:
-        inside(folder, relative)  # a link stays an error
-        return False
-    return True
-
-
-def fetch_whole(store: Store, name: str, record: FileRecord, listed: int | None) -> bytes:
-    """The content of a file that is what its record says; Damaged where it is not after three fetches."""
-    if listed is None:
-        raise store.missing(name)
-    if listed != record.size:
-        raise store.cut_off(name, record.size, listed)
-    for _ in range(_ATTEMPTS):
-        content = store.get(name)
-        if sha256_of(content) == record.sha256:
-            return content
-    raise Damaged(
-        f"{store.named(name)}: its SHA-256 is not the manifest's after {_ATTEMPTS} fetches: altered or swapped; push "
-        f"the cache again from a whole copy"
-    )
-
-
-def files_in(content: bytes, where: str, kind: Kind) -> Files:
-    """The files that a manifest, read from `where`, lists."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{kind.kind}.json"
-        path.write_bytes(content)
-        try:
-            return read_document(path, kind).files
-        except TeacherShardsError as error:
-            raise type(error)(str(error).replace(str(path), where)) from None
