@@ -91,7 +91,10 @@ class Mirror:
         place = place_of(relative)
         if place is None:
             return
-        manifest = next(path for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST) if (path := folder / name).is_file())
+        manifests = [path for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST) if (path := folder / name).is_file()]
+        if not manifests:  # half written: its commit records say what there is
+            return
+        manifest = manifests[0]
         files = json.loads(manifest.read_bytes())["files"]
         kind = relative.partition("/")[0]
         alike = [

@@ -21,6 +21,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store, from_url
 
 from shards.errors import BadInput, one_line
+from shards.identity import sha256_of
 from shards.stores.base import Store, StoreUnavailable
 
 RETRY_S = "TEACHER_SHARDS_RETRY_S"
@@ -68,7 +69,7 @@ class Bucket(Store):
     def create(self, name: str, content: bytes) -> bytes | None:
         """If-None-Match: *. A repeated request finds its own write-id, and is not beaten by itself."""
         write_id = uuid.uuid4().hex
-        attributes = {_WRITE_ID: write_id} if self._notes else None
+        attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
         put = lambda: obstore.put(self._store, name, content, mode="create", attributes=attributes)  # noqa: E731
         try:
             self._call(put, name)
