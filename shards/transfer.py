@@ -39,6 +39,7 @@ def push(path: str, url: str) -> Moved:
         raise BadInput(f"push {path} {url}: expected a folder and a URL, as push cache/ s3://BUCKET/FOLDER")
     store, moved = open_store(url), Moved()
     cache = open_cache(path)
+    store.make()
     present = store.sizes()
     for viewset in cache.viewsets:
         folders = [viewset.folder, *(each.folder for each in viewset.targetsets)]

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shards.errors import BadInput, Damaged, SourceUnavailable
 
+RETRY_S = "TEACHER_SHARDS_RETRY_S"
+"""Seconds for which a request that fails is repeated (default: 120)."""
 IN_FLIGHT = 16
 """Files that are sent or fetched at a time, each held in memory whole."""
 
@@ -23,6 +25,9 @@ class Store(ABC):
 
     url: str
     """Without a slash at its end."""
+
+    def make(self) -> None:  # noqa: B027
+        """The place for files is there, where it is ours to make; a bucket is not."""
 
     @abstractmethod
     def sizes(self, prefix: str = "") -> dict[str, int]:

@@ -22,10 +22,8 @@ from obstore.store import LocalStore, S3Store, from_url
 
 from shards.errors import BadInput, one_line
 from shards.identity import sha256_of
-from shards.stores.base import Store, StoreUnavailable
+from shards.stores.base import RETRY_S, Store, StoreUnavailable
 
-RETRY_S = "TEACHER_SHARDS_RETRY_S"
-"""Seconds for which a request that fails is repeated (default: 120)."""
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 Result = TypeVar("Result")
 
