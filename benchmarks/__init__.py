@@ -10,4 +10,5 @@ NAMES = (
     "teacher_in_the_loop",
     "memory",
     "growing",
+    "bucket",
 )

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from shards.errors import BadInput, Damaged
+from shards.errors import Damaged
 from shards.identity import sha256_of
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
 from shards.stores import open_store
@@ -32,6 +32,7 @@ def home() -> Path:
 
 def mirror_of(url: str) -> Path:
     """The folder in which files of the cache at `url` are kept, made if missing."""
+    url = url.rstrip("/")
     root = home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
     root.mkdir(parents=True, exist_ok=True)
     for leftover in root.rglob(".partial-*"):
@@ -61,9 +62,6 @@ def _mirror(root: Path, url: str) -> "Mirror":
 class Mirror:
     """Fetches files into `root`; any thread may."""
 
-    limit_bytes: int | None = None
-    """Of shard files, over all mirrors of the process; None for as much as the disk has."""
-
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
         self._lock = threading.Lock()
@@ -81,7 +79,6 @@ class Mirror:
         with self._lock:
             coming = self._coming.get(name)
             if coming is None or (coming.done() and not _is_whole(self.root / name, size, sha256)):
-                self._refuse_small(folder, size)
                 coming = self._coming[name] = self._pool.submit(self._fetch, name, size, sha256)
                 self._fetch_siblings(folder, prefix, relative)
         coming.result()
@@ -102,18 +99,10 @@ class Mirror:
             for each in files
             if each.startswith(f"{kind}/") and (found := place_of(each)) is not None and found[0] == place[0]
         ]
-        self._refuse_small(folder, sum(files[each]["size"] for each in alike))
         for each in alike:
             name, record = f"{prefix}/{each}", files[each]
             if name not in self._coming and not (self.root / name).exists():
                 self._coming[name] = self._pool.submit(self._fetch, name, record["size"], record["sha256"])
-
-    def _refuse_small(self, folder: Path, needed: int) -> None:
-        if self.limit_bytes is not None and needed > self.limit_bytes:
-            raise BadInput(
-                f"--read local_cache={self.limit_bytes}: {folder.name} has no row checksums and is fetched in whole "
-                f"shards, {needed} bytes a view; give at least so many, or python -m shards pull {self.store.url} CACHE"
-            )
 
     def _fetch(self, name: str, size: int, sha256: str) -> None:
         path = self.root / name

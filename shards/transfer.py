@@ -45,14 +45,8 @@ def push(path: str, url: str) -> Moved:
         folders = [viewset.folder, *(each.folder for each in viewset.targetsets)]
         for folder in folders:
             name = folder.relative_to(cache.root).as_posix()
-            _push_set(
-                store,
-                folder,
-                name,
-                VIEWSET_MANIFEST if folder == viewset.folder else TARGETSET_MANIFEST,
-                present,
-                moved,
-            )
+            manifest = VIEWSET_MANIFEST if folder == viewset.folder else TARGETSET_MANIFEST
+            _push_set(store, folder, name, manifest, present, moved)
     return moved
 
 
@@ -94,7 +88,12 @@ def _push_set(
 
 
 def _refuse_another(former: Files, files: Files, where: str) -> None:
-    """Raises BadInput where the files at `where` are of another set; a growth changes zarr.json files alone."""
+    """Raises BadInput where the files at `where` are of another set, or of a later state of it.
+
+    A growth by views changes zarr.json files and adds others.
+    """
+    if more := sorted(former.keys() - files.keys()):
+        raise BadInput(f"{where}: has more views already ({more[0]}); bring that state here first, the other way round")
     for name in former.keys() & files.keys():
         if not name.endswith("zarr.json") and files[name] != former[name]:
             raise BadInput(

@@ -125,7 +125,9 @@ def test_a_grown_cache_is_pushed_and_pulled_over_the_former(
 ) -> None:
     command("shards", "pull", pushed, tmp_path / "new").succeeds()
     caches.extract("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "3", "--codec", "float32")
+    command("shards", "pull", pushed, cache).refuses("has more views already")  # it would shrink again
     command("shards", "push", cache, pushed).succeeds()
+    command("shards", "push", tmp_path / "new", pushed).refuses("has more views already")
     command("shards", "pull", pushed, tmp_path / "new").succeeds()
     assert contents(tmp_path / "new") == contents(cache)
 
