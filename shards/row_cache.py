@@ -11,6 +11,7 @@ system's own map of holes says after a crash what is there, and every row passes
 disk as from the store: what is torn or altered is fetched again.
 """
 
+import contextlib
 import heapq
 import os
 import threading
@@ -88,13 +89,9 @@ class RowCache:
             for number in set(range(len(spans))) - set(missing):
                 self._claim(spans[number], next_uses[number])
         for _ in range(_ATTEMPTS):
-            self._fetch([spans[number] for number in missing], [outs[number] for number in missing])
-            fetched, missing = missing, [number for number in missing if not fits(number, outs[number])]
-            for number in set(fetched) - set(missing):
-                self._keep(spans[number], outs[number], next_uses[number])
-            if not missing:
-                break
-        else:
+            if missing:
+                missing = self._fetch(missing, spans, outs, next_uses, fits)
+        if missing:
             span = spans[missing[0]]
             raise Damaged(
                 f"{self.store.named(span.name)}: the row at {span.offset}+{span.size} fails its checksum after "
@@ -106,42 +103,62 @@ class RowCache:
         there = self._there.get(span.name)
         if there is None or len(there) < span.pages.stop or not there[span.pages].all():
             return False
-        with (self.root / span.name).open("rb", buffering=0) as file:
+        with contextlib.suppress(FileNotFoundError), (self.root / span.name).open("rb", buffering=0) as file:
             return os.preadv(file.fileno(), [out], span.offset) == span.size
+        return False
 
-    def _fetch(self, spans: list[Span], outs: list[memoryview]) -> None:
-        """`outs` hold the rows as the store sends them, neighbours in one request."""
+    def _fetch(
+        self,
+        missing: list[int],
+        spans: Sequence[Span],
+        outs: Sequence[memoryview],
+        next_uses: Sequence[int],
+        fits: Callable[[int, memoryview], bool],
+    ) -> list[int]:
+        """Fetch the rows whose numbers are `missing`, neighbours in one request; those that do not fit come back.
 
-        def one(group: list[int]) -> int:
+        Each thread checks and keeps what it fetched, while others wait for the store.
+        """
+
+        def one(group: list[int]) -> tuple[int, list[int]]:
             first, last = spans[group[0]], spans[group[-1]]
             size = last.offset + last.size - first.offset
             content = self.store.get_range(first.name, first.offset, size)
+            wrong = []
             for number in group:
                 start = spans[number].offset - first.offset
                 outs[number][:] = content[start : start + spans[number].size]
-            return size
+                if fits(number, outs[number]):
+                    self._keep(spans[number], outs[number], next_uses[number])
+                else:
+                    wrong.append(number)
+            return size, wrong
 
-        self.downloaded_bytes += sum(self._pool.map(one, _groups(spans)))
+        done = list(self._pool.map(one, _groups(missing, spans)))
+        self.downloaded_bytes += sum(size for size, _ in done)
+        return [number for _, wrong in done for number in wrong]
 
     def _keep(self, span: Span, content: memoryview, next_use: int) -> None:
         """The row is on the disk, unless all that is there is read before it is."""
+        path = inside(self.root, span.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
-            _, there = self._pages(span)
-            new = int(np.count_nonzero(~there[span.pages]))
-            while (self._num_pages + new) * _PAGE > self.limit_bytes:
+            while (self._num_pages + self._num_lacking(span)) * _PAGE > self.limit_bytes:
                 if not self._let_go(next_use):
                     return
-                new = int(np.count_nonzero(~there[span.pages]))
-            path = inside(self.root, span.name)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # within the lock: a row that another thread lets go before it is written would take room unseen
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
                 os.pwrite(descriptor, content, span.offset)
             finally:
                 os.close(descriptor)
-            there[span.pages] = True
-            self._num_pages += new
+            self._num_pages += self._num_lacking(span)
+            self._pages(span)[1][span.pages] = True
             self._claim(span, next_use)
+
+    def _num_lacking(self, span: Span) -> int:
+        """Pages of the row that are not on the disk."""
+        return int(np.count_nonzero(~self._pages(span)[1][span.pages]))
 
     def _claim(self, span: Span, next_use: int) -> None:
         """A row that is on the disk is read next at `next_use`."""
@@ -212,10 +229,10 @@ class RowCache:
                     self._punch(name, there, np.flatnonzero(there)[-beyond:])
 
 
-def _groups(spans: list[Span]) -> Iterator[list[int]]:
-    """The numbers of `spans`, those of neighbours together."""
+def _groups(numbers: list[int], spans: Sequence[Span]) -> Iterator[list[int]]:
+    """`numbers` of spans, those of neighbours together."""
     group: list[int] = []
-    for number in sorted(range(len(spans)), key=lambda number: spans[number]):
+    for number in sorted(numbers, key=lambda number: spans[number]):
         span = spans[number]
         if group:
             first, last = spans[group[0]], spans[group[-1]]
