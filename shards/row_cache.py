@@ -61,6 +61,7 @@ class RowCache:
         self._farthest: list[tuple[int, Span]] = []  # (-next use, row), with entries that are out of date
         self._users: dict[str, np.ndarray] = {}  # by file, rows that use each page
         self._there: dict[str, np.ndarray] = {}  # by file, whether each page is on the disk
+        self._writing: set[Span] = set()
         self._num_pages = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="fetch")
@@ -87,7 +88,8 @@ class RowCache:
         ]
         with self._lock:
             for number in set(range(len(spans))) - set(missing):
-                self._claim(spans[number], next_uses[number])
+                self._use(spans[number])  # it may have been left by a process before
+                self._expect(spans[number], next_uses[number])
         for _ in range(_ATTEMPTS):
             if missing:
                 missing = self._fetch(missing, spans, outs, next_uses, fits)
@@ -146,24 +148,33 @@ class RowCache:
             while (self._num_pages + self._num_lacking(span)) * _PAGE > self.limit_bytes:
                 if not self._let_go(next_use):
                     return
-            # within the lock: a row that another thread lets go before it is written would take room unseen
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            try:
-                os.pwrite(descriptor, content, span.offset)
-            finally:
-                os.close(descriptor)
+            if span in self._writing:
+                return
+            self._writing.add(span)
+            # its pages are taken now, but it cannot be let go before it is written: its room would be lost sight of
             self._num_pages += self._num_lacking(span)
+            self._use(span)
             self._pages(span)[1][span.pages] = True
-            self._claim(span, next_use)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            os.pwrite(descriptor, content, span.offset)
+        finally:
+            os.close(descriptor)
+        with self._lock:
+            self._writing.remove(span)
+            self._expect(span, next_use)
 
     def _num_lacking(self, span: Span) -> int:
         """Pages of the row that are not on the disk."""
         return int(np.count_nonzero(~self._pages(span)[1][span.pages]))
 
-    def _claim(self, span: Span, next_use: int) -> None:
-        """A row that is on the disk is read next at `next_use`."""
+    def _use(self, span: Span) -> None:
+        """The row's pages have a user more, unless it is one of them already."""
         if span not in self._next:
             self._pages(span)[0][span.pages] += 1
+
+    def _expect(self, span: Span, next_use: int) -> None:
+        """A row that is on the disk is read next at `next_use`."""
         self._next[span] = next_use
         heapq.heappush(self._farthest, (-next_use, span))
         if len(self._farthest) > 4 * len(self._next) + 1024:
