@@ -11,4 +11,5 @@ NAMES = (
     "teacher_in_the_loop",
     "memory",
     "growing",
+    "bucket",
 )

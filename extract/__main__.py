@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,10 +44,17 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.pipeline import Extraction
     from extract.plan import resolve
     from extract.same_source import check_source
+    from extract.upload import Upload, stage
     from shards.command.devices import parse_devices, share_of_cores
+    from shards.command.progress import human_bytes
     from shards.lock import writing
+    from shards.mirror import mirror_of
+    from shards.stores import is_url
 
-    start = time.monotonic()
+    start, url = time.monotonic(), config.out
+    if there := is_url(url):
+        root, committed = (mirror_of(url), set[str]()) if process else stage(url)
+        config = replace(config, out=str(root))
     devices = parse_devices("devices", config.devices)
     # a child works within the lock of the command that started it
     with writing(Path(config.out)) if process is None else contextlib.nullcontext(-1) as lock:
@@ -67,14 +74,20 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
         check_source(plan.views, skip_errors)
         announce(plan.views, plan.targets)  # refuses a full disk before anything is written
         is_new = not plan.views.folder.exists()
-        try:
-            _begin(plan)
-            counts = _run(plan, extraction, arguments, num_processes, lock)
-        except TeacherShardsError:
-            if is_new and not any((plan.views.folder / "commits").glob("*")):
-                shutil.rmtree(plan.views.folder)  # a plan alone would refuse the source once it is mended
-            raise
-        _finish(plan, counts, start)
+        folders = [plan.views.folder, *(job.folder for job in plan.targets)]
+        upload = Upload(url, root, folders, committed) if there else None
+        with upload or contextlib.nullcontext():
+            try:
+                _begin(plan)
+                counts = _run(plan, extraction, arguments, num_processes, lock)
+            except TeacherShardsError:
+                if is_new and not any((plan.views.folder / "commits").glob("*")):
+                    shutil.rmtree(plan.views.folder)  # a plan alone would refuse the source once it is mended
+                raise
+            _finish(plan, counts, start)
+        if upload is not None:
+            upload.finish()
+            print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {url}")
 
 
 def _begin(plan: "ExtractionPlan") -> None:

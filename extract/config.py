@@ -29,7 +29,8 @@ class ExtractConfig:
     in one run, each with what to keep of it: timm:resnet50=logits,hf:facebook/dinov2-base=cls; --weights and
     --weights_key then are NAME=VALUE,NAME=VALUE."""
     out: str
-    """The cache: a folder, made if missing, that may hold other view sets and target sets."""
+    """The cache: a folder, made if missing, or a URL (s3://BUCKET/FOLDER), that may hold other view sets and target
+    sets."""
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
     (default: the cache's only source, else imagenet); of texts text:PATH (.txt, .jsonl), text_files:PATH, openwebtext,

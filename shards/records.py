@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from shards.errors import RESTORE, Damaged
 from shards.identity import sha256_of, sha256_of_file
 from shards.layout import inside
+from shards.mirror import origin_of
 
 _MAX_COUNT = 1 << 40
 
@@ -32,14 +33,32 @@ def record_of(content: bytes | bytearray | memoryview) -> FileRecord:
 
 
 def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
-    """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
+    """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped.
+
+    In a mirror of a store such a file is fetched again.
+    """
     path = inside(folder, relative)
+    problem = _problem(path, record)
+    if problem and (mirror := origin_of(folder)) is not None:
+        mirror.bring(folder, relative, record.size, record.sha256)
+        return path
+    if problem:
+        raise Damaged(f"{path}: {problem}; {RESTORE}")
+    return path
+
+
+def is_whole(folder: Path, relative: str, record: FileRecord) -> bool:
+    """Whether a file is what its record says; Damaged where its path leads through a link."""
+    return _problem(inside(folder, relative), record) is None
+
+
+def _problem(path: Path, record: FileRecord) -> str | None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise Damaged(f"{path}: missing; {RESTORE}") from None
+        return "missing"
     if size != record.size:
-        raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
+        return f"{size} bytes, its manifest says {record.size}"
     if sha256_of_file(path) != record.sha256:
-        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
-    return path
+        return "its SHA-256 is not the manifest's: altered or swapped"
+    return None
