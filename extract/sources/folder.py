@@ -84,8 +84,8 @@ def open_folder(flag: str, path: str, split: str, captions: str | None = None) -
     )
     if file is None:
         return source
-    names = counted(len(file.lost), "name")
-    lost = f"{flag}: {file.path.name}: {names} of no image here, or of several ({shown(file.lost)})"
+    number = counted(len(file.lost), "name")
+    lost = f"{flag}: {file.path.name}: {number} of no image here, or of several ({shown(file.lost)})"
     source = replace(source, notes=(*source.notes, *((lost,) if file.lost else ())))
     return paired(source, f"{flag}: {file.path.name}", captions is not None, texts)
 
