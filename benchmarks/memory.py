@@ -38,7 +38,7 @@ DATA2VEC2 |= {"image_size": 224, "precision": "bfloat16", "steps": ((256, 1), (5
 SMKE = {"recipe": "s-smke", "target": "cls", "codec": "float16", "data": "pairs", "encoder": "bert"}
 SMKE |= {"teacher": "data2vec2", "student": "pair:data2vec2:depth=6+encoder:depth=6,tokenizer=ENCODER+mlp"}
 SMKE |= {"image_size": 224, "precision": "bfloat16", "bank": 65536}
-SMKE |= {"steps": ((512, 1), (512, 2), (512, 8), (4096, 16), (4096, 32))}
+SMKE |= {"steps": ((512, 1), (512, 4), (4096, 16), (4096, 32))}
 CASES: dict[str, Sizes] = {
     "data2vec2": {
         "cpu": DATA2VEC2,
@@ -57,7 +57,7 @@ CASES: dict[str, Sizes] = {
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
-    """Two steps of each batch size, bfloat16 autocast."""
+    """A step of each batch size, bfloat16 autocast."""
     settings, device = settings_here(CASES[options.case], options), the_device()
     material = material_of(settings, folder, SAMPLES)
     write_targets(views_of(folder / "cache", material.data, material.view), settings["target"], settings["codec"])
@@ -78,9 +78,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         in_parts = "" if parts == 1 else f" in {parts} parts"
         how = "peak" if device.type == "cuda" else "live at a time, counted"
         fits = Spread.of([CARD_BYTES / peak])
-        report.figures.append(
-            Figure(f"24 GB over a step of batch {size}{in_parts}", f"{peak / 1e9:.1f} GB {how}", fits, 1)
-        )
+        judged = parts > 1 or all(other == 1 for _, other in settings["steps"])
+        compared = f"24 GB over a step of batch {size}{in_parts}"
+        report.figures.append(Figure(compared, f"{peak / 1e9:.1f} GB {how}", fits, 1.0 if judged else None))
     return report
 
 
@@ -97,12 +97,15 @@ def allocated(module: Distillation, small: Batch, size: int, bank: int) -> float
 
 
 def counted(module: Distillation, small: Batch, size: int, bank: int) -> float:
-    """Bytes that are live at most during two steps, of tensors without values."""
+    """Bytes that are live at most during a step, of tensors without values.
+
+    A step on a small batch goes before, in which AdamW makes its moments.
+    """
     module.inputs = uncut(module.inputs)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         without_values(module, mode)
-        batch = repeated(small, size, bank)
-        return float(peak_of(module, batch, lambda: stepper(module, torch.device("cpu"))([batch] * 2)))
+        first, batch = repeated(small, len(small.samples), bank), repeated(small, size, bank)
+        return float(peak_of(module, batch, lambda: stepper(module, torch.device("cpu"))([first, batch])))
 
 
 @dataclass(frozen=True)

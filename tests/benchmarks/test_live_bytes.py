@@ -63,8 +63,8 @@ def test_bytes_live_until_nothing_refers_to_them() -> None:
 def test_a_step_is_counted_as_it_is_computed_and_as_torch_allocates_it(cache: Path, parts: int) -> None:
     module, small = opened(cache, parts)
     module.inputs = uncut(module.inputs)
-    batch, take = repeated(small, SIZE, BANK), stepper(module, CPU)
-    computed = peak_of(module, batch, lambda: take([batch] * 2))
+    first, batch, take = repeated(small, 8, BANK), repeated(small, SIZE, BANK), stepper(module, CPU)
+    computed = peak_of(module, batch, lambda: take([first, batch]))
     assert counted(opened(cache, parts)[0], small, SIZE, BANK) == computed
 
     module.zero_grad()
