@@ -8,7 +8,7 @@ import importlib
 from distill.students.base import Student, StudentRequest
 from distill.students.inputs import student_input
 from extract.networks import architecture_names
-from shards.command.specs import entry_of, parse_spec
+from shards.command.specs import entry_of, name_of
 from shards.errors import BadInput, UnknownName
 from shards.reader import ViewSet
 
@@ -34,7 +34,7 @@ def student_names() -> list[str]:
 
 def check_captions(recipe: str, spec: str, viewset: ViewSet) -> None:
     """Raises BadInput where the student of `spec` learns from images with captions, and the views have none."""
-    name, holds = parse_spec("student", spec)[0], viewset.codec.modality
+    name, holds = name_of(spec), viewset.codec.modality
     if name in OF_PAIRS and holds != PAIR:
         raise BadInput(
             f"--recipe {recipe}: its student {name} learns from images with captions, {viewset.folder} holds views of "
@@ -44,7 +44,7 @@ def check_captions(recipe: str, spec: str, viewset: ViewSet) -> None:
 
 def build_student(request: StudentRequest) -> Student:
     """The student of `request.spec`, its outputs as wide as the targets it is to match."""
-    name, _ = parse_spec("student", request.spec)
+    name = name_of(request.spec)
     entry = entry_of(name, student_names())
     if entry not in student_names():
         raise UnknownName("student", name, student_names())

@@ -29,7 +29,7 @@ from extract.networks.text_encoder import TextEncoder, resized, text_settings
 from extract.teachers import load_teacher
 from shards.command.ranges import COUNT, whole
 from shards.command.specs import parse_spec
-from shards.errors import BadInput
+from shards.errors import BadInput, SourceUnavailable
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 HEAD_DIM = 64
@@ -101,7 +101,11 @@ def _starts(request: StudentRequest) -> dict[str, Any]:
             raise BadInput(f"--init {request.init}: expected random, or image=TEACHER,text=TEACHER (or run:DIR)")
         spec, _, weights = spec.partition("@")
         size = request.inputs.image_size if modality == "image" and isinstance(request.inputs, ImageInput) else None
-        teacher = load_teacher(spec, weights or None, size)
+        try:
+            teacher = load_teacher(spec, weights or None, size)
+        except SourceUnavailable as error:
+            said = str(error).replace("--weights ", f"--init {modality}={spec}@")  # distill has no --weights
+            raise SourceUnavailable(f"--init {request.init}: {said}, or --init random with a --student") from error
         network = teacher.network
         if isinstance(network, PairPart):
             if modality == "text":

@@ -84,10 +84,10 @@ def open_folder(flag: str, path: str, split: str, captions: str | None = None) -
     )
     if file is None:
         return source
-    number = counted(len(file.lost), "name")
-    lost = f"{flag}: {file.path.name}: {number} of no image here, or of several ({shown(file.lost)})"
+    where = f"{flag}: {file.path.name}"
+    lost = f"{where}: {counted(len(file.lost), 'name')} of no image here, or of several ({shown(file.lost)})"
     source = replace(source, notes=(*source.notes, *((lost,) if file.lost else ())))
-    return paired(source, f"{flag}: {file.path.name}", captions is not None, texts)
+    return paired(source, where, captions is not None, texts)
 
 
 def _folders(root: Path) -> list[str]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -265,7 +266,9 @@ def test_an_encoder_starts_from_an_earlier_run(cache: Path, encoder: Path, netwo
     assert torch.equal(words, load_teacher(f"hf:{encoder}").network.encoder.embeddings.word_embeddings.weight)
 
 
-def test_a_start_that_is_none_is_refused(cache: Path, encoder: Path, tmp_path: Path) -> None:
+def test_a_start_that_is_none_is_refused(
+    cache: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = (
         "--shards",
         cache,
@@ -280,4 +283,12 @@ def test_a_start_that_is_none_is_refused(cache: Path, encoder: Path, tmp_path: P
     )
     pair = ("--recipe", "transformer-shre", "--targets", "logits", "--student", student(encoder))
     command("distill", *flags, *pair).refuses("--init teacher: expected random, or image=TEACHER")
+    # the flag that takes the file is distill's own, which has no --weights
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    offline = command("distill", *flags[:-1], "text=bert", *pair)
+    offline.refuses("--init text=bert: ", "out of reach", "give --init text=bert@DIR")
+    assert "--weights" not in offline.err
+    # a spec may go without any NAME=VALUE, as the README's does
+    command("distill", *flags[:-1], "random", *pair[:-1], "pair:convnet+text_conv").refuses("out of reach", "tokenizer=DIR")
     command("distill", *flags, "--recipe", "align", "--targets", "run-teacher-pooled,tiny").refuses("--init teacher")
