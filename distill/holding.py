@@ -234,7 +234,7 @@ def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTar
         suited = [each for each in whole if any(fit.is_for(each.manifest.target) for fit in recipes)]
         targetsets = suited or targetsets
         held = sorted(each.manifest.target for each in suited)
-        if any(held == sorted(named_targets(fit)) for fit in recipes):
+        if suited and any(held == sorted(named_targets(fit)) for fit in recipes):
             return dict.fromkeys(suited, 1.0)
     return {only("--targets", "target sets", targetsets, "name one, or several as NAME=0.5,NAME=0.5"): 1.0}
 

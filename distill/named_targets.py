@@ -27,12 +27,17 @@ def of_recipe(viewset: ListedViewSet, recipe: Recipe) -> list[ListedTargetSet]:
     if missing := [name for name, targetsets in found.items() if not targetsets]:
         known = {each.manifest.target: str(saved_flags(each.folder).get("teacher")) for each in whole}
         request = {name: value for name, value in viewset.request.items() if value is not None}
-        words = [word for name, value in request.items() for word in (f"--{name}", str(value))]
-        commands = [
-            f"python -m extract --teacher {teacher_of(name, known)} --target {name.rpartition('/')[2]} "
-            f"--out {viewset.folder.parent} {shlex.join(words)}"
+        flags = [
+            {
+                "teacher": teacher_of(name, known),
+                "target": name.rpartition("/")[2],
+                "out": viewset.folder.parent,
+                **request,
+            }
             for name in missing
         ]
+        words = [[word for name, value in each.items() for word in (f"--{name}", str(value))] for each in flags]
+        commands = [f"python -m extract {shlex.join(each)}" for each in words]
         holds = ", ".join(str(each) for each in whole) or "no target set"
         raise BadInput(
             f"--recipe {recipe.name}: learns {' and '.join(names)}, {viewset} holds {holds}: "

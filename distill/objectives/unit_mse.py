@@ -1,5 +1,5 @@
 """Mean squared error between rows of length 1: CLIP-KD's feature distillation (Yang et al. 2024, arXiv:2307.12732,
-section 3.2.2), of normalised embeddings; as the authors' code takes it, a mean over the channels as well."""
+section 3.2), of normalised embeddings; as the authors' code takes it, a mean over the channels as well."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -129,3 +129,8 @@ def test_targets_of_one_name_are_told_apart_by_what_their_teachers_see(
     distil(both, tmp_path / "named", encoder, *again).succeeds()
     states = [load_exported(tmp_path / name)[0].state_dict() for name in ("run", "named")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    command(
+        "shards", "remove", "--yes", *(targetset_of(both, f"{each}_embeds") for each in ("image", "text"))
+    ).succeeds()
+    # no recipe is for these two, and none is taken to be for neither of them
+    distil(both, tmp_path / "none", encoder).refuses("--targets", "hf-clip-pooled", "hf-tiny-pooled")
