@@ -33,6 +33,14 @@ def record_of(content: bytes | bytearray | memoryview) -> FileRecord:
 
 def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
     """The path of a file that is what its record says; Damaged if it is missing, truncated, altered or swapped."""
+    path = check_size(folder, relative, record)
+    if sha256_of_file(path) != record.sha256:
+        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
+    return path
+
+
+def check_size(folder: Path, relative: str, record: FileRecord) -> Path:
+    """The path of a file that is as large as its record says; Damaged if it is missing, or truncated."""
     path = inside(folder, relative)
     try:
         size = path.stat().st_size
@@ -40,6 +48,4 @@ def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
         raise Damaged(f"{path}: missing; {RESTORE}") from None
     if size != record.size:
         raise Damaged(f"{path}: {size} bytes, its manifest says {record.size}; {RESTORE}")
-    if sha256_of_file(path) != record.sha256:
-        raise Damaged(f"{path}: its SHA-256 is not the manifest's: altered or swapped; {RESTORE}")
     return path
