@@ -146,7 +146,9 @@ class MappedArray:
             sample = int(samples[position])
             if crc32c.crc32c(rows[position]) != self._sums[sample]:
                 shard, row = divmod(sample, self.spec.shard_size)
-                check_row(f"{self._paths[shard]}: row {row} (sample {sample})", rows[position], int(self._sums[sample]))
+                check_row(
+                    f"{self._paths[shard]}: row {row} (sample {sample})", rows[position].data, int(self._sums[sample])
+                )
         self._seen[samples] = True
 
     def gather(self, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
