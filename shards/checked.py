@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from shards.documents import Commit, read_commit
-from shards.errors import RESTORE, Damaged
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.layout import commit_path, inside
 from shards.ranges import FolderRanges
 from shards.records import FileRecord, Files, check_file, check_size
@@ -68,3 +68,17 @@ class UncheckedFiles(CheckedFiles):
         return inside(self.folder, relative)
 
     sized = __call__
+
+
+CHECKS = ("always", "once")
+
+
+def parse_read(flag: str | None) -> str:
+    """What `--read check=VALUE` says, `always` where it was not given; BadInput for what is no setting of it."""
+    check = "always"
+    for setting in flag.split(",") if flag else ():
+        name, _, value = setting.partition("=")
+        if name != "check" or value not in CHECKS:
+            raise BadInput(f"--read {setting}: expected check=always or check=once")
+        check = value
+    return check

@@ -7,7 +7,7 @@ the same process reads inline. Decoding, gathering and reading release the inter
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,11 +109,6 @@ class _Slot:
     last: Batch | None = None
 
 
-class _Pools(NamedTuple):
-    decode: ThreadPoolExecutor
-    requests: ThreadPoolExecutor
-
-
 class BatchLoader:
     """Iterates over `order`; `num_threads` threads decode views, and a thread a free buffer reads ahead of them.
 
@@ -168,8 +163,9 @@ class BatchLoader:
         held: list[_Slot] = []
         # as many batches are on their way as there are buffers: a volume answers many requests in one latency
         filling = ThreadPoolExecutor(self.ring - self.hold, thread_name_prefix="fill")
-        pools = _Pools(ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode"), request_threads())
-        reader = threading.Thread(target=self._read, args=(filling, pools, free, ready), name="order", daemon=True)
+        decode, requests = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode"), request_threads()
+        fill: Callable[..., Any] = partial(filling.submit, partial(self._fill, decode, requests))
+        reader = threading.Thread(target=self._read, args=(fill, free, ready), name="order", daemon=True)
         reader.start()
         try:
             while (item := ready.get()) is not None:
@@ -186,12 +182,10 @@ class BatchLoader:
                 free.put(None)
                 reader.join()
                 filling.shutdown(wait=True, cancel_futures=True)
-                for pool in pools:
-                    pool.shutdown()
+                decode.shutdown()
+                requests.shutdown()
 
-    def _read(
-        self, filling: Executor, pools: "_Pools", free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]"
-    ) -> None:
+    def _read(self, fill: Callable[..., Any], free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
         try:
             for part in self.order():
                 slot = free.get()
@@ -199,12 +193,12 @@ class BatchLoader:
                     return
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
-                ready.put((slot, filling.submit(self._fill, pools, slot, part)))
+                ready.put((slot, fill(slot, part)))
             ready.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             ready.put(error)
 
-    def _fill(self, pools: "_Pools", slot: _Slot, part: Part) -> Batch:
+    def _fill(self, decode: Executor, requests: Executor, slot: _Slot, part: Part) -> Batch:
         count = sum(len(reading.samples) for reading in part.readings)
         fields = {name: buffer[:count] for name, buffer in slot.fields.items()}
         rows = {name: buffer.numpy() for name, buffer in fields.items()}
@@ -213,18 +207,18 @@ class BatchLoader:
         for reading in part.readings:
             viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
             fetched, size = (
-                viewset.fetch(reading.view, indices, self.labels, pools.requests),
+                viewset.fetch(reading.view, indices, self.labels, requests),
                 viewset.storage.rows_a_task,
             )
             for start in range(0, len(indices), size):
                 out = {name: buffer[first + start :] for name, buffer in rows.items()}
                 some = indices[start : start + size]
-                decoded.append(pools.decode.submit(viewset.read, reading.view, some, out, reading.epoch, fetched))
+                decoded.append(decode.submit(viewset.read, reading.view, some, out, reading.epoch, fetched))
             if self.labels:
                 labels.append(viewset.labels(reading.view, indices, fetched))
             first += len(indices)
-        targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings), pools.requests)
-        banks = self._gather(slot.banks, part.banks, pools.requests)
+        targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings), requests)
+        banks = self._gather(slot.banks, part.banks, requests)
         all_labels = torch.from_numpy(np.concatenate(labels)) if self.labels else None
         for task in decoded:
             task.result()

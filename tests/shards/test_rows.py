@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from caches import NUM_SAMPLES, command, reseal, reseal_records, targetset_of, viewset_of
 
-from shards.errors import Damaged
+from shards.checked import parse_read
+from shards.errors import BadInput, Damaged
 from shards.ranges import FolderRanges, Range
 from shards.reader import TargetSet, ViewSet
 from shards.rows import checksums_of
@@ -145,3 +146,10 @@ def test_a_commit_record_with_fewer_checksums_is_refused(cache: Path) -> None:
     reseal_records(folder, "targetset.json", name)
     with pytest.raises(Damaged, match="its checksums of values are not those of"):
         TargetSet(folder).read(0, np.arange(NUM_SAMPLES))
+
+
+def test_the_flag_says_how_often_rows_are_checked() -> None:
+    assert [parse_read(flag) for flag in (None, "check=always", "check=once")] == ["always", "always", "once"]
+    for flag in ("check", "check=never", "often=once"):
+        with pytest.raises(BadInput, match=f"--read {flag}: expected check=always or check=once"):
+            parse_read(flag)
