@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from shards import tar
-from shards.arrays import LastViews
 from shards.checked import CheckedFiles
 from shards.command.progress import counted
 from shards.documents import Plan
 from shards.draws import draw_choice
 from shards.errors import RESTORE, BadInput, Damaged
+from shards.last_views import LastViews
 from shards.layout import commit_path, tar_path
 from shards.ranges import Range
 from shards.rows import Checksums, checksums_of, row_checksums
