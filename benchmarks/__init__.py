@@ -9,6 +9,7 @@ NAMES = (
     "extracting",
     "distilling",
     "teacher_in_the_loop",
+    "slow_volume",
     "memory",
     "growing",
     "bucket",

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from extract.modalities import adapted, input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
+from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
@@ -76,7 +76,7 @@ class ViewSetJob:
     def storage(self) -> "ViewStorage":
         """How its shards are packed, and read back by whoever has no need to check them."""
         codec = self.codec
-        return storage_of(codec)(self.folder, self.plan, codec, self.num_views, partial(inside, self.folder))
+        return storage_of(codec)(self.folder, self.plan, codec, self.num_views, UncheckedFiles(self.folder))
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
         """Every (view, shard) of the first `num_views` views, in the order they are made."""

@@ -32,10 +32,11 @@ from shards.layout import (
 )
 from shards.listing import SAVED_FLAGS
 from shards.records import FileRecord, Files
+from shards.rows import Checksums, checksums_of
 from shards.sealed import sealed
 from shards.storage import files_beside
 from shards.zarr_json import check_array, read_array
-from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, specs_of, without_padding
+from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, object_rows, pack, specs_of, without_padding
 
 
 def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
@@ -89,10 +90,13 @@ def commit_targets(
 ) -> None:
     """One shard's objects, one for each array, and then its commit record are on the disk."""
     files: Files = {}
+    checksums: Checksums = {}
     for spec in array_specs(job, views):
-        relative = spec.shard_path(view, shard)
-        files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
-    record = Commit(view, shard, files, codec_error=dict(errors), calibration=_calibration(job))
+        relative, packed = spec.shard_path(view, shard), pack(spec, rows[spec.name])
+        files[relative] = write_atomically(inside(job.folder, relative), packed)
+        checksums[spec.name] = checksums_of(object_rows(spec, packed, len(rows[spec.name])))
+    calibration = _calibration(job)
+    record = Commit(view, shard, files, codec_error=dict(errors), checksums=checksums, calibration=calibration)
     write_sealed(inside(job.folder, commit_path(view, shard)), record.document())
 
 

@@ -2,19 +2,19 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
+from shards.checked import CheckedFiles
 from shards.commit import write_atomically, write_sealed
 from shards.documents import Commit, read_commit
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import BadInput
 from shards.keys import positions
 from shards.layout import commit_path, inside
-from shards.records import check_file
+from shards.records import record_of
 from shards.storage import storage_of
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
@@ -94,13 +94,10 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     assert record is not None
     commit = job.folder / commit_path(view, shard)
 
-    def checked(name: str) -> Path:
-        if job.folder / name == commit:
-            return commit
-        if name not in record.files:
-            raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
-        return check_file(job.folder, name, record.files[name])
-
+    name = commit_path(view, shard)
+    checked = CheckedFiles(job.folder, record.files | {name: record_of(commit.read_bytes())})
+    for file in record.files:
+        checked(file)
     plan, codec = job.plan, job.codec
     storage = storage_of(codec)(job.folder, plan, codec, view + 1, checked)
     rows = plan.rows(shard)
@@ -118,6 +115,7 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
 
 def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
     """The shard's files and then its commit record are on the disk; nothing of it is left to write."""
+    checksums = job.storage.checksums(made.view, made.shard, made.files, made.members)
     record = Commit(
         made.view,
         made.shard,
@@ -125,6 +123,7 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
         members=made.members,
         skipped=[made.keys[row] for row in sorted(made.skipped)],
         digests=made.digests or None,
+        checksums=checksums,
     )
     write_sealed(inside(job.folder, commit_path(made.view, made.shard)), record.document())
     made.files = {}

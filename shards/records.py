@@ -1,5 +1,6 @@
 """Records: what a file of a set must be, and the counts that documents hold."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -37,14 +38,15 @@ def check_file(folder: Path, relative: str, record: FileRecord) -> Path:
 
     In a mirror of a store such a file is fetched again.
     """
-    path = inside(folder, relative)
-    problem = _problem(path, record)
-    if problem and (mirror := origin_of(folder)) is not None:
-        mirror.bring(folder, relative, record.size, record.sha256)
-        return path
-    if problem:
-        raise Damaged(f"{path}: {problem}; {RESTORE}")
-    return path
+    return _checked(folder, relative, record, _problem)
+
+
+def check_size(folder: Path, relative: str, record: FileRecord) -> Path:
+    """The path of a file that is as large as its record says; Damaged if it is missing, or truncated.
+
+    In a mirror of a store such a file is fetched again.
+    """
+    return _checked(folder, relative, record, _size_problem)
 
 
 def is_whole(folder: Path, relative: str, record: FileRecord) -> bool:
@@ -52,13 +54,27 @@ def is_whole(folder: Path, relative: str, record: FileRecord) -> bool:
     return _problem(inside(folder, relative), record) is None
 
 
-def _problem(path: Path, record: FileRecord) -> str | None:
+def _checked(
+    folder: Path, relative: str, record: FileRecord, problem_of: Callable[[Path, FileRecord], str | None]
+) -> Path:
+    path = inside(folder, relative)
+    problem = problem_of(path, record)
+    if problem and (mirror := origin_of(folder)) is not None:
+        mirror.bring(folder, relative, record.size, record.sha256)
+    elif problem:
+        raise Damaged(f"{path}: {problem}; {RESTORE}")
+    return path
+
+
+def _size_problem(path: Path, record: FileRecord) -> str | None:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         return "missing"
-    if size != record.size:
-        return f"{size} bytes, its manifest says {record.size}"
-    if sha256_of_file(path) != record.sha256:
-        return "its SHA-256 is not the manifest's: altered or swapped"
-    return None
+    return None if size == record.size else f"{size} bytes, its manifest says {record.size}"
+
+
+def _problem(path: Path, record: FileRecord) -> str | None:
+    if problem := _size_problem(path, record):
+        return problem
+    return None if sha256_of_file(path) == record.sha256 else "its SHA-256 is not the manifest's: altered or swapped"
