@@ -4,7 +4,7 @@ While the teacher works on one shard, threads make or read the views of the next
 A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,12 @@ class Counts:
     teacher_forwards: int = 0
     skipped: int = 0
 
+    def plus(self, other: "Counts") -> "Counts":
+        """What both did."""
+        return Counts(
+            *(getattr(self, name) + getattr(other, name) for name in ("views", "teacher_forwards", "skipped"))
+        )
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -57,18 +63,25 @@ class Extraction:
     """Batches that a CPU computes at a time, one thread each."""
     rank: int = 0
     num_processes: int = 1
+    places: Sequence[Place] | None = None
+    """The shards to look at; None for this process's share of all."""
 
     @property
     def views(self) -> ViewSetJob:
         """The view set, as the first teacher is fed with it."""
         return self.parts[0].views
 
+    def mine(self) -> Sequence[Place]:
+        """This process's shards, by place and not by what is missing, which changes while other processes work."""
+        if self.places is not None:
+            return self.places
+        return list(self.views.places())[self.rank :: self.num_processes]
+
     def work(self) -> list[tuple[Place, list[Part]]]:
         """This process's shards that lack their views or a target set's rows, with the parts that lack these."""
-        # by place and not by what is missing, which changes while other processes work
-        mine = list(self.views.places())[self.rank :: self.num_processes]
         lacking = [
-            (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets]) for place in mine
+            (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets])
+            for place in self.mine()
         ]
         return [(place, parts or [Part(self.views)]) for place, parts in lacking if parts or self.views.lacks(*place)]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.committing import commit
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
@@ -88,12 +89,9 @@ def commit_targets(
     job: TargetSetJob, views: ViewSetJob, view: int, shard: int, rows: dict[str, np.ndarray], errors: dict[str, float]
 ) -> None:
     """One shard's objects, one for each array, and then its commit record are on the disk."""
-    files: Files = {}
-    for spec in array_specs(job, views):
-        relative = spec.shard_path(view, shard)
-        files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
-    record = Commit(view, shard, files, codec_error=dict(errors), calibration=_calibration(job))
-    write_sealed(inside(job.folder, commit_path(view, shard)), record.document())
+    contents = {spec.shard_path(view, shard): pack(spec, rows[spec.name]) for spec in array_specs(job, views)}
+    record = Commit(view, shard, {}, codec_error=dict(errors), calibration=_calibration(job))
+    commit(job.folder, record, contents)
 
 
 def _calibration(job: TargetSetJob) -> str | None:
