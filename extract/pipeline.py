@@ -41,12 +41,6 @@ class Counts:
     teacher_forwards: int = 0
     skipped: int = 0
 
-    def plus(self, other: "Counts") -> "Counts":
-        """What both did."""
-        return Counts(
-            *(getattr(self, name) + getattr(other, name) for name in ("views", "teacher_forwards", "skipped"))
-        )
-
 
 @dataclass(frozen=True)
 class Extraction:
@@ -63,25 +57,20 @@ class Extraction:
     """Batches that a CPU computes at a time, one thread each."""
     rank: int = 0
     num_processes: int = 1
-    places: Sequence[Place] | None = None
-    """The shards to look at; None for this process's share of all."""
+    places: Sequence[Place] = ()
+    """These shards alone, where any are named."""
 
     @property
     def views(self) -> ViewSetJob:
         """The view set, as the first teacher is fed with it."""
         return self.parts[0].views
 
-    def mine(self) -> Sequence[Place]:
-        """This process's shards, by place and not by what is missing, which changes while other processes work."""
-        if self.places is not None:
-            return self.places
-        return list(self.views.places())[self.rank :: self.num_processes]
-
     def work(self) -> list[tuple[Place, list[Part]]]:
         """This process's shards that lack their views or a target set's rows, with the parts that lack these."""
+        # by place and not by what is missing, which changes while other processes work
+        mine = self.places or list(self.views.places())[self.rank :: self.num_processes]
         lacking = [
-            (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets])
-            for place in self.mine()
+            (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets]) for place in mine
         ]
         return [(place, parts or [Part(self.views)]) for place, parts in lacking if parts or self.views.lacks(*place)]
 

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -110,7 +110,8 @@ def run_shared(extraction: Extraction) -> Counts:
                     break
             if taken:
                 try:
-                    total = total.plus(replace(extraction, places=taken).run())
+                    counts = replace(extraction, places=taken).run()
+                    total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
                 finally:
                     leases.give_back(taken)
             elif waiting:
