@@ -2,8 +2,8 @@
 
 Compared: shuffled batches of 256 from `BatchLoader`, against the fastest of 8, 32 and 128 threads (few rows: and of 1)
 that read the same bytes by bare positioned reads, and nothing else. Dense rows (197 x 768, int8) and JPEG members. The
-page cache is dropped before each pass. The volume is a folder behind FUSE (`pip install mfusepy`, fuse3), which answers any
-number of requests at a time, each after its latency. Limit: 1.
+page cache is dropped before each pass. The volume is a folder behind FUSE (`pip install mfusepy`, fuse3), which answers
+any number of requests at a time, each after its latency. Limit: 1.
 """
 
 import argparse

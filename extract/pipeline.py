@@ -4,7 +4,7 @@ While the teacher works on one shard, threads make or read the views of the next
 A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +57,8 @@ class Extraction:
     """Batches that a CPU computes at a time, one thread each."""
     rank: int = 0
     num_processes: int = 1
+    places: Sequence[Place] = ()
+    """These shards alone, where any are named."""
 
     @property
     def views(self) -> ViewSetJob:
@@ -66,7 +68,7 @@ class Extraction:
     def work(self) -> list[tuple[Place, list[Part]]]:
         """This process's shards that lack their views or a target set's rows, with the parts that lack these."""
         # by place and not by what is missing, which changes while other processes work
-        mine = list(self.views.places())[self.rank :: self.num_processes]
+        mine = self.places or list(self.views.places())[self.rank :: self.num_processes]
         lacking = [
             (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets]) for place in mine
         ]

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from extract.committing import commit
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
 from shards.checked import CheckedFiles
-from shards.commit import write_atomically, write_sealed
 from shards.documents import Commit, read_commit
 from shards.errors import BadInput
 from shards.keys import positions
-from shards.layout import commit_path, inside
+from shards.layout import commit_path
 from shards.records import record_of
 from shards.storage import storage_of
 from shards.tar import Members
@@ -119,11 +119,11 @@ def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
     record = Commit(
         made.view,
         made.shard,
-        {name: write_atomically(inside(job.folder, name), content) for name, content in made.files.items()},
+        {},
         members=made.members,
         skipped=[made.keys[row] for row in sorted(made.skipped)],
         digests=made.digests or None,
         checksums=checksums,
     )
-    write_sealed(inside(job.folder, commit_path(made.view, made.shard)), record.document())
+    commit(job.folder, record, made.files)
     made.files = {}
