@@ -8,7 +8,6 @@ import json
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 from shards.errors import Damaged
@@ -51,12 +50,15 @@ def origin_of(folder: Path) -> "Mirror | None":
     root = home() / name
     if not (root / _ORIGIN).is_file():
         return None
-    return _mirror(root, str(json.loads((root / _ORIGIN).read_bytes())["url"]))
+    with _OPENING:  # two threads that come first would each have a mirror, and fetch the same files twice
+        if root not in _MIRRORS:
+            url = str(json.loads((root / _ORIGIN).read_bytes())["url"])
+            _MIRRORS[root] = Mirror(root, open_store(url))
+        return _MIRRORS[root]
 
 
-@cache
-def _mirror(root: Path, url: str) -> "Mirror":
-    return Mirror(root, open_store(url))
+_MIRRORS: dict[Path, "Mirror"] = {}
+_OPENING = threading.Lock()
 
 
 class Mirror:

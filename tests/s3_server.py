@@ -25,6 +25,8 @@ class Faults:
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
     requests: collections.Counter[str] = field(default_factory=collections.Counter)
+    fetched: collections.Counter[str] = field(default_factory=collections.Counter)
+    """GET requests by path that were answered to the end."""
     bytes_out: int = 0
     """Bytes of bodies that were sent to the client in answer to GET."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,6 +92,9 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             with faults.lock:
                 faults.bytes_out += len(content)
         self._send(response.status, kept, content, cut=kind == "cut", length=length)
+        if self.command == "GET" and kind != "cut":
+            with faults.lock:
+                faults.fetched[self.path.partition("?")[0]] += 1
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815
 
@@ -162,5 +167,6 @@ def s3(s3_ports: tuple[int, int, Faults], monkeypatch: pytest.MonkeyPatch, tmp_p
     faults.queue.clear()
     faults.always.clear()
     faults.requests.clear()
+    faults.fetched.clear()
     faults.ignores_conditions, faults.bytes_out = False, 0
     yield Server(f"http://127.0.0.1:{port}", make_bucket(upstream), faults)
