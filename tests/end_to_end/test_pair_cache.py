@@ -290,5 +290,7 @@ def test_a_start_that_is_none_is_refused(
     offline.refuses("--init text=bert: ", "out of reach", "give --init text=bert@DIR")
     assert "--weights" not in offline.err
     # a spec may go without any NAME=VALUE, as the README's does
-    command("distill", *flags[:-1], "random", *pair[:-1], "pair:convnet+text_conv").refuses("out of reach", "tokenizer=DIR")
+    command("distill", *flags[:-1], "random", *pair[:-1], "pair:convnet+text_conv").refuses(
+        "out of reach", "tokenizer=DIR"
+    )
     command("distill", *flags, "--recipe", "align", "--targets", "run-teacher-pooled,tiny").refuses("--init teacher")
