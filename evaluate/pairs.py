@@ -44,6 +44,11 @@ def part_for(evaluation: Evaluation, takes: str | None) -> Evaluation:
 
     `takes` is the modality of the task's data; None: the task takes any, so --data says which.
     """
+    if takes != "pair" and evaluation.student.inputs.of_targets:
+        raise BadInput(
+            f"--task: {evaluation.folder} is two heads on the stored rows of two teachers and has no encoder to "
+            "measure; give --task retrieval or zeroshot"
+        )
     if takes == "pair" or not isinstance(evaluation.student.inputs, PairInput):
         return evaluation
     config = evaluation.config

@@ -291,6 +291,8 @@ def test_towers_are_loaded_for_what_is_not_stored(made: Path, colours: Path, tmp
     command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data).succeeds()
     record = measured(run)["retrieval"]
     assert record["data"] == data[1] and record["samples"] == {"i2t": NUM, "t2i": 2 * NUM}, "no stored rows instead"
+    for task in ("knn", "accuracy", "sts"):
+        command("evaluate", *flags, "--task", task).refuses("--task", "two heads", "give --task retrieval or zeroshot")
     output = ("--preset", "retrieval:output=shared_1")
     command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data, *output).refuses("shared_1", "gives head")
 
