@@ -4,10 +4,13 @@ NAMES = (
     "reading",
     "opening",
     "delivering",
+    "mixing",
     "tokenising",
     "extracting",
     "distilling",
     "teacher_in_the_loop",
+    "slow_volume",
     "memory",
     "growing",
+    "bucket",
 )

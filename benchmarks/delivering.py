@@ -17,8 +17,9 @@ import simplejpeg
 
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
+from shards.draws import permutation
 from shards.loader import VIEWS_PER_TASK, BatchLoader, Part
-from shards.order import Reading, permutation
+from shards.order import Reading
 from shards.reader import Component, TargetSet, ViewSet
 
 Work = Callable[[], Any]
@@ -36,7 +37,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     num_samples, batch_size, epochs = settings["samples"], settings["batch_size"], settings["epochs"]
     image_size, threads = settings["image_size"], settings["threads"]
     data = write_photos(folder / "photos", num_samples, 320, 256, options.images)
-    views = views_of(folder / "cache", data, image_size)
+    views = views_of(folder / "cache", data, f"size={image_size}")
     shuffled = np.concatenate([permutation(num_samples, 0, epoch) for epoch in range(epochs)])
     batches = np.sort(shuffled.reshape(-1, batch_size), axis=1)
     viewset = ViewSet(views.folder)

@@ -4,9 +4,7 @@ Machines are shared and noisy, so a time means little and a ratio of two times t
 """
 
 import argparse
-import importlib.metadata
 import json
-import platform
 import re
 import statistics
 import tempfile
@@ -19,24 +17,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import cpu_name, device_name, versions
 from distill.folder import git_revision
 from shards.command.devices import one_device, share_of_cores
 from shards.command.run import run_command
 from shards.commit import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "numpy",
-    "zarr",
-    "webdataset",
-    "datasets",
-    "simplejpeg",
-    "pillow",
-    "tokenizers",
-)
 
 
 @dataclass(frozen=True)
@@ -101,15 +88,29 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
     return seconds
 
 
+class Clock:
+    """What `now` counts: the seconds that pass, or with `cpu` those that this process's threads compute together."""
+
+    cpu = False
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.process_time() if self.cpu else time.perf_counter()
+
+
+CLOCK = Clock()
+"""Set once, by --cpu_time."""
+
+
 def per_unit(work: Callable[[], Any], units: int, device: torch.device | None = None) -> Callable[[], float]:
     """A contender: `work` does `units` units (samples, steps), whatever the device still has to do included."""
 
     def timed() -> float:
         synchronise(device)
-        start = time.perf_counter()
+        start = CLOCK.now()
         work()
         synchronise(device)
-        return (time.perf_counter() - start) / units
+        return (CLOCK.now() - start) / units
 
     return timed
 
@@ -167,6 +168,8 @@ def run(
         parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
         parser.add_argument("--rounds", type=int, help="times that the contenders take turns (default: 5; quick: 1)")
         parser.add_argument("--out", type=Path, help="folder for the JSON (default: benchmarks/results; quick: none)")
+        shared = "count this process's CPU time and not what passes: where other work has the cores too"
+        parser.add_argument("--cpu_time", action="store_true", help=shared)
         if with_images:
             parser.add_argument("--images", help="a pattern of JPEG files, '/photos/*.jpg' (default: synthetic ones)")
         if with_text:
@@ -174,6 +177,7 @@ def run(
         if len(cases) > 1:
             parser.add_argument("--case", choices=cases, help="measure this pair alone (default: one after the other)")
         options = parser.parse_args(arguments)
+        CLOCK.cpu = options.cpu_time
         options.rounds = options.rounds or (1 if options.quick else 5)
         for case in [options.case] if getattr(options, "case", None) else cases:
             options.case = case
@@ -223,31 +227,13 @@ def document(name: str, report: Report, options: argparse.Namespace) -> dict[str
         "cpu": cpu_name(),
         "num_cores": share_of_cores(),
         "num_threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "revision": git_revision(),
         "quick": options.quick,
         "rounds": options.rounds,
+        "seconds": "of this process's CPU time" if options.cpu_time else "that passed",
         "settings": report.settings,
         "unit": f"{report.unit}/s",
         "rates": {contender: asdict(rate) for contender, rate in report.rates.items()},
         "figures": [asdict(figure) | {"reached": figure.reached(options.quick)} for figure in report.figures],
     }
-
-
-def device_name() -> str:
-    """The GPU's name, or the CPU's where there is none."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
-
-
-def cpu_name() -> str:
-    """What the kernel calls the processor."""
-    path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", path.read_text()) if path.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.measure import Figure, Report, alternate, fastest, per_unit, run, share
 from benchmarks.synthetic import bare_views, write_targets
 from shards import tar
-from shards.order import permutation
+from shards.draws import permutation
 from shards.reader import TargetSet
 
 GOALS = {"in order": 0.9, "shuffled": 0.8}

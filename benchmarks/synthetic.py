@@ -4,6 +4,7 @@ import contextlib
 import glob
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +18,22 @@ from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
 from extract.config import ExtractConfig
-from extract.modalities import view_maker
+from extract.modalities import default_input, view_maker
 from extract.modalities.base import ViewRequest
-from extract.modalities.image import ImageInput
 from extract.networks import build_network
-from extract.networks.data2vec2 import build_image_network
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.plan_views import ViewSetJob, plan_views, stored_views
 from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
 from extract.teachers.base import Teacher
 from extract.views import ViewShard, commit_shard
 from shards import tar
-from shards.command.specs import parse_spec
 from shards.commit import write_atomically
 from shards.documents import Plan
 from shards.errors import BadInput
 from shards.identity import sha256_of
 from shards.layout import CALIBRATION, tar_path, viewset_name
 
-ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,)}
+ROWS = {"dense": (197, 768), "layer_mean": (197, 768), "logits": (1000,), "cls": (768,)}
 """One sample's shape of the targets that the figures are about."""
 
 
@@ -78,9 +76,9 @@ def extract(*flags: object) -> None:
         main([str(flag) for flag in flags])
 
 
-def views_of(cache: Path, data: str, image_size: int) -> ViewSetJob:
+def views_of(cache: Path, data: str, view: str) -> ViewSetJob:
     """The views of `data` in `cache`, made if they are not there."""
-    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": f"size={image_size}"}
+    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": view}
     extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
     return plan_views(stored_views(ExtractConfig(**flags)), None)
 
@@ -138,7 +136,7 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
 
 
 def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
-    inputs = ImageInput(views.plan.identity["image_size"], (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    inputs = default_input(views.maker.codec)
     teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)
     return plan_targets(config, views, teacher)[0]
@@ -158,15 +156,10 @@ def write_weights(architecture: str, folder: Path, image_size: int) -> Path:
     return path
 
 
-def operations(spec: str, image_size: int) -> float:
-    """Floating-point operations of one forward of one image through a teacher or student; nothing is computed."""
+def operations(work: Callable[[], Any]) -> float:
+    """Floating-point operations of what `work` computes."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        name, arguments = parse_spec("student", spec)
-        dense = name == "data2vec2"
-        network = (
-            build_image_network(replace(settings_for(image_size), **arguments)) if dense else build_network(name, 1000)
-        )
-        network.eval()(torch.zeros(1, 3, image_size, image_size))
-    return counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())

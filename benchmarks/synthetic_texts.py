@@ -31,7 +31,14 @@ def random_lines(words: Sequence[str], num_words: int) -> Iterator[str]:
 
 
 def write_text_encoder(
-    folder: Path, words: Sequence[str], width: int, depth: int, positions: int, seed: int = 0
+    folder: Path,
+    words: Sequence[str],
+    width: int,
+    depth: int,
+    positions: int,
+    seed: int = 0,
+    heads: int = 2,
+    hidden: int | None = None,
 ) -> Path:
     """A BERT of random weights with the head of masked language modelling, and its WordPiece tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +53,8 @@ def write_text_encoder(
         vocab_size=len(vocabulary),
         hidden_size=width,
         num_hidden_layers=depth,
-        num_attention_heads=2,
-        intermediate_size=2 * width,
+        num_attention_heads=heads,
+        intermediate_size=hidden or 2 * width,
         max_position_embeddings=positions,
         pad_token_id=0,
         attention_probs_dropout_prob=0.0,

@@ -19,6 +19,8 @@ import torch
 
 from benchmarks.extracting import extraction_contender, extraction_of
 from benchmarks.live import LiveDistillation
+from benchmarks.materials import as_flags
+from benchmarks.materials import material as material_of
 from benchmarks.measure import (
     Figure,
     Report,
@@ -32,26 +34,30 @@ from benchmarks.measure import (
     the_device,
 )
 from benchmarks.steps import cache_batches, held_batch, open_cache, stepper
-from benchmarks.synthetic import extract, operations, write_photos, write_weights
+from benchmarks.synthetic import extract, operations
 from distill.data import CacheData
 from distill.recipe import Recipe
 from distill.run import build_module
 from extract.config import ExtractConfig
 from extract.pipeline import forward
 from extract.plan_views import ViewSetJob
-from extract.teachers import load_teacher
 from extract.teachers.base import Teacher
 from shards.command.devices import share_of_cores
 from shards.loader import Batch
 from shards.order import Reading
+from shards.views.base import Row
 
+STUDENT, TEACHER = "student alone, data in memory", "teacher alone, data in memory"
 AHEAD = 2
 """Batches that threads prepare while a step runs."""
 RESNETS = {"teacher": "resnet101", "student": "resnet50", "recipe": "resnet50-from-resnet101", "codec": "float16"}
 DATA2VEC2 = {"teacher": "data2vec2", "student": "data2vec2:depth=6", "recipe": "distil-data2vec2", "codec": "int8"}
 ON_CPU = {"image_size": 224, "steps": 4, "batch_size": 8, "precision": "float32"}
 ON_GPU = {"image_size": 224, "steps": 30, "batch_size": 256, "precision": "bfloat16"}
-QUICK = {"image_size": 64, "steps": 2, "batch_size": 4, "precision": "float32"}
+QUICK = {"image_size": 64, "steps": 2, "batch_size": 4, "precision": "float32", "encoder": "tiny"}
+PAIRS = {"data": "pairs", "encoder": "minilm", "teacher": "resnet50", "recipe": "transformer-shre", "codec": "float16"}
+PAIRS |= {"student": "pair:resnet18+encoder:depth=6,width=384,tokenizer=ENCODER+mlp", "init": "random"}
+TINY_PAIR = "pair:convnet:width=4+encoder:depth=1,width=32,heads=2,tokenizer=ENCODER+mlp:width=32"
 CASES: dict[str, Sizes] = {
     "resnet50": {
         "cpu": RESNETS | ON_CPU,
@@ -63,31 +69,35 @@ CASES: dict[str, Sizes] = {
         "cuda": DATA2VEC2 | ON_GPU,
         "quick": DATA2VEC2 | {"student": "data2vec2:depth=1"} | QUICK,
     },
+    "transformer-shre": {
+        "cpu": PAIRS | ON_CPU,
+        "cuda": PAIRS | ON_GPU,
+        "quick": PAIRS | QUICK | {"teacher": "resnet18", "student": TINY_PAIR},
+    },
 }
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
-    """At 224 pixels, in float32 on a CPU and in bfloat16 on a GPU: ResNet-101 -> 50, or 12 blocks -> the first 6."""
+    """At 224 pixels, in float32 on a CPU and in bfloat16 on a GPU: a network, the first 6 of 12 blocks, or a pair."""
     settings, device = settings_here(CASES[options.case], options), the_device()
-    steps, batch_size, image_size = settings["steps"], settings["batch_size"], settings["image_size"]
-    num_samples, weights = (steps + 1 + AHEAD) * batch_size, str(write_weights(settings["teacher"], folder, image_size))
-    flags = {name: settings[name] for name in ("teacher", "batch_size", "precision", "codec")}
-    flags |= {"view": f"size={image_size}", "weights": weights, "shard_size": 2 * batch_size}
-    flags["data"] = write_photos(folder / "photos", num_samples, 500, 375, options.images)
-    extract("--out", folder / "cache", *(word for name, value in flags.items() for word in (f"--{name}", value)))
-    changes = {name: settings[name] for name in ("recipe", "student", "batch_size", "precision")}
-    recipe, cache = open_cache(folder / "cache", epochs=1, **changes)
-    teacher = load_teacher(settings["teacher"], weights, image_size)
+    steps, batch_size = settings["steps"], settings["batch_size"]
+    material = material_of(settings, folder, (steps + 1 + AHEAD) * batch_size)
+    flags = material.flags | {name: settings[name] for name in ("batch_size", "precision", "codec")}
+    flags |= {"shard_size": 2 * batch_size}
+    extract(*as_flags(flags | {"out": folder / "cache"}))
+    changes = {name: settings[name] for name in ("recipe", "batch_size", "precision", "init") if name in settings}
+    recipe, cache = open_cache(folder / "cache", epochs=1, student=material.spec(settings["student"]), **changes)
+    teacher = material.load_teacher()
     teacher.network.to(device)
     again = ExtractConfig(out=str(folder / "again"), **flags)
-    seconds = alternate(_contenders(recipe, cache, teacher, again, steps, device), options.rounds)
+    contenders = _contenders(recipe, cache, teacher, again, steps, device)
+    seconds = alternate(contenders, options.rounds)
     alone, taught, cached, live, extraction = seconds.values()
     report = Report("how much faster are steps from the cache than with the teacher in the loop?", "steps", settings)
     report.add_rates(seconds)
     bound = Spread.of((one + other) / one for one, other in zip(alone, taught, strict=True))
-    work = {name: operations(settings[name], image_size) / 1e9 for name in ("teacher", "student")}
-    gflop = work["teacher"], 3 * work["student"]
-    limit = f"(teacher + student) / student = {bound}; by operations ({gflop[0]:.1f} + {gflop[1]:.1f}) / {gflop[1]:.1f}"
+    step, taught_step = (operations(contenders[name]) / steps / batch_size / 1e9 for name in (STUDENT, TEACHER))
+    limit = f"(teacher + student) / student = {bound}; by operations ({taught_step:.1f} + {step:.1f}) / {step:.1f}"
     report.figures.append(Figure("from the cache over teacher in the loop", limit, share(live, cached), bound.median))
     paid = Spread.of(e / (slow - fast) for e, fast, slow in zip(extraction, cached, live, strict=True))
     saved = "extraction of one view / (an epoch with the teacher - an epoch from the cache)"
@@ -118,8 +128,8 @@ def _contenders(
 
     a_sample = extraction_contender(again, teacher, len(views.plan.keys), device, "*")
     return {
-        "student alone, data in memory": per_unit(lambda: from_cache(repeat(batch, steps)), steps, device),
-        "teacher alone, data in memory": per_unit(teach, steps, device),
+        STUDENT: per_unit(lambda: from_cache(repeat(batch, steps)), steps, device),
+        TEACHER: per_unit(teach, steps, device),
         "student from the cache": fed(from_cache, lambda: cache_batches(cache, device)),
         "student with the teacher in the loop": fed(in_the_loop, lambda: full_size_batches(views, cache, device)),
         "extraction of a batch": lambda: a_sample() * recipe.batch_size,
@@ -127,20 +137,30 @@ def _contenders(
 
 
 def full_size_batches(views: ViewSetJob, cache: CacheData, device: torch.device) -> Iterator[Batch]:
-    """The batches of the cache made anew from the source: decoded at full size, cropped and resized by threads."""
-    source, maker = views.source, views.maker
+    """The batches of the cache made anew from the source: decoded at full size, cropped and resized by threads.
+
+    Of pairs a caption is tokenised by them too.
+    """
+    source, maker, codec = views.source, views.maker, cache.training.viewset.codec
+    captions = getattr(codec, "captions", None)
     assert source is not None
 
-    def make(view: int, index: int) -> np.ndarray:
-        row, _ = maker.make(source.read(index), view)
-        return row["pixels"]
+    def make(view: int, index: int) -> Row:
+        row, facts = maker.make(source.read(index), view)
+        if captions is not None:
+            read = {name: np.zeros(shape, dtype) for name, (dtype, shape) in captions.fields.items()}
+            captions.fill(facts["captions"], read, index)
+            row |= read
+        return row
 
-    def ready(reading: Reading, tasks: list[Future[np.ndarray]]) -> Batch:
-        pixels = torch.from_numpy(np.stack([task.result() for task in tasks]))
-        pixels = pixels.pin_memory() if device.type == "cuda" else pixels
-        return Batch([reading], {"pixels": pixels}, None, {}).to(device)
+    def ready(reading: Reading, tasks: list[Future[Row]]) -> Batch:
+        rows = [task.result() for task in tasks]
+        fields = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        if device.type == "cuda":
+            fields = {name: values.pin_memory() for name, values in fields.items()}
+        return Batch([reading], fields, None, {}).to(device)
 
-    pending: deque[tuple[Reading, list[Future[np.ndarray]]]] = deque()
+    pending: deque[tuple[Reading, list[Future[Row]]]] = deque()
     with ThreadPoolExecutor(share_of_cores()) as pool:
         for (reading,) in (part.readings for part in cache.training_batches().readings()):
             tasks = [pool.submit(make, reading.view, index) for index in reading.samples.tolist()]

@@ -51,8 +51,9 @@ class DistillConfig:
     """Share of the steps over which the learning rate rises linearly, before its cosine to zero."""
     precision: Precision | None = None
     """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
-    compile: bool | None = None
-    """Compile the student with torch.compile."""
+    read: str | None = None
+    """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (by the
+    first reading alone)."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or a number of devices (DDP)."""
     seed: Seed | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import chain, islice
 from typing import Any
 
 import lightning
@@ -16,9 +16,9 @@ from distill.terms import bank_sizes
 from distill.validation import validation_splits
 from extract.modalities.base import InputSpec
 from shards.command.devices import share_of_cores
-from shards.errors import BadInput
+from shards.draws import held_out
 from shards.loader import Batch, BatchLoader, Order, Part, in_order
-from shards.order import BatchOrder, held_out
+from shards.order import BatchOrder
 from shards.reader import Component
 
 
@@ -42,9 +42,6 @@ class CacheData(lightning.LightningDataModule):
         for size in self.banks.values():
             order.check_bank(f"--recipe {recipe.name}: terms", size)
         self.recipe = long_enough(recipe, order.num_batches)
-        if 0 < (count := sum(map(len, self.validation_samples))) < num_devices:
-            found = f"{count} validation samples cannot be shared by {num_devices} devices"
-            raise BadInput(f"--devices: {found}; take fewer devices, or a larger validation_fraction in the recipe")
 
     def feed(self, inputs: InputSpec) -> None:
         """The views are read as `inputs` takes them."""
@@ -87,19 +84,23 @@ class CacheData(lightning.LightningDataModule):
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":
-        """One rank's share of the validation samples, each once, in order; a batch is of one component."""
-        starts = accumulate(map(len, self.validation_samples), initial=0)
-        # the ranks take turns over the samples of all components, so that none is left without any
-        shares = [
-            samples[(rank - start) % world_size :: world_size]
-            for samples, start in zip(self.validation_samples, starts, strict=False)
-        ]
-        size = min(max(1, self.recipe.batch_size // world_size // self.recipe.accumulate), max(map(len, shares)))
-        orders = [in_order(share, size, component=number) for number, share in enumerate(shares)]
+        """One rank's share of the validation batches, which hold each sample once, in order, and one component each.
+
+        The batches are the same for any number of ranks, which take turns over them: a loss that compares the samples
+        of a batch has one value. Where there are fewer batches than ranks each rank has all: the mean is the same.
+        """
+        recipe, most = self.recipe, max(map(len, self.validation_samples))
+        size = min(max(1, recipe.batch_size // recipe.accumulate // recipe.grad_cache), most)
+        orders = [in_order(samples, size, component=number) for number, samples in enumerate(self.validation_samples)]
+        count = sum(-(-len(samples) // size) for samples in self.validation_samples)
+        first, step = (rank, world_size) if count >= world_size else (0, 1)
         loader = self._loader(
-            self.validation, lambda: chain.from_iterable(order() for order in orders), size, world_size
+            self.validation,
+            lambda: islice(chain.from_iterable(order() for order in orders), first, None, step),
+            size,
+            world_size,
         )
-        return ValidationBatches(loader, sum(-(-len(share) // size) for share in shares))
+        return ValidationBatches(loader, len(range(first, count, step)))
 
     def _loader(
         self, holding: Holding, order: Order, batch_size: int, world_size: int, banks: dict[str, int] | None = None

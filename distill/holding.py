@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from distill.named_targets import named_targets, of_recipe
 from distill.recipe import TARGETS, Recipe, load_recipe, recipe_names
 from distill.validation import same_target, validates
 from extract.modalities.base import InputSpec
@@ -222,6 +223,8 @@ def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTar
 
     All whole ones for a recipe whose student reads them.
     """
+    if recipe is not None and len(named_targets(recipe)) > 1:
+        return dict.fromkeys(of_recipe(viewset, recipe), 1.0)
     targetsets = fitting_targetsets("--targets", viewset, None)
     if recipe is not None and recipe.reads == TARGETS:
         return dict.fromkeys((each for each in targetsets if each.whole), 1.0)
@@ -230,6 +233,9 @@ def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTar
         whole = [each for each in targetsets if each.whole]
         suited = [each for each in whole if any(fit.is_for(each.manifest.target) for fit in recipes)]
         targetsets = suited or targetsets
+        held = sorted(each.manifest.target for each in suited)
+        if suited and any(held == sorted(named_targets(fit)) for fit in recipes):
+            return dict.fromkeys(suited, 1.0)
     return {only("--targets", "target sets", targetsets, "name one, or several as NAME=0.5,NAME=0.5"): 1.0}
 
 

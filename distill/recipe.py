@@ -14,7 +14,7 @@ from extract.networks import base_lr
 from shards.command import settings
 from shards.command.ranges import Betas, Count, NotNegative, Positive, Precision, Range, Seed, Share, ShareBelowOne
 from shards.command.settings import given_flags, names_in, parse_settings, read_named_yaml
-from shards.command.specs import entry_of, parse_spec
+from shards.command.specs import entry_of, name_of
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
 
@@ -164,7 +164,7 @@ def peak_rate(student: str, batch_size: int) -> float:
     It goes with the square root of the batch (Malladi et al. 2022, arXiv:2205.10330, the square root scaling rule);
     each network's module states its base rate, that of batches of 256.
     """
-    name, _ = parse_spec("student", student)
+    name = name_of(student)
     if entry_of(name, student_names()) not in student_names():
         return 0.0  # no student has that name, and whoever builds it says so
     return base_lr(name) * math.sqrt(batch_size / 256)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from distill.objectives import make_objective
+from distill.qualified import EVERY_TARGET, is_to
 from shards.command.ranges import CountFromZero, Positive
 from shards.command.settings import parse_settings
 from shards.errors import BadInput
@@ -17,7 +18,7 @@ from shards.reader import TargetSet
 if TYPE_CHECKING:
     from distill.objectives.base import Objective
 
-LABELS, EVERY_TARGET = "labels", "*"
+LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Term:
     loss: str
     """An objective with its arguments: kl:temperature=2."""
     to: str | None = None
-    """A target's name (its target sets share the weight as --targets says), labels, or None: between outputs."""
+    """A target as `is_to` reads it (its sets share the weight as --targets says), labels, or None: between outputs."""
     of: tuple[str, ...] = ()
     """The student's outputs; by default the one of the target's name, and logits to labels. In the name of one, as in
     image/*, the target's name takes the place of *."""
@@ -84,7 +85,7 @@ def bank_sizes(terms: Sequence[Term], targetsets: Sequence[TargetSet]) -> dict[i
     """How many further rows the terms take of each target set, by its number; BadInput where two take other numbers."""
     sizes: dict[int, int] = {}
     for number, targetset in enumerate(targetsets):
-        taken = {term.bank for term in terms if term.to in (EVERY_TARGET, targetset.manifest.target)} - {0}
+        taken = {term.bank for term in terms if is_to(term.to, targetset.manifest)} - {0}
         if len(taken) > 1:
             shown = " and ".join(map(str, sorted(taken)))
             raise BadInput(f"--recipe: terms: banks of {shown} rows of {targetset.manifest.target}; give one size")
@@ -111,9 +112,8 @@ def bind(
             bound.append(BoundTerm(make_objective(term.loss), term.of or ("logits",), term.to, term.weight))
         elif targetsets:
             bound += _to_targets(term, targetsets, weights)
-    reached = {term.to for term in bound}
     for number, targetset in enumerate(targetsets):
-        if number not in reached and not are_inputs:
+        if number not in {term.to for term in bound} and not are_inputs:
             raise BadInput(f"--targets: no term of the recipe is to {targetset.folder.name}; leave it out")
     return bound
 
@@ -121,7 +121,7 @@ def bind(
 def _to_targets(term: Term, targetsets: Sequence[TargetSet], weights: Sequence[float]) -> list[BoundTerm]:
     objective = make_objective(term.loss)
     targets = [targetset.manifest.target for targetset in targetsets]
-    numbers = [number for number, target in enumerate(targets) if term.to in (EVERY_TARGET, target)]
+    numbers = [number for number, targetset in enumerate(targetsets) if is_to(term.to, targetset.manifest)]
     if not numbers:
         raise BadInput(f"--targets: a term of the recipe is to {term.to}, and they hold {', '.join(targets)}")
     for number in numbers:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +14,9 @@ from evaluate.cache import targetset_of, trained_on
 from evaluate.evaluation import Evaluation
 from evaluate.pairs import Embedder
 from evaluate.student import check_finite
+from evaluate.towers import HEAD
 from evaluate.views import check_fits
-from extract.modalities.base import feed
-from extract.modalities.pair import CaptionsInput, PairInput, TowersInput, token_rows, tower_of
-from extract.networks.align import AlignNetwork
-from extract.recompute import load_teacher_of
+from extract.modalities.pair import PairInput, TowersInput, token_rows
 from extract.sources import open_source
 from extract.sources.base import Sample
 from shards.command.progress import Progress
@@ -52,10 +50,11 @@ Facts = dict[str, Any]
 def candidates(evaluation: Evaluation, where: str, output: str, most: int) -> Candidates:
     """Every image of --split with its first `most` captions; errors begin with `where`."""
     config = evaluation.config
-    if isinstance(evaluation.student.inputs, TowersInput):
-        output, (facts, batches) = "head", of_rows(evaluation)
+    if isinstance(evaluation.student.inputs, TowersInput) and config.data is None:
+        output, (facts, batches) = HEAD, of_rows(evaluation)
     else:
         embedder = Embedder.of(evaluation, where, output)
+        evaluation = replace(evaluation, student=replace(evaluation.student, inputs=embedder.inputs))
         stored = config.data is None and config.shards is not None
         facts, fields = (_stored_pairs if stored else _pairs_of_source)(evaluation, most)
         output, batches = embedder.output, _embedded(embedder, fields)
@@ -111,8 +110,8 @@ def _pairs_of_source(evaluation: Evaluation, most: int) -> tuple[Facts, Iterator
         )
 
     def fetch(index: int) -> tuple[Any, ...]:
-        image, _, texts = source.fetch(index)
-        return image, 0, texts  # views are read with labels, and pairs have none
+        image, _, *texts = source.fetch(index)
+        return image, 0, *texts  # views are read with labels, and pairs have none
 
     def make(sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
         row, facts = maker.make(sample, view)
@@ -156,16 +155,3 @@ def of_rows(evaluation: Evaluation) -> tuple[Facts, Iterator[Batch]]:
             yield F.normalize(outputs["image/head"], dim=1), texts, outputs["text/valid"].bool()
 
     return facts, batches()
-
-
-def through_tower(evaluation: Evaluation, text: str) -> Float[Tensor, " width"]:
-    """A text's row of length 1, by the text teacher, which is loaded for it, and the run's head on its rows."""
-    student, sets = evaluation.student, [TargetSet(each.folder) for each in trained_on(evaluation.run).targetsets]
-    tower = next(each for each in sets if tower_of(each.identity["teacher"]["preprocessing"]) == "text")
-    target = tower.manifest.target
-    teacher = load_teacher_of(tower, None, None, "--query: the text teacher must lie where extract took it from")
-    network, inputs = teacher.only([target]).network.to(student.device), cast(CaptionsInput, teacher.inputs).text
-    fields = {name: torch.from_numpy(rows).to(student.device) for name, rows in token_rows(inputs)([text]).items()}
-    with torch.inference_mode():
-        head = cast(AlignNetwork, student.network).text(feed(network, inputs, inputs.cut(fields))[target].float())
-    return F.normalize(head, dim=1)[0]

@@ -1,19 +1,21 @@
 """Pairs: a student of images and texts as embeddings in one space, and each of its encoders as a student of its own."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
-from extract.modalities.pair import CaptionsInput, PairInput, token_rows, tower_of
+from evaluate.towers import HEAD, tower
+from extract.modalities.image import ImageInput
+from extract.modalities.pair import CaptionsInput, PairInput, TowersInput, token_rows, tower_of
 from extract.modalities.text import TextInput
-from extract.networks.pair import ENCODED, MODALITIES, PairNetwork
+from extract.networks.pair import MODALITIES, PairNetwork
+from extract.networks.pair_part import PairPart, Rows
 from extract.sources import open_source
 from shards.errors import BadInput
 from shards.reader import TargetSet
@@ -21,60 +23,15 @@ from shards.views.pair import CAPTIONS
 
 AUTO = ("head", "shared_2")
 """What `auto` compares: the first of these that both encoders give."""
-POOLED = ("pooled", "cls")
-
-Rows = Float[Tensor, "batch width"]
-
-
-class Encoder(nn.Module):
-    """One encoder of a pair's network alone: `pooled`, and `cls` where it has one, are what the shared layers take."""
-
-    def __init__(self, network: PairNetwork, modality: str) -> None:
-        super().__init__()
-        self.encoder, self.output = network.encoders[modality], network.outputs_of[modality]
-
-    def forward(self, *inputs: Tensor) -> dict[str, Rows]:
-        """A row a sample."""
-        rows = self.encoder(*inputs)[self.output]
-        rows = rows[:, 0] if self.output == "tokens" else rows
-        return dict.fromkeys(POOLED[:1] if self.output == "pooled" else POOLED, rows)
-
-
-class Part(nn.Module):
-    """The outputs of a pair's network for one modality, by their names without it.
-
-    `pooled` and `cls` are the encoder's; with `targets` they are the heads that learned targets of these names.
-    """
-
-    def __init__(self, network: PairNetwork, modality: str, targets: bool) -> None:
-        super().__init__()
-        self.network, self.modality, self.targets = network, modality, targets
-
-    def only(self, names: Collection[str]) -> nn.Module:
-        """The same part, computing no more than the outputs `names` need."""
-        if not self.targets and set(names) <= set(POOLED):
-            return Encoder(self.network, self.modality)
-        network = self.network.only([f"{self.modality}/{name}" for name in names])
-        return Part(network, self.modality, self.targets)
-
-    def forward(self, *inputs: Tensor) -> dict[str, Rows]:
-        """A row a sample."""
-        given = inputs if self.modality == "image" else (None, *inputs)
-        outputs = {name.partition("/")[2]: rows for name, rows in self.network(*given).items()}
-        if not self.targets and ENCODED in outputs:
-            has = POOLED[:1] if self.network.outputs_of[self.modality] == "pooled" else POOLED
-            outputs |= dict.fromkeys(has, outputs[ENCODED])
-        return outputs
 
 
 def part_of(student: TrainedStudent, modality: str, targets: bool = False) -> TrainedStudent:
     """The part of a student of pairs that sees images, or texts; it classifies where a head has learned logits."""
     network, inputs = student.network, student.inputs
     assert isinstance(network, PairNetwork) and isinstance(inputs, PairInput)
-    own = [name for name in network.names if name.startswith(f"{modality}/")]
     part = replace(
         student,
-        network=Part(network.only(own), modality, targets).eval(),
+        network=PairPart(network, modality, targets).eval(),
         inputs=inputs.image if modality == "image" else inputs.text,
         class_names=None,
     )
@@ -87,6 +44,11 @@ def part_for(evaluation: Evaluation, takes: str | None) -> Evaluation:
 
     `takes` is the modality of the task's data; None: the task takes any, so --data says which.
     """
+    if takes != "pair" and evaluation.student.inputs.of_targets:
+        raise BadInput(
+            f"--task: {evaluation.folder} is two heads on the stored rows of two teachers and has no encoder to "
+            "measure; give --task retrieval or zeroshot"
+        )
     if takes == "pair" or not isinstance(evaluation.student.inputs, PairInput):
         return evaluation
     config = evaluation.config
@@ -117,20 +79,32 @@ class Embedder:
 
     @classmethod
     def of(cls, evaluation: Evaluation, where: str, output: str = "auto") -> "Embedder":
-        """The encoders of a student of pairs, compared by `output`; BadInput that begins with `where` for another."""
+        """The encoders of a student of pairs, compared by `output`; BadInput that begins with `where` for another.
+
+        Of heads on two teachers' stored rows these teachers, which are loaded, with their heads.
+        """
         student, folder = evaluation.student, evaluation.folder
-        if not isinstance(student.inputs, PairInput):
-            taken = "stored rows of two teachers" if student.inputs.of_targets else f"{student.inputs.modality}s alone"
+        towers = isinstance(student.inputs, TowersInput)
+        if not towers and not isinstance(student.inputs, PairInput):
+            taken = f"{student.inputs.modality}s alone"
             raise BadInput(f"{where}: needs a student of images and texts, {folder} takes {taken}; give another --run")
-        names = cast(PairNetwork, student.network).names
-        both = [name.partition("/")[2] for name in names if name.startswith("image/")]
+        names = () if towers else cast(PairNetwork, student.network).names
+        both = [HEAD] if towers else [name.partition("/")[2] for name in names if name.startswith("image/")]
         chosen = next(name for name in AUTO if name in both) if output == "auto" else output
         if chosen not in both:
             raise BadInput(
                 f"{where}: output {output}: the student of {folder} gives {', '.join(both)}; give one of these"
             )
-        image, text = (part_of(student, modality, targets=True).only(chosen) for modality in MODALITIES)
+        if towers:
+            image, text = (tower(evaluation, modality, where) for modality in MODALITIES)
+        else:
+            image, text = (part_of(student, modality, targets=True).only(chosen) for modality in MODALITIES)
         return cls(image, text, chosen)
+
+    @property
+    def inputs(self) -> PairInput:
+        """What both encoders take of a pair."""
+        return PairInput(cast(ImageInput, self.image.inputs), cast(TextInput, self.text.inputs))
 
     def images(self, fields: Mapping[str, Tensor]) -> Rows:
         """Rows of length 1 for a batch of `pixels`, on the student's device."""
@@ -138,9 +112,18 @@ class Embedder:
 
     def texts(self, fields: Mapping[str, Tensor]) -> Rows:
         """Rows of length 1 for a batch of `tokens` and their `length`, on the student's device."""
-        return F.normalize(self.text(self.text.inputs.cut(fields))[self.output], dim=1)
+        return _texts(self.text, self.output, fields)
 
     def sentences(self, sentences: Sequence[str]) -> Rows:
         """Rows of length 1 for a batch of texts."""
-        rows = token_rows(cast(TextInput, self.text.inputs))(list(sentences))
-        return self.texts({name: torch.from_numpy(values) for name, values in rows.items()})
+        return sentence_rows(self.text, self.output, sentences)
+
+
+def sentence_rows(student: TrainedStudent, output: str, sentences: Sequence[str]) -> Rows:
+    """Rows of length 1 for a batch of texts, by a student of texts."""
+    rows = token_rows(cast(TextInput, student.inputs))(list(sentences))
+    return _texts(student, output, {name: torch.from_numpy(values) for name, values in rows.items()})
+
+
+def _texts(student: TrainedStudent, output: str, fields: Mapping[str, Tensor]) -> Rows:
+    return F.normalize(student(student.inputs.cut(fields))[output], dim=1)

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evaluate.candidates import of_rows, through_tower
+from evaluate.candidates import of_rows
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
-from evaluate.pairs import Embedder
+from evaluate.pairs import Embedder, sentence_rows
 from evaluate.runs import check_run, weights_of
 from evaluate.student import load_student
+from evaluate.towers import HEAD, tower
 from evaluate.views import check_fits
 from extract.modalities.pair import TowersInput
 from shards.command.progress import Progress
@@ -36,7 +37,8 @@ def show_nearest(config: EvaluateConfig) -> None:
     evaluation = Evaluation(config, run, student, weights_of(run), run)
     viewset = ViewSet(evaluation.stored.viewset(config.split).folder)
     if isinstance(student.inputs, TowersInput):
-        asked, images = through_tower(evaluation, config.query), (rows for rows, *_ in of_rows(evaluation)[1])
+        text = tower(evaluation, "text", "--query")
+        asked, images = sentence_rows(text, HEAD, [config.query])[0], (rows for rows, *_ in of_rows(evaluation)[1])
     else:
         embedder = Embedder.of(evaluation, "--query")
         check_fits(viewset, embedder.image.inputs)

@@ -14,9 +14,9 @@ from jaxtyping import Num
 from torch import Tensor
 
 from extract.modalities.base import InputSpec, mismatch
+from shards.draws import permutation
 from shards.errors import BadInput
 from shards.loader import BatchLoader, in_order
-from shards.order import permutation
 from shards.reader import Component, ViewSet
 from shards.views.base import Row
 

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from extract.pipeline import Extraction, kept_rows
-from extract.plan_targets import TargetSetJob
+from extract.plan_targets import Part, TargetSetJob
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
 from shards.errors import BadInput, Damaged
@@ -18,13 +18,15 @@ from shards.reader import TargetSet
 
 def calibrated(extraction: Extraction) -> Extraction:
     """`extraction` with every codec ready to encode; what had to be calibrated is on the disk."""
-    waiting = [job for job in extraction.targets if job.codec.has_statistics]
-    missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
-    rows = _first_rows(extraction, missing) if missing else {}
-    for job in missing:
-        codec = job.codec.calibrate(rows[job.target])
-        write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
-    return replace(extraction, targets=[_with_calibration(job) for job in extraction.targets])
+    for part in extraction.parts:
+        waiting = [job for job in part.targets if job.codec.has_statistics]
+        missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
+        rows = _first_rows(extraction, part, missing) if missing else {}
+        for job in missing:
+            codec = job.codec.calibrate(rows[job.target])
+            write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
+    parts = [replace(part, targets=[_with_calibration(job) for job in part.targets]) for part in extraction.parts]
+    return replace(extraction, parts=parts)
 
 
 def _with_calibration(job: TargetSetJob) -> TargetSetJob:
@@ -42,21 +44,21 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
     return replace(job, codec=job.codec.with_state(state))
 
 
-def _first_rows(extraction: Extraction, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
-    """The targets of the first samples of view 0, on the CPU; they are extracted again with their shard.
+def _first_rows(extraction: Extraction, part: Part, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
+    """A teacher's targets of the first samples of view 0, on the CPU; they are extracted again with their shard.
 
     All tokens of them that are no padding, also where few are kept: so a kept row is the same whatever is drawn.
     """
     jobs = [*{job.target: job for job in jobs}.values()]
+    part = replace(part, targets=jobs)
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
     count = 0
-    for shard in extraction.shards(list(extraction.views.places(1))):
+    for (shard,) in extraction.shards([(place, [part]) for place in extraction.views.places(1)]):
         kept = kept_rows(shard)[: CALIBRATION_SAMPLES - count]
         batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
-        targets = extraction.each(partial(extraction.rows_of, shard, jobs), batches)
-        for parts in targets:
-            for job, part in zip(jobs, parts, strict=True):
-                rows[job.target].append(part.content().vectors.cpu())
+        for of_jobs in extraction.each(partial(extraction.rows_of, shard, part), batches):
+            for job, features in zip(jobs, of_jobs, strict=True):
+                rows[job.target].append(features.content().vectors.cpu())
         count += len(kept)
         if count >= CALIBRATION_SAMPLES:
             break

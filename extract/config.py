@@ -25,16 +25,19 @@ class ExtractConfig:
     """What to extract, from what, to where."""
 
     teacher: str
-    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone."""
+    """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone. Several
+    in one run, each with what to keep of it: timm:resnet50=logits,hf:facebook/dinov2-base=cls; --weights and
+    --weights_key then are NAME=VALUE,NAME=VALUE."""
     out: str
-    """The cache: a folder, made if missing, that may hold other view sets and target sets."""
+    """The cache: a folder, made if missing, or a URL (s3://BUCKET/FOLDER), that may hold other view sets and target
+    sets."""
     data: str | None = None
     """The source: digits, folder:PATH, parquet:PATH, hf:ID, wds:PATTERN, imagenet, cifar10, cifar100
     (default: the cache's only source, else imagenet); of texts text:PATH (.txt, .jsonl), text_files:PATH, openwebtext,
     parquet:PATH, hf:ID, wds:PATTERN; of images with captions coco, flickr30k, cc3m, cc12m, or any of those that have
     some. Of several columns, parquet:PATH:image=COLUMN,captions=COLUMN,label=COLUMN (or text=COLUMN) takes those named;
-    hf:ID and text:PATH too. Captions are in wds:PATTERN:captions=FIELD of .json (else .txt), folder:PATH:captions=FILE;
-    captions= takes none."""
+    hf:ID and text:PATH too; group=COLUMN makes one sample of the rows that show one image. Captions are in
+    wds:PATTERN:captions=FIELD of .json (else .txt), folder:PATH:captions=FILE; captions= takes none."""
     data_dir: str | None = None
     """A local copy of imagenet, cifar10 or cifar100, as parquet files or in ImageFolder layout; of openwebtext, its
     archives or parquet files; of coco and flickr30k, Karpathy's json beside the images; of cc3m and cc12m, tars."""
@@ -76,6 +79,9 @@ class ExtractConfig:
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or N processes that share the shards. They share the cores that
     this machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
+    launch: Literal["local", "shared"] = "local"
+    """local: this command alone writes here; shared: any number of machines with devices of one type start the same
+    command on a folder that all see, and share the shards."""
 
 
 def _as_view(values: dict[str, str]) -> str:

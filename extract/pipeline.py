@@ -4,7 +4,7 @@ While the teacher works on one shard, threads make or read the views of the next
 A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from extract.modalities.base import feed
-from extract.plan_targets import TargetSetJob
+from extract.plan_targets import Part, TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers, without_padding
@@ -46,9 +46,8 @@ class Counts:
 class Extraction:
     """The work of one process: its share of the shards, and the settings that do not change what is stored."""
 
-    views: ViewSetJob
-    targets: list[TargetSetJob]
-    teacher: "Teacher | None"
+    parts: list[Part]
+    """A teacher each; all are fed with the same views."""
     device: torch.device
     precision: str
     batch_size: int
@@ -58,58 +57,78 @@ class Extraction:
     """Batches that a CPU computes at a time, one thread each."""
     rank: int = 0
     num_processes: int = 1
+    places: Sequence[Place] = ()
+    """These shards alone, where any are named."""
 
-    def work(self) -> list[tuple[int, int, list[TargetSetJob]]]:
-        """This process's shards that lack their tar or a target set's rows, with the target sets that lack them."""
+    @property
+    def views(self) -> ViewSetJob:
+        """The view set, as the first teacher is fed with it."""
+        return self.parts[0].views
+
+    def work(self) -> list[tuple[Place, list[Part]]]:
+        """This process's shards that lack their views or a target set's rows, with the parts that lack these."""
         # by place and not by what is missing, which changes while other processes work
-        mine = list(self.views.places())[self.rank :: self.num_processes]
-        lacking = [(place, [job for job in self.targets if job.lacks(*place)]) for place in mine]
-        return [(*place, jobs) for place, jobs in lacking if jobs or self.views.lacks(*place)]
+        mine = self.places or list(self.views.places())[self.rank :: self.num_processes]
+        lacking = [
+            (place, [part for part in (each.lacking(*place) for each in self.parts) if part.targets]) for place in mine
+        ]
+        return [(place, parts or [Part(self.views)]) for place, parts in lacking if parts or self.views.lacks(*place)]
 
     def run(self) -> Counts:
         """Every shard of `work` is committed when this returns."""
         counts, work = Counts(), self.work()
-        total = sum(len(self.views.plan.rows(shard)) for _, shard, _ in work)
+        total = sum(len(self.views.plan.rows(shard)) * len(parts) for (_, shard), parts in work)
         with Progress("extract", total) as progress, ThreadPoolExecutor(1) as writer:
             pending: list[Future[None]] = []
-            shards = self.shards([(view, shard) for view, shard, _ in work])
-            for shard, (_, _, jobs) in zip(shards, work, strict=True):
-                rows = self._rows(shard, jobs, counts, progress)
+            for shards, (_, parts) in zip(self.shards(work), work, strict=True):
+                shard, rows = shards[0], []
+                for each, part in zip(shards, parts, strict=True):
+                    rows += self._rows(each, part, counts, progress)
                 pending.append(writer.submit(self._write, shard, rows))
                 if len(pending) > 1:
                     pending.pop(0).result()  # an error of the writer ends the run here
                 counts.skipped += len(shard.skipped)
-                counts.views += len(shard.keys) - len(shard.skipped) if shard.files else 0
+                counts.views += len(kept_rows(shard)) if shard.made else 0
             for future in pending:
                 future.result()
         return counts
 
-    def shards(self, places: list[Place]) -> Iterator[ViewShard]:
-        """Each place's views, made or read back, the next one under way while the caller works on this one."""
+    def shards(self, work: list[tuple[Place, list[Part]]]) -> Iterator[list[ViewShard]]:
+        """Each place's views, one for each part, the next ones under way while the caller works on these."""
         with ThreadPoolExecutor(self.num_threads) as pool, ThreadPoolExecutor(1) as ahead:
 
-            def views(place: Place) -> ViewShard:
-                if self.views.lacks(*place):
-                    return make_shard(self.views, *place, pool, self.skip_errors)
-                return read_shard(self.views, *place, pool)
+            def shard(views: ViewSetJob, place: Place) -> ViewShard:
+                if views.lacks(*place):
+                    return make_shard(views, *place, pool, self.skip_errors)
+                return read_shard(views, *place, pool)
 
-            futures: list[Future[ViewShard]] = []
-            for place in places:
-                futures.append(ahead.submit(views, place))
+            def views(place: Place, parts: list[Part]) -> list[ViewShard]:
+                """Made or read back; parts that read the views alike share them."""
+                read = [shard(parts[0].views, place)]
+                for number, part in enumerate(parts[1:], 1):
+                    alike = [each for each, other in zip(read, parts[:number], strict=True) if other.reads_as(part)]
+                    if not alike and read[0].files:
+                        commit_shard(parts[0].views, read[0])  # what another input needs of the views is read back
+                    read.append(alike[0] if alike else shard(part.views, place))
+                return read
+
+            futures: list[Future[list[ViewShard]]] = []
+            for place, parts in work:
+                futures.append(ahead.submit(views, place, parts))
                 if len(futures) > 1:
                     yield futures.pop(0).result()
             for future in futures:
                 yield future.result()
 
     def _rows(
-        self, shard: ViewShard, jobs: list[TargetSetJob], counts: Counts, progress: Progress
+        self, shard: ViewShard, part: Part, counts: Counts, progress: Progress
     ) -> list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]:
-        """The encoded rows of one shard for each target set; a batch never crosses the shard."""
-        kept = kept_rows(shard)
+        """The encoded rows of one shard for each target set of a teacher; a batch never crosses the shard."""
+        kept, jobs = kept_rows(shard), part.targets
         batches = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
         encoded: list[list[dict[str, Tensor]]] = [[] for _ in jobs]
         errors: list[dict[str, float]] = [{} for _ in jobs]
-        for batch, of_jobs in zip(batches, self.each(partial(self._encode, shard, jobs), batches), strict=True):
+        for batch, of_jobs in zip(batches, self.each(partial(self._encode, shard, part), batches), strict=True):
             for position, (stored, error) in enumerate(of_jobs):
                 encoded[position].append(stored)
                 errors[position] |= error
@@ -128,20 +147,20 @@ class Extraction:
             yield from pool.map(function, batches)
 
     def _encode(
-        self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]
+        self, shard: ViewShard, part: Part, batch: list[int]
     ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
         """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
         encoded = []
-        for job, rows in zip(jobs, self.rows_of(shard, jobs, batch), strict=True):
+        for job, rows in zip(part.targets, self.rows_of(shard, part, batch), strict=True):
             codec = with_numbers(job.codec, seed, keys, shard.view, self.device)
             first: Tensor | Features
             if job.keep_tokens is None:
                 stored, first = codec.encode(rows.vectors), rows[:CODEC_ERROR_SAMPLES].content().vectors
             else:
-                assert self.teacher is not None
-                worth = self.teacher.inputs.worth_keeping(shard.batch(batch))
+                assert part.teacher is not None
+                worth = part.teacher.inputs.worth_keeping(shard.batch(batch))
                 worth = None if worth is None else worth.to(self.device)
                 kept = keep_drawn(rows, job.keep_tokens, job.extra_tokens, seed, keys, shard.view, worth)
                 stored, first = codec.encode(kept), kept[:CODEC_ERROR_SAMPLES].content()
@@ -149,15 +168,15 @@ class Extraction:
             encoded.append((on_cpu, job.codec.error(first) if is_first else {}))
         return encoded
 
-    def rows_of(self, shard: ViewShard, jobs: list[TargetSetJob], batch: list[int]) -> list[Features]:
-        """For each target set the teacher's output for some rows of a shard, float32, zero at padding.
+    def rows_of(self, shard: ViewShard, part: Part, batch: list[int]) -> list[Features]:
+        """For each target set of a teacher its output for some rows of a shard, float32, zero at padding.
 
         The teacher computes nothing else. BadInput where an output is not finite.
         """
-        if not jobs:
+        if not part.targets:
             return []
-        assert self.teacher is not None
-        teacher, keys = self.teacher.only([job.target for job in jobs]), [shard.keys[row] for row in batch]
+        assert part.teacher is not None
+        teacher, keys = part.teacher.only([job.target for job in part.targets]), [shard.keys[row] for row in batch]
 
         def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
             return forward(teacher, shard.batch(rows), self.device, self.precision)
@@ -170,7 +189,7 @@ class Extraction:
         rows = {target: without_padding(outputs[target].float(), valid) for target in teacher.outputs}
         for target in teacher.outputs:
             check_finite(rows[target].vectors, keys, target, layer)
-        return [rows[job.target] for job in jobs]
+        return [rows[job.target] for job in part.targets]
 
     def _write(
         self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from extract.modalities import adapted, input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
 from extract.sources import open_source
 from shards.cache import ListedViewSet, list_viewsets, only
+from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
@@ -63,6 +63,10 @@ class ViewSetJob:
         """How the views are read for the teacher."""
         return self.maker.codec if self.inputs is None else self.inputs.reads(self.maker.codec)
 
+    def feeding(self, teacher: str, inputs: "InputSpec") -> "ViewSetJob":
+        """The same views as the input of another teacher takes them; BadInput where it cannot."""
+        return replace(self, inputs=_fed(teacher, inputs, self.maker.codec))
+
     @property
     def scratch(self) -> Path:
         """Where what the views are cut out of lies while they are made."""
@@ -72,7 +76,7 @@ class ViewSetJob:
     def storage(self) -> "ViewStorage":
         """How its shards are packed, and read back by whoever has no need to check them."""
         codec = self.codec
-        return storage_of(codec)(self.folder, self.plan, codec, self.num_views, partial(inside, self.folder))
+        return storage_of(codec)(self.folder, self.plan, codec, self.num_views, UncheckedFiles(self.folder))
 
     def places(self, num_views: int | None = None) -> Iterator[tuple[int, int]]:
         """Every (view, shard) of the first `num_views` views, in the order they are made."""
@@ -153,9 +157,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     asked_views = config.views or max(1, whole_views)
     source = _open(config, needed=asked_views > whole_views)
     maker = view_maker(stored.request(source, inputs))
-    inputs = None if inputs is None else adapted(inputs, maker.codec)
-    if inputs is not None and (misfit := mismatch(inputs, maker.codec)):
-        raise BadInput(f"--teacher {config.teacher}: {misfit}; give another --teacher, --view or --data")
+    inputs = None if inputs is None else _fed(config.teacher, inputs, maker.codec)
     if asked_views > 1 and maker.all_alike:
         draws = "give a --view that draws (crop, blocks:mask=0.15)"
         raise BadInput(f"--views {asked_views}: such views are all alike; {draws}, or 1 view")
@@ -182,6 +184,14 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
         )
     return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker, inputs)
+
+
+def _fed(teacher: str, inputs: "InputSpec", codec: "ViewCodec") -> "InputSpec":
+    """The input of `teacher` as views of `codec` feed it; BadInput where they cannot."""
+    inputs = adapted(inputs, codec)
+    if misfit := mismatch(inputs, codec):
+        raise BadInput(f"--teacher {teacher}: {misfit}; give another --teacher, --view or --data")
+    return inputs
 
 
 def _folder(cache: Path, identity: dict[str, Any]) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.committing import commit
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
@@ -32,10 +33,11 @@ from shards.layout import (
 )
 from shards.listing import SAVED_FLAGS
 from shards.records import FileRecord, Files
+from shards.rows import Checksums, checksums_of
 from shards.sealed import sealed
 from shards.storage import files_beside
 from shards.zarr_json import check_array, read_array
-from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, pack, specs_of, without_padding
+from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, object_rows, pack, specs_of, without_padding
 
 
 def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
@@ -88,12 +90,15 @@ def commit_targets(
     job: TargetSetJob, views: ViewSetJob, view: int, shard: int, rows: dict[str, np.ndarray], errors: dict[str, float]
 ) -> None:
     """One shard's objects, one for each array, and then its commit record are on the disk."""
-    files: Files = {}
+    contents: dict[str, bytes | bytearray] = {}
+    checksums: Checksums = {}
     for spec in array_specs(job, views):
-        relative = spec.shard_path(view, shard)
-        files[relative] = write_atomically(inside(job.folder, relative), pack(spec, rows[spec.name]))
-    record = Commit(view, shard, files, codec_error=dict(errors), calibration=_calibration(job))
-    write_sealed(inside(job.folder, commit_path(view, shard)), record.document())
+        packed = pack(spec, rows[spec.name])
+        contents[spec.shard_path(view, shard)] = packed
+        checksums[spec.name] = checksums_of(object_rows(spec, packed, len(rows[spec.name])))
+    calibration = _calibration(job)
+    record = Commit(view, shard, {}, codec_error=dict(errors), checksums=checksums, calibration=calibration)
+    commit(job.folder, record, contents)
 
 
 def _calibration(job: TargetSetJob) -> str | None:

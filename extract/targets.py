@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def default_target(outputs: Mapping[str, tuple[int, ...]]) -> str:
     """What is kept of a teacher that gives `outputs` when --target does not say."""
-    return next(name for name in ("logits", "layer_mean", "tokens", "pooled") if name in outputs)
+    return next((name for name in ("logits", "layer_mean", "tokens", "pooled") if name in outputs), next(iter(outputs)))
 
 
 def default_codec(target: str, row_shape: tuple[int, ...]) -> str:

@@ -2,19 +2,19 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from extract.committing import commit
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
-from shards.commit import write_atomically, write_sealed
+from shards.checked import CheckedFiles
 from shards.documents import Commit, read_commit
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import BadInput
 from shards.keys import positions
-from shards.layout import commit_path, inside
-from shards.records import check_file
+from shards.layout import commit_path
+from shards.records import record_of
 from shards.storage import storage_of
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
@@ -33,6 +33,8 @@ class ViewShard:
     """Rows without a view; their fields mean nothing."""
     files: dict[str, bytes | bytearray] = field(default_factory=dict)
     """What is left to write, by the paths in the view set; empty for a shard that was read back."""
+    made: bool = False
+    """Not read back."""
     members: Members | None = None
     digests: list[str] = field(default_factory=list)
     """What each row's sample was; empty where the view set records none."""
@@ -52,7 +54,7 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     storage = job.storage
     assert source is not None
     rows = plan.rows(shard)
-    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)))
+    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)), made=True)
     made.digests = [""] * len(rows) if maker.records_digests else []
     recorded = recorded_digests(job, shard) if view else []
 
@@ -92,13 +94,10 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     assert record is not None
     commit = job.folder / commit_path(view, shard)
 
-    def checked(name: str) -> Path:
-        if job.folder / name == commit:
-            return commit
-        if name not in record.files:
-            raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
-        return check_file(job.folder, name, record.files[name])
-
+    name = commit_path(view, shard)
+    checked = CheckedFiles(job.folder, record.files | {name: record_of(commit.read_bytes())})
+    for file in record.files:
+        checked(file)
     plan, codec = job.plan, job.codec
     storage = storage_of(codec)(job.folder, plan, codec, view + 1, checked)
     rows = plan.rows(shard)
@@ -115,13 +114,16 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
 
 
 def commit_shard(job: ViewSetJob, made: ViewShard) -> None:
-    """The shard's files and then its commit record are on the disk."""
+    """The shard's files and then its commit record are on the disk; nothing of it is left to write."""
+    checksums = job.storage.checksums(made.view, made.shard, made.files, made.members)
     record = Commit(
         made.view,
         made.shard,
-        {name: write_atomically(inside(job.folder, name), content) for name, content in made.files.items()},
+        {},
         members=made.members,
         skipped=[made.keys[row] for row in sorted(made.skipped)],
         digests=made.digests or None,
+        checksums=checksums,
     )
-    write_sealed(inside(job.folder, commit_path(made.view, made.shard)), record.document())
+    commit(job.folder, record, made.files)
+    made.files = {}

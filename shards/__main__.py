@@ -1,10 +1,11 @@
-"""`python -m shards`: list, describe, verify, view, export and remove what a cache holds."""
+"""`python -m shards`: list, describe, verify, view, export, remove, push and pull what a cache holds."""
 
 import inspect
 import io
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownNa
 
 if TYPE_CHECKING:
     from shards.cache import ListedViewSet
+    from shards.transfer import Moved
 
 
 def list_command(config: flags.PathsConfig) -> None:
@@ -46,6 +48,13 @@ def verify_command(config: flags.VerifyConfig) -> None:
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
 
+    if urls := [path for path in config.paths if "://" in path]:
+        for url in urls:
+            _verify_there(url, config)
+        config = replace(config, paths=tuple(path for path in config.paths if path not in urls))
+        if not config.paths:
+            return
+
     from shards.verify import verify
 
     start = time.monotonic()
@@ -67,6 +76,22 @@ def verify_command(config: flags.VerifyConfig) -> None:
         raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     if config.recompute:
         _recompute(config, [(viewset.folder, each.folder) for viewset in viewsets for each in viewset.targetsets])
+    print(f"shards verify: whole: {read}")
+
+
+def _verify_there(url: str, config: flags.VerifyConfig) -> None:
+    from shards.remote import damage_there
+
+    if config.recompute:
+        raise BadInput(f"--recompute: needs a folder; python -m shards pull {url} CACHE, then verify CACHE")
+    start = time.monotonic()
+    lines, num_sets, num_files, num_bytes = damage_there(url, config.num_workers or share_of_cores())
+    for line in lines:
+        print(line, file=sys.stderr)
+    rate = f"{human_bytes(num_bytes / (time.monotonic() - start))}/s"
+    read = f"{counted(num_files, 'file')} of {counted(num_sets, 'set')}, {human_bytes(num_bytes)}, {rate}: {url}"
+    if lines:
+        raise Damaged(f"damaged: {len(lines)} found, listed above; read {read}")
     print(f"shards verify: whole: {read}")
 
 
@@ -139,11 +164,38 @@ def remove_command(config: flags.RemoveConfig) -> None:
     print(f"shards remove: {freed}")
 
 
+def push_command(config: flags.TransferConfig) -> None:
+    """Bring whole sets of a cache into a bucket or a Hugging Face dataset: push CACHE URL."""
+    from shards.transfer import push
+
+    _transfer("push", config, push)
+
+
+def pull_command(config: flags.TransferConfig) -> None:
+    """Bring whole sets from a bucket or a Hugging Face dataset into a cache: pull URL CACHE."""
+    from shards.transfer import pull
+
+    _transfer("pull", config, pull)
+
+
+def _transfer(name: str, config: flags.TransferConfig, transfer: "Callable[[str, str], Moved]") -> None:
+    if len(config.paths) != 2:
+        raise BadInput(f"{name}: expected two places, found {len(config.paths)}; push CACHE URL, or pull URL CACHE")
+    start = time.monotonic()
+    moved = transfer(*config.paths)
+    seconds = time.monotonic() - start
+    sent = f"{counted(moved.num_files, 'file')}, {human_bytes(moved.num_bytes)}, {moved.num_present:,} there already"
+    rate = f"{human_bytes(moved.num_bytes / seconds)}/s over {seconds:,.1f} s"
+    print(f"shards {name}: done: {counted(len(moved.manifests), 'set')}, {sent}, {rate}: {config.paths[1]}")
+
+
 def _viewsets(paths: tuple[str, ...]) -> "list[ListedViewSet]":
     from shards.cache import open_cache
+    from shards.stores import is_url
 
     # the whole paths: what `info` says to type is typed in another folder too
-    return [viewset for path in paths for viewset in open_cache(Path(path).absolute()).viewsets]
+    places = [path if is_url(path) else Path(path).absolute() for path in paths]
+    return [viewset for place in places for viewset in open_cache(place).viewsets]
 
 
 def _viewset(path: str) -> "ListedViewSet":
@@ -159,6 +211,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "view": (flags.ViewConfig, view_command),
     "export": (flags.ExportConfig, export_command),
     "remove": (flags.RemoveConfig, remove_command),
+    "push": (flags.TransferConfig, push_command),
+    "pull": (flags.TransferConfig, pull_command),
 }
 
 

@@ -1,56 +1,34 @@
-"""Arrays: the zarr arrays of a set, gathered by row from shard objects that are checked when they are first read."""
+"""Arrays: the zarr arrays of a set, gathered by row from shard objects, each row checked (`gathering.py`)."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from shards.checked import CheckedFiles
 from shards.errors import BadInput
+from shards.gathering import gather_checked
+from shards.last_views import LastViews
 from shards.mapped import MappedArray
 from shards.zarrs import ArraySpec
-
-_VIEWS_KEPT = 2
-"""Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-class LastViews(Generic[Key, Value]):
-    """The tars or mapped arrays of the last few views that were read: all views would pass the kernel's limit.
-
-    A thread that still reads from a dropped value keeps it open until it is done.
-    """
-
-    def __init__(self) -> None:
-        self._views: dict[int, dict[Key, Value]] = {}
-        self._lock = threading.Lock()
-
-    def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
-        """The value under `key` of one view, else made now, and the view that came first dropped for it."""
-        try:
-            return self._views[view][key]
-        except KeyError:
-            made = make(view, key)  # without the lock: another thread makes another value meanwhile
-            with self._lock:
-                if view not in self._views and len(self._views) == _VIEWS_KEPT:
-                    del self._views[next(iter(self._views))]
-                return self._views.setdefault(view, {}).setdefault(key, made)
 
 
 class StoredArrays:
     """Arrays of one set; any number of threads may read."""
 
-    def __init__(self, folder: Path, specs: Mapping[str, ArraySpec], num_views: int, checked: Callable[[str], Path]):
-        """`checked` gives the path of a shard object that is what a manifest or commit record says; Damaged else."""
+    def __init__(self, folder: Path, specs: Mapping[str, ArraySpec], num_views: int, checked: CheckedFiles):
+        """`checked` has the shard objects and commit records as a manifest says that they are; Damaged else."""
         self.folder, self.specs, self.num_views, self.checked = folder, specs, num_views, checked
         self._mapped: LastViews[str, MappedArray] = LastViews()
 
     def gather(
-        self, view: int, samples: Int[np.ndarray, " count"], out: Mapping[str, UInt8[np.ndarray, "count row_bytes"]]
+        self,
+        view: int,
+        samples: Int[np.ndarray, " count"],
+        out: Mapping[str, UInt8[np.ndarray, "count row_bytes"]],
+        requests: Executor | None = None,
     ) -> None:
         """Copy the rows of `samples` (strictly ascending plan indices) into `out`, one buffer an array."""
         if len(samples) == 0:
@@ -60,9 +38,7 @@ class StoredArrays:
             if samples[0] < 0 or samples[-1] >= spec.num_samples or not 0 <= view < self.num_views:
                 raise BadInput(f"{self.folder}: view {view} of samples {samples[0]} to {samples[-1]} is not in it")
             array = self._mapped.get(view, name, self._map)
-            for shard in array.unopened(samples):
-                array.open(shard, self.checked(spec.shard_path(view, shard)))
-            array.gather(samples, buffer)
+            gather_checked(self.checked, view, array, samples, buffer, requests)
 
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
         """The rows of `samples` (strictly ascending): a new array (count, *row_shape) for each stored one."""

@@ -21,7 +21,9 @@ from shards.layout import (
     viewset_folders,
     viewset_is_whole,
 )
+from shards.remote import mirrored
 from shards.splits import choose_split
+from shards.stores import is_url
 from shards.views import modality_of
 
 Choice = TypeVar("Choice")
@@ -128,8 +130,11 @@ class Cache:
 
 
 def open_cache(path: str | Path, flag: str = "") -> Cache:
-    """What lies at `path`: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET; BadInput where that is nothing."""
-    name, place = f"{flag} {path}".strip(), Path(path)
+    """What lies at `path`: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET; BadInput where that is nothing.
+
+    A path may be a URL.
+    """
+    name, place = f"{flag} {path}".strip(), mirrored(str(path)) if is_url(path) else Path(path)
     full = place.resolve() if ".." in place.parts else place.absolute()
     if full.parent.name == "targets" and is_viewset(full.parent.parent):
         place = _as_typed(place, full, 3)

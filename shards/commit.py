@@ -1,7 +1,9 @@
 """Commit: a file appears whole or not at all, whatever kills the process (temp file, fsync, rename, fsync folder)."""
 
 import contextlib
+import errno
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from shards.records import FileRecord
 from shards.sealed import sealed
 
 TEMPORARY_PREFIX = ".partial-"
+_PROCESS = uuid.uuid4().hex[:8]
+"""Machines that share a folder have processes of the same number."""
 
 
 def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> FileRecord:
@@ -19,7 +23,7 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> FileRe
     reads back at half the speed from the page cache.
     """
     # a name of its own for each process: a child that outlived a killed command must not rename another's half file
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}"
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{_PROCESS}-{os.getpid()}-{path.name}"
     try:
         make_folder(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
@@ -38,6 +42,31 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> FileRe
         # os.write and os.fsync name no file; the user needs one
         raise OSError(error.errno, error.strerror, str(path)) from error
     return FileRecord(len(memoryview(data)), sha256_of(data))
+
+
+def create(path: Path, data: bytes) -> bytes | None:
+    """None: `path` was absent and holds `data` now, whole, by this call. Else what was there before, and stays.
+
+    A hard link is made or refused in one step, on NFS too. Where a retried request finds its own link, the file has
+    two names and is ours. A file system without hard links gets a rename.
+    """
+    draft = path.parent / f"{TEMPORARY_PREFIX}{_PROCESS}-{uuid.uuid4().hex}-{path.name}"
+    write_atomically(draft, data)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        if not (draft.stat().st_nlink > 1 and draft.samefile(path)):
+            return path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():
+            return path.read_bytes()
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return None
 
 
 def write_sealed(path: Path, document: dict[str, Any]) -> FileRecord:

@@ -154,6 +154,8 @@ class Commit(Document, frozen=True):
     digests: list[str] | None = None
     """What each row's sample was; None where the view set records none."""
     codec_error: Errors | None = None
+    checksums: dict[str, str] | None = None
+    """Each row's crc32c by array, or by ending of a tar's members (`shards/rows.py`); None in records of before."""
     calibration: str | None = None
     """The SHA-256 of the statistics that the rows are encoded with; None for a codec without any."""
 

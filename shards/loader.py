@@ -1,14 +1,14 @@
 """Loader: batches as a training step receives them, read by threads of this process into a ring of reused buffers.
 
 No worker processes: each batch of a torch DataLoader is copied into fresh shared memory, which delivers 0.13 of what
-the same process reads inline. Decoding and gathering release the interpreter lock, so threads are enough.
+the same process reads inline. Decoding, gathering and reading release the interpreter lock, so threads are enough.
 """
 
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -20,9 +20,8 @@ from torch import Tensor
 
 from shards.arrays import typed
 from shards.order import Reading
+from shards.ranges import request_threads
 from shards.reader import Component, TargetSet
-
-VIEWS_PER_TASK = 8
 
 
 class Part(NamedTuple):
@@ -108,11 +107,10 @@ class _Slot:
     targets: dict[str, Buffers]
     banks: dict[str, Buffers]
     last: Batch | None = None
-    pending: list[Future[None]] = field(default_factory=list)
 
 
 class BatchLoader:
-    """Iterates over `order`; `num_threads` threads decode views, one gathers targets and runs ahead.
+    """Iterates over `order`; `num_threads` threads decode views, and a thread a free buffer reads ahead of them.
 
     The views and target sets of all `components` have the fields and the arrays of the first one's. `banks` says how
     many rows of other samples a batch has, by the name of the target set.
@@ -134,7 +132,7 @@ class BatchLoader:
         if ring <= hold:
             raise ValueError(f"a ring of {ring} buffers cannot hold {hold} batches and fill another")
         self.components, self.order = components, order
-        self.labels, self.num_threads, self.hold = labels, num_threads, hold
+        self.labels, self.num_threads, self.hold, self.ring = labels, num_threads, hold, ring
 
         def buffer(count: int, dtype: torch.dtype, *shape: int) -> Tensor:
             return torch.empty(count, *shape, dtype=dtype, pin_memory=pin_memory)
@@ -159,20 +157,22 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         free: queue.Queue[_Slot | None] = queue.Queue()
-        ready: queue.Queue[tuple[_Slot, Batch] | BaseException | None] = queue.Queue()
+        ready: queue.Queue[tuple[_Slot, Future[Batch]] | BaseException | None] = queue.Queue()
         for slot in self._slots:
             free.put(slot)
         held: list[_Slot] = []
-        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode")
-        reader = threading.Thread(target=self._read, args=(pool, free, ready), name="gather", daemon=True)
+        # as many batches are on their way as there are buffers: a volume answers many requests in one latency
+        filling = ThreadPoolExecutor(self.ring - self.hold, thread_name_prefix="fill")
+        decode, requests = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode"), request_threads()
+        fill: Callable[..., Any] = partial(filling.submit, partial(self._fill, decode, requests))
+        reader = threading.Thread(target=self._read, args=(fill, free, ready), name="order", daemon=True)
         reader.start()
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                slot, batch = item
-                for task in slot.pending:
-                    task.result()
+                slot, filled = item
+                batch = filled.result()
                 held.append(slot)
                 yield batch
                 if len(held) > self.hold:
@@ -180,10 +180,12 @@ class BatchLoader:
         finally:
             if not sys.is_finalizing():  # an iterator that is left behind at exit has no threads any more
                 free.put(None)
-                pool.shutdown(wait=True, cancel_futures=True)
                 reader.join()
+                filling.shutdown(wait=True, cancel_futures=True)
+                decode.shutdown()
+                requests.shutdown()
 
-    def _read(self, pool: ThreadPoolExecutor, free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
+    def _read(self, fill: Callable[..., Any], free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
         try:
             for part in self.order():
                 slot = free.get()
@@ -191,33 +193,40 @@ class BatchLoader:
                     return
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
-                ready.put((slot, self._fill(pool, slot, part)))
+                ready.put((slot, fill(slot, part)))
             ready.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             ready.put(error)
 
-    def _fill(self, pool: ThreadPoolExecutor, slot: _Slot, part: Part) -> Batch:
+    def _fill(self, decode: Executor, requests: Executor, slot: _Slot, part: Part) -> Batch:
         count = sum(len(reading.samples) for reading in part.readings)
         fields = {name: buffer[:count] for name, buffer in slot.fields.items()}
         rows = {name: buffer.numpy() for name, buffer in fields.items()}
-        slot.pending, labels, first = [], [], 0
+        decoded: list[Future[None]] = []
+        labels, first = [], 0
         for reading in part.readings:
             viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
-            for start in range(0, len(indices), VIEWS_PER_TASK):
+            fetched, size = (
+                viewset.fetch(reading.view, indices, self.labels, requests),
+                viewset.storage.rows_a_task,
+            )
+            for start in range(0, len(indices), size):
                 out = {name: buffer[first + start :] for name, buffer in rows.items()}
-                some = indices[start : start + VIEWS_PER_TASK]
-                slot.pending.append(pool.submit(viewset.read, reading.view, some, out, reading.epoch))
+                some = indices[start : start + size]
+                decoded.append(decode.submit(viewset.read, reading.view, some, out, reading.epoch, fetched))
             if self.labels:
-                labels.append(viewset.labels(reading.view, indices))
+                labels.append(viewset.labels(reading.view, indices, fetched))
             first += len(indices)
-        targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings))
-        banks = self._gather(slot.banks, part.banks)
+        targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings), requests)
+        banks = self._gather(slot.banks, part.banks, requests)
         all_labels = torch.from_numpy(np.concatenate(labels)) if self.labels else None
+        for task in decoded:
+            task.result()
         slot.last = Batch(part.readings, fields, all_labels, targets, part.banks, banks)
         return slot.last
 
     def _gather(
-        self, buffers: Mapping[str, Buffers], readings: Mapping[str, Sequence[Reading]]
+        self, buffers: Mapping[str, Buffers], readings: Mapping[str, Sequence[Reading]], requests: Executor
     ) -> dict[str, dict[str, Tensor]]:
         """The encoded rows of `readings`, by target set, in the first rows of `buffers`, seen as what is stored."""
         gathered = {}
@@ -230,7 +239,9 @@ class BatchLoader:
             first = 0
             for reading in readings[name]:
                 out = {array: rows[first : first + len(reading.samples)] for array, rows in raw.items()}
-                self.components[reading.component].targetsets[number].gather(reading.view, reading.samples, out)
+                self.components[reading.component].targetsets[number].gather(
+                    reading.view, reading.samples, out, requests
+                )
                 first += len(reading.samples)
             gathered[name] = {
                 array: torch.from_numpy(typed(rows, targetset.arrays[array])) for array, rows in raw.items()

@@ -13,20 +13,23 @@ _ATTEMPTS = 20
 """A command that ends removes its lock file, and folders that it made, while the next command opens them."""
 
 
-def writing(cache: Path) -> contextlib.AbstractContextManager[int]:
-    """This command is the only writer of `cache` while the block runs (see `locked`)."""
-    return locked(cache, f"{cache}: another extract is writing here; wait for it, or give another --out")
+def writing(cache: Path, shared: bool = False) -> contextlib.AbstractContextManager[int]:
+    """This command is the only writer of `cache` while the block runs (see `locked`), or one of those that share it."""
+    way_out = "" if shared else ", share its work (--launch shared in every command)"
+    refusal = f"{cache}: another extract is writing here; wait for it{way_out}, or give another --out"
+    return locked(cache, refusal, shared)
 
 
 @contextlib.contextmanager
-def locked(folder: Path, refusal: str) -> Iterator[int]:
+def locked(folder: Path, refusal: str, shared: bool = False) -> Iterator[int]:
     """This process alone has the lock of `folder` while the block runs; BadInput with `refusal` when another has it.
+    Where it is `shared`, others that share it have it too.
 
     Gives the lock's descriptor: children that inherit it share the lock, which is free when the last of them has ended.
     After the block the lock file is gone, and so are the folders that were made for it and are empty.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    descriptor = _take(folder, refusal)
+    descriptor = _take(folder, refusal, shared)
     try:
         yield descriptor
     finally:
@@ -47,20 +50,20 @@ def _clear(folder: Path, made: list[Path]) -> None:
             place.rmdir()
 
 
-def _take(folder: Path, refusal: str) -> int:
+def _take(folder: Path, refusal: str, shared: bool = False) -> int:
     """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
     for attempt in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
-            descriptor = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except (FileNotFoundError, FileExistsError):  # another command has just removed the folder, or here is a file
             in_the_way = os.path.lexists(folder) and not folder.is_dir()
             if in_the_way or attempt == _ATTEMPTS - 1:  # no command removes its folder so often
                 raise
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
                 return descriptor
         except BlockingIOError:

@@ -12,14 +12,18 @@ import os
 import threading
 from pathlib import Path
 
+import crc32c
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, UInt8, UInt32
 
 from shards.errors import RESTORE, BadInput, Damaged
+from shards.rows import check_row
 from shards.zarrs import CRC_BYTES, ArraySpec, checked_object
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
 _HUGE_PAGE = 2 << 20
+_MINCORE = ctypes.PyDLL(None).mincore
+_MINCORE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 
 class MappedArray:
@@ -55,6 +59,16 @@ class MappedArray:
         strides = (self._slot_bytes, spec.chunk_bytes + CRC_BYTES, spec.row_bytes, 1)
         self._places = np.lib.stride_tricks.as_strided(self._memory, places, strides, writeable=False)
         self._rows_a_page = max(1, mmap.PAGESIZE // spec.row_bytes)
+        self._paths: dict[int, Path] = {}
+        self._sums = np.zeros(spec.num_samples, np.uint32)
+        self._by_row = np.zeros(spec.num_samples, bool)
+        """Rows with a checksum of their own; the others were checked with their whole shard."""
+        self._seen = np.zeros(spec.num_samples, bool)
+        """Rows that were read and fitted their checksum."""
+        self._told = np.zeros(self._num_shards, bool)
+        """Shards of which the kernel tells this user what is in memory."""
+        self._most_pages = spec.row_bytes // mmap.PAGESIZE + 2
+        self._address = self._memory.ctypes.data
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
         """The shards of `samples` that must be opened before those can be read."""
@@ -62,9 +76,20 @@ class MappedArray:
             return []
         return [shard for shard in np.unique(samples // self.spec.shard_size).tolist() if shard not in self._opened]
 
-    def open(self, shard: int, path: Path) -> None:
-        """The shard object at `path` can be read; Damaged when its index is not one that this array can have."""
-        checked_object(path, self.spec, self.spec.num_rows(shard))
+    def open(self, shard: int, path: Path, checksums: UInt32[np.ndarray, " rows"] | None = None) -> None:
+        """The shard object at `path` can be read; Damaged when its index is not one that this array can have.
+
+        With the crc32c of each row nothing is read now: the rows lie where this array's must, or fail theirs.
+        """
+        spec = self.spec
+        if checksums is None:
+            checked_object(path, spec, spec.num_rows(shard))
+        elif (size := path.stat().st_size) != spec.object_bytes(spec.num_rows(shard)):
+            raise Damaged(f"{path}: {size} bytes, which no shard of this array has; {RESTORE}")
+        else:
+            rows = slice(shard * spec.shard_size, shard * spec.shard_size + len(checksums))
+            self._sums[rows], self._by_row[rows], self._paths[shard] = checksums, True, path
+            self._told[shard] = os.geteuid() in (0, path.stat().st_uid) or os.access(path, os.W_OK)
         with self._lock:
             if shard not in self._opened:
                 self._map(shard, path)
@@ -86,6 +111,45 @@ class MappedArray:
             if number == errno.ENOMEM:
                 raise BadInput(f"{path}: the kernel maps no more files; raise vm.max_map_count (sysctl) and run again")
             raise OSError(number, os.strerror(number), str(path))
+
+    def cold(self, samples: Int[np.ndarray, " count"]) -> Int[np.ndarray, " cold"]:
+        """The positions in `samples` of rows that a copy from memory would wait for, as the kernel tells.
+
+        A row smaller than a page is asked for once: asking takes longer than its copy.
+        """
+        unknown = self._by_row[samples]
+        if self.spec.row_bytes < mmap.PAGESIZE:
+            unknown &= ~self._seen[samples]
+        positions = np.flatnonzero(unknown)
+        resident = [self._in_memory(sample) for sample in samples[positions].tolist()]
+        return positions[~np.array(resident, bool)] if len(positions) else positions
+
+    def _in_memory(self, sample: int) -> bool:
+        shard, row = divmod(sample, self.spec.shard_size)
+        if not self._told[shard]:
+            return False
+        start = shard * self._slot_bytes + self.spec.row_offset(row)
+        first = start & -mmap.PAGESIZE
+        size, residency = start + self.spec.row_bytes - first, (ctypes.c_uint8 * self._most_pages)()
+        if _MINCORE(self._address + first, size, residency) != 0:
+            return False
+        return 0 not in bytes(residency)[: -(-size // mmap.PAGESIZE)]
+
+    def check(
+        self, samples: Int[np.ndarray, " count"], rows: UInt8[np.ndarray, "count row_bytes"], all_rows: bool
+    ) -> None:
+        """Damaged where a row fails its crc32c; without `all_rows` those that were read before are left out."""
+        wanted = self._by_row[samples]
+        if not all_rows:
+            wanted &= ~self._seen[samples]
+        for position in np.flatnonzero(wanted).tolist():
+            sample = int(samples[position])
+            if crc32c.crc32c(rows[position]) != self._sums[sample]:
+                shard, row = divmod(sample, self.spec.shard_size)
+                check_row(
+                    f"{self._paths[shard]}: row {row} (sample {sample})", rows[position].data, int(self._sums[sample])
+                )
+        self._seen[samples] = True
 
     def gather(self, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the rows of `samples` (strictly ascending, at least one, their shards opened) into `out`.

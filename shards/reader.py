@@ -1,8 +1,8 @@
-"""Reader: view sets and target sets opened for random access; every shard is verified when it is first opened."""
+"""Reader: view sets and target sets opened for random access; all that is read is verified (`shards/checked.py`)."""
 
 import copy
-import threading
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, Int64, UInt8
 
 from shards.arrays import StoredArrays
+from shards.checked import CheckedFiles
 from shards.documents import (
     Plan,
     TargetSetManifest,
@@ -22,36 +23,12 @@ from shards.errors import RESTORE, Damaged
 from shards.identity import identity_hash
 from shards.keys import positions
 from shards.layout import PLAN
-from shards.records import Files, check_file
 from shards.storage import storage_of
+from shards.storage.base import Fetched
 from shards.views import view_codec
 from shards.views.base import Row, ViewCodec
 from shards.zarr_json import check_array
 from shards.zarrs import specs_of
-
-
-class CheckedFiles:
-    """The files that a manifest lists, each checked when a run first asks for it; any thread may.
-
-    An object of its own, which storages share with their set: a method of the set would keep the set, and the files
-    that it has open, until the garbage collector runs.
-    """
-
-    def __init__(self, folder: Path, files: Files) -> None:
-        self.folder, self.files = folder, files
-        self._checked: set[str] = set()
-        self._checking: dict[str, threading.Lock] = {}
-
-    def __call__(self, relative: str) -> Path:
-        """The path of a file; Damaged where it is not what the manifest says."""
-        if relative not in self._checked:
-            with self._checking.setdefault(relative, threading.Lock()):  # other threads check other files meanwhile
-                if relative not in self._checked:
-                    if relative not in self.files:
-                        raise Damaged(f"{self.folder}: {relative} is in no manifest; {RESTORE}")
-                    check_file(self.folder, relative, self.files[relative])
-                    self._checked.add(relative)
-        return self.folder / relative
 
 
 class _StoredSet:
@@ -103,12 +80,18 @@ class ViewSet(_StoredSet):
         first, end = np.searchsorted(self.usable, [rows.start, rows.stop])
         return self.usable[first:end]
 
-    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+    def fetch(
+        self, view: int, samples: Sequence[int], labels: bool = False, requests: Executor | None = None
+    ) -> Fetched | None:
+        """What `read` and `labels` take of `samples`, read together; None where they read alone."""
+        return self.storage.fetch(view, samples, labels, requests)
+
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0, fetched: Fetched | None = None) -> None:
         """The fields of `samples` (ascending) are in the first rows of `out`, an array a field; any thread may.
 
         In another `epoch` a view that stores alternatives may show another one of them.
         """
-        self.storage.read(view, samples, out, epoch)
+        self.storage.read(view, samples, out, epoch, fetched)
 
     def rows(self, view: int, samples: Sequence[int], epoch: int = 0) -> Row:
         """The fields of `samples`, a new array (samples, ...) a field."""
@@ -120,9 +103,9 @@ class ViewSet(_StoredSet):
         """The fields of one view."""
         return {name: rows[0, ...] for name, rows in self.rows(view, [sample]).items()}
 
-    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+    def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The class labels of `samples`, as stored beside their views."""
-        return self.storage.labels(view, samples)
+        return self.storage.labels(view, samples, fetched)
 
     @property
     def labelled(self) -> bool:
@@ -152,10 +135,14 @@ class TargetSet(_StoredSet):
         return sum(spec.row_bytes for spec in self.arrays.values())
 
     def gather(
-        self, view: int, samples: Int[np.ndarray, " count"], out: dict[str, UInt8[np.ndarray, "count row_bytes"]]
+        self,
+        view: int,
+        samples: Int[np.ndarray, " count"],
+        out: dict[str, UInt8[np.ndarray, "count row_bytes"]],
+        requests: Executor | None = None,
     ) -> None:
         """Copy the encoded rows of `samples` (strictly ascending plan indices) into `out`, one buffer an array."""
-        self.stored.gather(view, samples, out)
+        self.stored.gather(view, samples, out, requests)
 
     def read(self, view: int, samples: Int[np.ndarray, " count"]) -> dict[str, np.ndarray]:
         """The encoded rows of `samples` (strictly ascending): a new array (count, *row_shape) for each stored one."""

@@ -11,6 +11,7 @@ from shards.commit import TEMPORARY_PREFIX, sync_folder
 from shards.errors import BadInput
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset, place_of
 from shards.lock import writing
+from shards.stores import is_url
 
 _OF_NO_SHARD = re.compile(r"[^/]+/zarr\.json|[^/]+\.(?:json|yaml|npy|safetensors)")
 
@@ -38,6 +39,8 @@ def remove(paths: tuple[str, ...], yes: bool) -> int | None:
 
 
 def _named_set(path: str) -> Path:
+    if is_url(path):
+        raise BadInput(f"{path}: only sets in a folder are removed; remove it with your store's own command")
     cache = open_cache(Path(path).absolute())
     if cache.place == cache.root:
         raise BadInput(f"{path}: is a whole cache; name the sets to remove, one or more of {names(cache.viewsets)}")

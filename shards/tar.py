@@ -8,13 +8,14 @@ import tarfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from shards.errors import RESTORE, Damaged
+from shards.rows import check_row
 
 MAX_MEMBER_BYTES = 64 << 20
 _BLOCK = tarfile.BLOCKSIZE
@@ -67,13 +68,14 @@ class StoredTar:
     have 256 to 1,024 files open. A page that is not in memory would also stop every thread that holds the lock.
     """
 
-    def __init__(self, path: Path, members: Members) -> None:
-        self.path = path
+    def __init__(self, path: Path, members: Members, checksums: Mapping[str, np.ndarray | None] | None = None) -> None:
+        """`checksums` of each row's member by ending; None: the tar was checked as a whole."""
+        self.path, self._checksums = path, checksums
         status = path.stat()
         if status.st_size == 0:
             raise Damaged(f"{path}: is empty; {RESTORE}")
         self._version = _version(status)
-        self._file: _OpenFile | None = None
+        self._file: OpenFile | None = None
         self._places: dict[str, Int64[np.ndarray, "rows 2"]] = {}
         for ending, places in members.items():
             array = np.array(places, np.int64).reshape(-1, 2)  # a list of tuples takes ten times the memory
@@ -89,31 +91,48 @@ class StoredTar:
         """What members the tar has: jpg, json, cls."""
         return list(self._places)
 
+    @property
+    def checked_by_row(self) -> bool:
+        """Whether each member is checked when it is read."""
+        return self._checksums is not None
+
+    def place(self, row: int, ending: str) -> tuple[int, int]:
+        """The offset and size of one row's member."""
+        offset, size = self._places[ending][row].tolist()
+        return offset, size
+
+    def check(self, row: int, ending: str, content: bytes | bytearray) -> None:
+        """Damaged where `content` is not what was written as this member."""
+        sums = None if self._checksums is None else self._checksums[ending]
+        if sums is not None:
+            check_row(f"{self.path}: row {row}: its .{ending}", content, int(sums[row]))
+
     def read(self, row: int, ending: str) -> bytes:
         """The content of one row's member; empty where the row has none."""
-        offset, size = self._places[ending][row].tolist()
+        offset, size = self.place(row, ending)
         file = self._file or self._opened()
         content = os.pread(file.descriptor, size, offset)
         if len(content) != size:
             raise Damaged(f"{self.path}: was cut off while it was read; {RESTORE}")
+        self.check(row, ending, content)
         return content
 
-    def _opened(self) -> "_OpenFile":
+    def _opened(self) -> "OpenFile":
         with _OPENING:
             file = self._file
             if file is None:
-                file = self._file = _OpenFile(self.path)
+                file = self._file = OpenFile(self.path)
                 if _version(os.fstat(file.descriptor)) != self._version:
                     raise Damaged(f"{self.path}: was replaced by another file after it had been checked; run again")
                 _OPEN.append(weakref.ref(self))
-                while len(_OPEN) > _most_open():
+                while len(_OPEN) > most_open():
                     oldest = _OPEN.popleft()()
                     if oldest is not None:
                         oldest._file = None
         return file
 
 
-class _OpenFile:
+class OpenFile:
     """A descriptor, closed when the last thread that reads from it is done: its number may belong to another then."""
 
     def __init__(self, path: Path) -> None:
@@ -130,7 +149,7 @@ _OPENING = threading.Lock()
 
 
 @functools.cache
-def _most_open() -> int:
+def most_open() -> int:
     """Tars open at a time: a quarter of the files that the process may have open."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(8, min(limit, 1 << 14) // 4) if limit != resource.RLIM_INFINITY else 1 << 12

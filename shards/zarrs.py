@@ -89,6 +89,11 @@ class ArraySpec:
         """Bytes of an inner chunk, its checksum left out."""
         return self.chunk_rows * self.row_bytes
 
+    def row_offset(self, row: int) -> int:
+        """Where a row of a shard begins in its object, in bytes."""
+        chunk, place = divmod(row, self.chunk_rows)
+        return chunk * (self.chunk_bytes + CRC_BYTES) + place * self.row_bytes
+
     def object_bytes(self, num_rows: int) -> int:
         """Bytes of the object of a shard of `num_rows`: its chunks with their checksums, the index with its own."""
         used = -(-num_rows // self.chunk_rows)
@@ -208,6 +213,13 @@ def checked_object(path: Path, spec: ArraySpec, num_rows: int) -> np.ndarray:
         if (offset, size) != (chunk * step, step) or offset + size > len(data) - index_bytes - CRC_BYTES:
             raise Damaged(f"{path}: the index puts a chunk at {offset}+{size}, where none of this array can be")
     return data
+
+
+def object_rows(spec: ArraySpec, packed: bytes | bytearray | memoryview, num_rows: int) -> list[memoryview]:
+    """The rows of a shard object, each as its bytes."""
+    content = memoryview(packed)
+    starts = map(spec.row_offset, range(num_rows))
+    return [content[start : start + spec.row_bytes] for start in starts]
 
 
 def failing_chunks(path: Path, spec: ArraySpec, num_rows: int) -> list[int]:

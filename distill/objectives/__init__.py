@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 REGISTRY = {
     "kl": "distill.objectives.kl",
     "mse": "distill.objectives.mse",
+    "unit_mse": "distill.objectives.unit_mse",
     "smooth_l1": "distill.objectives.smooth_l1",
     "cosine": "distill.objectives.cosine",
     "contrastive": "distill.objectives.contrastive",

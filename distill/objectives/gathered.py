@@ -11,10 +11,12 @@ from torch import Tensor
 def gathered(rows: Float[Tensor, "batch *row"]) -> Float[Tensor, "all_ranks *row"]:
     """The rows of every rank, one rank after the other; each has as many.
 
+    Those of this rank alone where no gradient is asked for: in validation the ranks take turns over whole batches.
+
     Every rank computes the same loss of them. The backward pass sums what all ranks ask of a row, DDP then takes the
     mean over the ranks: together the gradient of one process that has the whole batch.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _are_several():
         return rows
     everyone: Tensor = _Gathered.apply(rows.contiguous())  # torch's own, torch.distributed.nn, is deprecated
     return everyone
@@ -54,5 +56,9 @@ def partners_of(
 
 def first_row(rows: Tensor) -> int:
     """Where this rank's rows begin among the gathered ones."""
-    initialised = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() * len(rows) if initialised else 0
+    return torch.distributed.get_rank() * len(rows) if _are_several() else 0
+
+
+def _are_several() -> bool:
+    """Whether the batch is that of several ranks."""
+    return torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -1,8 +1,9 @@
 """A student of image-text pairs: `pair:IMAGE+TEXT+SHARED`, two encoders and one that they share.
 
 IMAGE and TEXT are students' specs, TEXT with the tokenizer that its captions are read by; SHARED is mlp or block with
-width, hidden and heads. `pair:resnet18+encoder:depth=6,tokenizer=google-bert/bert-base-uncased+mlp` has two encoders of
-random weights. `--init image=SPEC,text=SPEC` starts either from the first blocks of a teacher, or from a run (run:DIR).
+width, hidden and heads, or none with width, as in CLIP.
+`pair:resnet18+encoder:depth=6,tokenizer=google-bert/bert-base-uncased+mlp` has two encoders of random weights.
+`--init image=SPEC,text=SPEC` starts either from the first blocks of a teacher, or from a run (run:DIR).
 """
 
 import dataclasses
@@ -23,14 +24,17 @@ from extract.networks import DENSE_REGISTRY, build_network
 from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.dense import DenseNetwork
 from extract.networks.pair import MODALITIES, SHARED, PairNetwork, encoder_output
+from extract.networks.pair_part import PairPart
 from extract.networks.text_encoder import TextEncoder, resized, text_settings
 from extract.teachers import load_teacher
-from shards.command.ranges import COUNT
+from shards.command.ranges import COUNT, whole
 from shards.command.specs import parse_spec
-from shards.errors import BadInput
+from shards.errors import BadInput, SourceUnavailable
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 HEAD_DIM = 64
+FEWEST_TOKENS = 3
+"""[CLS] and [SEP] take two: with fewer a caption has no token of its own."""
 
 
 def build(request: StudentRequest) -> Student:
@@ -44,7 +48,7 @@ def build(request: StudentRequest) -> Student:
     starts = _starts(request)
     text_name, text_arguments = parse_spec("student", text_spec)
     tokens, tokenizer = text_arguments.pop("tokens", CAPTION_TOKENS), text_arguments.pop("tokenizer", None)
-    COUNT.check(f"--student {request.spec}: tokens", tokens)
+    whole(FEWEST_TOKENS).check(f"--student {request.spec}: tokens", tokens)
     start = starts.get("text")
     if tokenizer is None and isinstance(start, TextEncoder):
         text = dataclasses.replace(starts["text inputs"], size=tokens)
@@ -97,8 +101,17 @@ def _starts(request: StudentRequest) -> dict[str, Any]:
             raise BadInput(f"--init {request.init}: expected random, or image=TEACHER,text=TEACHER (or run:DIR)")
         spec, _, weights = spec.partition("@")
         size = request.inputs.image_size if modality == "image" and isinstance(request.inputs, ImageInput) else None
-        teacher = load_teacher(spec, weights or None, size)
-        starts |= {modality: teacher.network, f"{modality} inputs": teacher.inputs}
+        try:
+            teacher = load_teacher(spec, weights or None, size)
+        except SourceUnavailable as error:
+            said = str(error).replace("--weights ", f"--init {modality}={spec}@")  # distill has no --weights
+            raise SourceUnavailable(f"--init {request.init}: {said}, or --init random with a --student") from error
+        network = teacher.network
+        if isinstance(network, PairPart):
+            if modality == "text":
+                raise BadInput(f"--init {request.init}: {spec} is a student of pairs, of which image= alone can start")
+            network = network.network.encoders[modality]
+        starts |= {modality: network, f"{modality} inputs": teacher.inputs}
     return starts
 
 

@@ -16,8 +16,8 @@ from distill.optimiser import parameter_groups, rate_factor
 from evaluate.evaluation import Evaluation
 from evaluate.preset import OptimiserSettings
 from shards.command.progress import Progress
+from shards.draws import permutation
 from shards.errors import BadInput
-from shards.order import permutation
 
 Settings = OptimiserSettings
 

@@ -42,6 +42,10 @@ REGISTRY = {
 `input_size(request)`, the size that a teacher is to take."""
 
 
+class Pixels(int):
+    """A size in pixels a side: nothing to a network of texts, whose size is in tokens."""
+
+
 def view_maker(request: "ViewRequest") -> "ViewMaker":
     """What makes the views that are asked for: images unless the flag, the cache or the teacher says otherwise."""
     maker: ViewMaker = _module(_modality(request) or "image").maker_of(request)
@@ -52,7 +56,7 @@ def input_size(request: "ViewRequest") -> int | None:
     """The size that the flag or the cache asks of a teacher's input; None where its own is meant."""
     modality = _modality(request)
     size: int | None = _module(modality).input_size(request) if modality else None
-    return size
+    return Pixels(size) if modality and size is not None and REGISTRY[modality].size == "image_size" else size
 
 
 def plain_maker(inputs: "InputSpec") -> "ViewMaker":
@@ -71,8 +75,8 @@ def input_of(
     if modality not in REGISTRY:
         known = ", ".join(sorted(REGISTRY))
         raise BadInput(f"{where}: takes {modality!r}, known are {known}: a newer version wrote it; install that one")
-    if size is not None:
-        described = described | {REGISTRY[modality].size: size}
+    if size is not None and not (isinstance(size, Pixels) and REGISTRY[modality].size == "size"):
+        described = described | {REGISTRY[modality].size: int(size)}
     inputs: InputSpec = _module(modality).input_of(where, described, folder)
     return inputs
 
@@ -92,6 +96,12 @@ def size_of(described: dict[str, Any]) -> int | None:
     if "text" in described and "image" not in described:
         described = described["text"]
     return next((described[entry.size] for entry in REGISTRY.values() if entry.size in described), None)
+
+
+def part_of(described: dict[str, Any]) -> str:
+    """Which part of a view a teacher sees whose input is described so: `image` or `text`, also of a pair."""
+    own = described["text"] if "text" in described and "image" not in described else described
+    return next((modality for modality, entry in REGISTRY.items() if entry.size in own), "")
 
 
 def default_input(codec: "ViewCodec") -> "InputSpec":

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from extract.modalities import Pixels
 from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.masking import masked
 from extract.modalities.token_source import packed
@@ -41,6 +42,15 @@ class TextInput(InputSpec):
     def of(cls, size: int, tokenizer: TextTokenizer) -> "TextInput":
         """The input of a network that reads what `tokenizer` writes."""
         return cls(size, tokenizer.vocabulary, given=tokenizer)
+
+    @classmethod
+    def up_to(cls, positions: int, size: int | None, tokenizer: TextTokenizer, whose: str) -> "TextInput":
+        """Of a network of so many positions; without a size in tokens 256 of them, or all where there are fewer."""
+        if size is None or isinstance(size, Pixels):
+            return cls.of(min(DEFAULT_SIZE, positions), tokenizer)
+        if size > positions:
+            raise BadInput(f"--view size={size}: {whose} has {positions:,} positions; give a size up to that")
+        return cls.of(size, tokenizer)
 
     @property
     def tokenizer(self) -> TextTokenizer:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from extract.networks.dense import DenseNetwork
+from extract.networks.embeddings import IMAGE_EMBEDS
 from extract.networks.outputs import TokenTargets
 from shards.errors import BadInput
 
@@ -29,11 +30,13 @@ class NamedTokens(DenseNetwork):
     """
 
     noise: Tensor | None
+    projection: nn.Module | None
 
     def __init__(self, network: transformers.PreTrainedModel, image_size: int, where: str) -> None:
         """One black image tells the blocks and tokens; BadInput, which begins with `where`, for an unfit network."""
         super().__init__(network)
         self._arguments: dict[str, Any] = {}
+        self.projection = None
         trained = square(network.config, "image_size")
         accepted = inspect.signature(network.forward).parameters
         if "interpolate_pos_encoding" in accepted and trained != image_size:
@@ -62,10 +65,19 @@ class NamedTokens(DenseNetwork):
             )
         self.name_targets(TokenTargets(num_extra, {}, _num_tokens(network, _CLS, width) > 0), len(layers))
 
+    def embed_by(self, projection: nn.Module) -> None:
+        """From here on there are `image_embeds` (batch, width) too, the projection of what the encoder itself pools."""
+        self.projection = projection
+        self.others = [IMAGE_EMBEDS]
+        self.names = (*self.names, IMAGE_EMBEDS)
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch ..."]]:
         """Every output of `names`; the blocks' outputs are kept in memory only where one of them needs them."""
         output = self.network(output_hidden_states=self.needs_layers, **self._inputs(images))
-        return self.by_name(output.last_hidden_state, output.hidden_states[1:] if self.needs_layers else ())
+        outputs = self.by_name(output.last_hidden_state, output.hidden_states[1:] if self.needs_layers else ())
+        if self.projection is not None and IMAGE_EMBEDS in self.names:
+            outputs[IMAGE_EMBEDS] = self.projection(output.pooler_output)
+        return outputs
 
     def _inputs(self, images: Tensor) -> dict[str, Any]:
         noise = {} if self.noise is None else {"noise": self.noise.expand(len(images), -1)}

@@ -5,7 +5,7 @@ thesis has both forms of the shared encoder that stand here (section "Image-text
 """
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ BASE_LR = 5e-4
 """The thesis's, for all its transformers."""
 MODALITIES = ("image", "text")
 ENCODED, HEAD = "encoded", "head"
-SHARED = ("mlp", "block")
+SHARED = ("mlp", "block", "none")
 
 
 class SharedMLP(nn.Module):
@@ -36,6 +36,19 @@ class SharedMLP(nn.Module):
         """The activations of the first token."""
         inner = self.inner(tokens[:, 0])
         return inner, self.outer(self.norm(F.gelu(inner)))
+
+
+class SharedNone(nn.Module):
+    """No layer is shared: `shared_1` and `shared_2` are what the encoders give, as in CLIP."""
+
+    def __init__(self, width: int, hidden: int, heads: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, tokens: Float[Tensor, "batch tokens width"], padding: Bool[Tensor, "batch tokens"] | None, modality: int
+    ) -> tuple[Tensor, Tensor]:
+        """The first token, twice."""
+        return tokens[:, 0], tokens[:, 0]
 
 
 class SharedBlock(nn.Module):
@@ -72,6 +85,7 @@ class PairNetwork(nn.Module):
 
     encoded: the encoder's CLS, or its pooled features where it has none; shared_1, shared_2: the shared encoder's
     layers; one output a target, of the target's name, each a linear layer on LN(shared_2); head: the first of them.
+    A target that is named for a modality, as image_embeds, has an output of that one alone.
     """
 
     def __init__(
@@ -94,11 +108,16 @@ class PairNetwork(nn.Module):
         self.adapters = nn.ModuleDict(
             {each: nn.Identity() if widths[each] == width else nn.Linear(widths[each], width) for each in MODALITIES}
         )
-        self.shared = (SharedMLP if kind == "mlp" else SharedBlock)(width, hidden, shared["heads"])
+        shared_kind = dict(zip(SHARED, (SharedMLP, SharedBlock, SharedNone), strict=True))[kind]
+        self.shared = shared_kind(width, hidden, shared["heads"])
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, dim) for name, dim in heads.items()})
-        layers = [ENCODED, "shared_1", "shared_2", *([HEAD] if heads else []), *heads]
-        self.names: tuple[str, ...] = tuple(f"{modality}/{layer}" for modality in MODALITIES for layer in layers)
+        self.names: tuple[str, ...] = tuple(
+            f"{modality}/{layer}"
+            for modality in MODALITIES
+            for own in [heads_of(modality, heads)]
+            for layer in [ENCODED, "shared_1", "shared_2", *([HEAD] if own else []), *own]
+        )
 
     def only(self, names: Collection[str]) -> "PairNetwork":
         """The same network, sharing all parameters, whose forward runs no encoder that the outputs `names` lack."""
@@ -131,10 +150,16 @@ class PairNetwork(nn.Module):
         tokens = rows if name == "tokens" else rows[:, None]
         inner, outer = self.shared(self.adapters[modality](tokens), padding, number)
         normed = self.norm(outer)
-        heads = {name: head(normed) for name, head in self.heads.items()}
+        heads = {name: self.heads[name](normed) for name in heads_of(modality, self.heads)}
         first = {HEAD: next(iter(heads.values()))} if heads else {}
         outputs = {ENCODED: tokens[:, 0], "shared_1": inner, "shared_2": outer, **first, **heads}
         return {f"{modality}/{name}": rows for name, rows in outputs.items()}
+
+
+def heads_of(modality: str, heads: Iterable[str]) -> list[str]:
+    """The heads that one modality has: all but those that are named for the other one."""
+    others = tuple(f"{other}_" for other in MODALITIES if other != modality)
+    return [name for name in heads if not name.startswith(others)]
 
 
 def encoder_output(encoder: nn.Module, kind: str) -> str:

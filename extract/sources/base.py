@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from unicodedata import category
 
 from PIL import Image
 
@@ -33,6 +34,7 @@ class Content(NamedTuple):
     """Encoded, or decoded where nothing was encoded; None where it is missing."""
     label: int | float | None
     texts: tuple[str, ...] = ()
+    fault: str | None = None  # why texts that are there cannot be read
 
 
 class Document(NamedTuple):
@@ -106,15 +108,12 @@ class Source:
             raise IndexError(f"source {self.name} has {len(self.keys)} samples, so no index {index}")
         key = self.keys[index]
         where = f"source {self.name}: sample {key}"
-        image, label, texts = Content(*self.fetch(index))
+        image, label, texts, fault = Content(*self.fetch(index))
         if image is None and "image" in self.has:
             raise BadInput(f"{where} holds no image: remove it")
-        if self.has == PAIR:
-            texts = written(texts)
-            if not texts:
-                raise BadInput(f"{where} has no caption that can be read: write one in UTF-8, or remove it")
-        elif "texts" not in self.has:
-            texts = ()
+        texts = written(texts) if self.has == PAIR else texts if "texts" in self.has else ()
+        if self.has == PAIR and not texts:
+            raise BadInput(f"{where} has no caption that can be read: {fault or 'write one in UTF-8, or remove it'}")
         encoded = image if isinstance(image, bytes) else None
         if isinstance(image, bytes):
             image = decoded(image, self.upright, where)
@@ -124,5 +123,5 @@ class Source:
 
 
 def written(captions: Iterable[str]) -> tuple[str, ...]:
-    """The captions that say anything, without the space around them."""
-    return tuple(text for caption in captions if (text := caption.strip()))
+    """The captions with a letter, number, sign or symbol, without the space around them: no tokenizer keeps others."""
+    return tuple(caption.strip() for caption in captions if any(category(each)[0] in "LNPS" for each in caption))

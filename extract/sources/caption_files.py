@@ -26,6 +26,8 @@ class CaptionFile:
     def __init__(self, flag: str, path: Path) -> None:
         self.path = path
         self._by_name: dict[str, list[str]] = {}
+        self.lost: list[str] = []
+        """Names in the file beside the images that no image has, or several have."""
         try:
             for name, texts in _rows(f"{flag}: {path.name}", path):
                 self._by_name.setdefault(PurePosixPath(name).as_posix(), []).extend(texts)
@@ -36,10 +38,15 @@ class CaptionFile:
         """The captions of each image, whose name is relative to `base`; a bare name in the file means the only such."""
         counts = Counter(PurePosixPath(name).name for name in names)
         captions: list[tuple[str, ...]] = []
+        lost = dict.fromkeys(self._by_name)
         for name in names:
             bare = PurePosixPath(name).name
             known = (name, f"{base.name}/{name}", *([bare] if counts[bare] == 1 else []))
-            captions.append(tuple(next((self._by_name[each] for each in known if each in self._by_name), ())))
+            found = next((each for each in known if each in self._by_name), None)
+            captions.append(() if found is None else tuple(self._by_name[found]))
+            lost.pop(found or "", None)
+        # a file above the splits' folders names the images of all splits
+        self.lost = list(lost) if self.path.parent == base else []
         return captions
 
 

@@ -49,7 +49,8 @@ class Captions:
         if len(unreadable) == self._num_samples:
             if self._chosen:
                 raise BadInput(f"{self._where}: no image has a caption: name another place, or none (captions=)")
-            return replace(source, notes=(*source.notes, f"{self._where}: no image has a caption"))
+            notes = (*notes, "no image has a caption")
+            return replace(source, notes=(*source.notes, *(f"{self._where}: {note}" for note in notes)))
         if self._num_empty:
             notes = (*notes, f"{counted(self._num_empty, 'empty caption')} left out")
         if self._lacking:

@@ -10,7 +10,7 @@ from extract.photo import IMAGE_SUFFIXES
 from extract.sources.naming import content_revision, tar_safe_key
 from shards.errors import BadInput
 
-USAGE = "[:image=COLUMN,captions=COLUMN|text=COLUMN,label=COLUMN]"
+USAGE = "[:image=COLUMN,captions=COLUMN,group=COLUMN|text=COLUMN,label=COLUMN]"
 """What may follow the table's name in `--data`."""
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "cls")
@@ -29,6 +29,8 @@ class ColumnChoice:
     captions: str | None = None
     text: str | None = None
     label: str | None = None
+    group: str | None = None
+    """Rows of one value show one image, each with captions of it."""
     usual_captions: str | None = None
     usual_label: str | None = None
 
@@ -41,7 +43,8 @@ class ColumnChoice:
 
     def chosen(self) -> dict[str, str]:
         """The columns that `--data` names, by their roles."""
-        roles = {"image": self.image, "captions": self.captions, "text": self.text, "label": self.label}
+        roles = {"image": self.image, "captions": self.captions, "group": self.group}
+        roles |= {"text": self.text, "label": self.label}
         return {role: column for role, column in roles.items() if column is not None}
 
     def remedy(self, role: str, column: str = "COLUMN") -> str:
@@ -82,9 +85,9 @@ def parse_columns(scheme: str, text: str, usage: str = USAGE) -> tuple[str, Colu
     """What `--data SCHEME:` names, apart from the columns at its end, as `usage` shows them."""
     path, chosen = parse_options(scheme, text, usage)
     flag, remedy = f"--data {scheme}:{text}", f"write --data {scheme}:{path}{usage}"
-    if empty := next((name for name in ("image", "text") if chosen.get(name) == _NONE), None):
+    if empty := next((name for name in ("image", "text", "group") if chosen.get(name) == _NONE), None):
         raise BadInput(f"{flag}: {empty}= names no column: {remedy}")
-    if "text" in chosen and chosen.keys() & {"image", "captions"}:
+    if "text" in chosen and chosen.keys() & {"image", "captions", "group"}:
         raise BadInput(f"{flag}: samples are images or texts: {remedy}")
     return path, ColumnChoice(f"{scheme}:{path}", **chosen)
 

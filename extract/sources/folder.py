@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from extract.photo import IMAGE_SUFFIXES
@@ -83,7 +84,10 @@ def open_folder(flag: str, path: str, split: str, captions: str | None = None) -
     )
     if file is None:
         return source
-    return paired(source, f"{flag}: {file.path.name}", captions is not None, texts)
+    where = f"{flag}: {file.path.name}"
+    lost = f"{where}: {counted(len(file.lost), 'name')} of no image here, or of several ({shown(file.lost)})"
+    source = replace(source, notes=(*source.notes, *((lost,) if file.lost else ())))
+    return paired(source, where, captions is not None, texts)
 
 
 def _folders(root: Path) -> list[str]:

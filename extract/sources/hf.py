@@ -7,9 +7,10 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from extract.sources.base import Content, Document, Source
-from extract.sources.captions import caption_texts, paired
+from extract.sources.captions import caption_texts
 from extract.sources.columns import ColumnChoice, Columns, find_columns, keys_from_paths, parse_columns, unlabelled_note
 from extract.sources.documents import text_source
+from extract.sources.grouping import pairs_of_rows
 from extract.sources.hub import DATASETS, hub_title, local_folder
 from extract.sources.labels import Labels, column_labels
 from extract.sources.local_copy import open_local_copy
@@ -101,7 +102,9 @@ def open_hub(
     if captions is None:
         return source
     stored = (caption_texts(value) for chunk in captions.chunks for value in chunk.to_pylist())
-    return paired(source, f"{flag}: column {columns.captions}", choice.captions is not None, stored)
+    grouped = data.data.column(choice.group).to_pylist() if choice.group else None
+    where, known = f"{flag}: column {columns.captions}", paths if len(paths) == len(images) else ()
+    return pairs_of_rows(source, where, choice.captions is not None, stored, grouped, known)
 
 
 def _documents(flag: str, texts: "Dataset", labels: Labels, start: int) -> Iterator[Document]:

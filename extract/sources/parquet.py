@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.sources.base import Content, Source
-from extract.sources.captions import caption_texts, paired
+from extract.sources.captions import caption_texts
 from extract.sources.columns import (
     ColumnChoice,
     Columns,
@@ -19,6 +19,7 @@ from extract.sources.columns import (
     unlabelled_note,
 )
 from extract.sources.documents import text_source
+from extract.sources.grouping import pairs_of_rows
 from extract.sources.labels import Labels, column_labels
 from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
@@ -72,7 +73,7 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         name=name,
         revision=choice.revised(_revision(names, files, (*outside.parts, *labels.parts))),
         split=chosen,
-        keys=_stem_keys(opened, columns.content) or list(row_keys),
+        keys=keys_from_paths(_paths(opened, columns.content) or [None]) or list(row_keys),
         class_names=labels.names,
         fetch=fetch,
         notes=(*notes, *labels.notes, *outside.notes),
@@ -82,7 +83,12 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
         return source
     arrays = (array for file in opened for array in stream_column(file, str(columns.captions), 0))
     captions = (caption_texts(value) for array in arrays for value in array.to_pylist())
-    return paired(source, f"{flag}: column {columns.captions}", choice.captions is not None, captions)
+    paths = _paths(opened, columns.content)
+    images = paths if _are_paths(opened, columns.content) else None
+    if choice.group:
+        images = [value for file in opened for value in read_column(file, choice.group).to_pylist()]
+    where = f"{flag}: column {columns.captions}"
+    return pairs_of_rows(source, where, choice.captions is not None, captions, images, paths or ())
 
 
 def _revision(names: list[str], files: list[Path], others: Iterable[str | int]) -> str:
@@ -135,18 +141,20 @@ def _labels(flag: str, columns: Columns, files: list[ParquetFile], train: list[P
     )
 
 
-def _stem_keys(files: list[ParquetFile], image: str) -> list[str] | None:
-    """Keys from the images' own paths, read without the images; None where they do not serve."""
+def _paths(files: list[ParquetFile], image: str) -> list[str | None] | None:
+    """The images' own paths, read without the images; None where they have none."""
     paths: list[str | None] = []
     for file in files:
         kind = file[1].schema.to_arrow_schema().field(image).type
         if is_text(kind):
-            of_file = read_column(file, image).to_pylist()
+            paths += read_column(file, image).to_pylist()
         elif pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
-            of_file = pc.struct_field(read_column(file, f"{image}.path"), "path").to_pylist()
+            paths += pc.struct_field(read_column(file, f"{image}.path"), "path").to_pylist()
         else:
             return None
-        if None in of_file:
-            return None
-        paths += of_file
-    return keys_from_paths(paths)
+    return paths
+
+
+def _are_paths(files: list[ParquetFile], image: str) -> bool:
+    """Whether an image is nothing but the path of a file, so that a path that comes up again is the same image."""
+    return all(is_text(file[1].schema.to_arrow_schema().field(image).type) for file in files)

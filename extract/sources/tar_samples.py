@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +13,7 @@ from extract.sources.captions import caption_texts
 from extract.sources.labels import Label
 from extract.sources.left_out import LeftOut, is_system_folder
 from extract.sources.tar_members import Member, members
-from shards.errors import BadInput
+from shards.errors import BadInput, one_line
 
 _MOST_BYTES = 1 << 20
 """Of a label, or of all captions of an image."""
@@ -37,7 +36,7 @@ class TarSample:
         """What a small member holds, a label or captions; BadInput, which begins with its name, where it is not."""
         member, where = self.members[ending], f"{self.key}.{ending} of {self.tar.name}"
         if member.size > _MOST_BYTES:
-            raise BadInput(f"{where} has {member.size} bytes, at most {_MOST_BYTES} are a label: mend the tar")
+            raise BadInput(f"{where} has {member.size} bytes, a label or captions have at most {_MOST_BYTES}")
         if member.sparse:
             raise BadInput(f"{where} is stored sparse: write the tar without --sparse")
         return os.pread(self.stream.fileno(), member.size, member.offset)
@@ -108,13 +107,19 @@ def stored_label(flag: str, sample: TarSample, no_classes: Counter[str]) -> Labe
 
 
 def stored_captions(content: bytes, captions_field: str | None) -> tuple[str, ...]:
-    """The captions in a .txt, a line each as CLIP-benchmark stores them, or in a field of .json."""
-    with suppress(ValueError, RecursionError):
+    """The captions in a .txt, a line each as CLIP-benchmark stores them, or in a field of .json; BadInput says why not.
+
+    A .json without the field has none.
+    """
+    try:
         if captions_field is None:
             return tuple(content.decode().strip().split("\n"))
         row = json.loads(content)
-        return caption_texts(row.get(captions_field)) if isinstance(row, dict) else ()
-    return ()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"byte {error.start:,} ({content[error.start]:#04x}) is not UTF-8: convert it") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"it is no json ({one_line(error)}): mend the tar") from error
+    return caption_texts(row.get(captions_field)) if isinstance(row, dict) else ()
 
 
 def _number_or_text(text: str) -> int | str:

@@ -34,6 +34,8 @@ class _Samples:
     """Each key's tar."""
     images: list[Place | None] = field(default_factory=list)
     captions: list[Place | None] = field(default_factory=list)
+    caption_faults: dict[int, str] = field(default_factory=dict)
+    """Why captions that a row has cannot be read; who reads images alone never hears of it."""
     labels: list[Label] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     """Why a row cannot be read."""
@@ -60,8 +62,11 @@ class _Samples:
         ending = "txt" if captions_field is None else "json"
         texts: tuple[str, ...] = ()
         if captions_field != "" and ending in sample.members:
-            with suppress(BadInput):
+            try:
                 texts = stored_captions(sample.content(ending), captions_field)
+            except BadInput as error:
+                where = f"{sample.key}.{ending} of {sample.tar.name}"
+                self.caption_faults[len(self.captions)] = f"{where}: {str(error).removeprefix(where).lstrip()}"
         member = sample.members[ending] if texts else None
         self.captions.append((sample.tar, member.offset, member.size) if member else None)
         return texts
@@ -111,7 +116,7 @@ def open_tars(flag: str, pattern: str, split: str, captions_field: str | None = 
         if place is None:
             raise BadInput(samples.faults[index])
         texts = stored_captions(read(*captions_place), captions_field) if captions_place else ()
-        return Content(read(*place), labels.of(index), texts)
+        return Content(read(*place), labels.of(index), texts, samples.caption_faults.get(index))
 
     source = Source(
         name=folder_safe_name(f"wds-{root.resolve().name}"),
@@ -127,11 +132,12 @@ def open_tars(flag: str, pattern: str, split: str, captions_field: str | None = 
         ),
         unreadable=tuple(samples.faults),
     )
-    if not captions_field and not any(samples.captions):
+    if not captions_field and not any(samples.captions) and not samples.caption_faults:
         return source
-    return captions.pairs(
-        source, (f"{counted(num_several, 'text')} of several lines, each a caption",) * bool(num_several)
-    )
+    notes = (f"{counted(num_several, 'text')} of several lines, each a caption",) * bool(num_several)
+    if faults := list(samples.caption_faults.values()):
+        notes = (*notes, f"the captions of {counted(len(faults), 'sample')} cannot be read, the first is {faults[0]}")
+    return captions.pairs(source, notes)
 
 
 def _hold_texts(flag: str, tar: Path) -> bool:

@@ -56,8 +56,11 @@ def load_teacher(
     if image_size is not None and not 1 <= image_size <= MAX_SIZE:
         raise BadInput(f"--view size={image_size}: expected 1 to {MAX_SIZE}")
     module = importlib.import_module(f"extract.teachers.{REGISTRY[entry]}")
+    parameters = inspect.signature(module.load).parameters
+    # what takes a size of any unit tells pixels from tokens itself
+    size = image_size if image_size is None or "size" in parameters else int(image_size)
     choice = {"weights_key": weights_key} if weights_key is not None else {}
-    if choice and "weights_key" not in inspect.signature(module.load).parameters:
+    if choice and "weights_key" not in parameters:
         raise BadInput(f"--weights_key {weights_key}: the weights of {spec} come in one kind; leave the flag out")
-    teacher: extract.teachers.base.Teacher = module.load(spec, weights, image_size, **choice)
+    teacher: extract.teachers.base.Teacher = module.load(spec, weights, size, **choice)
     return teacher

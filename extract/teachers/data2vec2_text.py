@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from extract.modalities.text import DEFAULT_SIZE, TextInput
+from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import TextTokenizer
 from extract.networks.data2vec2 import TextSettings, load_data2vec2
 from extract.networks.data2vec2.bpe import MASK, SPECIAL, fairseq_tokenizer
@@ -48,13 +48,10 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str = "s
             f"{bpe[-1]}: has ids for {size_of_dict} tokens, those between <s> and <mask>, but {path} embeds "
             f"{settings.vocab_size}; give the dict.txt of that checkpoint"
         )
-    if size is not None and size > settings.max_source_positions:
-        positions = f"{path} has {settings.max_source_positions} positions"
-        raise BadInput(f"--view size={size}: {positions}; give a size up to that")
     cls, sep, pad = (SPECIAL.index(token) for token in ("<s>", "</s>", "<pad>"))
     texts = TextTokenizer(tokenizer, cls, sep, pad, tokenizer.token_to_id(MASK))
     network.settings = replace(settings, counts_padding=not option)
-    return frozen(name, path, network, TextInput.of(size or min(DEFAULT_SIZE, settings.max_source_positions), texts))
+    return frozen(name, path, network, TextInput.up_to(settings.max_source_positions, size, texts, str(path)))
 
 
 def _located(weights: str) -> list[Path]:

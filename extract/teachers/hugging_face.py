@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from extract.modalities.base import InputSpec
-from extract.modalities.text import DEFAULT_SIZE, TextInput
+from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import VOCABULARIES, TextTokenizer
 from extract.networks.dense import DenseNetwork
+from extract.networks.embeddings import CLIP_TEXT, TextTower, projection_of
 from extract.networks.hub_encoder import PICKLE, SAFETENSORS, load_encoder, readable_errors
 from extract.networks.named_tokens import NamedTokens
 from extract.networks.state_dict import parse_state_dict
@@ -36,6 +37,7 @@ from shards.errors import BadInput
 
 _NAMED = {"bert": "google-bert/bert-base-uncased"}
 """Encoders of the hub that have a name of their own; --weights takes a copy of their folder."""
+_TEXT_TOWER = "text_config"
 _SETTINGS = "config.json"
 _TOKENIZERS = ("tokenizer*.json", *VOCABULARIES)
 _SAFETENSORS = (SAFETENSORS, "model-*.safetensors", "model.safetensors.index.json")
@@ -50,9 +52,11 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str | No
     """The encoder behind `hf:`, a folder that save_pretrained wrote or a repository of the hub; `bert` is one of them.
 
     `size` is in pixels a side or in tokens. Of images it may differ from the encoder's own where it interpolates its
-    positions. `:statistics=valid` behind a text encoder leaves padding out of the statistics of layer means.
+    positions. `:statistics=valid` behind a text encoder leaves padding out of the statistics of layer means, `:text`
+    behind a CLIP means its text tower.
     """
     flag = f"--teacher {spec}"
+    spec, tower = _tower(spec)
     spec, _, option = spec.partition(":statistics=")
     if option not in ("", "valid"):
         raise BadInput(f"{flag}: statistics={option}: expected statistics=valid")
@@ -64,11 +68,14 @@ def load(spec: str, weights: str | None, size: int | None, weights_key: str | No
     if not identifier:
         raise BadInput("--teacher hf: names no model; give --teacher hf:ORG/NAME, or hf:DIR with its config.json")
     folder = local_folder(identifier) or _download(flag, identifier)
-    config, described = _read_config(flag, folder)
+    config, described = _read_config(flag, folder, tower)
+    if tower == _TEXT_TOWER and config.model_type != CLIP_TEXT:
+        raise BadInput(f"{flag}: expected a CLIP, whose text tower gives embeddings, found a {config.model_type}")
     read_state = cache(partial(_read_weights, folder, weights_key))
     network, prefix = load_encoder(flag, config, folder, read_state, chosen=weights_key is not None)
     of_texts = network.base_model.main_input_name == "input_ids"
-    named, inputs = (_text if of_texts else _image)(flag, network, folder, size, option)
+    dense, inputs = (_text if of_texts else _image)(flag, network, folder, size, option)
+    named = _with_embedding(flag, dense, projection_of(flag, network.config, read_state()), tower)
     relevant = {field: value for field, value in described.items() if not _IRRELEVANT.fullmatch(field)}
     hashed = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
     title = folder_safe_name(hub_title(identifier))
@@ -84,7 +91,7 @@ def folder_here(spec: str, weights: str | None) -> Path | None:
     """Where the files of such a teacher lie on this disk; None of another teacher, or where they do not."""
     from huggingface_hub import try_to_load_from_cache
 
-    name, _, identifier = spec.partition(":statistics=")[0].partition(":")
+    name, _, identifier = _tower(spec.partition(":statistics=")[0])[0].partition(":")
     identifier = (weights or _NAMED[name]) if name in _NAMED else identifier if name == "hf" else ""
     folder = local_folder(identifier) if identifier else None
     if folder is None and re.fullmatch(r"[\w.-]+/[\w.-]+", identifier):
@@ -93,12 +100,28 @@ def folder_here(spec: str, weights: str | None) -> Path | None:
     return folder
 
 
+def _tower(spec: str) -> tuple[str, str]:
+    """The spec without `:text`, and the field of a config that has the tower which is meant."""
+    of_text = re.fullmatch(r"(hf:.+):text", spec)
+    return (of_text[1], _TEXT_TOWER) if of_text else (spec, "vision_config")
+
+
+def _with_embedding(flag: str, named: DenseNetwork, projection: nn.Module | None, tower: str) -> nn.Module:
+    """The network with the embedding of its tower, where it is one of two that were trained together."""
+    if tower == _TEXT_TOWER:
+        assert isinstance(named, TextEncoder)
+        return TextTower(named.encoder, projection, flag)
+    if isinstance(named, NamedTokens) and projection is not None:
+        named.embed_by(projection)
+    return named
+
+
 def _image(
     flag: str, network: transformers.PreTrainedModel, folder: Path, size: int | None, option: str
 ) -> tuple[DenseNetwork, InputSpec]:
     if option:
         raise BadInput(f"{flag}: an image has no padding; leave statistics out")
-    inputs = read_input(flag, folder, network.config, size)
+    inputs = read_input(flag, folder, network.config, None if size is None else int(size))
     return NamedTokens(network, inputs.image_size, flag), inputs
 
 
@@ -109,14 +132,13 @@ def _text(
     if tokenizer.vocabulary.size > config.vocab_size:
         found = f"{tokenizer.vocabulary.size:,} tokens, its network {config.vocab_size:,}"
         raise BadInput(f"{flag}: the tokenizer in {folder} has {found}: put the model's own beside its weights")
-    positions = num_positions(network)
-    if size is not None and size > positions:
-        raise BadInput(f"--view size={size}: {flag} has {positions:,} positions; give a size up to that")
-    return TextEncoder(network, option != "valid"), TextInput.of(size or min(DEFAULT_SIZE, positions), tokenizer)
+    return TextEncoder(network, option != "valid"), TextInput.up_to(num_positions(network), size, tokenizer, flag)
 
 
-def _settings_of(network: DenseNetwork) -> dict[str, Any]:
-    return asdict(network.settings) if isinstance(network, TextEncoder) else {"depth": network.depth}
+def _settings_of(network: nn.Module) -> dict[str, Any] | None:
+    if isinstance(network, TextEncoder):
+        return asdict(network.settings)
+    return {"depth": network.depth} if isinstance(network, DenseNetwork) else None
 
 
 def _read_weights(folder: Path, key: str | None) -> dict[str, Tensor]:
@@ -139,8 +161,8 @@ def _download(flag: str, identifier: str) -> Path:
     return hub_folder(flag, identifier, f"download its {files} elsewhere and give {given}", wanted, _PICKLES)
 
 
-def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig, dict[str, Any]]:
-    """The config of the network or of its vision tower, for `transformers` and as the file has it."""
+def _read_config(flag: str, folder: Path, tower: str) -> tuple[transformers.PretrainedConfig, dict[str, Any]]:
+    """The config of the network or of its `tower`, for `transformers` and as the file has it."""
     path = folder / _SETTINGS
     if not path.is_file():
         raise BadInput(
@@ -156,5 +178,5 @@ def _read_config(flag: str, folder: Path) -> tuple[transformers.PretrainedConfig
         raise BadInput(f"{path}: its weights are quantised; give the model that they were made from")
     with readable_errors(flag):
         config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    tower = described.get("vision_config")
-    return getattr(config, "vision_config", None) or config, tower if isinstance(tower, dict) else described
+    of_tower = described.get(tower)
+    return getattr(config, tower, None) or config, of_tower if isinstance(of_tower, dict) else described

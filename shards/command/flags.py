@@ -60,3 +60,12 @@ class RemoveConfig:
     """View sets (with their target sets) or target sets: CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET."""
     yes: bool = False
     """Do not ask; needed where there is no terminal to ask on."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What to transfer, from where to where."""
+
+    paths: tuple[str, ...]
+    """Two: the cache (or one view set or target set of it) and the URL, s3://BUCKET/FOLDER, gs://, az:// or
+    hf://datasets/OWNER/NAME; pull has them the other way round."""

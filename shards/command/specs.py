@@ -19,15 +19,18 @@ def entry_of(name: str, registry: Iterable[str]) -> str:
     return next((entry for entry in registry if colon and entry.startswith(f"{kind}:")), kind)
 
 
+def name_of(spec: str) -> str:
+    """The name alone: `timm:vit_tiny:depth=2` is `timm:vit_tiny`; what follows may be of a form of its own."""
+    name, _, options = spec.partition(":")
+    return f"{name}:{options.partition(':')[0]}" if name in LIBRARIES else name
+
+
 def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
     """The name and its arguments: `resnet8:width=32` is ("resnet8", {"width": 32})."""
     import yaml
 
-    name, _, options = spec.partition(":")
-    if name in LIBRARIES:
-        theirs, _, options = options.partition(":")
-        name = f"{name}:{theirs}"
-    arguments = {}
+    name = name_of(spec)
+    options, arguments = spec[len(name) + 1 :], {}
     for option in filter(None, options.split(",")):
         argument, equals, value = option.partition("=")
         if not equals or not argument:

@@ -3,6 +3,7 @@
 import importlib
 from pathlib import Path
 
+from shards.checked import UncheckedFiles
 from shards.documents import Plan
 from shards.keys import KEYS
 from shards.layout import PLAN
@@ -23,5 +24,5 @@ def storage_of(codec: ViewCodec) -> type[ViewStorage]:
 def files_beside(plan: Plan) -> list[str]:
     """What lies in a view set beside its shards, commits and manifest, by name."""
     codec = view_codec(plan.identity)
-    storage = storage_of(codec)(Path(), plan, codec, 1, Path)
+    storage = storage_of(codec)(Path(), plan, codec, 1, UncheckedFiles(Path()))
     return [PLAN, *([KEYS] if plan.keys_file else []), *codec.files, *storage.metadata()]

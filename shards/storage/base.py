@@ -1,26 +1,33 @@
 """What a storage does: it packs the shards of a view set's views for the disk, and reads them back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
+from shards.checked import CheckedFiles
 from shards.documents import Plan
+from shards.rows import Checksums
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
+
+Fetched = dict[tuple[int, str], bytes]
+"""Contents of members that were read ahead, by sample and ending."""
 
 
 class ViewStorage(ABC):
     """The shards of one view set's views on the disk: how extract packs them, and how everyone reads them back."""
 
+    rows_a_task: ClassVar[int] = 8
+    """Views that a thread decodes at a time."""
+
     @abstractmethod
-    def __init__(
-        self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: Callable[[str], Path]
-    ) -> None:
-        """`checked` gives the path of a file that is what a manifest or commit record says; Damaged else."""
+    def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
+        """`checked` has the files as a manifest or commit record says that they are; Damaged else."""
 
     @abstractmethod
     def metadata(self) -> dict[str, bytes]:
@@ -41,11 +48,23 @@ class ViewStorage(ABC):
         """The files of one shard, by their paths, and where members lie in them; a None of `contents` was skipped."""
 
     @abstractmethod
-    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+    def checksums(
+        self, view: int, shard: int, files: Mapping[str, bytes | bytearray], members: Members | None
+    ) -> Checksums:
+        """Of what `pack` gave, the crc32c of each row."""
+
+    def fetch(
+        self, view: int, samples: Sequence[int], labels: bool = False, requests: Executor | None = None
+    ) -> Fetched | None:
+        """What `read`, and `labels`, need of `samples`, read with many requests in flight; None: they read alone."""
+        return None
+
+    @abstractmethod
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0, fetched: Fetched | None = None) -> None:
         """Fill the first rows of `out` with the fields of `samples` (ascending plan indices); any thread may."""
 
     @abstractmethod
-    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+    def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The class labels of `samples`."""
 
     @abstractmethod

@@ -1,7 +1,9 @@
 """Views in tars: a WebDataset sample a view: the codec's members, a .json of facts, a .cls where it is labelled."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import numpy as np
 from jaxtyping import Int64
 
 from shards import tar
-from shards.arrays import LastViews
+from shards.checked import CheckedFiles
 from shards.command.progress import counted
-from shards.documents import Plan, read_commit
+from shards.documents import Plan
+from shards.draws import draw_choice
 from shards.errors import RESTORE, BadInput, Damaged
+from shards.last_views import LastViews
 from shards.layout import commit_path, tar_path
-from shards.order import draw_choice
-from shards.storage.base import ViewStorage
+from shards.ranges import Range
+from shards.rows import Checksums, checksums_of, row_checksums
+from shards.storage.base import Fetched, ViewStorage
 from shards.tar import Members
 from shards.views.base import MemberCodec, Row, ViewCodec
 
@@ -23,9 +28,7 @@ from shards.views.base import MemberCodec, Row, ViewCodec
 class Storage(ViewStorage):
     """One tar a (view, shard), `views/v00-00000.tar`."""
 
-    def __init__(
-        self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: Callable[[str], Path]
-    ) -> None:
+    def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
         assert isinstance(codec, MemberCodec)
         self.folder, self.plan, self.codec, self.num_views, self.checked = folder, plan, codec, num_views, checked
         self._tars: LastViews[int, tar.StoredTar] = LastViews()
@@ -61,17 +64,54 @@ class Storage(ViewStorage):
         }
         return {tar_path(view, shard): packed}, members
 
-    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0) -> None:
+    def checksums(
+        self, view: int, shard: int, files: Mapping[str, bytes | bytearray], members: Members | None
+    ) -> Checksums:
+        """Of each row's member, by ending."""
+        content = memoryview(files[tar_path(view, shard)])
+        return {
+            ending: checksums_of(content[offset : offset + size] for offset, size in places)
+            for ending, places in (members or {}).items()
+        }
+
+    def fetch(
+        self, view: int, samples: Sequence[int], labels: bool = False, requests: Executor | None = None
+    ) -> Fetched | None:
+        """The members that are in memory at once, all others together; each is checked."""
+        size = self.plan.shard_size
+        absent = sorted({sample // size for sample in samples} - self._tars.keys(view))
+        open_one = partial(self._tars.get, view, make=self._open)
+        if requests is not None and len(absent) > 1:
+            list(requests.map(open_one, absent))
+        endings = (*self.codec.endings, *(["cls"] if labels else []))
+        buffers: dict[tuple[int, str], bytearray] = {}
+        cold: list[Range] = []
+        for sample in samples:
+            stored = open_one(sample // size)
+            if not stored.checked_by_row:
+                return None  # hashed whole a moment ago, so it is in memory
+            for ending in endings:
+                offset, num_bytes = self._place(stored, sample, ending)
+                buffer = buffers[sample, ending] = bytearray(num_bytes)
+                wanted = Range(tar_path(view, sample // size), offset, memoryview(buffer))
+                if not self.checked.read.read_now(wanted):
+                    cold.append(wanted)
+        self.checked.read(cold, requests)
+        for (sample, ending), buffer in buffers.items():
+            open_one(sample // size).check(sample % size, ending, buffer)
+        return {place: bytes(buffer) for place, buffer in buffers.items()}
+
+    def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0, fetched: Fetched | None = None) -> None:
         """Decode the fields of `samples`; in another `epoch` a view that stores alternatives may show another one."""
         for position, sample in enumerate(samples):
-            members = {ending: self.content(view, sample, ending) for ending in self.codec.endings}
+            members = {ending: self.content(view, sample, ending, fetched) for ending in self.codec.endings}
             seed = self.codec.draws
             choice = 0 if seed is None else draw_choice(seed, self.plan.keys[sample], epoch)
             self.codec.decode(members, {name: rows[position, ...] for name, rows in out.items()}, choice)
 
-    def labels(self, view: int, samples: Sequence[int]) -> Int64[np.ndarray, " count"]:
+    def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The .cls members as numbers."""
-        return np.array([int(self.content(view, sample, "cls")) for sample in samples], np.int64)
+        return np.array([int(self.content(view, sample, "cls", fetched)) for sample in samples], np.int64)
 
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """The .json member."""
@@ -83,29 +123,41 @@ class Storage(ViewStorage):
         labels = ["cls"] if self.plan.class_names is not None else []
         return {ending: self.content(view, sample, ending) for ending in (*self.codec.endings, "json", *labels)}
 
-    def content(self, view: int, sample: int, ending: str) -> bytes:
+    def content(self, view: int, sample: int, ending: str, fetched: Fetched | None = None) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
+        if fetched is not None:
+            return fetched[sample, ending]
         stored = self._tars.get(view, sample // self.plan.shard_size, self._open)
+        self._place(stored, sample, ending)
+        return stored.read(sample % self.plan.shard_size, ending)
+
+    def _place(self, stored: tar.StoredTar, sample: int, ending: str) -> tuple[int, int]:
+        """Where a member lies; BadInput where the sample has none."""
         if ending not in stored.endings:
             raise BadInput(
                 f"{self.folder}: its samples have no .{ending} (labels?); its endings are {', '.join(stored.endings)}"
             )
-        content = stored.read(sample % self.plan.shard_size, ending)
-        if not content:
+        offset, size = stored.place(sample % self.plan.shard_size, ending)
+        if not size:
             what = "was skipped by extract, or its source has none"
             raise BadInput(f"{self.folder}: {self.plan.keys[sample]} has no .{ending}: it {what}")
-        return content
+        return offset, size
 
     def _open(self, view: int, shard: int) -> tar.StoredTar:
         if not 0 <= view < self.num_views:
             has = counted(self.num_views, "view")
             raise BadInput(f"{self.folder}: has {has}, asked for view {view}; extract more with --views")
-        path = self.checked(tar_path(view, shard))
-        commit = self.checked(commit_path(view, shard))
-        record = read_commit(self.folder, view, shard)
-        if record is None or record.members is None:
+        commit = self.folder / commit_path(view, shard)
+        record = self.checked.commit(view, shard)
+        if record.members is None:
             raise Damaged(f"{commit}: is no commit record of a shard of views; {RESTORE}")
         members = record.members
         if any(len(places) != len(self.plan.rows(shard)) for places in members.values()):
             raise Damaged(f"{commit}: is of another plan; {RESTORE}")
-        return tar.StoredTar(path, members)
+        num_rows = len(self.plan.rows(shard))
+        sums = {ending: row_checksums(commit, record.checksums, ending, num_rows) for ending in members}
+        if by_row := all(each is not None for each in sums.values()):
+            path = self.checked.sized(tar_path(view, shard))
+        else:
+            path = self.checked(tar_path(view, shard))
+        return tar.StoredTar(path, members, sums if by_row else None)

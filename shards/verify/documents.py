@@ -110,7 +110,9 @@ def _targetset_table(folder: Path, plan: Plan | None, findings: Findings) -> Tab
 
     def checks(place: Place) -> dict[str, Check]:
         return {
-            spec.shard_path(*place): partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
+            spec.shard_path(*place): partial(
+                check_object, spec=spec, num_rows=spec.num_rows(place[1]), folder=folder, place=place
+            )
             for spec in specs
             if complete  # else none can say which files a shard has
         }

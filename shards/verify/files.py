@@ -2,21 +2,22 @@
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, Damaged, one_line
-from shards.layout import Place, inside, tar_path
+from shards.layout import Place, commit_path, inside, tar_path
 from shards.records import FileRecord, check_file
+from shards.rows import check_row, row_checksums
 from shards.storage.arrays import view_specs
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.views import view_codec
 from shards.views.base import ViewCodec
-from shards.zarrs import ArraySpec, failing_chunks
+from shards.zarrs import ArraySpec, failing_chunks, object_rows
 
 Check = Callable[[Path], None]
 """Raises Damaged where the content of the file is not as it must be."""
@@ -73,12 +74,27 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         )
     if len(listed) != len(stored) or any(len(places) != len(keys) for places in members.values()):
         raise Damaged(f"{path}: names a member twice, or its commit record is of another plan; {RESTORE}")
+    content = memoryview(path.read_bytes())
+    for ending, places in members.items():
+        _check_rows(path, folder, place, ending, [content[offset : offset + size] for offset, size in places])
 
 
-def check_object(path: Path, spec: ArraySpec, num_rows: int) -> None:
-    """The shard object's index and every inner chunk pass their crc32c."""
+def check_object(path: Path, spec: ArraySpec, num_rows: int, folder: Path, place: Place) -> None:
+    """The shard object's index, every inner chunk and every row with a checksum pass their crc32c."""
     if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
+    content = path.read_bytes()
+    _check_rows(path, folder, place, spec.name, object_rows(spec, content, num_rows))
+
+
+def _check_rows(path: Path, folder: Path, place: Place, name: str, rows: Sequence[memoryview]) -> None:
+    """The rows' checksums in the shard's commit record, where it has some, are those of `rows`."""
+    record = folder / commit_path(*place)
+    commit = read_commit(folder, *place)
+    sums = None if commit is None else row_checksums(record, commit.checksums, name, len(rows))
+    for row, content in enumerate(rows if sums is not None else ()):
+        assert sums is not None
+        check_row(f"{path}: row {row} of {name}", content, int(sums[row]))
 
 
 def view_checks(folder: Path, plan: Plan, place: Place) -> dict[str, Check]:
@@ -94,7 +110,9 @@ def _tar_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dic
 
 def _array_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
     return {
-        spec.shard_path(*place): partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]))
+        spec.shard_path(*place): partial(
+            check_object, spec=spec, num_rows=spec.num_rows(place[1]), folder=folder, place=place
+        )
         for spec in view_specs(codec, plan).values()
     }
 

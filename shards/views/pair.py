@@ -29,7 +29,7 @@ class Captions:
     size: int
     """Tokens a caption."""
     dtype: str
-    token_rows: TokenRows = field(compare=False, repr=False)
+    token_rows: TokenRows = field(repr=False)
     most: int | None = None
     """None: one caption, drawn; a number: all of them, as many at most."""
 

@@ -54,7 +54,7 @@ def test_for_any_number_of_processes(made: tuple[list[str], Path], tmp_path: Pat
 def test_for_any_order_of_the_shards(pristine: Path, teacher: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
     from extract.config import ExtractConfig
     from extract.pipeline import Extraction
-    from extract.plan_targets import plan_targets
+    from extract.plan_targets import Part, plan_targets
     from extract.plan_views import plan_views, stored_views
     from extract.store import begin_targets, begin_views
     from extract.teachers import load_teacher
@@ -70,7 +70,7 @@ def test_for_any_order_of_the_shards(pristine: Path, teacher: Path, tmp_path: Pa
     begin_targets(targets, views, saved)
     for rank in order:
         Extraction(
-            views, [targets], loaded, torch.device("cpu"), "float32", 64, 2, False, rank=rank, num_processes=3
+            [Part(views, loaded, [targets])], torch.device("cpu"), "float32", 64, 2, False, rank=rank, num_processes=3
         ).run()
     extract("--teacher", f"run:{teacher}", "--out", tmp_path, "--views", "2", "--codec", "float32")
     assert contents(tmp_path) == contents(pristine)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from killing import Interrupted, fresh, growing, in_another_process, kept, limited_to, of_texts
+from killing import Interrupted, fresh, growing, in_another_process, kept, limited_to, of_pairs, of_texts
 
 from tests.extract.test_data2vec2_writer import write_checkpoint
 
@@ -16,6 +16,7 @@ def interrupted(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Inte
         "step": fresh(root / "step", teacher, "step", 0),
         "kept": kept(root / "kept", write_checkpoint(root / "tiny.pt"), "step", 0),
         "texts": of_texts(root / "texts", 0),
+        "pairs": of_pairs(root / "pairs", teacher, 0),
         "growing": growing(root / "growing", teacher, "step", 0),
         "limit": limited_to(root / "limit", teacher, 8_000),
     }

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from caches import DIGITS, Outcome, command, contents, extract
+from pairs import write_pairs
 from texts import write_corpus, write_encoder
 
 STEPS = ("open", "write", "fsync", "replace", "mkdir")
@@ -181,6 +182,13 @@ def of_texts(folder: Path, seed: int) -> Job:
     words = ["--teacher", f"hf:{encoder}", "--data", f"text:{corpus}", "--devices", "cpu", "--shard_size", "8"]
     words += ["--view", "blocks:size=12,pack=none", "--target", "layer_mean,pooled", "--codec", "int8,float16"]
     return Job("step", seed, str(folder / "reference"), str(folder / "cache"), words, 1 if seed else 8)
+
+
+def of_pairs(folder: Path, teacher: Path, seed: int) -> Job:
+    """An extraction of images with their captions, which lie in the views' .json."""
+    words = ["--teacher", f"run:{teacher}", "--data", f"wds:{write_pairs(folder / 'tars', 20)}:captions=caption"]
+    words += ["--view", "pair:size=16", "--devices", "cpu", "--shard_size", "6", "--target", "logits,pooled"]
+    return Job("step", seed, str(folder / "reference"), str(folder / "cache"), words, 1 if seed else 5)
 
 
 def growing(folder: Path, teacher: Path, how: str, seed: int) -> Job:

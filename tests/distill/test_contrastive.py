@@ -90,6 +90,11 @@ def on_one_rank(rank: int, spec: str, folder: str) -> None:
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     if rank == 0:
         torch.save({"loss": mean, **gradients}, f"{folder}/gradients.pt")
+    # validation batches are whole on one rank, and may have other sizes on others
+    own = slice(0, SAMPLES // 2 + rank)
+    with torch.no_grad():
+        measured = loss_of(spec, network, first[own], second[own])
+    torch.save(measured, f"{folder}/measured{rank}.pt")
     torch.distributed.barrier()
     os._exit(0)  # gloo's threads may abort a process whose interpreter takes its parts down while the other still runs
 
@@ -116,3 +121,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(s
     for name, parameter in network.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(of_ranks[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+    for rank in range(2):
+        first, second = (rows[: SAMPLES // 2 + rank] for rows in inputs())
+        measured = torch.load(tmp_path / f"measured{rank}.pt", weights_only=True)
+        torch.testing.assert_close(measured, loss_of(spec, network, first, second).detach(), rtol=1e-5, atol=1e-6)

@@ -48,7 +48,7 @@ def test_two_ranks_train_the_student_that_one_rank_accumulates(shards: Path, tmp
         ):  # two ranks keep the first one's batch statistics, one rank both parts'
             assert torch.allclose(two["state_dict"][name], tensor, rtol=1e-4, atol=1e-5), name
 
-    # 25 validation samples over two ranks: 13 and 12, and still the mean over samples of the exported student
+    # 25 validation samples in batches of 16 and 9, one a rank, and still the mean over samples of the exported student
     summary = json.loads((tmp_path / "two/summary.json").read_text())
     assert summary["teacher_forwards"] == 0
     assert summary["best_val_loss"] == pytest.approx(_mean_loss(shards, tmp_path / "two"), rel=1e-4)

@@ -122,7 +122,7 @@ def test_flags_override_fields_of_the_same_name() -> None:
         "max_steps": 7,
         "seed": 9,
     }
-    flags |= {"batch_size": 8, "accumulate": 2, "lr": 0.3, "weight_decay": 0.0, "warmup": 0.0, "compile": True}
+    flags |= {"batch_size": 8, "accumulate": 2, "lr": 0.3, "weight_decay": 0.0, "warmup": 0.0}
     recipe = load_recipe("digits")
     resolved = resolve(recipe, DistillConfig(shards=".", precision="bfloat16", **flags))
     assert as_values(resolved) == as_values(recipe) | flags | {"precision": "bfloat16"}
@@ -252,7 +252,7 @@ def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
     flags = {one.name for one in fields(DistillConfig)}
     assert len(flags) <= 20
     known = {one.name for one in fields(Recipe)}
-    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb"}
+    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb", "read"}
 
 
 def test_a_flag_has_the_range_of_the_recipes_field() -> None:

@@ -133,9 +133,10 @@ def test_devices_that_cannot_be(shards: Path, tmp_path: Path) -> None:
 def test_a_compiled_student_is_the_same_student(shards: Path, tmp_path: Path) -> None:
     if shutil.which("gcc") is None and shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
-    recipe = write_recipe(tmp_path / "test.yaml", max_steps=2, eps=1e-3)  # or Adam makes whole steps of rounding
-    for name, flags in (("plain", ()), ("compiled", ("--compile", "true"))):
-        distill(shards, tmp_path / name, *ONE, "--recipe", recipe, *flags).succeeds()
+    fields = {"max_steps": 2, "eps": 1e-3}  # or Adam makes whole steps of rounding
+    for name, compiles in (("plain", False), ("compiled", True)):
+        recipe = write_recipe(tmp_path / f"{name}.yaml", compile=compiles, **fields)
+        distill(shards, tmp_path / name, *ONE, "--recipe", recipe).succeeds()
     plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
     assert plain.keys() == compiled.keys()
     for name, tensor in plain.items():

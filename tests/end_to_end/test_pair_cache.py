@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ import transformers
 from caches import command, contents, extract, targetset_of, viewset_of, write_teacher
 from pairs import picture, write_pairs
 from safetensors.torch import load_file
-from texts import write_encoder
+from texts import POSITIONS, write_encoder
 
 from benchmarks.live import LiveDistillation
 from distill.config import DistillConfig
@@ -109,6 +110,8 @@ def test_captions_are_read_by_any_tokenizer_and_each_comes_up(cache: Path, encod
 def test_a_text_teacher_has_a_row_a_caption(cache: Path, encoder: Path) -> None:
     targetset = TargetSet(targetset_of(cache, "tiny"))
     assert targetset.row_shape == (CAPTIONS, 16)
+    # the pictures have 16 pixels, the encoder has 32 positions: captions are as long as the encoder reads
+    assert targetset.identity["teacher"]["preprocessing"]["text"]["size"] == POSITIONS
     rows = read_decoded(targetset, codec_of(targetset), 1, np.arange(NUM))
     teacher = load_teacher(f"hf:{encoder}")
     inputs = teacher.inputs
@@ -209,12 +212,15 @@ def test_towers_of_the_cache_are_aligned_without_being_loaded(cache: Path, tmp_p
 
 def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path, tmp_path: Path) -> None:
     run = ("--run_dir", tmp_path / "run", "--devices", "cpu")
-    of_images = command("distill", "--shards", pristine, "--recipe", "transformer-shre", *run)
-    of_images.refuses("--recipe transformer-shre", "modality pair", "holds image")
+    for name in ("transformer-shre", "s-smke", "shre", "align"):
+        of_images = command("distill", "--shards", pristine, "--recipe", name, *run)
+        of_images.refuses(f"--recipe {name}", "images with captions", "holds views of image", "--view pair")
     images = ("--shards", pristine, "--student", student(encoder), "--init", "random", "--batch_size", "8")
     command("distill", *images, "--objective", "kl", *run).refuses("its views are image", "the network takes pair")
     flags = ("--shards", cache, "--targets", "logits", "--init", "random", "--batch_size", "8", *run)
     command("distill", *flags, "--student", "pair:convnet:width=4").refuses("expected pair:IMAGE+TEXT")
+    cut = student(encoder).replace("tokens=12", "tokens=2")
+    command("distill", *flags, "--student", cut).refuses("tokens 2: expected a whole number of at least 3")
     wrong = f"pair:convnet+encoder:tokenizer={tmp_path}/none"
     command("distill", *flags, "--student", wrong).refuses("--student pair:", "tokenizer")
     command("extract", "--data", "digits", "--view", "pair", "--out", tmp_path, "--teacher", "none").refuses("no texts")
@@ -260,7 +266,9 @@ def test_an_encoder_starts_from_an_earlier_run(cache: Path, encoder: Path, netwo
     assert torch.equal(words, load_teacher(f"hf:{encoder}").network.encoder.embeddings.word_embeddings.weight)
 
 
-def test_a_start_that_is_none_is_refused(cache: Path, encoder: Path, tmp_path: Path) -> None:
+def test_a_start_that_is_none_is_refused(
+    cache: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = (
         "--shards",
         cache,
@@ -275,4 +283,14 @@ def test_a_start_that_is_none_is_refused(cache: Path, encoder: Path, tmp_path: P
     )
     pair = ("--recipe", "transformer-shre", "--targets", "logits", "--student", student(encoder))
     command("distill", *flags, *pair).refuses("--init teacher: expected random, or image=TEACHER")
+    # the flag that takes the file is distill's own, which has no --weights
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    offline = command("distill", *flags[:-1], "text=bert", *pair)
+    offline.refuses("--init text=bert: ", "out of reach", "give --init text=bert@DIR")
+    assert "--weights" not in offline.err
+    # a spec may go without any NAME=VALUE, as the README's does
+    command("distill", *flags[:-1], "random", *pair[:-1], "pair:convnet+text_conv").refuses(
+        "out of reach", "tokenizer=DIR"
+    )
     command("distill", *flags, "--recipe", "align", "--targets", "run-teacher-pooled,tiny").refuses("--init teacher")

@@ -245,7 +245,6 @@ def test_heads_on_two_towers_retrieve_from_stored_rows(made: Path, tmp_path: Pat
     cosines = texts @ F.normalize(outputs["image/head"]).T
     own = cosines.gather(1, torch.arange(NUM).repeat_interleave(counts)[:, None])
     assert record["t2i_r5"] == pytest.approx(((cosines >= own - 1e-6).sum(1) <= 5).double().mean().item(), abs=1e-6)
-    command("evaluate", "--run", run, "--task", "zeroshot", *CPU).refuses("stored rows of two teachers")
     out = command("evaluate", "--run", run, "--query", "red cat", *CPU).succeeds().out  # a caption of some pairs
     bert = load_teacher(f"hf:{made / 'bert'}", None, None)
     ids = bert.inputs.tokenizer.rows([("red cat",)], 8)  # type: ignore[attr-defined]
@@ -257,6 +256,45 @@ def test_heads_on_two_towers_retrieve_from_stored_rows(made: Path, tmp_path: Pat
     keys = open_source(f"wds:{made}/data:captions=caption", "validation").keys
     assert [line[1] for line in lines] == [keys[place] for place in best.indices.tolist()]
     assert [float(line[0]) for line in lines] == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_towers_are_loaded_for_what_is_not_stored(made: Path, colours: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "runs/align", tmp_path / "align"))
+    (tmp_path / "own.txt").write_text("{} cat\na small {}\n")
+    flags = ("--run", run, *CPU, "--data", f"folder:{colours / 'classes'}")
+    command(
+        "evaluate", *flags, "--task", "zeroshot", "--preset", f"zeroshot:templates={tmp_path / 'own.txt'}"
+    ).succeeds()
+    network, names = load_exported(run)[0].eval(), sorted(COLOURS)
+    bert, convnet = (load_teacher(f"{spec}:{made / name}") for spec, name in (("hf", "bert"), ("run", "teacher")))
+    inputs = bert.inputs
+    assert isinstance(inputs, TextInput)
+    prototypes = list[Tensor]()
+    with torch.no_grad():
+        for name in names:
+            ids = inputs.tokenizer.rows([(f"{name} cat",), (f"a small {name}",)], 8)
+            fields = inputs.cut({key: torch.from_numpy(rows) for key, rows in ids.items()})
+            head = network.text(feed(bert.network, inputs, fields)["pooled"])  # type: ignore[operator]
+            prototypes.append(F.normalize(F.normalize(head, dim=1).mean(0), dim=0))
+        pixels = torch.tensor([COLOURS[name] for name in names], dtype=torch.uint8)[:, None, None]
+        pooled = feed(convnet.network, convnet.inputs, {"pixels": pixels.expand(4, SIDE, SIDE, 3)})["pooled"]
+        rows = F.normalize(network.image(pooled), dim=1)  # type: ignore[operator]
+    cosines = rows @ torch.stack(prototypes).T
+    own = cosines.diagonal()[:, None]
+    record = measured(run)["zeroshot"]
+    assert record["top1"] == ((cosines >= own - 1e-6).sum(1) <= 1).double().mean() and record["output"] == "head"
+    embedder = Embedder.of(
+        Evaluation(EvaluateConfig(num_workers=2), run, load_student(run, "cpu", "float32"), "", run), ""
+    )
+    torch.testing.assert_close(embedder.images({"pixels": pixels.expand(4, SIDE, SIDE, 3)}), rows)
+    data = ("--data", f"wds:{made}/data:captions=caption")
+    command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data).succeeds()
+    record = measured(run)["retrieval"]
+    assert record["data"] == data[1] and record["samples"] == {"i2t": NUM, "t2i": 2 * NUM}, "no stored rows instead"
+    for task in ("knn", "accuracy", "sts"):
+        command("evaluate", *flags, "--task", task).refuses("--task", "two heads", "give --task retrieval or zeroshot")
+    output = ("--preset", "retrieval:output=shared_1")
+    command("evaluate", "--run", run, "--task", "retrieval", *CPU, *data, *output).refuses("shared_1", "gives head")
 
 
 def test_tasks_of_one_modality_measure_its_encoder(made: Path, run: Path, tmp_path: Path) -> None:
@@ -311,6 +349,38 @@ def test_a_part_gives_what_the_whole_gives(run: Path) -> None:
             assert torch.equal(outputs[name], whole[f"{modality}/{name}"])
         assert torch.equal(part.only("pooled")(given)["pooled"], whole[f"{modality}/encoded"])
         assert not any("shared" in name for name, _ in part.only("pooled").network.named_parameters())
+
+
+def test_a_run_of_pairs_teaches_and_starts_by_its_image_encoder(made: Path, run: Path, tmp_path: Path) -> None:
+    flags = ("--data", f"wds:{made}/data:captions=caption", "--out", tmp_path / "cache", "--devices", "cpu",
+             "--split", "validation", "--view", f"resize:size={SIDE},format=png", "--codec", "float32")  # fmt: skip
+    extract("--teacher", f"run:{run}", "--target", "pooled,logits", *flags)
+    student = load_student(run, "cpu", "float32")
+    assert isinstance(student.inputs, PairInput)
+    source = open_source(f"wds:{made}/data:captions=caption", "validation")
+    images = [source.read(index).image for index in range(NUM)]
+    pixels = torch.stack([torch.from_numpy(np.array(image.convert("RGB"))) for image in images if image is not None])
+    whole = student({**{name: rows.expand(NUM, *rows.shape[1:]) for name, rows in student.inputs.example().items()},
+                     "pixels": pixels})  # fmt: skip
+    (viewset,) = (tmp_path / "cache").iterdir()
+    for target, output in (("pooled", "encoded"), ("logits", "logits")):
+        (folder,) = (viewset / "targets").glob(f"run-pair-{target}-*")
+        targetset = TargetSet(folder)
+        decoded = read_decoded(targetset, codec_of(targetset), 0, np.arange(NUM))
+        # float32 sums in batches of another size
+        torch.testing.assert_close(getattr(decoded, "rows", decoded), whole[f"image/{output}"], rtol=1e-4, atol=1e-5)
+    heads = command("extract", "--teacher", f"run:{made / 'runs/align'}", *flags)
+    heads.refuses("--teacher run:", "the stored rows of two teachers", "give one of these teachers")
+    spec = f"pair:convnet:width=4,depth=2+encoder:depth=1,width=8,tokenizer={made / 'bert'}"
+    learn = ("--shards", made / "cache", "--devices", "cpu", "--batch_size", "12", "--precision", "float32")
+    learn = (*learn, "--recipe", "transformer-shre", "--targets", "logits", "--student", spec, "--max_steps", "1")
+    command("distill", *learn, "--lr", "0", "--init", f"text=run:{run}", "--run_dir", tmp_path / "no").refuses("--lr")
+    command("distill", *learn, "--init", f"text=run:{run}", "--run_dir", tmp_path / "no").refuses("image= alone")
+    started = ("--lr", "1e-9", "--init", f"image=run:{run}", "--run_dir", tmp_path / "started")
+    command("distill", *learn, *started).succeeds()
+    states = [dict(load_exported(each)[0].named_parameters()) for each in (run, tmp_path / "started")]
+    names = [name for name in states[0] if name.startswith("encoders.image.")]
+    assert names and all(torch.allclose(states[0][name], states[1][name], atol=1e-7) for name in names)
 
 
 def test_a_query_shows_the_nearest_images(made: Path, run: Path) -> None:

@@ -16,7 +16,7 @@ from extract.calibrate import calibrated
 from extract.config import ExtractConfig
 from extract.modalities.image import ImageInput
 from extract.pipeline import Extraction
-from extract.plan_targets import plan_targets
+from extract.plan_targets import Part, plan_targets
 from extract.plan_views import plan_views, stored_views
 from extract.store import begin_targets, begin_views
 from extract.teachers.base import Teacher
@@ -61,7 +61,7 @@ def test_one_process_leaves_nothing_undone_when_the_other_was_quicker(tmp_path: 
     views.folder.mkdir()
     begin_views(views, b"")
     counts = [
-        Extraction(views, [], None, torch.device("cpu"), "float32", 8, 1, False, rank=rank, num_processes=3).run()
+        Extraction([Part(views)], torch.device("cpu"), "float32", 8, 1, False, rank=rank, num_processes=3).run()
         for rank in range(3)
     ]
     assert views.missing() == []
@@ -176,7 +176,7 @@ def test_nothing_is_computed_that_is_not_kept(tmp_path: Path) -> None:
         begin_views(views, b"")
         for job in targets:
             begin_targets(job, views, b"")
-        extraction = Extraction(views, targets, teacher, torch.device("cpu"), "float32", 4, 1, False)
+        extraction = Extraction([Part(views, teacher, targets)], torch.device("cpu"), "float32", 4, 1, False)
         calibrated(extraction).run()
         assert network.computed == computed  # of the last two the pooled rows were there already
 

@@ -248,10 +248,11 @@ def test_captions_of_all_splits_beside_them(tmp_path: Path) -> None:
 def test_images_of_one_name_in_two_folders_need_their_folders_in_the_file(tmp_path: Path) -> None:
     for row, image in enumerate(("x/a.png", "y/a.png", "y/b.png")):
         touch(tmp_path / image, row)
-    (tmp_path / "captions.csv").write_text("file_name,caption\na.png,whose?\ny/a.png,mine\nb.png,three\n")
+    (tmp_path / "captions.csv").write_text("file_name,caption\na.png,whose?\ny/a.png,mine\nb.png,three\nlost.png,x\n")
     source = open_source(f"folder:{tmp_path}", "train")
     assert (source.unreadable, source.read(1).texts, source.read(2).texts) == ((0,), ("mine",), ("three",))
     assert source.notes == (
+        f"--data folder:{tmp_path}: captions.csv: 2 names of no image here, or of several (a.png, lost.png)",
         f"--data folder:{tmp_path}: captions.csv: 1 of 3 samples have no caption, the first is x/a",
     )
     with pytest.raises(BadInput, match="sample x/a has no caption that can be read"):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -187,8 +188,12 @@ def test_captions_of_tars_in_a_field_of_json(tmp_path: Path, field: str, texts: 
         ([("1.txt", b"lost")], "'1' of 0.tar must have one image, but has txt"),
         ([("1.png", png())], "sample 1 has no caption that can be read"),
         ([("1.png", png()), ("1.txt", b" \n")], "sample 1 has no caption that can be read"),
-        ([("1.png", png()), ("1.txt", b"\xff")], "sample 1 has no caption that can be read"),
-        ([("1.png", png()), ("1.txt", b"x" * 2_000_000)], "sample 1 has no caption that can be read"),
+        ([("1.png", png()), ("1.txt", "\u200b\u0301 \x07".encode())], "sample 1 has no caption that can be read"),
+        ([("1.png", png()), ("1.txt", b"a\xff")], "read: 1.txt of 0.tar: byte 1 (0xff) is not UTF-8: convert it"),
+        (
+            [("1.png", png()), ("1.txt", b"x" * 2_000_000)],
+            "read: 1.txt of 0.tar: has 2000000 bytes, a label or captions have at most",
+        ),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1])
@@ -199,8 +204,22 @@ def test_half_a_pair_keeps_its_place(
     source = open_source(f"wds:{tar(tmp_path / '0.tar', [*members, *pair] if place else [*pair, *members])}", "train")
     row = list(source.keys).index("1")
     assert (source.has, source.unreadable, source.read(1 - row).texts) == (PAIR, (row,), ("seven",))
-    with pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInput, match=re.escape(message)):
         source.read(row)
+    assert any("1.txt of 0.tar" in note for note in source.notes) == ("1.txt of 0.tar" in message)
+
+
+def test_captions_that_are_not_utf_8_are_told_by_name_and_skipped_by_count(tmp_path: Path) -> None:
+    members = [("0.png", png(0)), ("0.txt", b"a"), ("1.png", png(1)), ("1.txt", b"caf\xe9"), ("2.png", png(2))]
+    path = tar(tmp_path / "0.tar", [*members, ("2.txt", b"\xff")])
+    flags = ("--teacher", "none", "--data", f"wds:{path}", "--view", "pair:size=8", "--out", tmp_path / "cache")
+    command("extract", *flags).refuses("sample 1 has", "1.txt of 0.tar: byte 3 (0xe9) is not UTF-8", "--on_error skip")
+    out = extract(*flags, "--on_error", "skip").out
+    assert "the captions of 2 samples cannot be read, the first is 1.txt of 0.tar: byte 3 (0xe9) is not UTF-8" in out
+    assert json.loads((viewset_of(tmp_path / "cache") / "viewset.json").read_bytes())["skipped"] == ["1", "2"]
+    alone = open_source(f"wds:{tar(tmp_path / '1.tar', members[2:4])}", "train")
+    assert alone.has == IMAGE and "1.txt of 1.tar: byte 3" in alone.notes[-2]
+    assert alone.notes[-1].endswith(".txt: no image has a caption")
 
 
 def test_images_of_pairs_are_extracted_and_grow_whatever_becomes_of_the_captions(tmp_path: Path) -> None:

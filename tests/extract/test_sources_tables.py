@@ -116,7 +116,7 @@ def test_chosen_columns_are_those_that_are_there(tmp_path: Path) -> None:
         "image=label": "column label holds int64, no images",
         "label=image": "column image holds dict, which is no class",
         "label=score": "column score holds 0.5, which is no class",
-        "mask=image": r"mask= is no column's role: write --data parquet:\S+\[:image=COLUMN,captions=COLUMN\|text",
+        "mask=image": r"mask= is no column's role: write --data parquet:\S+\[:image=COLUMN,captions=COLUMN,group=",
         "image=": "image= names no column",
     }.items():
         with pytest.raises(BadInput, match=f"--data {data}:{spec}: .*{message}"):

@@ -14,8 +14,15 @@ def test_a_cache_in_order_is_read(pristine: Path) -> None:
     read_all(pristine)
 
 
-@pytest.mark.parametrize("pattern", [TAR, COMMIT, OBJECT, *DOCUMENTS])
-@pytest.mark.parametrize("damage", SPOIL)
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [
+        (pattern, damage)
+        for pattern in (TAR, COMMIT, OBJECT, *DOCUMENTS)
+        for damage in SPOIL
+        if pattern not in (TAR, OBJECT) or not damage.startswith("a flipped bit")  # tests/shards/test_rows.py
+    ],
+)
 def test_a_damaged_file_is_refused(cache: Path, pattern: str, damage: str) -> None:
     path = the(cache, pattern)
     SPOIL[damage](path)
@@ -81,7 +88,7 @@ def test_a_plan_of_another_view_set_is_refused(cache: Path, tmp_path: Path) -> N
         read_all(cache)
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit in the middle", "half of it", "no file"])
+@pytest.mark.parametrize("damage", ["zeros", "half of it", "no file"])
 @pytest.mark.parametrize("pattern", [TAR, OBJECT])
 def test_distill_refuses_a_damaged_shard_in_one_line(cache: Path, tmp_path: Path, pattern: str, damage: str) -> None:
     path = the(cache, pattern)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.draws import drawn, held_out, permutation
 from shards.errors import BadInput
-from shards.order import BatchOrder, Reading, drawn, held_out, permutation
+from shards.order import BatchOrder, Reading
 
 
 @given(st.integers(1, 500), st.integers(0, 2**32), st.integers(0, 1000))

@@ -98,7 +98,7 @@ def test_what_is_no_tar_is_refused() -> None:
 def test_more_tars_than_may_be_open_are_read_by_threads_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tar, "_most_open", lambda: 8)
+    monkeypatch.setattr(tar, "most_open", lambda: 8)
     stored = []
     for number in range(30):
         data, members = pack([(f"sample-{row}", {"jpg": f"{number} {row}".encode()}) for row in range(5)])

@@ -1,0 +1,149 @@
+"""Slow volume: what the loader delivers from a volume whose every read request costs milliseconds.
+
+Compared: shuffled batches of 256 from `BatchLoader`, against the fastest of 8, 32 and 128 threads (few rows: and of 1)
+that read the same bytes by bare positioned reads, and nothing else. Dense rows (197 x 768, int8) and JPEG members. The
+page cache is dropped before each pass. The volume is a folder behind FUSE (`pip install mfusepy`, fuse3), which answers
+any number of requests at a time, each after its latency. Limit: 1.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import Figure, Report, Spread, run
+from benchmarks.synthetic import write_many_views, write_targets
+from shards.draws import permutation
+from shards.layout import tar_path
+from shards.loader import BatchLoader, Part
+from shards.order import Reading
+from shards.reader import Component, TargetSet, ViewSet
+
+LATENCIES_MS = (2.0, 10.0)
+THREADS = (1, 8, 32, 128)
+SIZES = {"num_samples": 2048, "shard_size": 128, "image_size": 64, "batch_size": 256}
+QUICK_SIZES = {"num_samples": 32, "shard_size": 8, "image_size": 16, "batch_size": 8}
+GOAL = 0.8
+
+Place = tuple[str, int, int]
+"""A file of a set, an offset and a number of bytes."""
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Report:
+    """Targets and views of one cache, each read alone."""
+    sizes = QUICK_SIZES if options.quick else SIZES
+    report = Report("what does a volume of high latency deliver, as a share of bare reads?", "rows", sizes)
+    if find_spec("mfusepy") is None or not Path("/dev/fuse").exists():
+        print("slow_volume: skipped: it needs /dev/fuse, fuse3 and pip install mfusepy")
+        return report
+    views = write_many_views(folder / "cache", sizes["num_samples"], sizes["shard_size"], sizes["image_size"])
+    targets, _ = write_targets(views, "dense", "int8")
+    for latency in LATENCIES_MS:
+        mount = folder / f"slow-{latency:g}"
+        mount.mkdir()
+        command = [sys.executable, "-m", "benchmarks.slow_folder", str(folder / "cache"), str(mount), str(latency)]
+        with subprocess.Popen(command) as volume:
+            try:
+                while not mount.is_mount():
+                    assert volume.poll() is None, "the volume could not be mounted"
+                    time.sleep(0.05)
+                slow_views = mount / views.folder.name
+                slow_targets = slow_views / "targets" / targets.name
+                for kind in ("dense rows", "JPEG members"):
+                    _compare(report, f"{kind} at {latency:g} ms", kind, slow_views, slow_targets, options, sizes)
+            finally:
+                subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=True)
+    return report
+
+
+def _compare(
+    report: Report, name: str, kind: str, views: Path, targets: Path, options: argparse.Namespace, sizes: dict[str, int]
+) -> None:
+    num_samples, batch = sizes["num_samples"], sizes["batch_size"]
+    order = permutation(num_samples, 0, 0)
+    batches = [np.sort(order[start : start + batch]) for start in range(0, num_samples - batch + 1, batch)]
+    viewset, targetset = ViewSet(views), TargetSet(targets)
+    places = [_places(kind, viewset, targetset, int(sample)) for rows in batches for sample in rows]
+
+    def ours() -> None:
+        component = Component(ViewSet(views), [TargetSet(targets)] if kind == "dense rows" else [])
+        if kind == "dense rows":
+            _gather(component.targetsets[0], batches)
+            return
+        taken = 0
+        for each in BatchLoader([component], lambda: (Part([Reading(rows, 0)]) for rows in batches), batch):
+            taken += len(each.samples)
+        assert taken == len(batches) * batch
+
+    def bare(num_threads: int) -> Callable[[], None]:
+        folder = targets if kind == "dense rows" else views
+
+        def work() -> None:
+            files = {file: os.open(folder / file, os.O_RDONLY) for file in {file for file, _, _ in places}}
+            with ThreadPoolExecutor(num_threads) as pool:
+                list(pool.map(lambda place: os.pread(files[place[0]], place[2], place[1]), places))
+            for descriptor in files.values():
+                os.close(descriptor)
+
+        return work
+
+    shares, rates = [], {"ours": [], **{f"{number} threads": [] for number in THREADS}}
+    for _ in range(options.rounds):
+        seconds = {"ours": _cold(views, ours)}
+        for number in THREADS[1:] if len(places) > 1000 else THREADS:
+            seconds[f"{number} threads"] = _cold(views, bare(number))
+        shares.append(min(value for label, value in seconds.items() if label != "ours") / seconds["ours"])
+        for label, value in seconds.items():
+            rates[label].append(value / len(places))
+    report.add_rates({label: values for label, values in rates.items() if values}, f"{name}: ")
+    report.figures.append(
+        Figure(f"{name}: delivered over bare reads", "the best of their threads", Spread.of(shares), GOAL)
+    )
+
+
+def _gather(targetset: TargetSet, batches: list[np.ndarray]) -> None:
+    """As the loader does: a batch a thread, all by the same requests."""
+    from shards.ranges import request_threads
+
+    buffers = [
+        {n: np.empty((len(batches[0]), s.row_bytes), np.uint8) for n, s in targetset.arrays.items()} for _ in "1234"
+    ]
+    with ThreadPoolExecutor(4) as filling, request_threads() as requests:
+        jobs = [
+            filling.submit(targetset.gather, 0, rows, buffers[number % 4], requests)
+            for number, rows in enumerate(batches)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _places(kind: str, viewset: ViewSet, targetset: TargetSet, sample: int) -> Place:
+    shard, row = divmod(sample, viewset.plan.shard_size)
+    if kind == "dense rows":
+        spec = targetset.arrays["values"]
+        return spec.shard_path(0, shard), spec.row_offset(row), spec.row_bytes
+    members = viewset.checked.commit(0, shard).members or {}
+    return (tar_path(0, shard), *members[viewset.codec.endings[0]][row])
+
+
+def _cold(folder: Path, work: Callable[[], None]) -> float:
+    """Seconds of `work` when nothing under `folder` is in memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    run(measure, "slow_volume")

@@ -1,0 +1,24 @@
+"""Half written: a target set that a command left, and that no other of its kind may join."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shards.errors import Damaged, IdentityMismatch
+from shards.identity import differences
+from shards.layout import targetset_folders, targetset_is_whole
+
+
+def refuse_half_written(viewset: Path, asked: Path, identity: dict[str, Any]) -> None:
+    """A half-written target set of the same teacher, target and codec is finished or removed before another begins."""
+    for folder in targetset_folders(viewset):
+        same_name = folder.name.rpartition("-")[0] == asked.name.rpartition("-")[0]
+        if not same_name or folder == asked or targetset_is_whole(folder):
+            continue
+        remedy = f"finish it with its own flags, or python -m shards remove {folder}"
+        try:
+            held = json.loads((folder / "zarr.json").read_bytes())["attributes"]["identity"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{folder}: is half written and its zarr.json cannot be read ({error}); {remedy}") from None
+        found = "; ".join(differences(held, identity))
+        raise IdentityMismatch(f"{folder} is half written and is another target set: {found}; {remedy}")

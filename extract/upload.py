@@ -1,0 +1,165 @@
+"""Upload: a cache that is written to a store: shards are made in its mirror, then sent, their commit records last.
+
+A shard is done when its commit record is in the store, where it is created only if absent. So another machine goes on
+from what is there, and two that make the same shard agree, or the second is refused.
+"""
+
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from shards.commit import TEMPORARY_PREFIX
+from shards.documents import Commit, read_document
+from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
+from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
+from shards.mirror import mirror_of, write
+from shards.records import FileRecord, record_of
+from shards.stores import open_store
+from shards.stores.base import IN_FLIGHT, Store
+
+_INTERVAL_S = 0.5
+MANIFESTS = (VIEWSET_MANIFEST, TARGETSET_MANIFEST)
+
+
+def stage(url: str) -> tuple[Path, set[str]]:
+    """The mirror of the cache at `url`, with its documents and commit records; and the names of these records.
+
+    BadInput where the mirror holds a commit record of other bytes.
+    """
+    store, root = open_store(url), mirror_of(url)
+    if not store.creates_only_if_absent():
+        print(f"extract: note: {url} ignores If-None-Match: let no second machine write there before this one ends")
+    places = {name: place_of(_in_set(name)) for name in store.sizes()}
+    names = [name for name, place in places.items() if place is None or _in_set(name).startswith("commits/")]
+
+    def fetch(name: str) -> None:
+        content, path = store.get(name), inside(root, name)
+        if places[name] is not None and path.exists() and path.read_bytes() != content:
+            raise _another(store, name)
+        write(path, content)
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        list(pool.map(fetch, names))
+    return root, {name for name in names if places[name] is not None}
+
+
+def _in_set(name: str) -> str:
+    """The path of a file in its set, by its name in the cache."""
+    parts = name.split("/")
+    return "/".join(parts[3:] if parts[1:2] == ["targets"] else parts[1:])
+
+
+def _another(store: Store, name: str) -> BadInput:
+    return BadInput(
+        f"{store.named(name)}: another machine wrote other bytes there (another type of device?); give another --out, "
+        f"or use machines of one type"
+    )
+
+
+class Upload:
+    """While the block runs, each shard that is committed in `folders` (of the mirror `root`) is sent."""
+
+    def __init__(self, url: str, root: Path, folders: Iterable[Path], committed: set[str]) -> None:
+        """`committed`: the commit records that the store has already."""
+        self.store, self.root, self.folders = open_store(url), root, list(folders)
+        self.num_files = self.num_bytes = 0
+        self._done, self._present = set(committed), self.store.sizes()
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="upload", daemon=True)
+
+    def __enter__(self) -> "Upload":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        """Sends until the block ends; what cannot be sent now is said once, and tried again by `finish`."""
+        while not self._stop.wait(_INTERVAL_S):
+            try:
+                self._send_shards()
+            except TeacherShardsError as error:
+                print(f"extract: note: {one_line(error)}; the run goes on, nothing is lost", file=sys.stderr)
+                return
+
+    def finish(self) -> None:
+        """All shards are in the store, and then the manifests, those of the target sets last."""
+        self._send_shards()
+        for folder in self.folders:
+            self._send_documents(folder)
+        for folder in self.folders:
+            for name in MANIFESTS:
+                if (folder / name).is_file():
+                    self._replace(self._name(folder / name), (folder / name).read_bytes())
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _send_shards(self) -> None:
+        for folder in self.folders:
+            commits = sorted((folder / "commits").glob("v*.json"))
+            new = [path for path in commits if self._name(path) not in self._done]
+            if not new:
+                continue
+            self._send_documents(folder)
+            with ThreadPoolExecutor(IN_FLIGHT) as pool:
+                list(pool.map(self._send_shard, [folder] * len(new), new))
+
+    def _send_shard(self, folder: Path, commit: Path) -> None:
+        sealed = commit.read_bytes()
+        for relative, record in read_document(commit, Commit).files.items():
+            self._create(folder, relative, record)
+        self._create_as(self._name(commit), sealed)
+        with self._lock:
+            self._done.add(self._name(commit))
+
+    def _create(self, folder: Path, relative: str, record: FileRecord) -> None:
+        path = inside(folder, relative)
+        name = self._name(path)
+        if name in self._present and self.store.holds(name, record.size, record.sha256):
+            return
+        content = path.read_bytes()
+        if record_of(content) != record:
+            raise Damaged(f"{path}: is not what its commit record says; {RESTORE}")
+        self._create_as(name, content)
+
+    def _create_as(self, name: str, content: bytes) -> None:
+        """The file has this content, by this call or by another machine's; BadInput where it has another."""
+        before = self.store.create(name, content)
+        if before is None:
+            self._count(content)
+        elif before != content:
+            raise _another(self.store, name)
+
+    def _send_documents(self, folder: Path) -> None:
+        """What a set holds beside shards and its manifest; a growth changes zarr.json files alone."""
+        own = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        for path in own:
+            relative = path.relative_to(folder).as_posix()
+            hidden = relative.startswith(("targets/", ".")) or path.name.startswith(TEMPORARY_PREFIX)
+            if hidden or place_of(relative) is not None or path.name in MANIFESTS:
+                continue
+            name, content = self._name(path), path.read_bytes()
+            if path.name == "zarr.json":
+                self._replace(name, content)
+            elif not self.store.holds(name, *_record(content)):
+                self._create_as(name, content)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        if not self.store.holds(name, *_record(content)):
+            self.store.put(name, content, record_of(content).sha256)
+            self._count(content)
+
+    def _count(self, content: bytes) -> None:
+        with self._lock:
+            self.num_files += 1
+            self.num_bytes += len(content)
+
+
+def _record(content: bytes) -> tuple[int, str]:
+    record = record_of(content)
+    return record.size, record.sha256

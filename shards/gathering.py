@@ -1,0 +1,64 @@
+"""Gathering: the rows of one array, copied where they are in memory, else read together, and each checked."""
+
+from concurrent.futures import Executor
+from functools import partial
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from shards.checked import CheckedFiles
+from shards.layout import commit_path
+from shards.mapped import MappedArray
+from shards.ranges import Range
+from shards.rows import row_checksums
+
+
+def gather_checked(
+    checked: CheckedFiles,
+    view: int,
+    array: MappedArray,
+    samples: Int[np.ndarray, " count"],
+    out: UInt8[np.ndarray, "count row_bytes"],
+    requests: Executor | None,
+) -> None:
+    """The rows of `samples` (strictly ascending) are in `out`; Damaged where one fails its checksum."""
+    open_one, unopened = partial(_open, checked, view, array), array.unopened(samples)
+    list(map(open_one, unopened) if requests is None else requests.map(open_one, unopened))
+    cold = array.cold(samples)
+    if len(cold) == 0:
+        array.gather(samples, out)
+    else:
+        _read(checked, view, array, samples, cold, out, requests)
+    array.check(samples, out, checked.check == "always")
+
+
+def _open(checked: CheckedFiles, view: int, array: MappedArray, shard: int) -> None:
+    """A shard with rows' checksums is not read now, one without is hashed whole."""
+    spec = array.spec
+    relative, record = spec.shard_path(view, shard), commit_path(view, shard)
+    recorded = checked.commit(view, shard).checksums if record in checked.files else None
+    sums = row_checksums(checked.folder / record, recorded, spec.name, spec.num_rows(shard))
+    path = checked(relative) if sums is None else checked.sized(relative)
+    array.open(shard, path, sums)
+
+
+def _read(
+    checked: CheckedFiles,
+    view: int,
+    array: MappedArray,
+    samples: Int[np.ndarray, " count"],
+    cold: Int[np.ndarray, " cold"],
+    out: UInt8[np.ndarray, "count row_bytes"],
+    requests: Executor | None,
+) -> None:
+    """The rows at the positions `cold` by requests, the others from memory."""
+    spec, ranges = array.spec, []
+    for position in cold.tolist():
+        shard, row = divmod(int(samples[position]), spec.shard_size)
+        ranges.append(Range(spec.shard_path(view, shard), spec.row_offset(row), memoryview(out[position])))
+    checked.read(ranges, requests)
+    warm = np.delete(np.arange(len(samples)), cold)
+    if len(warm):
+        rows = np.empty((len(warm), spec.row_bytes), np.uint8)
+        array.gather(samples[warm], rows)
+        out[warm] = rows

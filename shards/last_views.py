@@ -1,0 +1,37 @@
+"""Last views: the files of the few views that were read last stay open."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+_VIEWS_KEPT = 2
+"""Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class LastViews(Generic[Key, Value]):
+    """The tars or mapped arrays of the last few views that were read: all views would pass the kernel's limit.
+
+    A thread that still reads from a dropped value keeps it open until it is done.
+    """
+
+    def __init__(self) -> None:
+        self._views: dict[int, dict[Key, Value]] = {}
+        self._lock = threading.Lock()
+
+    def keys(self, view: int) -> set[Key]:
+        """What is there of one view."""
+        return set(self._views.get(view, ()))
+
+    def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
+        """The value under `key` of one view, else made now, and the view that came first dropped for it."""
+        try:
+            return self._views[view][key]
+        except KeyError:
+            made = make(view, key)  # without the lock: another thread makes another value meanwhile
+            with self._lock:
+                if view not in self._views and len(self._views) == _VIEWS_KEPT:
+                    del self._views[next(iter(self._views))]
+                return self._views.setdefault(view, {}).setdefault(key, made)

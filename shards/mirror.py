@@ -1,0 +1,141 @@
+"""Mirror: the local folder of a cache that lies in a store; a file that is missing here, or damaged, is fetched again.
+
+A mirror is an ordinary cache with holes, so that every reader reads it. It lies in the local cache's folder, with a
+note of where it comes from: processes started later, and runs that name the folder, fetch what they lack as well.
+"""
+
+import json
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from shards.errors import Damaged
+from shards.identity import sha256_of
+from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
+from shards.stores import open_store
+from shards.stores.base import IN_FLIGHT, Store
+
+LOCAL_CACHE = "TEACHER_SHARDS_LOCAL_CACHE"
+"""The folder of all mirrors (default: teacher-shards in XDG_CACHE_HOME, ~/.cache)."""
+ATTEMPTS = 3
+"""Fetches of a file whose bytes are wrong, before it is called damaged."""
+_ORIGIN = ".origin.json"
+
+
+def home() -> Path:
+    """The folder of all mirrors."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "teacher-shards"
+    return Path(os.environ.get(LOCAL_CACHE, default)).expanduser().absolute()
+
+
+def mirror_of(url: str) -> Path:
+    """The folder in which files of the cache at `url` are kept, made if missing."""
+    url = url.rstrip("/")
+    root = home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.rglob(".partial-*"):
+        if not Path("/proc", leftover.name.split("-")[1]).exists():  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+    write(root / _ORIGIN, json.dumps({"url": url}).encode())
+    return root
+
+
+def origin_of(folder: Path) -> "Mirror | None":
+    """The mirror that `folder` lies in; None for a folder of the user's own."""
+    try:
+        name = folder.absolute().relative_to(home()).parts[0]
+    except (ValueError, IndexError):
+        return None
+    root = home() / name
+    if not (root / _ORIGIN).is_file():
+        return None
+    with _OPENING:  # two threads that come first would each have a mirror, and fetch the same files twice
+        if root not in _MIRRORS:
+            url = str(json.loads((root / _ORIGIN).read_bytes())["url"])
+            _MIRRORS[root] = Mirror(root, open_store(url))
+        return _MIRRORS[root]
+
+
+_MIRRORS: dict[Path, "Mirror"] = {}
+_OPENING = threading.Lock()
+
+
+class Mirror:
+    """Fetches files into `root`; any thread may."""
+
+    def __init__(self, root: Path, store: Store) -> None:
+        self.root, self.store = root, store
+        self._lock = threading.Lock()
+        self._coming: dict[str, Future[None]] = {}
+        self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fetch")
+
+    def bring(self, folder: Path, relative: str, size: int, sha256: str) -> None:
+        """The file of the set in `folder` is here, and is what its record says.
+
+        A shard is read whole, and a shuffled run reads all of its view: the first one that lacks starts to fetch the
+        others, many at a time.
+        """
+        prefix = folder.absolute().relative_to(self.root).as_posix()
+        name = f"{prefix}/{relative}"
+        with self._lock:
+            coming = self._coming.get(name)
+            if coming is None or (coming.done() and not _is_whole(self.root / name, size, sha256)):
+                coming = self._coming[name] = self._pool.submit(self._fetch, name, size, sha256)
+                self._fetch_siblings(folder, prefix, relative)
+        coming.result()
+
+    def _fetch_siblings(self, folder: Path, prefix: str, relative: str) -> None:
+        """The other shards of the same view and array are on their way."""
+        place = place_of(relative)
+        if place is None:
+            return
+        manifests = [path for name in (VIEWSET_MANIFEST, TARGETSET_MANIFEST) if (path := folder / name).is_file()]
+        if not manifests:  # half written: its commit records say what there is
+            return
+        manifest = manifests[0]
+        files = json.loads(manifest.read_bytes())["files"]
+        kind = relative.partition("/")[0]
+        alike = [
+            each
+            for each in files
+            if each.startswith(f"{kind}/") and (found := place_of(each)) is not None and found[0] == place[0]
+        ]
+        for each in alike:
+            name, record = f"{prefix}/{each}", files[each]
+            if name not in self._coming and not (self.root / name).exists():
+                self._coming[name] = self._pool.submit(self._fetch, name, record["size"], record["sha256"])
+
+    def _fetch(self, name: str, size: int, sha256: str) -> None:
+        path = self.root / name
+        for _ in range(ATTEMPTS):
+            content = self.store.get(name)
+            if len(content) != size:
+                raise self.store.cut_off(name, size, len(content))
+            if sha256_of(content) == sha256:
+                write(path, content)
+                return
+        raise wrong_bytes(self.store, name)
+
+
+def wrong_bytes(store: Store, name: str) -> Damaged:
+    """What is raised for a file whose bytes stay wrong."""
+    return Damaged(
+        f"{store.named(name)}: its SHA-256 is not the manifest's after {ATTEMPTS} fetches: altered or swapped; push "
+        f"the cache again from a whole copy"
+    )
+
+
+def write(path: Path, content: bytes) -> None:
+    """`path` holds `content`, or what it did before; without fsync: what is torn after a crash is fetched again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".partial-{os.getpid()}-{threading.get_ident()}-{path.name}"
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path, size: int, sha256: str) -> bool:
+    return path.is_file() and path.stat().st_size == size and sha256_of(path.read_bytes()) == sha256

@@ -1,0 +1,107 @@
+"""Remote: a cache at a URL as a mirror whose documents are here and whose shards are fetched when they are read."""
+
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from shards.documents import TargetSetManifest, ViewSetManifest, read_document
+from shards.errors import BadInput, Damaged, TeacherShardsError
+from shards.identity import sha256_of
+from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
+from shards.mirror import ATTEMPTS, mirror_of, write, wrong_bytes
+from shards.records import FileRecord, Files, is_whole
+from shards.stores import open_store
+from shards.stores.base import IN_FLIGHT, Store
+
+Kind = type[ViewSetManifest] | type[TargetSetManifest]
+KINDS: dict[str, Kind] = {VIEWSET_MANIFEST: ViewSetManifest, TARGETSET_MANIFEST: TargetSetManifest}
+
+
+def mirrored(url: str) -> Path:
+    """The local folder of the cache, view set or target set at `url`; its documents are those of the store now."""
+    url = url.rstrip("/")
+    below = open_store(url).sizes()
+    up = 3 if TARGETSET_MANIFEST in below else 1 if {VIEWSET_MANIFEST, PLAN} & below.keys() else 0
+    parts = url.split("/")
+    root_url, place = "/".join(parts[: len(parts) - up]), "/".join(parts[len(parts) - up :])
+    store = open_store(root_url)
+    root, sizes = mirror_of(root_url), store.sizes() if up else below
+    names = [name for name in sizes if Path(name).name in (*KINDS, PLAN)]
+    if not names:
+        raise BadInput(f"{url}: holds no view set; python -m shards push CACHE {url} brings one there")
+    for name in names:
+        write(inside(root, name), store.get(name))
+    for name in names:
+        if (kind := KINDS.get(Path(name).name)) is not None:
+            folder = inside(root, name).parent
+            _fetch_documents(store, folder, Path(name).parent.as_posix(), files_in(store, name, kind), sizes)
+    return root / place if place else root
+
+
+def _fetch_documents(store: Store, folder: Path, name: str, files: Files, sizes: Mapping[str, int]) -> None:
+    """What a set holds beside shards and commit records is here, and is what its manifest says."""
+    lacking = [each for each in files if place_of(each) is None and not is_whole(folder, each, files[each])]
+
+    def fetch(relative: str) -> None:
+        there = f"{name}/{relative}"
+        write(inside(folder, relative), fetch_whole(store, there, files[relative], sizes.get(there)))
+
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        list(pool.map(fetch, lacking))
+
+
+def files_in(store: Store, name: str, kind: Kind, content: bytes | None = None) -> Files:
+    """The files that a manifest of the store lists; an error names the store's file."""
+    content = store.get(name) if content is None else content
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{kind.kind}.json"
+        path.write_bytes(content)
+        try:
+            return read_document(path, kind).files
+        except TeacherShardsError as error:
+            raise type(error)(str(error).replace(str(path), store.named(name))) from None
+
+
+def fetch_whole(store: Store, name: str, record: FileRecord, listed: int | None) -> bytes:
+    """The content of a file that is what its record says; Damaged where it is not after three fetches."""
+    if listed is None:
+        raise store.missing(name)
+    if listed != record.size:
+        raise store.cut_off(name, record.size, listed)
+    for _ in range(ATTEMPTS):
+        content = store.get(name)
+        if sha256_of(content) == record.sha256:
+            return content
+    raise wrong_bytes(store, name)
+
+
+def damage_there(url: str, num_threads: int) -> tuple[list[str], int, int, int]:
+    """Every file of every whole set at `url` is read and hashed: damage in lines; sets, files and bytes read."""
+    store = open_store(url)
+    sizes = store.sizes()
+    manifests = [name for name in sizes if Path(name).name in KINDS]
+    if not manifests:
+        raise BadInput(f"{url}: holds no whole set; python -m shards push CACHE {url} brings one there")
+    lines, records = list[str](), dict[str, FileRecord]()
+    for name in manifests:
+        try:
+            files = files_in(store, name, KINDS[Path(name).name])
+            records |= {f"{name.rpartition('/')[0]}/{each}".lstrip("/"): record for each, record in files.items()}
+        except Damaged as error:
+            lines.append(str(error))
+
+    def damage(name: str) -> str | None:
+        try:
+            fetch_whole(store, name, records[name], sizes.get(name))
+        except Damaged as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(num_threads, IN_FLIGHT)) as pool:
+        lines += [line for line in pool.map(damage, records) if line]
+    lines += [
+        f"{store.named(name)}: is in no manifest: of a set that is half written, or a foreign file"
+        for name in sizes.keys() - records.keys() - set(manifests)
+    ]
+    return lines, len(manifests), len(records), sum(record.size for record in records.values())

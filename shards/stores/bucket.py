@@ -1,0 +1,213 @@
+"""Buckets (S3 and what speaks its language, Google's, Azure's) and file:// folders, through obstore.
+
+Credentials are those that the field has: the environment, for S3 also ~/.aws, or what the machine itself offers;
+AWS_ENDPOINT_URL names another server than Amazon's.
+"""
+
+import configparser
+import contextlib
+import os
+import re
+import socket
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, S3Store, from_url
+
+from shards.errors import BadInput, one_line
+from shards.identity import sha256_of
+from shards.stores.base import RETRY_S, Store, StoreUnavailable
+
+_WRITE_ID, _SHA256 = "write-id", "sha256"
+Result = TypeVar("Result")
+
+
+class Bucket(Store):
+    """One prefix of a bucket. What a PUT sends is hashed again by the server (S3's checksum SHA-256)."""
+
+    def __init__(self, url: str, store: Any) -> None:
+        self.url, self._store = url, store
+        self._notes = not isinstance(store, LocalStore)  # a folder has no place for attributes
+        self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of every file, a thousand names a request."""
+        pages = self._call(lambda: list(obstore.list(self._store, prefix or None)), prefix)
+        return dict(sorted((entry["path"], entry["size"]) for page in pages for entry in page))
+
+    def get(self, name: str) -> bytes:
+        """The content of a file."""
+        return bytes(self._call(lambda: obstore.get(self._store, name).bytes(), name))
+
+    def get_range(self, name: str, offset: int, size: int) -> memoryview:
+        """One request, which releases the interpreter lock."""
+        if size == 0:
+            return memoryview(b"")
+        content = memoryview(self._call(lambda: obstore.get_range(self._store, name, start=offset, length=size), name))
+        if len(content) != size:
+            raise self.cut_off(name, offset + size, offset + len(content))
+        return content
+
+    def holds(self, name: str, size: int, sha256: str) -> bool:
+        """By the attribute that `put` leaves beside the content."""
+        head = self._head(name)
+        return head is not None and head.meta["size"] == size and head.attributes.get(_SHA256) == sha256
+
+    def put(self, name: str, content: bytes, sha256: str) -> None:
+        """A large file goes in parts, several at a time, and appears when the last has arrived."""
+        attributes = {_SHA256: sha256} if self._notes else None
+        self._call(lambda: obstore.put(self._store, name, content, attributes=attributes), name)
+
+    def create(self, name: str, content: bytes) -> bytes | None:
+        """If-None-Match: *. A repeated request finds its own write-id, and is not beaten by itself."""
+        write_id = uuid.uuid4().hex
+        attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
+        put = lambda: obstore.put(self._store, name, content, mode="create", attributes=attributes)  # noqa: E731
+        try:
+            self._call(put, name)
+            return None
+        except AlreadyExistsError:
+            head = self._head(name)
+            if self._notes and head is not None and head.attributes.get(_WRITE_ID) == write_id:
+                return None
+            return self.get(name)
+
+    def creates_only_if_absent(self) -> bool:
+        """Creates a probe of its own twice."""
+        probe = f".probe-{uuid.uuid4().hex}"
+        try:
+            return self.create(probe, b"first") is None and self.create(probe, b"second") == b"first"
+        finally:
+            self.remove(probe)
+
+    def remove(self, name: str) -> None:
+        """The file is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            self._call(lambda: obstore.delete(self._store, name), None)
+
+    def _head(self, name: str) -> Any:
+        try:
+            return self._call(lambda: obstore.get(self._store, name, options={"head": True}), None)
+        except FileNotFoundError:
+            return None
+
+    def _call(self, call: Callable[[], Result], name: str | None) -> Result:
+        """What `call` gives; a missing file is Damaged where `name` says which, and everything else one line."""
+        try:
+            return call()
+        except AlreadyExistsError:
+            raise
+        except (FileNotFoundError, NotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                raise self._explained(error) from None
+            if name is None:
+                raise
+            raise self.missing(name) from None
+        except BaseError as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> StoreUnavailable:
+        text = one_line(error)
+        code = re.search(r"<Code>(\w+)</Code>", text)
+        remedy = _REMEDIES.get(code[1] if code else "")
+        if remedy is None:
+            remedy = next((remedy for word, remedy in _SIGNS.items() if word in text), None)
+        if remedy is None:
+            status = re.search(r"status code: (\d+ [\w ]+)", text)
+            said = code[1] if code else status[1].strip() if status else text[:200]
+            remedy = f"the store does not answer as it should ({said}); run the same command again to go on"
+        return StoreUnavailable(f"{self._bucket}: {remedy}")
+
+
+_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws (of a store that is not Amazon's "
+_KEYS += "AWS_ENDPOINT_URL too)"
+_REFUSED = f"refuses these credentials; {_KEYS}, and check that they may list, read and write here"
+_REMEDIES = {
+    "NoSuchBucket": "there is no such bucket; check its name and AWS_ENDPOINT_URL, or create it",
+    "RequestTimeTooSkewed": "this machine's clock is wrong, which a signed request may not be; set it (timedatectl "
+    "set-ntp true) and run again",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
+} | dict.fromkeys(
+    ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"), _REFUSED
+)
+_SIGNS = {
+    "/latest/": f"no credentials here; {_KEYS}",
+    "403 Forbidden": _REFUSED,
+    "401 Unauthorized": _REFUSED,
+    "dns error": "its server is not known here; check AWS_ENDPOINT_URL and the network",
+    "error sending request": "its server cannot be reached; check AWS_ENDPOINT_URL and the network, then run again",
+}
+
+
+def open_url(url: str) -> Bucket:
+    """The bucket, or with file:// the folder, that `url` names."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Bucket(url, LocalStore(parts.path, mkdir=True))
+    if not parts.netloc:
+        raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
+    seconds = float(os.environ.get(RETRY_S, "120"))
+    retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
+    options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
+    if parts.scheme != "s3":
+        return Bucket(url, from_url(url, retry_config=retry, client_options=options))
+    settings = _aws()
+    _check_credentials(url, settings)
+    options["allow_http"] = settings.get("endpoint", "").startswith("http://")
+    config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
+    prefix = parts.path.strip("/") or None
+    return Bucket(url, S3Store(parts.netloc, prefix=prefix, config=config, retry_config=retry, client_options=options))
+
+
+def _check_credentials(url: str, settings: dict[str, str]) -> None:
+    """Raises StoreUnavailable where none are set and no machine offers any, which obstore would ask for minutes."""
+    others = ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
+    if "access_key_id" in settings or any(f"AWS_{name}" in os.environ for name in (*others, "SKIP_SIGNATURE")):
+        return
+    server = urlsplit(os.environ.get("AWS_METADATA_ENDPOINT", "http://169.254.169.254"))
+    try:
+        socket.create_connection((server.hostname, server.port or 80), timeout=2).close()
+    except OSError:
+        raise StoreUnavailable(f"{url}: no credentials here; {_KEYS}") from None
+
+
+def _aws() -> dict[str, str]:
+    """What ~/.aws and the environment say, the environment first; obstore itself reads the environment alone."""
+    environment = {
+        name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
+    }
+    settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
+    profile, found = os.environ.get("AWS_PROFILE", "default"), False
+    for variable, default, section in (
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", profile),
+        ("AWS_CONFIG_FILE", "~/.aws/config", profile if profile == "default" else f"profile {profile}"),
+    ):
+        path = Path(os.environ.get(variable, default)).expanduser()
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(path)
+        except configparser.Error as error:
+            raise BadInput(f"{path}: cannot be read ({one_line(error)}); mend it, or set {variable}") from None
+        if parser.has_section(section):
+            found = True
+            given = {_FROM_FILES[name]: value for name, value in parser.items(section) if name in _FROM_FILES}
+            if "access_key_id" in settings:  # a pair of keys comes from one place
+                given = {name: value for name, value in given.items() if name in ("region", "endpoint")}
+            settings = given | settings
+    if not found and profile != "default":
+        raise BadInput(f"AWS_PROFILE {profile}: no such profile in ~/.aws/credentials or ~/.aws/config; add it there")
+    return settings
+
+
+_FROM_ENVIRONMENT = {"access_key_id": "access_key_id", "secret_access_key": "secret_access_key"}
+_FROM_ENVIRONMENT |= {"session_token": "session_token", "region": "region", "default_region": "region"}
+_FROM_ENVIRONMENT |= {"endpoint_url": "endpoint", "endpoint_url_s3": "endpoint"}
+_FROM_FILES = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
+_FROM_FILES |= {"aws_session_token": "session_token", "region": "region", "endpoint_url": "endpoint"}

@@ -1,0 +1,99 @@
+"""Several commands share an extraction on one folder: the same bytes as of one, also where one is killed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from extract.__main__ import main as extract
+from extract.committing import commit
+from extract.sharing import LEASE_S, Leases, check_device
+from shards.__main__ import main as python_m_shards
+from shards.documents import Commit, read_commit
+from shards.errors import BadInput
+from shards.lock import writing
+
+VIEWS = ("--teacher", "none", "--data", "digits", "--limit", "32", "--view", "size=16", "--shard_size", "4")
+SHARED = ("--devices", "cpu", "--launch", "shared")
+
+
+def contents(cache: Path) -> dict[str, bytes]:
+    return {path.relative_to(cache).as_posix(): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def start(cache: Path, *flags: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, LEASE_S: "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "extract", *VIEWS, *flags, "--out", str(cache)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+
+
+def test_a_lease_that_changes_stays_and_one_that_does_not_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LEASE_S, "0.5")
+    dead = Leases(tmp_path)  # never entered: it gives no sign of life
+    with Leases(tmp_path) as alive, Leases(tmp_path) as other:
+        assert alive.take((0, 0)) and dead.take((0, 1))
+        os.utime(tmp_path / "v00-00001", (2**32, 2**32))  # a clock that is years ahead
+        taken = {(0, 0): False, (0, 1): False}
+        until = time.monotonic() + 30
+        while not taken[0, 1] and time.monotonic() < until:
+            taken = {place: gone or other.take(place) for place, gone in taken.items()}
+            time.sleep(0.05)
+        assert taken == {(0, 0): False, (0, 1): True}
+
+
+def test_other_bytes_under_the_same_shard_are_refused_and_the_first_stay(tmp_path: Path) -> None:
+    record = Commit(0, 0, {})
+    commit(tmp_path, record, {"values/c/0/0": b"first"})
+    commit(tmp_path, record, {"values/c/0/0": b"first"})
+    with pytest.raises(BadInput, match="another machine wrote other bytes"):
+        commit(tmp_path, record, {"values/c/0/0": b"other"})
+    assert (tmp_path / "values/c/0/0").read_bytes() == b"first"
+    assert read_commit(tmp_path, 0, 0) is not None
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+def test_another_type_of_device_is_refused(tmp_path: Path) -> None:
+    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
+    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
+    (tmp_path / ".sharing/views/set.device").write_text("NVIDIA H100")
+    with pytest.raises(BadInput, match="is being made on NVIDIA H100, and this machine has CPU"):
+        check_device(tmp_path / "views", ["set"], torch.device("cpu"))
+
+
+def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None:
+    refused = pytest.raises(BadInput, match="--launch shared in every command")
+    with writing(tmp_path, shared=True), writing(tmp_path, shared=True), refused, writing(tmp_path):
+        pass
+    with writing(tmp_path), pytest.raises(BadInput, match="another extract"), writing(tmp_path, shared=True):
+        pass
+
+
+def test_a_bucket_is_not_shared_this_way() -> None:
+    with pytest.raises(BadInput, match="--launch shared: expected a folder"):
+        extract([*VIEWS, *SHARED, "--out", "s3://bucket/cache"])
+
+
+def test_two_commands_one_killed_write_the_bytes_of_one(tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    extract([*VIEWS, "--views", "8", "--devices", "cpu", "--out", str(alone)])
+    killed, other = (start(shared, "--views", "8", *SHARED) for _ in range(2))
+    while killed.poll() is None and not list(shared.glob("*/commits/*.json")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    end(other)
+    end(start(shared, "--views", "8", *SHARED))  # finds nothing left to do
+    found = {name: content for name, content in contents(shared).items() if "/.partial-" not in name}
+    assert found == contents(alone)
+    python_m_shards(["verify", str(shared)])

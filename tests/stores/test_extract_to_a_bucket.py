@@ -1,0 +1,110 @@
+"""`extract --out s3://...`: the bytes of a folder, whatever was interrupted and wherever it is finished."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import caches
+import pytest
+from caches import command, contents
+from s3_server import Server
+
+from shards.mirror import LOCAL_CACHE
+from shards.stores import open_store
+
+COMMITS = "/commits/"
+
+
+@pytest.fixture
+def flags(teacher: Path) -> tuple[str, ...]:
+    """What made `pristine`, without its --out."""
+    return ("--teacher", f"run:{teacher}", *caches.SMALL, "--views", "2", "--codec", "float32")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def in_bucket(s3: Server) -> dict[str, bytes]:
+    store = open_store(s3.url)
+    return {name: store.get(name) for name in store.sizes()}
+
+
+def test_the_bucket_holds_what_a_folder_would(
+    pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.faults.queue += [("503", "PUT", "v00-00001.tar"), ("lost", "PUT", "commits/v00-00002"), ("500", "PUT", "plan")]
+    out = caches.extract("--out", s3.url, *flags).out
+    assert in_bucket(s3) == contents(pristine) and s3.faults.queue == []
+    assert s3.url in out and "note" not in out
+    s3.faults.requests.clear()
+    again = caches.extract("--out", s3.url, *flags).out
+    assert "0 views to make" in again and "sent: 0 files" in again and in_bucket(s3) == contents(pristine)
+    # another machine adds a teacher's target from what is there, without the source's views made again
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "elsewhere"))
+    added = caches.extract("--out", s3.url, *flags[:-1], "float16").out
+    assert "0 views made" in added and contents(pristine).items() <= in_bucket(s3).items()
+    command("shards", "verify", s3.url).succeeds()
+
+
+def test_processes_that_share_the_shards(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
+    caches.extract("--out", s3.url, *[flag if flag != "cpu" else "2" for flag in flags])
+    assert in_bucket(s3) == contents(pristine)
+
+
+def test_another_machine_goes_on_where_one_was_killed(
+    pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit record of one shard cannot be sent, and the machine vanishes while the others are there."""
+    s3.faults.always.append(("500", "PUT", f"targets/{caches.targetset_of(pristine).name}{COMMITS}v01-00001"))
+    words = [sys.executable, "-m", "extract", "--out", s3.url, *flags]
+    process = subprocess.Popen(words, env=os.environ | {"TEACHER_SHARDS_RETRY_S": "60"})
+    deadline = time.monotonic() + 120
+    while len([name for name in open_store(s3.url).sizes() if COMMITS in name]) < 11:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    s3.faults.always.clear()
+    assert not [name for name in in_bucket(s3) if name.endswith(("viewset.json", "targetset.json"))]
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "elsewhere"))
+    assert "half written" in command("shards", "list", s3.url).succeeds().out
+    out = caches.extract("--out", s3.url, *flags).out
+    assert "0 views to make" in out and " 8 teacher forwards" not in out and "16 teacher forwards" in out
+    assert in_bucket(s3) == contents(pristine)
+
+
+def test_a_shard_that_another_machine_sent_otherwise_is_refused(
+    pristine: Path, flags: tuple[str, ...], s3: Server
+) -> None:
+    """As from another type of device: it is not overwritten, and no manifest appears."""
+    name = f"{caches.viewset_of(pristine).name}/views/v00-00001.tar"
+    theirs = contents(pristine)[name][:-1] + b"x"
+    assert open_store(s3.url).create(name, theirs) is None
+    found = command("extract", "--out", s3.url, *flags)
+    assert found.status == 2 and f"{name}: another machine wrote other bytes" in found.err
+    there = in_bucket(s3)
+    assert there[name] == theirs and not [each for each in there if each.endswith(("viewset.json", "targetset.json"))]
+
+
+def test_a_commit_record_of_another_machine_is_refused(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
+    caches.extract("--out", s3.url, *flags)
+    name = f"{caches.viewset_of(pristine).name}/commits/v00-00001.json"
+    open_store(s3.url).put(name, contents(pristine)[name].replace(b"v00-00001", b"v00-00002"), "")
+    command("extract", "--out", s3.url, *flags).refuses(name, "another machine wrote other bytes", "--out")
+
+
+def test_a_store_that_ignores_conditions_has_one_writer(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
+    s3.faults.ignores_conditions = True
+    out = caches.extract("--out", s3.url, *flags).out
+    assert "ignores If-None-Match: let no second machine write there" in out
+    assert in_bucket(s3) == contents(pristine)
+
+
+def test_a_bucket_that_is_not_there(flags: tuple[str, ...], s3: Server) -> None:
+    command("extract", "--out", "s3://no-such-bucket/x", *flags).refuses("there is no such bucket")

@@ -1,0 +1,178 @@
+"""The row cache: within its bound, with as few downloads as the best rule there is, and right whatever happens."""
+
+import os
+from pathlib import Path
+
+import crc32c
+import numpy as np
+import pytest
+from s3_server import Server
+from test_bucket import put
+
+from shards.errors import BadInput, Damaged
+from shards.order import BatchOrder, Reading
+from shards.row_cache import NEVER, RowCache, Span
+from shards.stores import open_store
+from shards.upcoming import Upcoming
+
+ROW, ROWS, BATCH, SHARD = 60_000, 120, 8, 40
+"""Rows share pages with their neighbours: 60,000 is no multiple of 4,096."""
+PAGES = 1 + 2 * 4096 / ROW
+"""A row alone takes less than two pages more than its bytes."""
+
+
+class Data:
+    """Rows of random bytes in three files, and their checksums."""
+
+    def __init__(self, store_url: str) -> None:
+        self.rows = np.random.default_rng(0).integers(0, 256, (ROWS, ROW), np.uint8)
+        self.sums = [crc32c.crc32c(row.tobytes()) for row in self.rows]
+        self.store = open_store(store_url)
+        for start in range(0, ROWS, SHARD):
+            put(self.store, f"set/{start // SHARD}", self.rows[start : start + SHARD].tobytes())
+
+    def spans(self, samples: np.ndarray) -> list[Span]:
+        return [Span(f"set/{sample // SHARD}", int(sample % SHARD) * ROW, ROW) for sample in samples]
+
+    def read(self, cache: RowCache, samples: np.ndarray, next_uses: np.ndarray) -> None:
+        out = np.zeros((len(samples), ROW), np.uint8)
+        sums = [self.sums[sample] for sample in samples]
+        outs = [memoryview(row) for row in out]
+        cache.read(self.spans(samples), outs, next_uses.tolist(), lambda n, row: crc32c.crc32c(row) == sums[n])
+        assert (out == self.rows[samples]).all()
+
+
+@pytest.fixture
+def data(s3: Server) -> Data:
+    return Data(s3.url)
+
+
+ORDER = BatchOrder([np.arange(ROWS)], BATCH, [1], seed=3)
+
+
+def train(data: Data, cache: RowCache, epochs: range) -> list[int]:
+    """Bytes downloaded in each epoch."""
+    upcoming, downloaded = Upcoming(ORDER), []
+    for number in epochs:
+        before, epoch = cache.downloaded_bytes, ORDER.epoch(number)
+        for batch in range(ORDER.num_batches):
+            for reading in epoch.readings(batch):
+                data.read(cache, reading.samples, upcoming.after(number, reading))
+        downloaded.append(cache.downloaded_bytes - before)
+    return downloaded
+
+
+def on_disk(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def fewest_misses(capacity: int, epochs: int) -> list[int]:
+    """Belady's rule by the whole sequence, row by row: misses an epoch of a cache of `capacity` rows."""
+    sequence = [
+        int(sample)
+        for number in range(epochs + 3)
+        for batch in range(ORDER.num_batches)
+        for reading in ORDER.epoch(number).readings(batch)
+        for sample in reading.samples
+    ]
+    held, misses = set[int](), [0] * (epochs + 3)
+    for time, sample in enumerate(sequence):
+        if sample in held:
+            continue
+        misses[time // ROWS] += 1
+        held.add(sample)
+        if len(held) > capacity:
+            rest = sequence[time + 1 :]
+            held.remove(max(held, key=lambda each: rest.index(each) if each in rest else len(rest)))
+    return misses[:epochs]
+
+
+def test_with_half_the_data_held_an_epoch_downloads_half(data: Data, s3: Server, tmp_path: Path) -> None:
+    whole = ROWS * ROW
+    cache = RowCache(data.store, tmp_path / "cache", whole // 2)
+    s3.faults.bytes_out = 0
+    first, *later = train(data, cache, range(5))
+    assert first == whole and sum(later) <= 0.55 * whole * len(later)
+    assert s3.faults.bytes_out >= first + sum(later)  # counted at the server too
+    assert s3.faults.bytes_out <= 1.05 * (first + sum(later))
+    assert on_disk(tmp_path / "cache") <= whole // 2
+
+
+def test_it_is_the_best_rule_there_is(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With rows of whole pages the bound is a number of rows, and no rule downloads less."""
+    monkeypatch.setattr("test_row_cache.ROW", 4096)
+    data = Data(data.store.url)
+    capacity = 40
+    cache = RowCache(data.store, tmp_path / "cache", capacity * 4096)
+    found = [size // 4096 for size in train(data, cache, range(5))]
+    best = fewest_misses(capacity, 5)
+    # a batch is read at once, not row by row: at most a batch more
+    assert all(abs(one - other) <= BATCH for one, other in zip(found, best, strict=True)), (found, best)
+    assert best[1:] == [ROWS - capacity] * 4
+
+
+def test_everything_held_downloads_nothing_and_survives_a_kill(data: Data, tmp_path: Path) -> None:
+    limit = int(ROWS * ROW * PAGES)
+    assert train(data, RowCache(data.store, tmp_path / "cache", limit), range(2)) == [ROWS * ROW, 0]
+    # nothing was closed or written down: a new process finds the rows by the holes between them
+    assert train(data, RowCache(data.store, tmp_path / "cache", limit), range(2)) == [0, 0]
+    # and one that may hold less lets go of what it finds
+    smaller = RowCache(data.store, tmp_path / "cache", limit // 3)
+    train(data, smaller, range(2))
+    assert on_disk(tmp_path / "cache") <= limit // 3
+
+
+def test_damaged_rows_are_fetched_again(data: Data, s3: Server, tmp_path: Path) -> None:
+    limit = int(ROWS * ROW * PAGES)
+    cache = RowCache(data.store, tmp_path / "cache", limit)
+    train(data, cache, range(1))
+    with (tmp_path / "cache/set/1").open("r+b") as file:
+        file.seek(3 * ROW + 17)
+        file.write(b"damage")
+    assert train(data, cache, range(1)) == [ROW]
+    (tmp_path / "cache/set/2").unlink()
+    os.truncate(tmp_path / "cache/set/0", 100)
+    assert train(data, cache, range(1)) == [2 * SHARD * ROW]
+    (tmp_path / "cache/set/2").unlink()
+    again = RowCache(data.store, tmp_path / "cache", limit)
+    assert train(data, again, range(1)) == [SHARD * ROW]
+    s3.faults.queue += [("wrong", "GET", "set/"), ("503", "GET", "set/"), ("cut", "GET", "set/")]
+    train(data, RowCache(data.store, tmp_path / "other", limit), range(1))
+    assert s3.faults.queue == []
+    s3.faults.always.append(("wrong", "GET", "set/0"))
+    with pytest.raises(Damaged, match=r"set/0: the row at \d+\+60000 fails its checksum after 3 fetches"):
+        train(data, RowCache(data.store, tmp_path / "third", limit), range(1))
+
+
+def test_a_cache_smaller_than_a_batch_is_refused(data: Data, tmp_path: Path) -> None:
+    cache = RowCache(data.store, tmp_path / "cache", BATCH * ROW)
+    with pytest.raises(BadInput, match=r"--read local_cache: 480.0 kB hold no batch of .* give at least"):
+        train(data, cache, range(1))
+    assert cache.downloaded_bytes == 0
+
+
+def test_neighbours_come_in_one_request(data: Data, s3: Server, tmp_path: Path) -> None:
+    cache = RowCache(data.store, tmp_path / "cache", int(ROWS * ROW * PAGES))
+    s3.faults.requests.clear()
+    samples = np.array([3, 4, 5, 9, 50, 51])
+    data.read(cache, samples, np.full(len(samples), NEVER))
+    assert s3.faults.requests["GET"] == 3
+
+
+def test_the_next_use_is_that_of_the_order() -> None:
+    order = BatchOrder([np.arange(0, 60, 2), np.arange(20)], 7, [3, 1], seed=1)
+    upcoming, uses = Upcoming(order), dict[tuple[int, int, int], list[int]]()
+    readings: list[tuple[int, int, Reading]] = []
+    for number in range(9):
+        epoch = order.epoch(number)
+        for batch in range(order.num_batches):
+            for reading in epoch.readings(batch):
+                readings.append((number, number * order.num_batches + batch, reading))
+                for sample in reading.samples:
+                    uses.setdefault((reading.component, reading.view, int(sample)), []).append(readings[-1][1])
+    for number, _, reading in (each for each in readings if each[0] < 6):
+        for sample, found in zip(reading.samples, upcoming.after(number, reading), strict=True):
+            later = [use for use in uses[reading.component, reading.view, int(sample)] if use >= (number + 1) * 7]
+            # the order has 7 batches an epoch; beyond three epochs nothing is looked at
+            expected = later[0] if later and later[0] < (number + 4) * 7 else NEVER
+            assert order.num_batches == 7 and found == expected
