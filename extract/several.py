@@ -9,6 +9,8 @@ from extract.config import ExtractConfig
 from shards.errors import BadInput
 
 _NAMED = re.compile(r"(?P<name>.+)=(?P<target>[a-z_]+[0-9]*)")
+_OPTION = re.compile(r":statistics=[a-z]+$")
+"""What the name of one text encoder may end in, which is no target."""
 _OF_EACH = ("weights", "weights_key")
 """Flags that take NAME=VALUE,NAME=VALUE where there are several teachers."""
 _OWN = ("teacher", "target", "codec", *_OF_EACH)
@@ -20,7 +22,7 @@ def each_teacher(config: ExtractConfig) -> list[ExtractConfig]:
     A teacher that stands there twice has both targets. Raises BadInput where flags do not say whose they are.
     """
     spec = config.teacher
-    if "=" not in spec or Path(spec.partition(":")[2] or spec).exists():
+    if "=" not in spec or _OPTION.search(spec) or Path(spec.partition(":")[2] or spec).exists():
         return [config]
     matches = [_NAMED.fullmatch(part) for part in spec.split(",")]
     found = [match.group("name", "target") for match in matches if match]

@@ -87,7 +87,7 @@ def test_each_teacher_has_its_own_flags() -> None:
 
 def test_one_teacher_is_itself(tmp_path: Path) -> None:
     (tmp_path / "lr=1,x").mkdir()
-    for spec in ("resnet50", "none", f"run:{tmp_path}/lr=1,x"):
+    for spec in ("resnet50", "none", f"run:{tmp_path}/lr=1,x", "hf:ORG/NAME:statistics=valid"):
         config = ExtractConfig(spec, "out", target="logits,pooled")
         assert each_teacher(config) == [config]
     (only,) = each_teacher(ExtractConfig("resnet50=logits", "out", weights="x.pt"))
