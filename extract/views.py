@@ -11,7 +11,7 @@ from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
 from shards.checked import CheckedFiles
 from shards.documents import Commit, read_commit
-from shards.errors import BadInput
+from shards.errors import RESTORE, BadInput, Damaged
 from shards.keys import positions
 from shards.layout import commit_path
 from shards.records import record_of
@@ -92,10 +92,10 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     """The shard read back, verified: a second teacher, or a resumed run, needs no source."""
     record = read_commit(job.folder, view, shard)
     assert record is not None
-    commit = job.folder / commit_path(view, shard)
-
     name = commit_path(view, shard)
-    checked = CheckedFiles(job.folder, record.files | {name: record_of(commit.read_bytes())})
+    if not record.files:
+        raise Damaged(f"{job.folder / name}: is no commit record of a shard of views; {RESTORE}")
+    checked = CheckedFiles(job.folder, record.files | {name: record_of((job.folder / name).read_bytes())})
     for file in record.files:
         checked(file)
     plan, codec = job.plan, job.codec

@@ -51,8 +51,8 @@ def create(path: Path, data: bytes) -> bytes | None:
     two names and is ours. A file system without hard links gets a rename.
     """
     draft = path.parent / f"{TEMPORARY_PREFIX}{_PROCESS}-{uuid.uuid4().hex}-{path.name}"
-    write_atomically(draft, data)
     try:
+        write_atomically(draft, data)
         os.link(draft, path)
     except FileExistsError:
         if not (draft.stat().st_nlink > 1 and draft.samefile(path)):
@@ -65,7 +65,10 @@ def create(path: Path, data: bytes) -> bytes | None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:  # os.fsync names no file; the user needs one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return None
 
 

@@ -67,9 +67,9 @@ class FolderRanges:
         if not _NO_WAIT:
             return False
         try:
-            return os.preadv(self._file(wanted.file).descriptor, [wanted.out], wanted.offset, _NO_WAIT) == len(
-                wanted.out
-            )
+            # held while it is read: another thread may open the file too, and a descriptor that is closed be another's
+            file = self._file(wanted.file)
+            return os.preadv(file.descriptor, [wanted.out], wanted.offset, _NO_WAIT) == len(wanted.out)
         except OSError:  # it is not in memory, or this kind of volume cannot tell
             return False
 
@@ -97,7 +97,7 @@ class FolderRanges:
                 return file
         opened = OpenFile(self.folder / name)
         with self._lock:
-            self._open[name] = opened
+            opened = self._open.setdefault(name, opened)
             while len(self._open) > max(8, most_open() // 4):
                 self._open.popitem(last=False)
         return opened

@@ -105,7 +105,16 @@ def reseal(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def reseal_records(folder: Path, manifest: str, *names: str) -> None:
-    """The manifest of `folder` tells the size and hash that the files `names` have now."""
+    """The manifest of `folder` tells the size and hash that the files `names` have now.
+
+    The commit records of their shards lose the rows' checksums, which tell of any change of a row.
+    """
+    for path in (folder / "commits").glob("*.json"):
+        document = json.loads(path.read_bytes())
+        if "checksums" in document and set(names) & document["files"].keys():
+            reseal(path, lambda document: document.pop("checksums"))
+            if path != folder / manifest:
+                names = (*dict.fromkeys((*names, path.relative_to(folder).as_posix())),)
     fresh = {name: (folder / name).read_bytes() for name in names}
     records = {name: {"size": len(data), "sha256": sha256_of(data)} for name, data in fresh.items()}
     reseal(folder / manifest, lambda document: document["files"].update(records))

@@ -61,7 +61,7 @@ class DenseNetwork(nn.Module):
     @property
     def extra_tokens(self) -> dict[str, int]:
         """How many tokens that are none of the input's (an image's CLS) each output with tokens begins with."""
-        return self.targets.extra_tokens([name for name in self.names if name in self.targets.names])
+        return self.targets.extra_tokens(self.names)
 
     def only(self, names: Collection[str]) -> "DenseNetwork":
         """The same network, sharing all parameters, whose forward computes the outputs `names` and no other."""

@@ -20,6 +20,10 @@ NAMES = ("layer_mean", "layer_mean_no_cls", "layer_mean_no_norm", "layer_mean_no
 Project = Callable[[Tensor], Tensor]
 
 
+VECTORS = ("cls", "pooled", "logits", "image_embeds")
+"""Outputs with one row a sample."""
+
+
 @dataclass(frozen=True)
 class LayerMean:
     """How layers become one target: the dimensions over which each layer, and then their mean, is standardised."""
@@ -63,7 +67,7 @@ class TokenTargets:
 
     def extra_tokens(self, names: Sequence[str]) -> dict[str, int]:
         """How many extra tokens each of the targets `names` with tokens begins with."""
-        with_tokens = [name for name in names if name not in ("cls", "pooled", "logits")]
+        with_tokens = [name for name in names if name not in VECTORS]
         return {name: 0 if name == "layer_mean_no_cls" else self.num_extra for name in with_tokens}
 
     def target(

@@ -81,6 +81,7 @@ def _repaint(folder: Path, view: int, shard: int) -> None:
     name.write_bytes(data)
     document = json.loads(commit.read_bytes())
     document.pop("sha256")
+    document.pop("checksums")
     record = {f"views/{name.name}": {"size": len(data), "sha256": sha256_of(data)}}
     commit.write_bytes(sealed(document | {"files": record, "members": members}))
 

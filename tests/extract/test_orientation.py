@@ -93,7 +93,7 @@ def test_a_view_set_that_was_begun_as_stored_stays_so(
             np.testing.assert_array_equal(np.asarray(stored), render(as_stored, box, flip, 8))
     extract(*flags(path, tmp_path / "cache"), "--views", "1")  # takes nothing away
     assert ViewSet(begun).num_views == 2
-    fields = ["files", "format", "kind", "members", "sha256", "shard", "skipped", "view"]
+    fields = ["checksums", "files", "format", "kind", "members", "sha256", "shard", "skipped", "view"]
     assert all(sorted(json.loads(path.read_bytes())) == fields for path in (begun / "commits").iterdir())
 
 

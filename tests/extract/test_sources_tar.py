@@ -111,7 +111,7 @@ def test_tar_refuses(tmp_path: Path, members: list[tuple[str, bytes]], message: 
         ([("1.png", png()), ("1.cls", b" ")], r"1.cls of a.tar cannot be read \(it is empty\)"),
         ([("1.png", png()), ("1.cls", b"\xff")], "1.cls of a.tar cannot be read"),
         ([("1.png", png()), ("1.json", b"[" * 100_000)], "1.json of a.tar cannot be read"),
-        ([("1.png", png()), ("1.cls", b"1" * 2_000_000)], "at most 1048576 are a label"),
+        ([("1.png", png()), ("1.cls", b"1" * 2_000_000)], "a label or captions have at most 1048576"),
     ],
 )
 def test_a_sample_that_cannot_be_read_keeps_its_place(
