@@ -18,13 +18,15 @@ import simplejpeg
 from benchmarks.measure import Figure, Report, alternate, per_unit, run, settings_here, share, slowest
 from benchmarks.synthetic import views_of, write_photos, write_targets
 from shards.draws import permutation
-from shards.loader import VIEWS_PER_TASK, BatchLoader, Part
+from shards.loader import BatchLoader, Part
 from shards.order import Reading
 from shards.reader import Component, TargetSet, ViewSet
 
 Work = Callable[[], Any]
 
 GOAL = 0.8
+VIEWS_PER_TASK = 8
+"""As many as the loader decodes in one task."""
 RING = 6
 """Batches whose buffers are written in turn, as in the loader."""
 SIZES = {"cpu": {"samples": 1024, "batch_size": 64, "epochs": 4, "image_size": 224}}
