@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from distill.config import DESCRIPTION, DistillConfig
+from distill.config import ALIASES, DESCRIPTION, DistillConfig
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, find the target sets and the recipe that fits them, train, export, and say where."""
-    config = parse(DistillConfig, "distill", arguments, DESCRIPTION)
+    config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
 
     from distill.data import CacheData
     from distill.holding import open_training

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from shards.command.arguments import Aliases
 from shards.command.ranges import Count, NotNegative, Positive, Precision, Seed, Share
+from shards.errors import BadInput
 
 DESCRIPTION = (
     "Distil a student from a cache. --shards is enough: what the cache holds picks the recipe. The same command "
@@ -60,3 +62,15 @@ class DistillConfig:
     """Of the student's initial weights and of the order of samples."""
     wandb: bool = False
     """Log to Weights & Biases too; offline when there is no login."""
+
+
+def _without_compile(values: dict[str, str]) -> str:
+    if values["compile"].lower() != "false":
+        raise BadInput(
+            "--compile: is a field of the recipe now: write compile: true in a recipe and leave it out here"
+        )
+    return "check=always"
+
+
+ALIASES = Aliases(("compile",), "read", _without_compile)
+"""A former flag, which the saved configurations of earlier runs hold."""

@@ -271,3 +271,10 @@ def test_a_runs_saved_configuration_gives_the_same_weights(shards: Path, tmp_pat
     saved = yaml.safe_load((run / "recipe.yaml").read_text())
     assert saved["lr"] == 0.02 and saved["label_weight"] == 0.25 and saved["student"] == PLAIN["student"]
     assert parse(DistillConfig, "distill", ["--config", str(run / "config.yaml")], "").lr == 0.02
+
+
+@pytest.mark.parametrize("value", ["null", "false"])
+def test_a_configuration_that_was_saved_with_compile_is_read(value: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"shards: {tmp_path / 'none'}\ncompile: {value}\n")
+    command("distill", "--config", tmp_path / "config.yaml").refuses("no such folder")
+    command("distill", "--shards", "x", "--compile", "true").refuses("--compile", "field of the recipe")
