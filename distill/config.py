@@ -66,9 +66,7 @@ class DistillConfig:
 
 def _without_compile(values: dict[str, str]) -> str:
     if values["compile"].lower() != "false":
-        raise BadInput(
-            "--compile: is a field of the recipe now: write compile: true in a recipe and leave it out here"
-        )
+        raise BadInput("--compile: is a field of the recipe now: write compile: true in a recipe and leave it out here")
     return "check=always"
 
 
