@@ -148,9 +148,9 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
         if isinstance(term.to, int):
             target = holding.targetsets[term.to]
             shape = _row_shape(student, target)
-            if any(given.get(name) != shape for name in term.of):
-                wanted = f"{target.manifest.target} {shape}"
-                raise BadInput(f"--student {recipe.student}: gives {has}; the target is {wanted}: give another student")
+            if misfits := [name for name in term.of if given.get(name) != shape]:
+                wanted = f"the target of {misfits[0]} is {target.manifest.target} {shape}"
+                raise BadInput(f"--student {recipe.student}: gives {has}; {wanted}: give another student")
         elif missing:
             raise BadInput(f"--student {recipe.student}: gives {has}, and no {missing[0]}; give another student")
 

@@ -27,16 +27,20 @@ SMALL = (*DIGITS, "--image_size", str(IMAGE_SIZE), "--devices", "cpu")
 
 
 def write_teacher(
-    folder: Path, seed: int = 0, width: int = 4, change: Callable[[torch.nn.Module], Any] | None = None
+    folder: Path,
+    seed: int = 0,
+    width: int = 4,
+    change: Callable[[torch.nn.Module], Any] | None = None,
+    num_classes: int = 10,
 ) -> Path:
     """A network of random weights exported as `distill` exports one, so that `--teacher run:FOLDER` loads it."""
     torch.manual_seed(seed)
-    network = build_network("convnet", 10, width=width, depth=2)
+    network = build_network("convnet", num_classes, width=width, depth=2)
     if change is not None:
         change(network)
-    document = {"architecture": "convnet", "arguments": {"width": width, "depth": 2}, "num_classes": 10}
+    document = {"architecture": "convnet", "arguments": {"width": width, "depth": 2}, "num_classes": num_classes}
     document |= {"image_size": IMAGE_SIZE, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
-    export_network(folder, network, document | {"class_names": [str(digit) for digit in range(10)]})
+    export_network(folder, network, document | {"class_names": [str(digit) for digit in range(num_classes)]})
     return folder
 
 

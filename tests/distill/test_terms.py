@@ -62,7 +62,7 @@ def test_a_term_between_outputs_needs_no_target(shards: Path) -> None:
         ([{"loss": "kl", "to": "logits", "weight": 0}], ("weight 0", "above 0")),
         ([{"loss": "kl"}], ("kl is to nothing",)),
         ([{"loss": "klee", "to": "logits"}], ("unknown objective 'klee'", "kl")),
-        ([{"loss": "kl", "to": "logits", "of": "shared"}], ("gives logits", "the target is logits")),
+        ([{"loss": "kl", "to": "logits", "of": "shared"}], ("gives logits", "the target of shared is logits")),
     ],
 )
 def test_terms_that_make_no_sense_are_refused(shards: Path, tmp_path: Path, terms: list, words: tuple) -> None:

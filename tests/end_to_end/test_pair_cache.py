@@ -232,6 +232,24 @@ def test_what_does_not_fit_is_refused(cache: Path, encoder: Path, pristine: Path
     command("distill", "--shards", cache, "--recipe", recipe, *rows).refuses("bank", "one row a sample", "(3, 16)")
 
 
+def test_logits_of_another_width_than_an_output_are_refused(encoder: Path, networks: Path, tmp_path: Path) -> None:
+    """A head is as wide as its target; two targets of logits, or a term of another output, may not agree with it."""
+    wide = write_teacher(tmp_path / "wide", num_classes=1000)
+    data = f"wds:{write_pairs(tmp_path / 'tars', 8)}:captions=caption"
+    teachers = ("--teacher", f"run:{networks}=logits,run:{wide}=logits", "--view", f"pair:size={SIZE},format=png")
+    extract("--data", data, "--out", tmp_path / "cache", *teachers, "--devices", "cpu", "--split", "train")
+    flags = ("--shards", tmp_path / "cache", "--batch_size", "8", "--devices", "cpu", "--run_dir", tmp_path / "run")
+    flags += ("--init", "random", "--student", student(encoder))
+    two = command("distill", *flags, "--recipe", "transformer-shre", "--targets", "run-teacher=0.5,run-wide=0.5")
+    two.refuses("--targets: the teachers have [10, 1000] classes", "one set of classes")
+    recipe = tmp_path / "shared.yaml"
+    recipe.write_text(
+        (FOLDER / "transformer-shre.yaml").read_text().replace('image/*, to: "*"', "image/shared_1, to: logits")
+    )
+    other = command("distill", *flags, "--recipe", recipe, "--targets", "run-wide")
+    other.refuses("image/shared_1 (64,)", "the target of image/shared_1 is logits (1000,): give another student")
+
+
 def test_views_are_made_alike_twice(cache: Path, networks: Path, tmp_path: Path) -> None:
     request = json.loads((viewset_of(cache) / "plan.json").read_text())["request"]
     flags = ("--data", request["data"], "--devices", "cpu", "--views", "2", "--batch_size", "8", "--shard_size", "16")
