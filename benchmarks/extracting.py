@@ -70,7 +70,7 @@ CASES: dict[str, Sizes] = {
         "quick": TEXT | QUICK | {"tokens": 16},
     },
     "pairs": {
-        "cpu": PAIRS | ON_CPU | {"teacher": "resnet101", "encoder": "minilm", "samples": 48, "shard_size": 48},
+        "cpu": PAIRS | ON_CPU | {"teacher": "resnet101", "encoder": "minilm", "samples": 128, "shard_size": 128},
         "cuda": PAIRS | ON_GPU | {"teacher": "resnet101", "encoder": "minilm"},
         "quick": PAIRS | QUICK | {"teacher": "resnet18"},
     },

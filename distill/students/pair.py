@@ -25,7 +25,7 @@ from extract.networks.data2vec2 import NamedOutputs
 from extract.networks.dense import DenseNetwork
 from extract.networks.pair import MODALITIES, SHARED, PairNetwork, encoder_output
 from extract.networks.pair_part import PairPart
-from extract.networks.text_encoder import TextEncoder, resized, text_settings
+from extract.networks.text_encoder import TextEncoder, num_positions, resized, text_settings
 from extract.teachers import load_teacher
 from shards.command.ranges import COUNT, whole
 from shards.command.specs import parse_spec
@@ -47,9 +47,11 @@ def build(request: StudentRequest) -> Student:
         )
     starts = _starts(request)
     text_name, text_arguments = parse_spec("student", text_spec)
-    tokens, tokenizer = text_arguments.pop("tokens", CAPTION_TOKENS), text_arguments.pop("tokenizer", None)
-    whole(FEWEST_TOKENS).check(f"--student {request.spec}: tokens", tokens)
     start = starts.get("text")
+    tokens, tokenizer = (
+        _num_tokens(request, text_arguments.pop("tokens", None), start),
+        text_arguments.pop("tokenizer", None),
+    )
     if tokenizer is None and isinstance(start, TextEncoder):
         text = dataclasses.replace(starts["text inputs"], size=tokens)
     else:
@@ -113,6 +115,18 @@ def _starts(request: StudentRequest) -> dict[str, Any]:
             network = network.network.encoders[modality]
         starts |= {modality: network, f"{modality} inputs": teacher.inputs}
     return starts
+
+
+def _num_tokens(request: StudentRequest, given: Any, start: nn.Module | None) -> int:
+    """The tokens that captions are cut to: as many as the encoder that it starts from has positions, or fewer."""
+    positions = num_positions(start.encoder) if isinstance(start, TextEncoder) else None
+    tokens = min(CAPTION_TOKENS, positions or CAPTION_TOKENS) if given is None else given
+    whole(FEWEST_TOKENS).check(f"--student {request.spec}: tokens", tokens)
+    if positions is not None and tokens > positions:
+        raise BadInput(
+            f"--student {request.spec}: tokens={tokens}: --init text= has {positions} positions; give up to that"
+        )
+    return int(tokens)
 
 
 def _described(

@@ -29,6 +29,7 @@ from extract.modalities.text import TextInput
 from extract.modalities.tokenizer import TextTokenizer
 from extract.teachers import load_teacher
 from shards.decode import codec_of, read_decoded
+from shards.errors import BadInput
 from shards.reader import TargetSet, ViewSet
 
 SIZE, NUM, CAPTIONS = 16, 24, 3
@@ -282,6 +283,21 @@ def test_an_encoder_starts_from_an_earlier_run(cache: Path, encoder: Path, netwo
     assert taken and all(torch.equal(state[f"encoders.image.{name}"], earlier[name]) for name in taken)
     (words,) = (rows for name, rows in state.items() if name.endswith("embeddings.word_embeddings.weight"))
     assert torch.equal(words, load_teacher(f"hf:{encoder}").network.encoder.embeddings.word_embeddings.weight)
+
+
+def test_captions_are_as_long_as_the_encoder_that_reads_them(cache: Path, encoder: Path, networks: Path) -> None:
+    """A start of fewer positions than captions have tokens by default cuts them; asked for more, it is named."""
+    init = f"image=run:{networks},text=hf:{encoder}"
+    spec = student(encoder).replace("depth=1,width=16,heads=2,tokens=12,", "")
+    _, recipe = recipe_of("transformer-shre", student=spec, init=init)
+    data = CacheData(open_training(str(cache), "logits", False), recipe, 1)
+    inputs = build_module(data, recipe).inputs
+    assert isinstance(inputs, PairInput) and inputs.text.size == POSITIONS
+    longer = replace(recipe, student=spec.replace("encoder:", f"encoder:tokens={POSITIONS + 1},"))
+    with pytest.raises(
+        BadInput, match=rf"tokens={POSITIONS + 1}: --init text= has {POSITIONS} positions; give up to that"
+    ):
+        build_module(data, longer)
 
 
 def test_a_start_that_is_none_is_refused(
