@@ -12,8 +12,9 @@ def main(arguments: list[str] | None = None) -> None:
     config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
 
     from distill.data import CacheData
+    from distill.fitting import check_modality, pick_recipe
     from distill.holding import open_training
-    from distill.recipe import check_modality, load_recipe, pick_recipe, resolve
+    from distill.recipe import load_recipe, resolve
     from distill.run import train
     from distill.students import check_captions
     from distill.trainer import choose_devices, is_first_process

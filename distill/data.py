@@ -15,6 +15,7 @@ from distill.recipe import Recipe, long_enough
 from distill.terms import bank_sizes
 from distill.validation import validation_splits
 from extract.modalities.base import InputSpec
+from shards.bank import check_bank, draw_bank
 from shards.command.devices import share_of_cores
 from shards.draws import held_out
 from shards.loader import Batch, BatchLoader, Order, Part, in_order
@@ -40,7 +41,7 @@ class CacheData(lightning.LightningDataModule):
         order = self.order(recipe.accumulate * num_devices)  # refuses a batch that does not fit before anything starts
         self.banks = bank_sizes(recipe.losses, training.targetsets)
         for size in self.banks.values():
-            order.check_bank(f"--recipe {recipe.name}: terms", size)
+            check_bank(order, f"--recipe {recipe.name}: terms", size)
         self.recipe = long_enough(recipe, order.num_batches)
 
     def feed(self, inputs: InputSpec) -> None:
@@ -156,7 +157,7 @@ class TrainingBatches:
         for place in range(start, len(self)):
             batch, part = divmod(place, len(self.parts))
             if part == 0 or place == start:
-                drawn = {size: epoch.bank(batch, size) for size in set(self.banks.values())}
+                drawn = {size: draw_bank(epoch, batch, size) for size in set(self.banks.values())}
             banks = {name: drawn[size] for name, size in self.banks.items()}
             yield Part(epoch.readings(batch, self.parts[part]), banks)
 

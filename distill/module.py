@@ -1,8 +1,7 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +9,8 @@ import lightning
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from distill.grad_cache import in_parts
 from distill.holding import Holding
 from distill.optimiser import make_optimiser, rate_factor
 from distill.recipe import Recipe
@@ -87,26 +86,10 @@ class Distillation(lightning.LightningModule):
         return loss
 
     def student_outputs(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The student's outputs for a batch of fields.
-
-        With `grad_cache` in so many parts, each computed once more in the backward pass: the losses see the whole
-        batch, the memory one part (GradCache, Gao et al. 2021, arXiv:2101.06983, by activation checkpoints, which
-        restore the state of dropout). A network's towers are parts of their own.
-        """
+        """The student's outputs for a batch of fields, with the recipe's `grad_cache` in so many parts."""
         if self.recipe.grad_cache == 1 or not torch.is_grad_enabled():
             return feed(self.student, self.inputs, fields)
-        count = len(next(iter(fields.values())))
-        size = -(-count // self.recipe.grad_cache)
-        whole: dict[str, list[Tensor]] = {}
-        towers: Sequence[nn.Module] = getattr(self.student, "towers", lambda: [self.student])()
-        for tower in towers:
-            for start in range(0, count, size):
-                part = {name: rows[start : start + size] for name, rows in fields.items()}
-                again = partial(_first_and_second, tower)
-                outputs = checkpoint(feed, tower, self.inputs, part, use_reentrant=False, context_fn=again)
-                for name, rows in outputs.items():
-                    whole.setdefault(name, []).append(rows)
-        return {name: torch.cat(parts) for name, parts in whole.items()}
+        return in_parts(self.student, self.inputs, fields, self.recipe.grad_cache)
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
         """One forward; Lightning does the rest."""
@@ -166,22 +149,3 @@ class Distillation(lightning.LightningModule):
 
 def _draw_seed(seed: int, step: int, part: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:8], "little") >> 1
-
-
-def _first_and_second(network: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a part's first and its second forward run in."""
-    return nullcontext(), _statistics_kept(network)
-
-
-@contextmanager
-def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation counts nothing: a part's second forward is no further batch."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from shards.command.progress import counted
-from shards.draws import apportioned, drawn, permutation
+from shards.draws import apportioned, permutation
 from shards.errors import BadInput
 
 _PASSES = 1
@@ -78,12 +78,6 @@ class BatchOrder:
         """Global batches (optimiser steps) an epoch."""
         return self.num_samples // self.batch_size
 
-    def check_bank(self, where: str, size: int) -> None:
-        """Raises BadInput, which begins with `where`, for a bank of more rows than there are beside a batch."""
-        if size > (most := self.num_samples - self.batch_size):
-            here = f"{counted(self.num_samples, 'sample')} here, of which {self.batch_size:,} are the batch"
-            raise BadInput(f"{where}: bank {size}: more than the {here}; give at most {most}")
-
     def epoch(self, number: int) -> "Epoch":
         """The batches of one epoch."""
         shuffled = permutation(self.num_samples, self.seed, number)[: self.num_batches * self.batch_size]
@@ -120,31 +114,10 @@ class Epoch:
     def readings(self, batch: int, part: int | None = None) -> list[Reading]:
         """What a part of a batch reads, or the whole batch."""
         places = np.sort(self.parts[batch].reshape(-1)) if part is None else self.parts[batch, part]
-        return _divided(places, self.draws)
-
-    def bank(self, batch: int, size: int) -> list[Reading]:
-        """`size` samples other than those of the batch, drawn from all components by (seed, step) alone.
-
-        Of each component the view that its pass reads when the epoch begins.
-        """
-        order, starts = self.order, np.cumsum([0, *map(len, self.order.samples)])
-        without = [
-            starts[reading.component] + np.searchsorted(order.samples[reading.component], reading.samples)
-            for reading in self.readings(batch)
-        ]
-        step = self.number * order.num_batches + batch
-        places = drawn(size, order.num_samples, np.concatenate(without), order.seed, step)
-        passes = (self.number * count // len(each) for count, each in zip(order.counts, order.samples, strict=True))
-        whole = [
-            Reading(each, number % num_views, number, component)
-            for component, (each, number, num_views) in enumerate(
-                zip(order.samples, passes, order.num_views, strict=True)
-            )
-        ]
-        return _divided(places, whole)
+        return divided(places, self.draws)
 
 
-def _divided(places: Int[np.ndarray, " count"], whole: Sequence[Reading]) -> list[Reading]:
+def divided(places: Int[np.ndarray, " count"], whole: Sequence[Reading]) -> list[Reading]:
     """The readings of the samples at `places`, ascending, of all that `whole` reads, one reading after the other."""
     starts = np.cumsum([0, *(len(reading.samples) for reading in whole)])
     edges = np.searchsorted(places, starts).tolist()

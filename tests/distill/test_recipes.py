@@ -11,6 +11,7 @@ from caches import command
 from training import PLAIN, distill, same, write_recipe
 
 from distill.config import DistillConfig
+from distill.fitting import pick_recipe
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
 from distill.recipe import (
@@ -20,7 +21,6 @@ from distill.recipe import (
     load_recipe,
     long_enough,
     peak_rate,
-    pick_recipe,
     recipe_names,
     resolve,
 )

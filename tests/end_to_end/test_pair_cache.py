@@ -177,7 +177,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
     )
     for name, rows in module.named_buffers():
         rows.copy_(statistics[name])
-    monkeypatch.setattr("distill.module.checkpoint", lambda function, *given, **_: function(*given))
+    monkeypatch.setattr("distill.grad_cache.checkpoint", lambda function, *given, **_: function(*given))
     assert largest_difference(in_parts, gradients_of(module, batch, 4)) < 1e-5
     for name, rows in module.named_buffers():
         if "running" in name:

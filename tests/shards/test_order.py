@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.bank import check_bank, draw_bank
 from shards.draws import drawn, held_out, permutation
 from shards.errors import BadInput
 from shards.order import BatchOrder, Reading
@@ -217,12 +218,12 @@ def test_a_bank_is_of_others_the_same_for_any_ranks_and_another_in_each_step() -
     banks = []
     for num_parts in (1, 2, 4):
         order = BatchOrder(samples, 8, [2, 3], 5, num_parts, weights)
-        order.check_bank("--recipe", 34)
+        check_bank(order, "--recipe", 34)
         found = []
         for number in range(3):
             epoch = order.epoch(number)
             for batch in range(order.num_batches):
-                bank = epoch.bank(batch, 20)
+                bank = draw_bank(epoch, batch, 20)
                 read = {(each.component, sample) for each in bank for sample in each.samples.tolist()}
                 of_batch = {
                     (each.component, sample) for each in epoch.readings(batch) for sample in each.samples.tolist()
@@ -238,4 +239,4 @@ def test_a_bank_is_of_others_the_same_for_any_ranks_and_another_in_each_step() -
     with pytest.raises(
         BadInput, match="bank 35: more than the 42 samples here, of which 8 are the batch; give at most 34"
     ):
-        order.check_bank("--recipe", 35)
+        check_bank(order, "--recipe", 35)
