@@ -135,7 +135,7 @@ def _run(
 
 
 def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
-    from extract.store import finish_targets, finish_views
+    from extract.manifests import finish_targets, finish_views
     from shards.command.progress import counted, human_bytes
 
     manifest_of_views = finish_views(plan.views)
