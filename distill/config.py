@@ -1,6 +1,8 @@
 """The flags of `python -m distill`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from shards.command.arguments import Aliases
 from shards.command.ranges import Count, NotNegative, Positive, Precision, Seed, Share
@@ -74,5 +76,14 @@ def _without_former(values: dict[str, str]) -> str:
     return "check=always"
 
 
-ALIASES = Aliases(("compile", "warmup"), "read", _without_former)
+def _in_recipe(content: dict[str, Any], name: str) -> bool:
+    """Whether the recipe's file that a configuration names, as saved ones do, has the same value of a former flag."""
+    import yaml
+
+    path = Path(str(content.get("recipe")))
+    recipe = yaml.safe_load(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    return isinstance(recipe, dict) and recipe.get(name) == content[name]
+
+
+ALIASES = Aliases(("compile", "warmup"), "read", _without_former, _in_recipe)
 """Former flags, which the saved configurations of earlier runs hold."""

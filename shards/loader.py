@@ -209,10 +209,8 @@ class BatchLoader:
         labels, first = [], 0
         for reading in part.readings:
             viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
-            fetched, size = (
-                viewset.fetch(reading.view, indices, self.labels, requests),
-                viewset.storage.rows_a_task,
-            )
+            fetched = viewset.fetch(reading.view, indices, self.labels, requests)
+            size = viewset.storage.rows_a_task
             for start in range(0, len(indices), size):
                 out = {name: buffer[first + start :] for name, buffer in rows.items()}
                 some = indices[start : start + size]
