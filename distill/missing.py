@@ -11,11 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from distill.validation import VALIDATION_SPLITS
 from shards.cache import ListedViewSet, list_viewsets, only
@@ -52,20 +51,21 @@ class Extraction:
             )
         assert self._process.stdout and self._process.stderr
         self._relays = [
-            threading.Thread(target=self._relay, args=streams, daemon=True)
-            for streams in ((self._process.stdout, sys.stdout), (self._process.stderr, None))
+            threading.Thread(target=self._tell, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._hold_back, args=(self._process.stderr,), daemon=True),
         ]
         for relay in self._relays:
             relay.start()
 
-    def _relay(self, lines: IO[str], out: IO[str] | None) -> None:
-        """Each line is printed; of standard error the last one is kept back, for it may be why the extraction ended."""
+    def _tell(self, lines: Iterable[str]) -> None:
         for line in lines:
-            if out is None:
-                print(self._said, end="", file=sys.stderr, flush=True)
-                self._said = line
-            else:
-                print(line, end="", file=out, flush=True)
+            print(line, end="", flush=True)
+
+    def _hold_back(self, lines: Iterable[str]) -> None:
+        """Each line but the last, which may be why the extraction ended."""
+        for line in lines:
+            print(self._said, end="", file=sys.stderr, flush=True)
+            self._said = line
 
     @cached_property
     def promises(self) -> Promises:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from training import make_recipe
 
-from distill.arrivals import ARRIVALS, ArrivingBatches, Arrivals
+from distill.arrivals import ARRIVALS, Arrivals, ArrivingBatches
 from distill.data import CacheData
 from distill.holding import open_training
 from shards.documents import read_targetset_manifest, read_viewset_manifest
