@@ -172,6 +172,8 @@ class Finish(Callback):
 
     def on_train_end(self, *_: object) -> None:
         """Wait for what no epoch read."""
+        if not self.extraction.ended():
+            print("distill: every step is done; the extraction goes on to its end", flush=True)
         self.extraction.finish()
 
 

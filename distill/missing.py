@@ -162,6 +162,6 @@ def _await_lock(cache: Path) -> None:
     """A training that was killed a moment ago has no extraction any more; another's lock is extract's to refuse."""
     deadline = time.monotonic() + _LOCK_S
     while time.monotonic() < deadline:
-        with suppress(BadInput), writing(cache):
+        with suppress(BadInput), writing(cache, shared=True):
             return
         time.sleep(_INTERVAL_S)

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,7 @@ def test_a_training_that_ends_in_its_first_epoch_goes_on_in_the_same_order(
 
 @pytest.mark.slow
 def test_an_extraction_that_fails_ends_the_training_in_its_own_line(slow_teacher: Path, tmp_path: Path) -> None:
-    """The last image of all is cut short; mended, the same command finishes."""
+    """An image of the last shard is damaged; mended, the same command finishes."""
     images, labels = load_digits(return_X_y=True)
     for number in range(16 * NUM_SHARDS):
         path = tmp_path / f"data/train/{labels[number]}/{number:04d}.png"
@@ -139,7 +141,7 @@ def test_an_extraction_that_fails_ends_the_training_in_its_own_line(slow_teacher
         Image.fromarray((images[number].reshape(8, 8) * 15).astype("uint8")).resize((16, 16)).save(path)
     damaged = max((tmp_path / "data/train/9").iterdir())
     content = damaged.read_bytes()
-    damaged.write_bytes(content[:60])
+    damaged.write_bytes(content[:60] + bytes(len(content) - 60))  # of the same size, as a revision tells sizes
     cache, run = tmp_path / "cache", tmp_path / "run"
     flags = ["--teacher", f"run:{slow_teacher}", "--data", f"folder:{tmp_path / 'data'}"]
     flags += ["--shard_size", "16", "--view", "crop:size=16", "--devices", "cpu"]
@@ -178,3 +180,16 @@ def test_what_is_no_command_of_extract_is_refused(tmp_path: Path) -> None:
         outcome.refuses(f"--shards {several}", "one folder")
     distill(cache, run, "--on_missing", "extract --teachr x").refuses("distill: extract: ", "--teachr")
     assert not run.exists() and not cache.exists()
+
+
+@pytest.mark.slow
+def test_several_devices_train_on_what_is_whole(teachers: dict[str, Path], tmp_path: Path) -> None:
+    flags, cache = command(teachers["one"]), tmp_path / "cache"
+    arguments = ["--shards", cache, "--run_dir", tmp_path / "run", "--recipe", recipe(tmp_path), "--devices", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    missing = ["--on_missing", " ".join(["extract", *flags])]
+    command_line = [sys.executable, "-m", "distill", *map(str, arguments), *missing]
+    done = subprocess.run(command_line, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("extract: done:") == done.stdout.count("distill: done:") == 1
+    assert not (tmp_path / "run" / ARRIVALS).exists()
