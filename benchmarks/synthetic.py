@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from benchmarks.dense import settings_for, write_data2vec2
 from extract.config import ExtractConfig
+from extract.manifests import finish_targets, finish_views
 from extract.modalities import default_input, view_maker
 from extract.modalities.base import ViewRequest
 from extract.networks import build_network
 from extract.plan_targets import TargetSetJob, plan_targets
 from extract.plan_views import ViewSetJob, plan_views, stored_views
-from extract.store import array_specs, begin_targets, begin_views, commit_targets, finish_targets, finish_views
+from extract.store import array_specs, begin_targets, begin_views, commit_targets
 from extract.teachers.base import Teacher
 from extract.views import ViewShard, commit_shard
 from shards import tar

@@ -1,16 +1,29 @@
 """`python -m distill`: train a student from a cache."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.config import ALIASES, DESCRIPTION, DistillConfig
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
+if TYPE_CHECKING:
+    from distill.missing import Extraction
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, find the target sets and the recipe that fits them, train, export, and say where."""
+    """Parse, and train, while what the cache lacks is extracted."""
     config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
 
+    from distill.missing import extracting
+
+    with extracting(config.on_missing, config.shards) as extraction:
+        _distill(config, extraction)
+
+
+def _distill(config: DistillConfig, extraction: "Extraction") -> None:
+    """Find the target sets and the recipe that fits them, train, export, and say where."""
+    from distill.arrivals import Finish, take_arrivals
     from distill.data import CacheData
     from distill.fitting import check_modality, pick_recipe
     from distill.holding import open_training
@@ -26,15 +39,14 @@ def main(arguments: list[str] | None = None) -> None:
     labels_only = config.objective == "supervised" or (
         config.objective is None and recipe is not None and not recipe.learns_targets
     )
-    holding = open_training(config.shards, config.targets, labels_only, recipe)
+    holding = open_training(config.shards, config.targets, labels_only, recipe, extraction.promises)
     if recipe is not None:
         check_captions(recipe.name, config.student or recipe.student, holding.viewset)
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    data = CacheData(
-        holding.limited(recipe.views), recipe, num_devices=len(choose_devices(config.devices, recipe.precision).indices)
-    )
+    num_devices = len(choose_devices(config.devices, recipe.precision).indices)
+    data = CacheData(holding.limited(recipe.views), recipe, num_devices=num_devices)
     for component in (*holding.components, *data.validation.components):
         for each in (component.viewset, *component.targetsets):
             each.checked.check = check
@@ -42,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     run_dir = Path(
         config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
     )
-    summary = train(config, recipe, data, run_dir)
+    take_arrivals(data, extraction, run_dir, num_devices)
+    summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])
     if not is_first_process():
         return
     if summary.pop("already_finished", False):

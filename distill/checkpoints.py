@@ -89,7 +89,7 @@ def _flush(trainer: Any) -> None:
         logger.save()
 
 
-_REMEDY = "train again with a lower --lr, a longer --warmup or --precision float32, and another --run_dir"
+_REMEDY = "train again with a lower --lr, --precision float32 or a recipe with a longer warmup, and another --run_dir"
 
 
 def resumable(folder: Path) -> Path | None:

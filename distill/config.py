@@ -1,6 +1,8 @@
 """The flags of `python -m distill`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from shards.command.arguments import Aliases
 from shards.command.ranges import Count, NotNegative, Positive, Precision, Seed, Share
@@ -49,13 +51,14 @@ class DistillConfig:
     """AdamW's peak learning rate (default: the recipe's, or what suits the student and the batch)."""
     weight_decay: NotNegative | None = None
     """AdamW's weight decay; none on biases, norms, positions and CLS."""
-    warmup: Share | None = None
-    """Share of the steps over which the learning rate rises linearly, before its cosine to zero."""
     precision: Precision | None = None
     """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
     read: str | None = None
     """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (by the
     first reading alone)."""
+    on_missing: str | None = None
+    """Extract what the cache lacks while training on what it has: 'extract --data digits --teacher NAME ...', a command
+    of extract without --out (--shards is where it goes), or extract alone to complete a set that is half written."""
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or a number of devices (DDP)."""
     seed: Seed | None = None
@@ -64,11 +67,23 @@ class DistillConfig:
     """Log to Weights & Biases too; offline when there is no login."""
 
 
-def _without_compile(values: dict[str, str]) -> str:
-    if values["compile"].lower() != "false":
-        raise BadInput("--compile: is a field of the recipe now: write compile: true in a recipe and leave it out here")
+def _without_former(values: dict[str, str]) -> str:
+    for name, value in values.items():
+        if (name, value.lower()) != ("compile", "false"):
+            raise BadInput(
+                f"--{name}: is a field of the recipe now: write {name}: {value} in a recipe and leave it out here"
+            )
     return "check=always"
 
 
-ALIASES = Aliases(("compile",), "read", _without_compile)
-"""A former flag, which the saved configurations of earlier runs hold."""
+def _in_recipe(content: dict[str, Any], name: str) -> bool:
+    """Whether the recipe's file that a configuration names, as saved ones do, has the same value of a former flag."""
+    import yaml
+
+    path = Path(str(content.get("recipe")))
+    recipe = yaml.safe_load(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    return isinstance(recipe, dict) and recipe.get(name) == content[name]
+
+
+ALIASES = Aliases(("compile", "warmup"), "read", _without_former, _in_recipe)
+"""Former flags, which the saved configurations of earlier runs hold."""

@@ -1,6 +1,6 @@
 """Data: a cache as Lightning's data module: its batches in order, for any number of ranks and from any step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -43,6 +43,7 @@ class CacheData(lightning.LightningDataModule):
         for size in self.banks.values():
             check_bank(order, f"--recipe {recipe.name}: terms", size)
         self.recipe = long_enough(recipe, order.num_batches)
+        self.batches: Callable[..., TrainingBatches] = TrainingBatches
 
     def feed(self, inputs: InputSpec) -> None:
         """The views are read as `inputs` takes them."""
@@ -79,7 +80,7 @@ class CacheData(lightning.LightningDataModule):
         order = self.order(self.recipe.accumulate * world_size)
         banks = {self.training.targetsets[number].folder.name: size for number, size in self.banks.items()}
         parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
-        batches = TrainingBatches(order, parts, banks)
+        batches = self.batches(order, parts, banks)
         size = order.batch_size // order.num_parts
         batches.loader = self._loader(self.training, batches.readings, size, world_size, banks)
         return batches

@@ -18,6 +18,7 @@ from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash, same_but_for
 from shards.listing import saved_flags
+from shards.promised import Promises
 from shards.reader import Component, TargetSet, ViewSet, check_pair
 from shards.views import modality_of
 
@@ -120,11 +121,17 @@ def sole(values: Sequence[Value]) -> Value | list[Value]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def open_training(shards: str, targets: str | None, labels_only: bool, recipe: Recipe | None = None) -> Holding:
+def open_training(
+    shards: str,
+    targets: str | None,
+    labels_only: bool,
+    recipe: Recipe | None = None,
+    promises: Promises | None = None,
+) -> Holding:
     """What `--shards` and `--targets` name: training view sets with target sets, or without when labels are all.
 
     `shards` is one path, or several as PATH,PATH or PATH=SHARE,PATH=SHARE. Of several target sets that `targets` leaves
-    open, those that `recipe` (or any recipe) is for are meant.
+    open, those that `recipe` (or any recipe) is for are meant. Sets that are promised count as whole.
 
     Raises BadInput where nothing or several things fit (the message lists them), Incomplete for a half-written one.
     """
@@ -134,7 +141,7 @@ def open_training(shards: str, targets: str | None, labels_only: bool, recipe: R
         raise BadInput(f"--shards {shards}: expected a share for each set, or for none; found {len(shares)}")
     listed = []
     for path, _ in parts:
-        cache = open_cache(path, "--shards")
+        cache = open_cache(path, "--shards", promises)
         training = prefer(cache.viewsets, lambda viewset: not validates(viewset))
         listed.append(only(cache.name, "view sets", training, "name one, or several as PATH,PATH"))
     if twice := [each for each, count in Counter(each.folder.resolve() for each in listed).items() if count > 1]:
@@ -165,7 +172,7 @@ def _open_first(
     listed: ListedViewSet, targets: str | None, labels_only: bool, recipe: Recipe | None
 ) -> tuple[Component, list[float]]:
     """A view set with the target sets that are meant, and their weights."""
-    viewset = ViewSet(listed.folder)
+    viewset = ViewSet(listed.folder, listed.promises.viewsets.get(listed.folder.name))
     targets = targets if targets is not None or listed.named is None else listed.named.name
     if labels_only or (targets is None and viewset.labelled and not listed.targetsets):
         if targets is not None:
@@ -174,7 +181,7 @@ def _open_first(
             raise BadInput(f"{listed}: has no labels, which the recipe needs; distil from a teacher's target set")
         return Component(viewset), []
     weights = _for_recipe(listed, recipe) if targets is None else _as_named(listed, targets)
-    targetsets = [TargetSet(targetset.folder) for targetset in weights]
+    targetsets = [TargetSet(targetset.folder, targetset.promised) for targetset in weights]
     for targetset in targetsets:
         check_pair(viewset, targetset)
     return Component(viewset, targetsets), list(weights.values())

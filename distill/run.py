@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from distill import folder
 from distill.checkpoints import BEST, Checkpoints, read_best, resumable
@@ -34,6 +35,7 @@ def train(
     data: CacheData,
     run_dir: Path,
     make: Callable[..., Distillation] = Distillation,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """The run in `run_dir` is finished, resumed from its last checkpoint if it had one; returns its summary.
 
@@ -70,7 +72,7 @@ def train(
         if config.wandb:
             facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
             loggers.append(wandb_logger(run_dir, as_values(recipe) | facts))
-        trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints], loggers)
+        trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints, *callbacks], loggers)
         fit(trainer, module, data, resumable(checkpoints.folder))
         for logger in loggers:
             logger.experiment.finish()  # wandb writes the last numbers only now

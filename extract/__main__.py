@@ -43,6 +43,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
     from extract.disk import announce
     from extract.pipeline import Extraction
     from extract.plan import resolve
+    from extract.promises import promise
     from extract.same_source import check_source
     from extract.sharing import check_device, clear, run_shared, turn
     from extract.upload import Upload, stage
@@ -92,6 +93,7 @@ def _extract(config: ExtractConfig, arguments: list[str], process: tuple[int, in
                 if shared:
                     check_device(plan.views.folder, [job.folder.name for job in plan.targets], device)
                 extraction = calibrated(extraction)
+                promise(plan, extraction)
                 at.close()
                 counts = _run(plan, extraction, arguments, num_processes, lock, shared)
             except TeacherShardsError:
@@ -135,7 +137,7 @@ def _run(
 
 
 def _finish(plan: "ExtractionPlan", counts: "Counts", start: float) -> None:
-    from extract.store import finish_targets, finish_views
+    from extract.manifests import finish_targets, finish_views
     from shards.command.progress import counted, human_bytes
 
     manifest_of_views = finish_views(plan.views)

@@ -1,9 +1,6 @@
-"""Store: rows into zarr shard objects, commits, and the manifests that are written last."""
+"""Store: what a set begins with, and rows into zarr shard objects and commits; manifests come last (`manifests.py`)."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,31 +8,12 @@ from extract.committing import commit
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
-from shards.documents import (
-    Commit,
-    TargetSetManifest,
-    ViewSetManifest,
-    read_commit,
-    read_document,
-    read_targetset_manifest,
-)
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.documents import Commit, read_targetset_manifest
 from shards.identity import sha256_of_file
-from shards.keys import KEYS, keys_bytes, positions
-from shards.layout import (
-    CALIBRATION,
-    PLAN,
-    TARGETSET_MANIFEST,
-    VIEWSET_MANIFEST,
-    commit_path,
-    inside,
-    targetset_is_whole,
-)
+from shards.keys import KEYS, keys_bytes
+from shards.layout import CALIBRATION, PLAN, inside, targetset_is_whole
 from shards.listing import SAVED_FLAGS
-from shards.records import FileRecord, Files
 from shards.rows import Checksums, checksums_of
-from shards.sealed import sealed
-from shards.storage import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, object_rows, pack, specs_of, without_padding
 
@@ -96,110 +74,11 @@ def commit_targets(
         packed = pack(spec, rows[spec.name])
         contents[spec.shard_path(view, shard)] = packed
         checksums[spec.name] = checksums_of(object_rows(spec, packed, len(rows[spec.name])))
-    calibration = _calibration(job)
+    calibration = calibration_of(job)
     record = Commit(view, shard, {}, codec_error=dict(errors), checksums=checksums, calibration=calibration)
     commit(job.folder, record, contents)
 
 
-def _calibration(job: TargetSetJob) -> str | None:
+def calibration_of(job: TargetSetJob) -> str | None:
     """The hash of the statistics that rows are encoded with; None for a codec without any."""
     return sha256_of_file(inside(job.folder, CALIBRATION)) if job.codec.has_statistics else None
-
-
-def finish_views(job: ViewSetJob) -> ViewSetManifest:
-    """The view set's manifest is on the disk, the commit of the whole; every (view, shard) must be committed."""
-    files = _records(job.folder, [SAVED_FLAGS, *files_beside(job.plan)])
-    skipped: set[str] = set()
-    for place in job.places():
-        record = _committed(job.folder, *place)
-        files |= record.files | _records(job.folder, [commit_path(*place)])
-        skipped |= set(record.skipped or ())
-    if len(skipped) == len(job.plan.keys):
-        raise BadInput(
-            f"{job.folder}: every one of {len(skipped):,} samples was skipped, so there is nothing to learn from: "
-            f"mend --data {job.plan.request['data']}, then python -m shards remove {job.folder}"
-        )
-    manifest = ViewSetManifest(
-        identity=job.plan.identity,
-        num_samples=len(job.plan.keys),
-        num_views=job.num_views,
-        num_shards=job.plan.num_shards,
-        shard_size=job.plan.shard_size,
-        request=job.plan.request,
-        class_names=job.plan.class_names,
-        skipped=[job.plan.keys[number] for number in positions(job.plan.keys, skipped).tolist()],
-        files=files,
-    )
-    _finish(job.folder / VIEWSET_MANIFEST, manifest)
-    return manifest
-
-
-def finish_targets(
-    job: TargetSetJob,
-    views: ViewSetJob,
-    teacher: str,
-    teacher_settings: dict[str, Any] | None = None,
-    class_names: Sequence[str] | None = None,
-) -> TargetSetManifest:
-    """The target set's manifest is on the disk; with `teacher_settings`, from which distill builds a student.
-
-    `class_names` name the teacher's logits; they are stored where the view set's own classes are others.
-    """
-    specs = array_specs(job, views)
-    calibration = _calibration(job)
-    statistics = [CALIBRATION] if calibration else []
-    files = _records(job.folder, [SAVED_FLAGS, "zarr.json", *statistics, *(f"{spec.name}/zarr.json" for spec in specs)])
-    for place in views.places(job.num_views):
-        record = _committed(job.folder, *place)
-        if record.calibration != calibration:
-            raise Damaged(
-                f"{job.folder}: {commit_path(*place)} was encoded with other channel statistics than {CALIBRATION} "
-                f"holds now; python -m shards remove {job.folder}, then extract again"
-            )
-        files |= record.files | _records(job.folder, [commit_path(*place)])
-    layouts = {spec.name: spec.layout for spec in specs if spec.layout is not None}
-    teachers_own = job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names
-    manifest = TargetSetManifest(
-        identity=job.identity,
-        teacher=teacher,
-        target=job.target,
-        codec=job.codec.name,
-        codec_error=_committed(job.folder, 0, 0).codec_error or {},
-        row_shape=list(job.row_shape),
-        arrays={spec.name: (spec.dtype, list(spec.row_shape)) for spec in specs},
-        num_samples=len(views.plan.keys),
-        num_views=job.num_views,
-        shard_size=views.plan.shard_size,
-        files=files,
-        keep_tokens=job.keep_tokens,
-        teacher_settings=teacher_settings,
-        layouts=layouts or None,
-        class_names=list(class_names or ()) if teachers_own else None,
-    )
-    _finish(job.folder / TARGETSET_MANIFEST, manifest)
-    return manifest
-
-
-def _finish(path: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
-    """The manifest at `path` is `manifest`; Damaged where a file is no longer what the manifest there says of it.
-
-    A growth adds files and rewrites the arrays' own zarr.json; all else stays as it was hashed when it was written.
-    """
-    former = read_document(path, type(manifest)).files if path.exists() else {}
-    for name, record in former.items():
-        if not name.endswith("/zarr.json") and manifest.files.get(name) != record:
-            raise Damaged(f"{path.parent / name}: is not what {path.name} says it was; {RESTORE}")
-    if not path.exists() or path.read_bytes() != sealed(manifest.document()):
-        write_sealed(path, manifest.document())
-
-
-def _committed(folder: Path, view: int, shard: int) -> Commit:
-    record = read_commit(folder, view, shard)
-    assert record is not None, f"{folder}: view {view}, shard {shard} was not committed"
-    return record
-
-
-def _records(folder: Path, names: list[str]) -> Files:
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise Damaged(f"{folder / missing[0]}: missing; {RESTORE}")
-    return {name: FileRecord((folder / name).stat().st_size, sha256_of_file(folder / name)) for name in names}

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from shards.layout import (
     viewset_folders,
     viewset_is_whole,
 )
+from shards.promised import Promises
 from shards.remote import mirrored
 from shards.splits import choose_split
 from shards.stores import is_url
@@ -34,19 +35,21 @@ class ListedTargetSet:
     """A target set of a cache; what its manifest says is read once, and raises Incomplete while there is none."""
 
     folder: Path
+    promised: TargetSetManifest | None = field(default=None, compare=False)
+    """What its manifest will say, where its rows are to be read while it is made."""
 
     def __str__(self) -> str:
         return self.folder.name
 
     @property
     def whole(self) -> bool:
-        """Whether it has its manifest."""
-        return targetset_is_whole(self.folder)
+        """Whether it has its manifest, or a promise of one."""
+        return self.promised is not None or targetset_is_whole(self.folder)
 
     @cached_property
     def manifest(self) -> TargetSetManifest:
         """Its manifest."""
-        return read_targetset_manifest(self.folder)
+        return self.promised or read_targetset_manifest(self.folder)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,6 +64,8 @@ class ListedViewSet:
     folder: Path
     named: Path | None = None
     """The target set that the path names, which alone is listed then; None where it names no target set."""
+    promises: Promises = field(default_factory=Promises, compare=False)
+    """Of sets that are read while they are made."""
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -105,7 +110,8 @@ class ListedViewSet:
         """Its target sets, whole or half written; Damaged where a link leads to them."""
         if self.named is not None:
             return [ListedTargetSet(inside(self.folder, f"targets/{self.named.name}"))]
-        return [ListedTargetSet(folder) for folder in targetset_folders(self.folder)]
+        promised = self.promises.targetsets
+        return [ListedTargetSet(folder, promised.get(folder.name)) for folder in targetset_folders(self.folder)]
 
     @property
     def listed_folders(self) -> list[Path]:
@@ -129,10 +135,10 @@ class Cache:
     """At least one."""
 
 
-def open_cache(path: str | Path, flag: str = "") -> Cache:
+def open_cache(path: str | Path, flag: str = "", promises: Promises | None = None) -> Cache:
     """What lies at `path`: CACHE, CACHE/VIEWSET or CACHE/VIEWSET/targets/TARGETSET; BadInput where that is nothing.
 
-    A path may be a URL.
+    A path may be a URL. Sets of a CACHE that are promised count as whole.
     """
     name, place = f"{flag} {path}".strip(), mirrored(str(path)) if is_url(path) else Path(path)
     full = place.resolve() if ".." in place.parts else place.absolute()
@@ -149,7 +155,7 @@ def open_cache(path: str | Path, flag: str = "") -> Cache:
         raise BadInput(f"{name}: no such folder; python -m extract --teacher NAME --out {path} writes a cache there")
     if targetset_is_whole(place):
         raise BadInput(f"{name}: is a target set without its view set; give CACHE/VIEWSET/targets/TARGETSET")
-    viewsets = list_viewsets(place)
+    viewsets = list_viewsets(place, promises)
     if not viewsets:
         raise BadInput(f"{name}: holds no view set; python -m extract --teacher NAME --out {path} writes one there")
     return Cache(name, place, place, viewsets)
@@ -160,9 +166,9 @@ def _as_typed(typed: Path, full: Path, num_parts: int) -> Path:
     return full if ".." in typed.parts or len(typed.parts) < num_parts else typed
 
 
-def list_viewsets(cache: Path) -> list[ListedViewSet]:
+def list_viewsets(cache: Path, promises: Promises | None = None) -> list[ListedViewSet]:
     """The view sets in the folder `cache`; none where there is no such folder."""
-    return [ListedViewSet(folder) for folder in viewset_folders(cache)]
+    return [ListedViewSet(folder, promises=promises or Promises()) for folder in viewset_folders(cache)]
 
 
 def names(choices: Sequence[object]) -> str:

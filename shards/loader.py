@@ -28,7 +28,7 @@ class Part(NamedTuple):
     """What one batch of a loader reads: a part of a global batch."""
 
     readings: Sequence[Reading]
-    """By component; their rows follow each other in the batch."""
+    """By component; their rows follow each other in the batch. Empty where the next batch is not known yet."""
     banks: Mapping[str, Sequence[Reading]] = {}
     """Of a target set, by its name, further rows."""
 
@@ -191,6 +191,9 @@ class BatchLoader:
                 slot = free.get()
                 if slot is None:
                     return
+                if not part.readings:  # asked again and again, so that a loader that is left ends
+                    free.put(slot)
+                    continue
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
                 ready.put((slot, fill(slot, part)))
@@ -206,10 +209,8 @@ class BatchLoader:
         labels, first = [], 0
         for reading in part.readings:
             viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
-            fetched, size = (
-                viewset.fetch(reading.view, indices, self.labels, requests),
-                viewset.storage.rows_a_task,
-            )
+            fetched = viewset.fetch(reading.view, indices, self.labels, requests)
+            size = viewset.storage.rows_a_task
             for start in range(0, len(indices), size):
                 out = {name: buffer[first + start :] for name, buffer in rows.items()}
                 some = indices[start : start + size]

@@ -44,8 +44,8 @@ class _StoredSet:
 class ViewSet(_StoredSet):
     """All views of one source, split, augmentation and seed; the fields of (view, sample) by random access."""
 
-    def __init__(self, folder: Path) -> None:
-        self.manifest = read_viewset_manifest(folder)
+    def __init__(self, folder: Path, promised: ViewSetManifest | None = None) -> None:
+        self.manifest = promised or read_viewset_manifest(folder)
         super().__init__(folder, self.manifest)
         self.plan = Plan.read(folder)
         self.checked(PLAN)
@@ -116,13 +116,13 @@ class ViewSet(_StoredSet):
 class TargetSet(_StoredSet):
     """One teacher's target over one view set; encoded rows of (view, sample) by random access."""
 
-    def __init__(self, folder: Path) -> None:
-        self.manifest = read_targetset_manifest(folder)
+    def __init__(self, folder: Path, promised: TargetSetManifest | None = None) -> None:
+        self.manifest = promised or read_targetset_manifest(folder)
         super().__init__(folder, self.manifest)
         self.row_shape = tuple(self.manifest.row_shape)
         self.num_samples = self.manifest.num_samples
         self.shard_size = self.manifest.shard_size
-        if -(-self.num_samples // self.shard_size) * self.num_views > len(self.manifest.files):
+        if not promised and -(-self.num_samples // self.shard_size) * self.num_views > len(self.manifest.files):
             raise Damaged(f"{folder}: its manifest lists fewer files than shards; {RESTORE}")
         self.arrays = specs_of(self.manifest)
         for spec in self.arrays.values():

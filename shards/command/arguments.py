@@ -22,6 +22,8 @@ class Aliases(NamedTuple):
     flag: str
     fold: Callable[[dict[str, str]], str]
     """The flag's value for the values of former flags, by name."""
+    repeats: Callable[[dict[str, Any], str], bool] = lambda content, name: False
+    """Whether a saved configuration says elsewhere too what it says by a former flag, which is left out then."""
 
 
 def parse(
@@ -104,7 +106,8 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
         elif name == "config":
             content = _read_config_file(value, names)
             if aliases and content.get(aliases.flag) is None:  # what stands beside it was folded into it already
-                saved |= {old: str(content[old]) for old in former if content.get(old) is not None}
+                given = [old for old in former if content.get(old) is not None and not aliases.repeats(content, old)]
+                saved |= {old: str(content[old]) for old in given}
             words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in former})}")
         else:
             words.append(f"{flag}={value}")

@@ -122,7 +122,7 @@ def test_flags_override_fields_of_the_same_name() -> None:
         "max_steps": 7,
         "seed": 9,
     }
-    flags |= {"batch_size": 8, "accumulate": 2, "lr": 0.3, "weight_decay": 0.0, "warmup": 0.0}
+    flags |= {"batch_size": 8, "accumulate": 2, "lr": 0.3, "weight_decay": 0.0}
     recipe = load_recipe("digits")
     resolved = resolve(recipe, DistillConfig(shards=".", precision="bfloat16", **flags))
     assert as_values(resolved) == as_values(recipe) | flags | {"precision": "bfloat16"}
@@ -206,7 +206,6 @@ def test_a_student_of_logits_comes_near_its_teacher_with_no_hyperparameter_given
         (("--max_steps", "0"), "--max_steps 0"),
         (("--epochs", "0"), "--epochs 0"),
         (("--label_weight", "1.5"), "--label_weight 1.5: expected a number from 0 to 1"),
-        (("--warmup", "-0.1"), "--warmup -0.1"),
         (("--weight_decay", "-1"), "--weight_decay -1.0: expected a number of at least 0"),
         (("--precision", "float8"), "--precision float8: expected float32 or bfloat16 or float16"),
         (("--seed", "-1"), "--seed -1: expected a whole number from 0 to 4294967295"),
@@ -252,7 +251,7 @@ def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
     flags = {one.name for one in fields(DistillConfig)}
     assert len(flags) <= 20
     known = {one.name for one in fields(Recipe)}
-    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb", "read"}
+    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb", "read", "on_missing"}
 
 
 def test_a_flag_has_the_range_of_the_recipes_field() -> None:
@@ -278,3 +277,16 @@ def test_a_configuration_that_was_saved_with_compile_is_read(value: str, tmp_pat
     (tmp_path / "config.yaml").write_text(f"shards: {tmp_path / 'none'}\ncompile: {value}\n")
     command("distill", "--config", tmp_path / "config.yaml").refuses("no such folder")
     command("distill", "--shards", "x", "--compile", "true").refuses("--compile", "field of the recipe")
+
+
+def test_a_configuration_that_was_saved_with_warmup_is_read_where_its_recipe_says_the_same(tmp_path: Path) -> None:
+    config, recipe = tmp_path / "config.yaml", tmp_path / "recipe.yaml"
+    recipe.write_text("student: resnet8\nobjective: mse\nwarmup: 0.05\n")
+    for warmup, said in (
+        ("null", "no such folder"),
+        ("0.05", "no such folder"),
+        ("0.2", "write warmup: 0.2 in a recipe"),
+    ):
+        config.write_text(f"shards: {tmp_path / 'none'}\nrecipe: {recipe}\nwarmup: {warmup}\n")
+        command("distill", "--config", config).refuses(said)
+    command("distill", "--shards", "x", "--warmup", "0.05").refuses("--warmup", "field of the recipe")
