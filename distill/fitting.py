@@ -2,9 +2,15 @@
 
 from fnmatch import fnmatchcase
 
-from distill.recipe import FACTS, Recipe, load_recipe, recipe_names
+from distill.recipe import FACTS, FOLDER, Recipe, load_recipe
+from shards.command.settings import names_in
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the project."""
+    return names_in(FOLDER)
 
 
 def pick_recipe(facts: dict[str, str]) -> Recipe:

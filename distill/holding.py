@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from distill.fitting import recipe_names
 from distill.named_targets import named_targets, of_recipe
-from distill.recipe import TARGETS, Recipe, load_recipe, recipe_names
+from distill.recipe import TARGETS, Recipe, load_recipe
 from distill.validation import same_target, validates
 from extract.modalities.base import InputSpec
 from shards.cache import ListedTargetSet, ListedViewSet, fitting_targetsets, only, open_cache, prefer

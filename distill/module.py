@@ -1,6 +1,5 @@
 """Module: decode -> student -> objective, as one LightningModule."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from distill.students import Student
 from distill.terms import BoundTerm
 from extract.modalities.base import feed
 from shards.decode import decode_readings
+from shards.draws import draw_seed
 from shards.loader import Batch
 
 
@@ -95,7 +95,7 @@ class Distillation(lightning.LightningModule):
         """One forward; Lightning does the rest."""
         part = batch_index % self.recipe.accumulate * self.trainer.world_size + self.trainer.global_rank
         # dropout depends on seed, step and part alone: a resumed run draws what the uninterrupted one would have drawn
-        torch.manual_seed(_draw_seed(self.recipe.seed, self.trainer.global_step, part))
+        torch.manual_seed(draw_seed(self.recipe.seed, self.trainer.global_step, part))
         loss = self.loss(batch)
         self.num_bytes_moved += batch.num_bytes
         self.num_parts_seen += 1
@@ -145,7 +145,3 @@ class Distillation(lightning.LightningModule):
         factor = partial(rate_factor, warmup=self.recipe.warmup, total_steps=self.total_steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _draw_seed(seed: int, step: int, part: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:8], "little") >> 1

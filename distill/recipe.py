@@ -1,6 +1,5 @@
 """Recipe: student, objective and hyperparameters in one YAML file; what a cache holds picks the recipe that fits."""
 
-import math
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Annotated, Any
 
 from distill.config import DistillConfig
 from distill.objectives import make_objective
-from distill.students import student_names
+from distill.peak_rate import peak_rate
 from distill.terms import LABELS, Term, parse_term, to_objective
-from extract.networks import base_lr
 from shards.command import settings
 from shards.command.ranges import Betas, Count, NotNegative, Positive, Precision, Range, Seed, Share, ShareBelowOne
-from shards.command.settings import given_flags, names_in, parse_settings, read_named_yaml
-from shards.command.specs import entry_of, name_of
+from shards.command.settings import given_flags, parse_settings, read_named_yaml
 from shards.errors import BadInput
 from shards.views import DEFAULT_MODALITY
 
@@ -97,11 +94,6 @@ class Recipe:
         return pattern.strip("*") != "" and fnmatchcase(target, pattern)
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the project."""
-    return names_in(FOLDER)
-
-
 def load_recipe(name: str) -> Recipe:
     """The recipe of that name, or in that YAML file."""
     values, path = read_named_yaml("recipe", name, FOLDER)
@@ -127,18 +119,6 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     if resolved.lr is None:
         resolved = replace(resolved, lr=peak_rate(resolved.student, resolved.batch_size))
     return resolved
-
-
-def peak_rate(student: str, batch_size: int) -> float:
-    """AdamW's peak learning rate for the student of a spec such as resnet8:width=32, where recipe and flags give none.
-
-    It goes with the square root of the batch (Malladi et al. 2022, arXiv:2205.10330, the square root scaling rule);
-    each network's module states its base rate, that of batches of 256.
-    """
-    name = name_of(student)
-    if entry_of(name, student_names()) not in student_names():
-        return 0.0  # no student has that name, and whoever builds it says so
-    return base_lr(name) * math.sqrt(batch_size / 256)
 
 
 def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:

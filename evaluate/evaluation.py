@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -120,15 +119,3 @@ class Evaluation:
                 check_finite(rows, name, f"{self.folder}: {views.name}, {views.split}")
                 yield rows, labels.to(self.student.device)
                 progress.advance(len(labels))
-
-    def features(self, views: Views) -> tuple[Float[Tensor, "samples width"], Num[Tensor, " samples"]]:
-        """The pooled features and labels of all samples, on the CPU: 2.6 GB for ImageNet at width 512."""
-        features, labels, start = torch.empty(0, 0), torch.empty(0), 0
-        for pooled, batch_labels in self.outputs(views, "pooled"):
-            if start == 0:  # one block that is filled: joining the batches at the end would hold them twice
-                features = torch.empty(views.num_samples, pooled.shape[1])
-                labels = torch.empty(views.num_samples, dtype=batch_labels.dtype)
-            features[start : start + len(pooled)] = pooled.cpu()
-            labels[start : start + len(pooled)] = batch_labels.cpu()
-            start += len(pooled)
-        return features, labels

@@ -5,7 +5,6 @@ Fields that these classes do not name are left out when a document is read.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -13,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from msgspec import Meta, Struct, structs
 
 from shards.errors import Damaged, Incomplete
+from shards.kept import Kept
 from shards.keys import KEYS, read_keys
 from shards.layout import (
     PLAN,
@@ -103,16 +103,7 @@ class Plan(Document, frozen=True):
         Parsed once a process: of a million samples it takes a second, and a command asks for it several times.
         """
         path = inside(viewset, PLAN)
-        status = path.stat() if path.exists() else None
-        if status is None or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-            return _with_keys(viewset, read_document(path, cls))  # which also says what is missing
-        version = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        if (plan := _PLANS.get(version)) is None:
-            plan = _with_keys(viewset, read_document(path, cls))
-            while len(_PLANS) >= _PLANS_KEPT and sum(len(each.keys) for each in (plan, *_PLANS.values())) > _KEYS_KEPT:
-                _PLANS.pop(next(iter(_PLANS)), None)  # the oldest: all together are too large
-            _PLANS[version] = plan
-        return plan
+        return _PLANS.read(path, lambda: _with_keys(viewset, read_document(path, cls)))
 
     @property
     def num_shards(self) -> int:
@@ -124,12 +115,8 @@ class Plan(Document, frozen=True):
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, len(self.keys)))
 
 
-_PLANS: dict[tuple[object, ...], Plan] = {}
-"""Plans by path, inode, size and time of change."""
-_PLANS_KEPT, _KEYS_KEPT = 4, 6_000_000
-"""Plans that are kept however large they are; more of them while all have few keys, which take 0.5 GB."""
-_SETTLED_NS = 2 * 10**9
-"""A file that changed less than this ago may change again and keep its time, whose steps are milliseconds."""
+_PLANS = Kept[Plan](lambda plan: len(plan.keys), few=4, most=6_000_000)
+"""All together have so many keys, which take 0.5 GB."""
 
 
 def _with_keys(viewset: Path, plan: Plan) -> Plan:

@@ -61,3 +61,8 @@ def held_out(keys: Iterable[str], fraction: float) -> np.ndarray:
 def draw_choice(seed: int, key: str, epoch: int) -> int:
     """A number of 64 bits fixed by (seed, key, epoch): which of a view's alternatives (captions) that epoch reads."""
     return int.from_bytes(hashlib.sha256(f"{seed}\0{epoch}\0{key}".encode()).digest()[:8], "little")
+
+
+def draw_seed(seed: int, step: int, part: int) -> int:
+    """A number of 63 bits fixed by (seed, step, part): what a part of a training step draws its dropout by."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {part}".encode()).digest()[:8], "little") >> 1

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evaluate import preset
 from evaluate.evaluation import Evaluation
+from evaluate.features import pooled_features
 from shards.command.ranges import Count, Positive
 from shards.errors import BadInput
 
@@ -36,8 +37,8 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     bank, queries = evaluation.train_and_test()
     if k > bank.num_samples:
         raise BadInput(f"--preset knn:k={k}: {bank.split} has only {bank.num_samples} samples; give at most that many")
-    bank_features, bank_labels = evaluation.features(bank)
-    features, labels = evaluation.features(queries)
+    bank_features, bank_labels = pooled_features(evaluation, bank)
+    features, labels = pooled_features(evaluation, queries)
     cosines, neighbours = nearest(features.to(device), bank_features, k)
     predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names), settings.temperature)
     top1 = (predicted == labels.to(device)).double().mean().item()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distill.optimiser import parameter_groups, rate_factor
 from evaluate.evaluation import Evaluation
+from evaluate.features import pooled_features
 from evaluate.preset import OptimiserSettings
 from shards.command.progress import Progress
 from shards.draws import permutation
@@ -26,8 +27,8 @@ def measure(evaluation: Evaluation, settings: OptimiserSettings) -> dict[str, An
     """`top1` of the probe on the split, and `train_top1` on the training split."""
     seed, device = evaluation.config.seed, evaluation.student.device
     train, test = evaluation.train_and_test()
-    train_features, train_labels = evaluation.features(train)
-    features, labels = evaluation.features(test)
+    train_features, train_labels = pooled_features(evaluation, train)
+    features, labels = pooled_features(evaluation, test)
     torch.manual_seed(seed)
     probe = make_head(train_features.shape[1], len(train.class_names)).to(device)
     fit(probe, train_features, train_labels, settings, seed)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 
 from evaluate.evaluation import Evaluation
+from evaluate.features import pooled_features
 from evaluate.metrics import METRICS
 from evaluate.text_tuning import for_texts
 from extract.sources import open_source
@@ -35,7 +36,7 @@ def measure(evaluation: Evaluation, settings: None) -> dict[str, Any]:
             f"--data {data}: expected pairs of sentences with scores; give {STS_BENCHMARK} or sentences:FILE"
         )
     views = [evaluation.views_of(_one_side(source, side), data) for side in (0, 1)]
-    (first, scores), (second, _) = (evaluation.features(each) for each in views)
+    (first, scores), (second, _) = (pooled_features(evaluation, each) for each in views)
     cosines = F.cosine_similarity(first, second, dim=1).numpy()
     metrics = {name: round(METRICS[name](scores.numpy(), cosines), 6) for name in ("spearman", "pearson")}
     return {**metrics, **views[0].facts()}

@@ -9,8 +9,8 @@ LEAVES = (
     *("shards.views.", "shards.storage.", "shards.codecs."),
     *("distill.objectives.", "distill.students.", "evaluate.tasks."),
 )
-MOST_LINES = 3_670
-"""What the spine has now, and must not exceed; docs/design.md aims at 3,500."""
+MOST_LINES = 3_500
+"""docs/design.md says why."""
 SHARED = {"extract.modalities.draws", "shards.codecs.distribution"}
 """In these folders, but no leaves: random numbers by (seed, key, view), and what codecs of probabilities decode to."""
 

@@ -11,17 +11,16 @@ from caches import command
 from training import PLAIN, distill, same, write_recipe
 
 from distill.config import DistillConfig
-from distill.fitting import pick_recipe
+from distill.fitting import pick_recipe, recipe_names
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
+from distill.peak_rate import peak_rate
 from distill.recipe import (
     FOLDER,
     Recipe,
     as_values,
     load_recipe,
     long_enough,
-    peak_rate,
-    recipe_names,
     resolve,
 )
 from distill.students import student_names

@@ -12,7 +12,7 @@ import timm
 import torch
 from training import distill, open_data, write_recipe
 
-from distill.recipe import peak_rate
+from distill.peak_rate import peak_rate
 from distill.run import build_module
 from distill.students import Student, StudentRequest, build_student
 from extract.modalities.image import ImageInput
