@@ -71,6 +71,7 @@ def test_the_cache_is_that_of_extract_and_the_second_epoch_reads(slow_teacher: P
     assert caches.contents(cache) == caches.contents(tmp_path / "alone")
 
     assert same(replayed(tmp_path / "alone", run, tmp_path / "again", recipe(tmp_path)), run)
+    assert (run / "student.json").read_bytes() == (tmp_path / "again" / "student.json").read_bytes()
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, tmp_path / "again")]
     for name in ("cache_bytes", "extracted", "steps", "teacher_forwards", "best_val_loss"):
         assert summaries[0][name] == summaries[1][name]
