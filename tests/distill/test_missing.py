@@ -25,6 +25,12 @@ from shards.lock import writing
 NUM_SHARDS = 24
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On many cores the extraction would be over before the training has begun."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+
+
 @pytest.fixture(scope="module")
 def slow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of seconds for a few hundred digits: training begins long before it has seen all."""
@@ -39,6 +45,7 @@ def slow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(teacher: Path, *flags: str | Path) -> list[str]:
     """The flags of an extraction of NUM_SHARDS shards, without --out."""
     size = ("--data", "digits", "--limit", str(16 * NUM_SHARDS), "--shard_size", "16", "--view", "crop:size=16")
+    size = (*size, "--batch_size", "2")
     return [*map(str, ("--teacher", f"run:{teacher}", *size, "--devices", "cpu", *flags))]
 
 
