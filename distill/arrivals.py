@@ -8,13 +8,13 @@ run that goes on takes the same ones again.
 """
 
 import itertools
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
@@ -30,7 +30,7 @@ from shards.layout import commit_path, place_of
 from shards.loader import Part
 from shards.order import BatchOrder, Reading
 from shards.reader import Component
-from shards.records import record_of
+from shards.records import Number, record_of
 
 ARRIVALS = "arrivals.jsonl"
 """In a run's folder: a line a window, with its epoch and shards."""
@@ -41,6 +41,13 @@ _KEPT_SHARDS, _KEPT_SHARE = 8, 8
 """Samples that a window leaves to be mixed with the next: those of 8 shards, at most an eighth of all."""
 
 Shards = list[int]
+
+
+class Window(msgspec.Struct):
+    """A line of ARRIVALS: the shards that a window of an epoch took."""
+
+    epoch: Number
+    shards: list[Number]
 
 
 class Arrivals:
@@ -54,8 +61,11 @@ class Arrivals:
         content = path.read_bytes() if path.exists() else b""
         self._size = content.rfind(b"\n") + 1  # a killed run may have left half a line
         for line in content[: self._size].splitlines():
-            entry = json.loads(line)
-            self._windows.setdefault(entry["epoch"], []).append(entry["shards"])
+            try:
+                window = msgspec.json.decode(line, type=Window)
+            except msgspec.DecodeError as error:
+                raise Damaged(f"{path}: a line is no window ({error}); give another --run_dir") from None
+            self._windows.setdefault(window.epoch, []).append(window.shards)
 
     def grow(self, epoch: int, view: int) -> bool:
         """Whether an epoch is one of windows: it began as one, or its view is not whole yet."""
@@ -104,7 +114,7 @@ class Arrivals:
     def _record(self, epoch: int, shards: Shards) -> None:
         if not is_first_process():
             return
-        line = json.dumps({"epoch": epoch, "shards": shards}).encode() + b"\n"
+        line = msgspec.json.encode(Window(epoch, shards)) + b"\n"
         with self.path.open("r+b" if self.path.exists() else "wb") as file:
             file.truncate(self._size)
             file.seek(self._size)

@@ -123,8 +123,8 @@ def extracting(on_missing: str | None, shards: str) -> Iterator[Extraction]:
 
     An error in the block stops it. The processes of other ranks start none.
     """
-    starts = on_missing is not None and os.environ.get("LOCAL_RANK", "0") == "0"
-    extraction = Extraction(_arguments(on_missing, shards) if starts and on_missing is not None else None, shards)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # without Lightning, which takes seconds to be imported
+    extraction = Extraction(_arguments(on_missing, shards) if on_missing is not None and is_first else None, shards)
     try:
         yield extraction
         extraction.finish()

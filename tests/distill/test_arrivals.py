@@ -154,6 +154,13 @@ def test_batches_hold_the_bytes_of_the_whole_cache(growing: Growing, shards: Pat
     assert taken == 4
 
 
+def test_a_record_that_makes_no_sense_is_named(growing: Growing, tmp_path: Path) -> None:
+    for content in ("[]", '{"epoch": 0}', '{"epoch": -1, "shards": [0]}', "nonsense"):
+        (tmp_path / ARRIVALS).write_text(f"{content}\n")
+        with pytest.raises(Damaged, match=f"{ARRIVALS}: a line is no window.*--run_dir"):
+            opened(growing.cache, growing.promises, tmp_path / ARRIVALS)
+
+
 def test_a_shard_that_is_not_there_when_all_are_made_is_named(growing: Growing, tmp_path: Path) -> None:
     data = opened(growing.cache, growing.promises, tmp_path / ARRIVALS)
     arrivals = Arrivals(data.training.components[0], tmp_path / ARRIVALS, lambda: True)

@@ -25,6 +25,12 @@ from shards.lock import writing
 NUM_SHARDS = 24
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On many cores the extraction would be over before the training has begun."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+
+
 @pytest.fixture(scope="module")
 def slow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of seconds for a few hundred digits: training begins long before it has seen all."""
@@ -39,6 +45,7 @@ def slow_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(teacher: Path, *flags: str | Path) -> list[str]:
     """The flags of an extraction of NUM_SHARDS shards, without --out."""
     size = ("--data", "digits", "--limit", str(16 * NUM_SHARDS), "--shard_size", "16", "--view", "crop:size=16")
+    size = (*size, "--batch_size", "2")
     return [*map(str, ("--teacher", f"run:{teacher}", *size, "--devices", "cpu", *flags))]
 
 
@@ -71,6 +78,7 @@ def test_the_cache_is_that_of_extract_and_the_second_epoch_reads(slow_teacher: P
     assert caches.contents(cache) == caches.contents(tmp_path / "alone")
 
     assert same(replayed(tmp_path / "alone", run, tmp_path / "again", recipe(tmp_path)), run)
+    assert (run / "student.json").read_bytes() == (tmp_path / "again" / "student.json").read_bytes()
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (run, tmp_path / "again")]
     for name in ("cache_bytes", "extracted", "steps", "teacher_forwards", "best_val_loss"):
         assert summaries[0][name] == summaries[1][name]
