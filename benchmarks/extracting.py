@@ -30,7 +30,7 @@ from benchmarks.measure import (
 from benchmarks.synthetic import operations
 from extract.calibrate import calibrated
 from extract.config import ExtractConfig
-from extract.launch import device_of
+from extract.processes import device_of
 from extract.pipeline import Extraction
 from extract.plan_targets import Part, plan_targets
 from extract.plan_views import plan_views, stored_views

@@ -79,7 +79,7 @@ class ExtractConfig:
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or N processes that share the shards. They share the cores that
     this machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
-    launch: Literal["local", "shared"] = "local"
+    launch: str = "local"
     """local: this command alone writes here; shared: any number of machines with devices of one type start the same
     command on a folder that all see, and share the shards."""
 
