@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES)
     launcher = make_launcher(config.launch)
+    if config.dry_run:
+        return print(launcher.script(config, arguments))
+    launcher.check()
 
     from extract.processes import this_process
 

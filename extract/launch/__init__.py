@@ -39,6 +39,9 @@ class Launcher:
     shares = False
     """Whether other commands work on the same cache at the same time."""
 
+    def check(self) -> None:
+        """Raises BadInput where this process cannot do its part, before anything is read or written."""
+
     def begin(self, extraction: "Extraction") -> "Extraction":
         """`extraction` ready to run; what its codecs had to learn from the first samples is on the disk."""
         from extract.calibrate import calibrated
