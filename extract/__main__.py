@@ -5,15 +5,14 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from extract.config import ALIASES, DESCRIPTION, ExtractConfig
 from extract.launch import Job, make_launcher
 from shards.command.arguments import parse
 from shards.command.run import run_command
-from shards.errors import BadInput, TeacherShardsError, one_line
+from shards.errors import TeacherShardsError, one_line
 
 if TYPE_CHECKING:
     from extract.launch import Launcher
@@ -26,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     launcher = make_launcher(config.launch)
     if config.dry_run:
         return print(launcher.script(config, arguments))
-    launcher.check()
+    launcher.check(config)
 
     from extract.processes import this_process
 
@@ -45,64 +44,50 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", process: tuple[int, int]) -> None:
     """The share of a child, which works within the lock of the command that started it."""
-    from extract.phases import planned
+    from extract.phases import folder_of, planned
     from extract.sharing import turn
-    from shards.mirror import mirror_of
-    from shards.stores import is_url
 
-    if is_url(config.out):
-        config = replace(config, out=str(mirror_of(config.out)))
-    with turn(Path(config.out)) if launcher.shares else contextlib.nullcontext():
-        extraction = launcher.begin(planned(config, process)[1])
-    counts = launcher.share(Job(config, arguments, extraction, process[1], -1))
-    print(json.dumps(asdict(counts)))
+    with turn(folder_of(config.out)) if launcher.shares else contextlib.nullcontext():
+        work = planned(config, launcher.shares, process)
+        job = launcher.begin(Job(config, arguments, work.extraction, work.board, -1))
+    print(json.dumps(asdict(launcher.share(job))))
 
 
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:
     """Begin, let the launcher run all shards, and finish."""
     from extract.disk import announce
-    from extract.phases import begin, finish, planned
+    from extract.phases import begin, finish, folder_of, planned
     from extract.same_source import check_source
-    from extract.sharing import check_device, clear, turn
-    from extract.upload import Upload, stage
+    from extract.sharing import turn
     from shards.command.progress import human_bytes
     from shards.lock import writing
-    from shards.stores import is_url
 
-    start, url, shared = time.monotonic(), config.out, launcher.shares
-    if shared and is_url(url):
-        raise BadInput(f"--launch shared: expected a folder that all machines see, found --out {url}; give a folder")
-    if there := is_url(url):
-        root, committed = stage(url)
-        config = replace(config, out=str(root))
-    cache, alone = Path(config.out), contextlib.nullcontext()
+    start, cache, shared, alone = time.monotonic(), folder_of(config.out), launcher.shares, contextlib.nullcontext()
     with writing(cache, shared) as lock, contextlib.ExitStack() as at:
         at.enter_context(turn(cache) if shared else alone)
-        plan, extraction = planned(config)
-        check_source(plan.views, extraction.skip_errors)
+        work = planned(config, shared)
+        plan, upload, folder = work.plan, work.upload, work.plan.views.folder
+        check_source(plan.views, work.extraction.skip_errors)
         announce(plan.views, plan.targets)  # refuses a full disk before anything is written
-        is_new = not shared and not plan.views.folder.exists()
-        folders = [plan.views.folder, *(job.folder for job in plan.targets)]
-        upload = Upload(url, root, folders, committed) if there else None
-        with upload or contextlib.nullcontext():
+        is_new = not shared and not folder.exists()
+        # commands that share a bucket send each what it has made, and do not look for more in the mirror
+        with upload if upload and not shared else alone:
             try:
                 begin(plan, shared)
-                if shared:
-                    check_device(plan.views.folder, [job.folder.name for job in plan.targets], extraction.device)
-                extraction = launcher.begin(extraction)
+                job = launcher.begin(Job(config, arguments, work.extraction, work.board, lock))
                 at.close()
-                counts = launcher.run(Job(config, arguments, extraction, extraction.num_processes, lock))
+                counts = launcher.run(job)
             except TeacherShardsError:
-                if is_new and not any((plan.views.folder / "commits").glob("*")):
-                    shutil.rmtree(plan.views.folder)  # a plan alone would refuse the source once it is mended
+                if is_new and not any((folder / "commits").glob("*")):
+                    shutil.rmtree(folder)  # a plan alone would refuse the source once it is mended
                 raise
-            with turn(cache) if shared else alone:
-                finish(plan, counts, start)
-                if shared:
-                    clear(plan.views.folder)
-        if upload is not None:
-            upload.finish()
-            print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {url}")
+        with turn(cache) if shared else alone:
+            finish(plan, counts, start)
+            if upload is not None:
+                upload.finish()
+                print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
+            if shared:
+                job.board.clear()
 
 
 if __name__ == "__main__":

@@ -2,23 +2,54 @@
 
 import shutil
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from extract.boards import Board, BucketBoard
 from extract.config import ExtractConfig
 from extract.pipeline import Counts, Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.processes import MAX_COMPUTE_THREADS, device_of
 from extract.store import begin_targets, begin_views, finish_targets, finish_views
+from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
 from shards.command.devices import parse_devices, share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.commit import remove_leftovers
+from shards.mirror import mirror_of
+from shards.stores import is_url
 
 
-def planned(config: ExtractConfig, process: tuple[int, int] | None = None) -> tuple[ExtractionPlan, Extraction]:
+@dataclass(frozen=True)
+class Work:
+    """A command's work on this machine, and where it goes."""
+
+    plan: ExtractionPlan
+    extraction: Extraction
+    upload: Upload | None
+    """What sends a cache that is made in the mirror of a bucket; None for a folder."""
+
+    @property
+    def board(self) -> Board:
+        """Where commands that share the work leave notes."""
+        folder = self.plan.views.folder
+        return Board(folder) if self.upload is None else BucketBoard(folder, self.upload)
+
+
+def folder_of(out: str) -> Path:
+    """The folder that --out means: a URL's is its mirror."""
+    return mirror_of(out) if is_url(out) else Path(out)
+
+
+def planned(config: ExtractConfig, shared: bool = False, process: tuple[int, int] | None = None) -> Work:
     """What `config` means here, and the work of one process: `process`, or where it is None the first device's.
 
-    Its teachers are on the device; nothing is written yet.
+    Its teachers are on the device; nothing is written yet. Of a bucket the mirror has the documents, which the command
+    that started a `process` brought there.
     """
+    url, config, committed = config.out, replace(config, out=str(folder_of(config.out))), set[str]()
+    if is_url(url) and process is None:
+        committed = stage(url, shared)
     devices, plan = parse_devices("devices", config.devices), resolve(config)
     rank, num_processes = process or (0, len(devices.indices))
     device, num_threads = device_of(devices.kind, devices.indices[rank]), share_of_cores(num_processes)
@@ -27,7 +58,9 @@ def planned(config: ExtractConfig, process: tuple[int, int] | None = None) -> tu
             part.teacher.network.to(device)
     skip_errors, compute_threads = config.on_error == "skip", min(num_threads, MAX_COMPUTE_THREADS)
     how = (config.precision, config.batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
-    return plan, Extraction(plan.parts, device, *how)
+    folders = [plan.views.folder, *(job.folder for job in plan.targets)]
+    upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None
+    return Work(plan, Extraction(plan.parts, device, *how), upload)
 
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:

@@ -6,13 +6,14 @@ A module `NAME.py` of this folder offers `make(options) -> Launcher` for `--laun
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
+    from extract.boards import Board
     from extract.config import ExtractConfig
     from extract.pipeline import Counts, Extraction
 
@@ -27,8 +28,9 @@ class Job:
     arguments: list[str]
     """The command line, which starts the same command in another process."""
     extraction: "Extraction"
-    num_processes: int
-    """Processes on this machine, a device each."""
+    """This machine's work, in `extraction.num_processes` processes, a device each."""
+    board: "Board"
+    """Where commands that share the extraction leave notes."""
     lock: int
     """The descriptor of the cache's lock, which children share."""
 
@@ -39,29 +41,30 @@ class Launcher:
     shares = False
     """Whether other commands work on the same cache at the same time."""
 
-    def check(self) -> None:
+    def check(self, config: "ExtractConfig") -> None:
         """Raises BadInput where this process cannot do its part, before anything is read or written."""
 
-    def begin(self, extraction: "Extraction") -> "Extraction":
-        """`extraction` ready to run; what its codecs had to learn from the first samples is on the disk."""
+    def begin(self, job: Job) -> Job:
+        """`job` ready to run; what its codecs had to learn from the first samples is on the disk."""
         from extract.calibrate import calibrated
 
-        return calibrated(extraction)
+        return replace(job, extraction=calibrated(job.extraction))
 
     def share(self, job: Job) -> "Counts":
-        """The part of this process, which is one of `job.num_processes`, is committed."""
+        """The part of this process, which is `extraction.rank` of `extraction.num_processes`, is committed."""
         return job.extraction.run()
 
     def run(self, job: Job) -> "Counts":
         """Every shard is committed when this returns."""
         from extract.processes import run_processes
 
-        if job.num_processes == 1:
+        num_processes = job.extraction.num_processes
+        if num_processes == 1:
             return self.share(job)
         for part in job.extraction.parts:
             if part.teacher is not None:
                 part.teacher.network.cpu()  # the children have their own; this one was for the calibration
-        return run_processes(job.arguments, job.num_processes, job.lock)
+        return run_processes(job.arguments, num_processes, job.lock)
 
     def script(self, config: "ExtractConfig", arguments: Sequence[str]) -> str:
         """What --dry_run prints: the script that starts this command; BadInput where none is needed."""

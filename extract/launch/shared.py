@@ -14,11 +14,20 @@ class Shared(Launcher):
 
     shares = True
 
+    def begin(self, job: Job) -> Job:
+        """`job` ready to run, on a device of the type that the others have; they can read what it began."""
+        from extract.sharing import check_device
+
+        check_device(job.board, job.extraction)
+        job = super().begin(job)
+        job.board.send(())
+        return job
+
     def share(self, job: Job) -> "Counts":
         """All that this process could take is committed, and the rest by others."""
         from extract.sharing import run_shared
 
-        return run_shared(job.extraction)
+        return run_shared(job.extraction, job.board)
 
 
 def make(options: Mapping[str, str]) -> Launcher:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extract.launch import Job, Launcher
+from extract.launch import Job
+from extract.launch.shared import Shared
 from extract.processes import check_rank
 from shards.errors import BadInput
 
@@ -28,13 +29,12 @@ DRY_RUN = "--dry_run"
 
 
 @dataclass(frozen=True)
-class Slurm(Launcher):
+class Slurm(Shared):
     """Shares the shards, each task from its own place on."""
 
     options: Mapping[str, str]
-    shares = True
 
-    def check(self) -> None:
+    def check(self, config: "ExtractConfig") -> None:
         """Raises BadInput where this process is no task of SLURM, or none of its number."""
         place_among_tasks(os.environ)
 
@@ -44,7 +44,7 @@ class Slurm(Launcher):
 
         rank, world = place_among_tasks(os.environ)
         process, num_processes = job.extraction.rank, job.extraction.num_processes
-        return run_shared(job.extraction, (rank * num_processes + process) / (world * num_processes))
+        return run_shared(job.extraction, job.board, (rank * num_processes + process) / (world * num_processes))
 
     def script(self, config: "ExtractConfig", arguments: Sequence[str]) -> str:
         """An sbatch script: an array of at most `tasks` tasks, each of which runs this command."""

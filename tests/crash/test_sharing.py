@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from caches import SMALL, command, copied, targetset_of, viewset_of
 
 from extract.__main__ import main as extract
+from extract.boards import Board
 from extract.committing import commit
-from extract.sharing import LEASE_S, Leases, check_device
+from extract.leases import LEASE_S, Leases
 from shards.__main__ import main as python_m_shards
 from shards.documents import Commit, read_commit
 from shards.errors import BadInput
@@ -40,13 +41,15 @@ def test_a_lease_that_changes_stays_and_one_that_does_not_is_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LEASE_S, "0.5")
-    dead = Leases(tmp_path)  # never entered: it gives no sign of life
-    with Leases(tmp_path) as alive, Leases(tmp_path) as other:
+    views = tmp_path / "views"
+    dead = Leases(Board(views))  # never entered: it gives no sign of life
+    with Leases(Board(views)) as alive, Leases(Board(views)) as other:
         assert alive.take((0, 0)) and dead.take((0, 1))
-        os.utime(tmp_path / "v00-00001", (2**32, 2**32))  # a clock that is years ahead
+        os.utime(tmp_path / ".sharing/views/v00-00001", (2**32, 2**32))  # a clock that is years ahead
         taken = {(0, 0): False, (0, 1): False}
         until = time.monotonic() + 30
         while not taken[0, 1] and time.monotonic() < until:
+            assert other.look() == 2 - taken[0, 1]
             taken = {place: gone or other.take(place) for place, gone in taken.items()}
             time.sleep(0.05)
         assert taken == {(0, 0): False, (0, 1): True}
@@ -63,12 +66,17 @@ def test_other_bytes_under_the_same_shard_are_refused_and_the_first_stay(tmp_pat
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-def test_another_type_of_device_is_refused(tmp_path: Path) -> None:
-    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
-    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
-    (tmp_path / ".sharing/views/set.device").write_text("NVIDIA H100")
-    with pytest.raises(BadInput, match="is being made on NVIDIA H100, and this machine has CPU"):
-        check_device(tmp_path / "views", ["set"], torch.device("cpu"))
+def test_another_type_of_device_is_refused(pristine: Path, teacher: Path, tmp_path: Path) -> None:
+    cache = copied(pristine, tmp_path / "cache")
+    targets = targetset_of(cache)
+    (targets / "targetset.json").unlink()
+    (targets / "commits/v01-00000.json").unlink()
+    notes = cache / ".sharing" / viewset_of(cache).name
+    notes.mkdir(parents=True)
+    (notes / f"{targets.name}.device").write_text("NVIDIA H100")
+    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--launch", "shared")
+    refused = command("extract", *flags, "--out", cache)
+    refused.refuses(f"{targets.name} is being made on NVIDIA H100, and this machine has CPU")
 
 
 def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None:
@@ -77,11 +85,6 @@ def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None
         pass
     with writing(tmp_path), pytest.raises(BadInput, match="another extract"), writing(tmp_path, shared=True):
         pass
-
-
-def test_a_bucket_is_not_shared_this_way() -> None:
-    with pytest.raises(BadInput, match="--launch shared: expected a folder"):
-        extract([*VIEWS, *SHARED, "--out", "s3://bucket/cache"])
 
 
 def test_two_commands_one_killed_write_the_bytes_of_one(tmp_path: Path) -> None:
