@@ -59,12 +59,7 @@ class RayCore(Launcher):
 
         gpus = config.devices != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus)}
-        for name, text in self.options.items():
-            number = text.replace(".", "", 1).isdecimal()
-            if name != "accelerator_type" and not number:
-                raise BadInput(f"--launch ray: {name}={text}: expected a number")
-            needs[name] = float(text) if number else text
-        return needs
+        return needs | {name: float(text) if _is_number(text) else text for name, text in self.options.items()}
 
 
 def make(options: Mapping[str, str]) -> RayCore:
@@ -74,7 +69,14 @@ def make(options: Mapping[str, str]) -> RayCore:
     except ImportError as error:
         raise BadInput(f"--launch ray: {error}; pip install 'teacher-shards[ray]'") from error
     refuse_options("ray", options, OPTIONS)
+    for name, text in options.items():
+        if name != "accelerator_type" and not _is_number(text):
+            raise BadInput(f"--launch ray: {name}={text}: expected a number")
     return RayCore(options)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.replace(".", "", 1).isdecimal()
 
 
 def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
