@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extract.boards import Board, BucketBoard
+from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
 from extract.pipeline import Counts, Extraction
 from extract.plan import ExtractionPlan, resolve
@@ -68,6 +69,8 @@ def begin(plan: ExtractionPlan, shared: bool) -> None:
     plan.views.folder.mkdir(parents=True, exist_ok=True)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
+        for folder in (plan.views.folder, *(job.folder for job in plan.targets)):
+            remove_uncommitted(folder)
     begin_views(plan.views, as_yaml(plan.flags(plan.parts[0])))
     for part in plan.parts:
         for job in part.targets:

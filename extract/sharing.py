@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 from extract.boards import SHARING, Board
 from extract.leases import Leases
 from extract.pipeline import Counts, Extraction
+from shards.command.devices import device_type
 from shards.errors import BadInput
 from shards.layout import Place
 from shards.lock import locked
@@ -80,10 +79,3 @@ def check_device(board: Board, extraction: Extraction) -> None:
                 f"{name} is being made on {theirs}, and this machine has {ours}, which computes other bytes; share it "
                 f"among machines of one type, or give another --out"
             )
-
-
-def device_type(device: torch.device) -> str:
-    """What decides the bits that a device computes: a GPU's name, a CPU's instruction set."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU {torch.backends.cpu.get_cpu_capability()}"

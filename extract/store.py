@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from extract.committing import commit
+from extract.committing import commit, write_manifest
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
@@ -16,7 +16,6 @@ from shards.documents import (
     TargetSetManifest,
     ViewSetManifest,
     read_commit,
-    read_document,
     read_targetset_manifest,
 )
 from shards.errors import RESTORE, BadInput, Damaged
@@ -34,7 +33,6 @@ from shards.layout import (
 from shards.listing import SAVED_FLAGS
 from shards.records import FileRecord, Files
 from shards.rows import Checksums, checksums_of
-from shards.sealed import sealed
 from shards.storage import files_beside
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, object_rows, pack, specs_of, without_padding
@@ -87,17 +85,22 @@ def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
 
 
 def commit_targets(
-    job: TargetSetJob, views: ViewSetJob, view: int, shard: int, rows: dict[str, np.ndarray], errors: dict[str, float]
+    job: TargetSetJob,
+    views: ViewSetJob,
+    view: int,
+    shard: int,
+    rows: dict[str, np.ndarray],
+    errors: dict[str, float],
+    device: str | None = None,
 ) -> None:
-    """One shard's objects, one for each array, and then its commit record are on the disk."""
+    """One shard's objects, one an array, and then its commit record, which names the `device`, are on the disk."""
     contents: dict[str, bytes | bytearray] = {}
     checksums: Checksums = {}
     for spec in array_specs(job, views):
         packed = pack(spec, rows[spec.name])
         contents[spec.shard_path(view, shard)] = packed
         checksums[spec.name] = checksums_of(object_rows(spec, packed, len(rows[spec.name])))
-    calibration = _calibration(job)
-    record = Commit(view, shard, {}, codec_error=dict(errors), checksums=checksums, calibration=calibration)
+    record = Commit(view, shard, {}, None, None, None, dict(errors), checksums, _calibration(job), device)
     commit(job.folder, record, contents)
 
 
@@ -130,7 +133,7 @@ def finish_views(job: ViewSetJob) -> ViewSetManifest:
         skipped=[job.plan.keys[number] for number in positions(job.plan.keys, skipped).tolist()],
         files=files,
     )
-    _finish(job.folder / VIEWSET_MANIFEST, manifest)
+    write_manifest(job.folder / VIEWSET_MANIFEST, manifest)
     return manifest
 
 
@@ -149,6 +152,7 @@ def finish_targets(
     calibration = _calibration(job)
     statistics = [CALIBRATION] if calibration else []
     files = _records(job.folder, [SAVED_FLAGS, "zarr.json", *statistics, *(f"{spec.name}/zarr.json" for spec in specs)])
+    devices: set[str | None] = set()
     for place in views.places(job.num_views):
         record = _committed(job.folder, *place)
         if record.calibration != calibration:
@@ -157,6 +161,7 @@ def finish_targets(
                 f"holds now; python -m shards remove {job.folder}, then extract again"
             )
         files |= record.files | _records(job.folder, [commit_path(*place)])
+        devices |= {record.device} - {None}
     layouts = {spec.name: spec.layout for spec in specs if spec.layout is not None}
     teachers_own = job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names
     manifest = TargetSetManifest(
@@ -175,22 +180,10 @@ def finish_targets(
         teacher_settings=teacher_settings,
         layouts=layouts or None,
         class_names=list(class_names or ()) if teachers_own else None,
+        devices=sorted(map(str, devices)) or None,
     )
-    _finish(job.folder / TARGETSET_MANIFEST, manifest)
+    write_manifest(job.folder / TARGETSET_MANIFEST, manifest)
     return manifest
-
-
-def _finish(path: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
-    """The manifest at `path` is `manifest`; Damaged where a file is no longer what the manifest there says of it.
-
-    A growth adds files and rewrites the arrays' own zarr.json; all else stays as it was hashed when it was written.
-    """
-    former = read_document(path, type(manifest)).files if path.exists() else {}
-    for name, record in former.items():
-        if not name.endswith("/zarr.json") and manifest.files.get(name) != record:
-            raise Damaged(f"{path.parent / name}: is not what {path.name} says it was; {RESTORE}")
-    if not path.exists() or path.read_bytes() != sealed(manifest.document()):
-        write_sealed(path, manifest.document())
 
 
 def _committed(folder: Path, view: int, shard: int) -> Commit:
