@@ -6,6 +6,7 @@ What is done is what has a commit record, created only if absent. Leases keep tw
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,29 +30,34 @@ def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Cou
     """
     total, places = Counts(), list(extraction.views.places())
     first = int(begin_at * len(places))
-    left = places[first:] + places[:first]
-    with Leases(board) as leases:
-        while left:
-            # where few are left for many, nobody takes several while others wait
-            most = max(1, min(_BLOCK, len(left) // (leases.look() + 1)))
-            taken, left = _take(extraction, leases, left, most)
+    with Leases(board) as leases, ThreadPoolExecutor(1, thread_name_prefix="take") as ahead:
+        taken, left = list[Place](), places[first:] + places[:first]
+        while taken or left:
+            # while the teacher works on the block before
+            following = ahead.submit(_take, extraction, leases, left, bool(taken))
             if taken:
                 counts = replace(extraction, places=taken).run()
                 total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
                 leases.committed(taken)
-            elif left:
-                time.sleep(leases.lease_s / _POLLS_A_LEASE)
+            taken, left = following.result()
     return total
 
 
-def _take(extraction: Extraction, leases: Leases, left: list[Place], most: int) -> tuple[list[Place], list[Place]]:
-    """Up to `most` places that are ours now, and those that are still to be made by anybody."""
+def _take(extraction: Extraction, leases: Leases, left: list[Place], is_busy: bool) -> tuple[list[Place], list[Place]]:
+    """Some places that are ours now, and those that are still to be made by anybody.
+
+    Where few are left for each machine, nobody takes one before it can begin; where all are taken, it waits a little.
+    """
+    most = min(_BLOCK, len(left) // (2 * leases.look()))
+    most = max(most, 0 if is_busy else 1)
     taken, waiting = list[Place](), list[Place]()
     for number, place in enumerate(left):
         if len(taken) == most:
             return taken, waiting + left[number:]
         if replace(extraction, places=[place]).work():
             (taken if leases.take(place) else waiting).append(place)
+    if waiting and not taken and not is_busy:
+        time.sleep(leases.lease_s / _POLLS_A_LEASE)
     return taken, waiting
 
 

@@ -89,7 +89,7 @@ def test_the_living_keep_their_leases(s3: Server, tmp_path: Path, monkeypatch: p
         taken = {(0, 0): False, (0, 1): False}
         until = time.monotonic() + 30
         while not taken[0, 1] and time.monotonic() < until:
-            assert other.look() == 2
+            assert other.look() == 2  # leases of others, and none of its own
             taken = {place: gone or other.take(place) for place, gone in taken.items()}
             time.sleep(0.05)
         assert taken == {(0, 0): False, (0, 1): True}
