@@ -56,7 +56,7 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:
     """Begin, let the launcher run all shards, and finish."""
     from extract.disk import announce
-    from extract.phases import begin, finish, folder_of, planned
+    from extract.phases import begin, finish, folder_of, leave, planned
     from extract.same_source import check_source
     from extract.sharing import turn
     from shards.command.progress import human_bytes
@@ -88,6 +88,8 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
                 print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
             if shared:
                 job.board.clear()
+    if shared:
+        leave(cache, folder)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Phases: what begins an extraction and what finishes it, whoever runs the shards between."""
 
+import contextlib
 import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from extract.boards import Board, BucketBoard
+from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
 from extract.pipeline import Counts, Extraction
@@ -17,6 +18,8 @@ from shards.command.arguments import as_yaml
 from shards.command.devices import parse_devices, share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.commit import remove_leftovers
+from shards.errors import BadInput
+from shards.lock import writing
 from shards.mirror import mirror_of
 from shards.stores import is_url
 
@@ -75,6 +78,13 @@ def begin(plan: ExtractionPlan, shared: bool) -> None:
     for part in plan.parts:
         for job in part.targets:
             begin_targets(job, plan.views, as_yaml(plan.flags(part)))
+
+
+def leave(cache: Path, viewset: Path) -> None:
+    """Of the commands that shared `cache` the last one has removed what those that were killed left."""
+    with contextlib.suppress(BadInput), writing(cache):  # others work here still, or again
+        remove_leftovers(viewset)
+        shutil.rmtree(cache / SHARING, ignore_errors=True)
 
 
 def finish(plan: ExtractionPlan, counts: Counts, start: float) -> None:
