@@ -31,8 +31,10 @@ from shards.mirror import LOCAL_CACHE
 from shards.stores import is_url, open_store
 
 NUM_PROCESSES, SHARD_SIZE = 4, 8
-SIZES = {"shards": 128, "shard_s": 1.0, "kill_every_s": 10.0, "lease_s": 5.0}
-QUICK_SIZES = {"shards": 24, "shard_s": 0.5, "kill_every_s": 8.0, "lease_s": 2.0}
+KILLED_LEASE_S = 4.0
+"""Of `kill`, where the default would be waited for again and again."""
+SIZES = {"shards": 128, "shard_s": 1.0, "kill_every_s": 10.0}
+QUICK_SIZES = {"shards": 24, "shard_s": 0.5, "kill_every_s": 8.0}
 GOAL = 0.9
 
 
@@ -124,7 +126,8 @@ class _Sharing:
 
     def killing(self, out: str) -> int:
         """One process is killed every few seconds and starts again, until the work is done; how often."""
-        processes = [self._start(out, number) for number in range(NUM_PROCESSES)]
+        lease = {LEASE_S: str(KILLED_LEASE_S)}
+        processes = [self._start(out, number, **lease) for number in range(NUM_PROCESSES)]
         killed, last = 0, time.monotonic()
         while all(process.poll() is None for process in processes):
             time.sleep(0.05)
@@ -132,7 +135,7 @@ class _Sharing:
                 last, number = time.monotonic(), self._random.randrange(NUM_PROCESSES)
                 processes[number].kill()
                 processes[number].communicate()
-                processes[number], killed = self._start(out, number), killed + 1
+                processes[number], killed = self._start(out, number, **lease), killed + 1
         for process in processes:
             self._end(process)
         self._check(out)
@@ -143,7 +146,7 @@ class _Sharing:
         words = ["--teacher", "sleep", "--data", "digits", "--limit", samples, "--shard_size", SHARD_SIZE, "--out", out]
         words += ["--view", f"size={IMAGE_SIZE}", "--devices", "cpu", "--launch", "shared", *flags]
         mirror = f"{self.folder / Path(out).name}-mirror-{number}-{out.split('/')[2] if is_url(out) else ''}"
-        settings = {LOCAL_CACHE: mirror, LEASE_S: str(self.sizes["lease_s"]), "OMP_NUM_THREADS": "1"}
+        settings = {LOCAL_CACHE: mirror, "OMP_NUM_THREADS": "1"}
         settings[SECONDS] = str(self.sizes["shard_s"] / SHARD_SIZE)
         command = [sys.executable, "-m", "benchmarks.sleeping", *map(str, words)]
         pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

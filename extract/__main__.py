@@ -82,6 +82,8 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
                     shutil.rmtree(folder)  # a plan alone would refuse the source once it is mended
                 raise
         with turn(cache) if shared else alone:
+            if shared and upload is not None:
+                upload.fetch_commits(upload.commits_there())  # of other machines, for the manifests
             finish(plan, counts, start)
             if upload is not None:
                 upload.finish()

@@ -30,7 +30,7 @@ class Board:
         self._folder = self._cache / SHARING / viewset.name
 
     def look(self) -> dict[str, object]:
-        """The state of every note, another after each `touch`; what others committed can be read here from now on."""
+        """The state of every note, another after each `touch`."""
         make_folder(self._folder)
         notes: dict[str, object] = {}
         with os.scandir(self._folder) as entries:
@@ -62,6 +62,13 @@ class Board:
         before = create(self._folder / name, content)
         return content if before is None else before
 
+    def has(self, place: Place) -> bool:
+        """Whether the shard is committed somewhere else, and needs no look here."""
+        return False
+
+    def bring(self, places: Iterable[Place]) -> None:
+        """What is committed of `places` can be read here: it can."""
+
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is where others see it: here it is already."""
 
@@ -76,10 +83,11 @@ class BucketBoard(Board):
     def __init__(self, viewset: Path, upload: "Upload") -> None:
         self._upload, self._store = upload, upload.store
         self._prefix, self._writer, self._count = f"{SHARING}/{viewset.name}/", uuid.uuid4().hex, 0
+        self._committed = set[str]()
 
     def look(self) -> dict[str, object]:
-        """Lists the notes, with the hash that the store gives of each, and fetches new commit records."""
-        self._upload.fetch_commits()
+        """Lists the commit records, and the notes with the hash that the store gives of each."""
+        self._committed = self._upload.commits_there()
         versions = self._store.versions(self._prefix)
         return {name.removeprefix(self._prefix): version for name, version in versions.items()}
 
@@ -99,6 +107,15 @@ class BucketBoard(Board):
         """What the note says: `content`, or what another wrote before."""
         before = self._store.create(self._prefix + name, content)
         return content if before is None else before
+
+    def has(self, place: Place) -> bool:
+        """Whether the store has all commit records of the shard."""
+        return self._upload.commits_of(place) <= self._committed
+
+    def bring(self, places: Iterable[Place]) -> None:
+        """The commit records of `places` that the store has are in the mirror."""
+        names = {name for place in places for name in self._upload.commits_of(place)}
+        self._upload.fetch_commits(names & self._committed)
 
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is in the store, or the first error says why not."""

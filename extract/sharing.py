@@ -34,7 +34,7 @@ def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Cou
         taken, left = list[Place](), places[first:] + places[:first]
         while taken or left:
             # while the teacher works on the block before
-            following = ahead.submit(_take, extraction, leases, left, bool(taken))
+            following = ahead.submit(_take, extraction, board, leases, left, bool(taken))
             if taken:
                 counts = replace(extraction, places=taken).run()
                 total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
@@ -43,7 +43,9 @@ def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Cou
     return total
 
 
-def _take(extraction: Extraction, leases: Leases, left: list[Place], is_busy: bool) -> tuple[list[Place], list[Place]]:
+def _take(
+    extraction: Extraction, board: Board, leases: Leases, left: list[Place], is_busy: bool
+) -> tuple[list[Place], list[Place]]:
     """Some places that are ours now, and those that are still to be made by anybody.
 
     Where few are left for each machine, nobody takes one before it can begin; where all are taken, it waits a little.
@@ -53,9 +55,11 @@ def _take(extraction: Extraction, leases: Leases, left: list[Place], is_busy: bo
     taken, waiting = list[Place](), list[Place]()
     for number, place in enumerate(left):
         if len(taken) == most:
-            return taken, waiting + left[number:]
-        if replace(extraction, places=[place]).work():
+            waiting += left[number:]
+            break
+        if not board.has(place) and replace(extraction, places=[place]).work():
             (taken if leases.take(place) else waiting).append(place)
+    board.bring(taken)
     if waiting and not taken and not is_busy:
         time.sleep(leases.lease_s / _POLLS_A_LEASE)
     return taken, waiting

@@ -96,10 +96,17 @@ class Upload:
                 print(f"extract: note: {one_line(error)}; the run goes on, nothing is lost", file=sys.stderr)
                 return
 
-    def fetch_commits(self) -> None:
-        """The commit records of other machines are in the mirror."""
-        prefixes = [f"{self._name(folder)}/commits/" for folder in self.folders]
-        new = [name for prefix in prefixes for name in self.store.sizes(prefix) if name not in self._done]
+    def commits_there(self) -> set[str]:
+        """The commit records in the store, by name."""
+        return {name for folder in self.folders for name in self.store.sizes(f"{self._name(folder)}/commits/")}
+
+    def commits_of(self, place: Place) -> set[str]:
+        """The names of a shard's commit records, one a set."""
+        return {f"{self._name(folder)}/{commit_path(*place)}" for folder in self.folders}
+
+    def fetch_commits(self, names: Iterable[str]) -> None:
+        """These commit records of other machines are in the mirror."""
+        new = sorted(set(names) - self._done)
         _fetch(self.store, self.root, new)
         with self._lock:
             self._done.update(new)

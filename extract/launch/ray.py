@@ -96,7 +96,6 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
                 counts = _result(done)
                 total = Counts(**{name: n + counts[name] for name, n in asdict(total).items()})
                 progress.advance()
-    job.board.look()  # what the nodes committed is here, for the manifests
     return total
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caches import command, contents, extract
+from caches import command, contents, extract, targetset_of, viewset_of
+
+from extract.boards import SHARING
 
 FLAGS = ("--data", "digits", "--limit", "240", "--shard_size", "4", "--view", "size=16", "--views", "2")
 FLAGS = (*FLAGS, "--devices", "cpu", "--codec", "int8", "--target", "pooled")
@@ -78,3 +80,11 @@ def test_two_nodes_one_killed_in_the_middle(teacher: Path, tmp_path: Path, clust
     shutil.rmtree(next(cache.glob("*/targets")))
     assert "0 views made" in end(start(cluster, teacher, str(cache)))
     assert contents(cache) == contents(tmp_path / "alone")
+    notes = cache / SHARING / viewset_of(cache).name
+    shutil.rmtree(targetset_of(cache) / "commits")
+    (targetset_of(cache) / "targetset.json").unlink()
+    notes.mkdir(parents=True)
+    (notes / f"{targetset_of(cache).name}.device").write_text("NVIDIA H100")
+    refused = start(cluster, teacher, str(cache))
+    errors = refused.communicate(timeout=600)[1].strip().splitlines()
+    assert refused.returncode == 2 and "is being made on NVIDIA H100, and this machine has CPU" in errors[-1]
