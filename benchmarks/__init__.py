@@ -13,4 +13,5 @@ NAMES = (
     "memory",
     "growing",
     "bucket",
+    "sharing",
 )

@@ -30,10 +30,10 @@ from benchmarks.measure import (
 from benchmarks.synthetic import operations
 from extract.calibrate import calibrated
 from extract.config import ExtractConfig
-from extract.launch import device_of
 from extract.pipeline import Extraction
 from extract.plan_targets import Part, plan_targets
 from extract.plan_views import plan_views, stored_views
+from extract.processes import device_of
 from extract.store import begin_targets, begin_views
 from extract.teachers.base import Teacher
 from extract.views import read_shard

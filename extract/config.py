@@ -79,9 +79,13 @@ class ExtractConfig:
     devices: str = "auto"
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or N processes that share the shards. They share the cores that
     this machine lets us use, or as many as the environment variable LOKY_MAX_CPU_COUNT says where these are fewer."""
-    launch: Literal["local", "shared"] = "local"
+    launch: str = "local"
     """local: this command alone writes here; shared: any number of machines with devices of one type start the same
-    command on a folder that all see, and share the shards."""
+    command on a bucket, or on a folder that all see, and share the shards; slurm: the same, as tasks of SLURM
+    (slurm:tasks=8,time=4:00:00,gpus-per-task=1 --dry_run prints the script that starts at most 8); ray: this command
+    gives the shards to the nodes of a Ray cluster (ray:num_cpus=4,num_gpus=1,accelerator_type=H100)."""
+    dry_run: bool = False
+    """Print the script that --launch slurm needs, and do nothing."""
 
 
 def _as_view(values: dict[str, str]) -> str:

@@ -4,18 +4,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from extract.committing import write_manifest
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import array_specs, calibration_of
-from shards.commit import write_sealed
-from shards.documents import Commit, TargetSetManifest, ViewSetManifest, read_commit, read_document
+from shards.documents import Commit, TargetSetManifest, ViewSetManifest, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sha256_of_file
 from shards.keys import positions
 from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path
 from shards.listing import SAVED_FLAGS
 from shards.records import FileRecord, Files
-from shards.sealed import sealed
 from shards.storage import files_beside
 
 
@@ -48,7 +47,7 @@ def finish_views(job: ViewSetJob) -> ViewSetManifest:
             f"{job.folder}: every one of {len(manifest.skipped):,} samples was skipped, so there is nothing to learn "
             f"from: mend --data {job.plan.request['data']}, then python -m shards remove {job.folder}"
         )
-    _finish(job.folder / VIEWSET_MANIFEST, manifest)
+    write_manifest(job.folder / VIEWSET_MANIFEST, manifest)
     return manifest
 
 
@@ -69,6 +68,7 @@ def targets_manifest(
     calibration = calibration_of(job)
     statistics = [CALIBRATION] if calibration else []
     files = _records(job.folder, [SAVED_FLAGS, "zarr.json", *statistics, *(f"{spec.name}/zarr.json" for spec in specs)])
+    devices: set[str] = set()
     for place in places:
         record = _committed(job.folder, *place)
         if record.calibration != calibration:
@@ -77,6 +77,7 @@ def targets_manifest(
                 f"holds now; python -m shards remove {job.folder}, then extract again"
             )
         files |= record.files | _records(job.folder, [commit_path(*place)])
+        devices |= {record.device} if record.device else set()
     layouts = {spec.name: spec.layout for spec in specs if spec.layout is not None}
     teachers_own = job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names
     first = read_commit(job.folder, 0, 0)
@@ -96,6 +97,7 @@ def targets_manifest(
         teacher_settings=teacher_settings,
         layouts=layouts or None,
         class_names=list(class_names or ()) if teachers_own else None,
+        devices=sorted(devices) or None,
     )
 
 
@@ -108,21 +110,8 @@ def finish_targets(
 ) -> TargetSetManifest:
     """The target set's manifest is on the disk; every (view, shard) must be committed."""
     manifest = targets_manifest(job, views, views.places(job.num_views), teacher, teacher_settings, class_names)
-    _finish(job.folder / TARGETSET_MANIFEST, manifest)
+    write_manifest(job.folder / TARGETSET_MANIFEST, manifest)
     return manifest
-
-
-def _finish(path: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
-    """The manifest at `path` is `manifest`; Damaged where a file is no longer what the manifest there says of it.
-
-    A growth adds files and rewrites the arrays' own zarr.json; all else stays as it was hashed when it was written.
-    """
-    former = read_document(path, type(manifest)).files if path.exists() else {}
-    for name, record in former.items():
-        if not name.endswith("/zarr.json") and manifest.files.get(name) != record:
-            raise Damaged(f"{path.parent / name}: is not what {path.name} says it was; {RESTORE}")
-    if not path.exists() or path.read_bytes() != sealed(manifest.document()):
-        write_sealed(path, manifest.document())
 
 
 def _committed(folder: Path, view: int, shard: int) -> Commit:

@@ -21,6 +21,7 @@ from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers, without_padding
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.codecs.features import Features
+from shards.command.devices import device_type
 from shards.command.progress import Progress
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Extraction:
         if shard.files:
             commit_shard(self.views, shard)
         for job, arrays, errors in rows:
-            commit_targets(job, self.views, shard.view, shard.shard, arrays, errors)
+            commit_targets(job, self.views, shard.view, shard.shard, arrays, errors, device_type(self.device))
 
 
 @torch.inference_mode()

@@ -1,123 +1,68 @@
-"""Sharing: commands on several machines work on one folder, without a coordinator.
+"""Sharing: commands on several machines work on one cache, without a coordinator.
 
-What is done is what has a commit record, created only if absent. A lease is a hint against double work: who takes a
-shard creates a file and touches it while it works. Others take the shard once they have watched that file for LEASE_S
-seconds of their own clock without a change, so no machine's time of day matters. A lease may be lost or stolen freely:
-two machines write the same bytes.
+What is done is what has a commit record, created only if absent. Leases keep two machines from the same shard.
 """
 
 import contextlib
-import os
-import shutil
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
-from extract.pipeline import Counts, Extraction, Place
-from shards.commit import create, make_folder
+from extract.boards import SHARING, Board
+from extract.leases import Leases
+from extract.pipeline import Counts, Extraction
+from shards.command.devices import device_type
 from shards.errors import BadInput
-from shards.layout import shard_name
+from shards.layout import Place
 from shards.lock import locked
 
-SHARING = ".sharing"
-"""In a cache, while commands share the work on it: leases, and the type of device that a target set is made on."""
-LEASE_S = "TEACHER_SHARDS_LEASE_S"
-"""Seconds without a sign of life after which a shard is taken over (default: 30)."""
 _BLOCK = 4
 """Shards that are taken at a time: the next one's views are made while the teacher works on one."""
 _POLLS_A_LEASE = 20
 
 
-class Leases:
-    """The shards that this process works on, and what it has seen of the others'."""
+def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
+    """Every shard of `extraction` is committed when this returns, by this process or by another.
 
-    def __init__(self, folder: Path) -> None:
-        self.lease_s = float(os.environ.get(LEASE_S, "30"))
-        self._folder, self._mine = folder, set[Path]()
-        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
-        self._stop, self._thread = threading.Event(), threading.Thread(target=self._touch, daemon=True)
-
-    def __enter__(self) -> "Leases":
-        make_folder(self._folder)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        for path in self._mine:
-            path.unlink(missing_ok=True)
-
-    def take(self, place: Place) -> bool:
-        """Whether the shard is ours now: nobody had it, or who had it gave no sign of life."""
-        path = self._folder / shard_name(*place)
-        if self._created(path):
-            return True
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # given back in this moment
-            return self._created(path)
-        mark, now = (status.st_ino, status.st_mtime_ns), time.monotonic()
-        if path not in self._seen or self._seen[path][0] != mark:
-            self._seen[path] = mark, now
-        if now - self._seen[path][1] < self.lease_s:
-            return False
-        path.unlink(missing_ok=True)
-        return self._created(path)
-
-    def give_back(self, places: Iterable[Place]) -> None:
-        """Others may take these shards, and find them committed."""
-        for place in places:
-            path = self._folder / shard_name(*place)
-            self._mine.discard(path)
-            path.unlink(missing_ok=True)
-
-    def _created(self, path: Path) -> bool:
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        except FileExistsError:
-            return False
-        except FileNotFoundError:  # a command that has finished removed the folder
-            make_folder(self._folder)
-            return False
-        self._mine.add(path)
-        return True
-
-    def _touch(self) -> None:
-        while not self._stop.wait(self.lease_s / 6):
-            for path in list(self._mine):
-                with contextlib.suppress(FileNotFoundError):  # stolen, which costs double work and nothing else
-                    os.utime(path)
-
-
-def run_shared(extraction: Extraction) -> Counts:
-    """Every shard of `extraction` is committed when this returns, by this process or by another."""
-    total, left = Counts(), list(extraction.views.places())
-    with Leases(_place_of(extraction.views.folder)) as leases:
-        while left:
-            waiting: list[Place] = []
-            taken: list[Place] = []
-            for number, place in enumerate(left):
-                if not replace(extraction, places=[place]).work():
-                    continue
-                (taken if leases.take(place) else waiting).append(place)
-                if len(taken) == _BLOCK:
-                    waiting += left[number + 1 :]
-                    break
+    This one begins at the share `begin_at` of the shards, so that processes which know their number seldom meet.
+    """
+    total, places = Counts(), list(extraction.views.places())
+    first = int(begin_at * len(places))
+    with Leases(board) as leases, ThreadPoolExecutor(1, thread_name_prefix="take") as ahead:
+        taken, left = list[Place](), places[first:] + places[:first]
+        while taken or left:
+            # while the teacher works on the block before
+            following = ahead.submit(_take, extraction, board, leases, left, bool(taken))
             if taken:
-                try:
-                    counts = replace(extraction, places=taken).run()
-                    total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
-                finally:
-                    leases.give_back(taken)
-            elif waiting:
-                time.sleep(leases.lease_s / _POLLS_A_LEASE)
-            left = waiting
+                counts = replace(extraction, places=taken).run()
+                total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
+                leases.committed(taken)
+            taken, left = following.result()
     return total
+
+
+def _take(
+    extraction: Extraction, board: Board, leases: Leases, left: list[Place], is_busy: bool
+) -> tuple[list[Place], list[Place]]:
+    """Some places that are ours now, and those that are still to be made by anybody.
+
+    Where few are left for each machine, nobody takes one before it can begin; where all are taken, it waits a little.
+    """
+    most = min(_BLOCK, len(left) // (2 * leases.look()))
+    most = max(most, 0 if is_busy else 1)
+    taken, waiting = list[Place](), list[Place]()
+    for number, place in enumerate(left):
+        if len(taken) == most:
+            waiting += left[number:]
+            break
+        if not board.has(place) and replace(extraction, places=[place]).work():
+            (taken if leases.take(place) else waiting).append(place)
+    board.bring(taken)
+    if waiting and not taken and not is_busy:
+        time.sleep(leases.lease_s / _POLLS_A_LEASE)
+    return taken, waiting
 
 
 @contextlib.contextmanager
@@ -134,30 +79,13 @@ def turn(cache: Path) -> Iterator[None]:
             return
 
 
-def check_device(viewset: Path, target_sets: Iterable[str], device: torch.device) -> None:
+def check_device(board: Board, extraction: Extraction) -> None:
     """All machines that make a target set have the same type of device; BadInput for one of another type."""
-    ours = device_type(device)
-    for name in target_sets:
-        path = _place_of(viewset) / f"{name}.device"
-        theirs = create(path, ours.encode())
-        if theirs is not None and theirs.decode() != ours:
+    ours = device_type(extraction.device)
+    for name in [job.folder.name for part in extraction.parts for job in part.targets]:
+        theirs = board.first(f"{name}.device", ours.encode()).decode()
+        if theirs != ours:
             raise BadInput(
-                f"{path}: {name} is being made on {theirs.decode()}, and this machine has {ours}, which computes other "
-                f"bytes; share it among machines of one type, or give another --out"
+                f"{name} is being made on {theirs}, and this machine has {ours}, which computes other bytes; share it "
+                f"among machines of one type, or give another --out"
             )
-
-
-def clear(viewset: Path) -> None:
-    """Every shard is committed: no lease on one is left, and no word on devices."""
-    shutil.rmtree(_place_of(viewset), ignore_errors=True)
-
-
-def _place_of(viewset: Path) -> Path:
-    return viewset.parent / SHARING / viewset.name
-
-
-def device_type(device: torch.device) -> str:
-    """What decides the bits that a device computes: a GPU's name, a CPU's instruction set."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU {torch.backends.cpu.get_cpu_capability()}"

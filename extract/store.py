@@ -65,17 +65,22 @@ def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
 
 
 def commit_targets(
-    job: TargetSetJob, views: ViewSetJob, view: int, shard: int, rows: dict[str, np.ndarray], errors: dict[str, float]
+    job: TargetSetJob,
+    views: ViewSetJob,
+    view: int,
+    shard: int,
+    rows: dict[str, np.ndarray],
+    errors: dict[str, float],
+    device: str | None = None,
 ) -> None:
-    """One shard's objects, one for each array, and then its commit record are on the disk."""
+    """One shard's objects, one an array, and then its commit record, which names the `device`, are on the disk."""
     contents: dict[str, bytes | bytearray] = {}
     checksums: Checksums = {}
     for spec in array_specs(job, views):
         packed = pack(spec, rows[spec.name])
         contents[spec.shard_path(view, shard)] = packed
         checksums[spec.name] = checksums_of(object_rows(spec, packed, len(rows[spec.name])))
-    calibration = calibration_of(job)
-    record = Commit(view, shard, {}, codec_error=dict(errors), checksums=checksums, calibration=calibration)
+    record = Commit(view, shard, {}, None, None, None, dict(errors), checksums, calibration_of(job), device)
     commit(job.folder, record, contents)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
 from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
-from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
+from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
 from shards.mirror import mirror_of, write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
@@ -23,26 +23,35 @@ _INTERVAL_S = 0.5
 MANIFESTS = (VIEWSET_MANIFEST, TARGETSET_MANIFEST)
 
 
-def stage(url: str) -> tuple[Path, set[str]]:
-    """The mirror of the cache at `url`, with its documents and commit records; and the names of these records.
+def stage(url: str, shared: bool) -> set[str]:
+    """The mirror of the cache at `url` has its documents and commit records; the names of these records.
 
-    BadInput where the mirror holds a commit record of other bytes.
+    BadInput where the mirror holds a commit record of other bytes, and where machines that share a store need it to
+    create files only if absent, which it does not.
     """
     store, root = open_store(url), mirror_of(url)
     if not store.creates_only_if_absent():
-        print(f"extract: note: {url} ignores If-None-Match: let no second machine write there before this one ends")
-    places = {name: place_of(_in_set(name)) for name in store.sizes()}
+        ignores = f"{url} ignores If-None-Match"
+        if shared:
+            raise BadInput(f"{ignores}, without which machines would replace each other's files; give --launch local")
+        print(f"extract: note: {ignores}: let no second machine write there before this one ends")
+    places = {name: place_of(_in_set(name)) for name in store.sizes() if not name.startswith(".")}
     names = [name for name, place in places.items() if place is None or _in_set(name).startswith("commits/")]
+    _fetch(store, root, names)
+    return {name for name in names if places[name] is not None}
+
+
+def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
+    """These files are in the mirror `root`; BadInput where it holds a commit record of other bytes."""
 
     def fetch(name: str) -> None:
         content, path = store.get(name), inside(root, name)
-        if places[name] is not None and path.exists() and path.read_bytes() != content:
+        if place_of(_in_set(name)) is not None and path.exists() and path.read_bytes() != content:
             raise _another(store, name)
         write(path, content)
 
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         list(pool.map(fetch, names))
-    return root, {name for name in names if places[name] is not None}
 
 
 def _in_set(name: str) -> str:
@@ -59,12 +68,13 @@ def _another(store: Store, name: str) -> BadInput:
 
 
 class Upload:
-    """While the block runs, each shard that is committed in `folders` (of the mirror `root`) is sent."""
+    """Sends what is committed in `folders` (of the mirror `root`): while the block runs, or when `send` is called."""
 
     def __init__(self, url: str, root: Path, folders: Iterable[Path], committed: set[str]) -> None:
         """`committed`: the commit records that the store has already."""
         self.store, self.root, self.folders = open_store(url), root, list(folders)
         self.num_files = self.num_bytes = 0
+        self._documents_sent = False
         self._done, self._present = set(committed), self.store.sizes()
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="upload", daemon=True)
@@ -85,6 +95,32 @@ class Upload:
             except TeacherShardsError as error:
                 print(f"extract: note: {one_line(error)}; the run goes on, nothing is lost", file=sys.stderr)
                 return
+
+    def commits_there(self) -> set[str]:
+        """The commit records in the store, by name."""
+        return {name for folder in self.folders for name in self.store.sizes(f"{self._name(folder)}/commits/")}
+
+    def commits_of(self, place: Place) -> set[str]:
+        """The names of a shard's commit records, one a set."""
+        return {f"{self._name(folder)}/{commit_path(*place)}" for folder in self.folders}
+
+    def fetch_commits(self, names: Iterable[str]) -> None:
+        """These commit records of other machines are in the mirror."""
+        new = sorted(set(names) - self._done)
+        _fetch(self.store, self.root, new)
+        with self._lock:
+            self._done.update(new)
+
+    def send(self, places: Iterable[Place]) -> None:
+        """What the sets hold beside shards, and the shards of `places` that are committed, are in the store."""
+        if not self._documents_sent:
+            for folder in self.folders:
+                self._send_documents(folder)
+            self._documents_sent = True
+        commits = [(folder, inside(folder, commit_path(*place))) for place in places for folder in self.folders]
+        new = [(folder, path) for folder, path in commits if path.exists() and self._name(path) not in self._done]
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            list(pool.map(lambda each: self._send_shard(*each), new))
 
     def finish(self) -> None:
         """All shards are in the store, and then the manifests, those of the target sets last."""

@@ -44,7 +44,7 @@ def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> FileRe
     return FileRecord(len(memoryview(data)), sha256_of(data))
 
 
-def create(path: Path, data: bytes) -> bytes | None:
+def create(path: Path, data: bytes | bytearray) -> bytes | None:
     """None: `path` was absent and holds `data` now, whole, by this call. Else what was there before, and stays.
 
     A hard link is made or refused in one step, on NFS too. Where a retried request finds its own link, the file has

@@ -145,6 +145,8 @@ class Commit(Document, frozen=True):
     """Each row's crc32c by array, or by ending of a tar's members (`shards/rows.py`); None in records of before."""
     calibration: str | None = None
     """The SHA-256 of the statistics that the rows are encoded with; None for a codec without any."""
+    device: str | None = None
+    """The type of device that computed the rows; None of views, and in records of before."""
 
 
 class ViewSetManifest(Document, frozen=True):
@@ -191,6 +193,8 @@ class TargetSetManifest(Document, frozen=True):
     """(rows of an object, rows of a chunk) of the arrays that are laid out otherwise than the first rule says."""
     class_names: list[str] | None = None
     """The teacher's own, where the view set has others."""
+    devices: list[str] | None = None
+    """The types of device that the commit records name."""
 
     def __post_init__(self) -> None:
         if math.prod(self.row_shape) > MAX_ROW_NUMBERS:

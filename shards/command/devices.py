@@ -64,3 +64,12 @@ def share_of_cores(num_processes: int = 1) -> int:
     import joblib
 
     return max(1, joblib.cpu_count() // num_processes)
+
+
+def device_type(device: "torch.device") -> str:
+    """What decides the bits that a device computes: a GPU's name, a CPU's instruction set."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {torch.backends.cpu.get_cpu_capability()}"

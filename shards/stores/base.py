@@ -33,6 +33,10 @@ class Store(ABC):
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file whose name begins with `prefix` (a folder's name and a slash), by name, sorted."""
 
+    def versions(self, prefix: str) -> dict[str, str]:
+        """What tells one content of a file from another, by name, as `sizes`; for files that are written again."""
+        raise self.read_only()
+
     @abstractmethod
     def get(self, name: str) -> bytes:
         """The content of a file; Damaged where there is none."""

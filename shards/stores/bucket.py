@@ -38,8 +38,15 @@ class Bucket(Store):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file, a thousand names a request."""
+        return {entry["path"]: entry["size"] for entry in self._listed(prefix)}
+
+    def versions(self, prefix: str) -> dict[str, str]:
+        """The ETag of every file, a thousand names a request."""
+        return {entry["path"]: entry["e_tag"] or "" for entry in self._listed(prefix)}
+
+    def _listed(self, prefix: str) -> list[Any]:
         pages = self._call(lambda: list(obstore.list(self._store, prefix or None)), prefix)
-        return dict(sorted((entry["path"], entry["size"]) for page in pages for entry in page))
+        return sorted((entry for page in pages for entry in page), key=lambda entry: entry["path"])
 
     def get(self, name: str) -> bytes:
         """The content of a file."""

@@ -27,7 +27,7 @@ from caches import DIGITS, Outcome, command, contents, extract
 from pairs import write_pairs
 from texts import write_corpus, write_encoder
 
-STEPS = ("open", "write", "fsync", "replace", "mkdir")
+STEPS = ("open", "write", "fsync", "replace", "mkdir", "link")
 
 
 def dies_at(number: int) -> None:

@@ -6,16 +6,22 @@ import sys
 import time
 from pathlib import Path
 
+import caches
 import pytest
 import torch
+from caches import SMALL, command, copied, targetset_of, viewset_of
 
+from extract import committing
 from extract.__main__ import main as extract
+from extract.boards import SHARING, Board
 from extract.committing import commit
-from extract.sharing import LEASE_S, Leases, check_device
+from extract.leases import LEASE_S, Leases
 from shards.__main__ import main as python_m_shards
+from shards.command.devices import device_type
 from shards.documents import Commit, read_commit
 from shards.errors import BadInput
 from shards.lock import writing
+from shards.reader import TargetSet
 
 VIEWS = ("--teacher", "none", "--data", "digits", "--limit", "32", "--view", "size=16", "--shard_size", "4")
 SHARED = ("--devices", "cpu", "--launch", "shared")
@@ -23,6 +29,17 @@ SHARED = ("--devices", "cpu", "--launch", "shared")
 
 def contents(cache: Path) -> dict[str, bytes]:
     return {path.relative_to(cache).as_posix(): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def check_that_the_living_keep_theirs(other: Leases) -> None:
+    """Of two leases (0, 0) is touched and stays, and (0, 1) is taken over."""
+    taken = {(0, 0): False, (0, 1): False}
+    until = time.monotonic() + 30
+    while not taken[0, 1] and time.monotonic() < until:
+        assert other.look() == 2  # leases of others, and none of its own
+        taken = {place: gone or other.take(place) for place, gone in taken.items()}
+        time.sleep(0.05)
+    assert taken == {(0, 0): False, (0, 1): True}
 
 
 def start(cache: Path, *flags: str) -> subprocess.Popen[bytes]:
@@ -36,20 +53,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
     assert process.returncode == 0, errors.decode()
 
 
+@pytest.mark.parametrize("clock", [0, 2**32])
 def test_a_lease_that_changes_stays_and_one_that_does_not_is_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: int
 ) -> None:
+    """Whatever the time of day of its holder: decades behind, or years ahead."""
     monkeypatch.setenv(LEASE_S, "0.5")
-    dead = Leases(tmp_path)  # never entered: it gives no sign of life
-    with Leases(tmp_path) as alive, Leases(tmp_path) as other:
+    views = tmp_path / "views"
+    dead = Leases(Board(views))  # never entered: it gives no sign of life
+    with Leases(Board(views)) as alive, Leases(Board(views)) as other:
         assert alive.take((0, 0)) and dead.take((0, 1))
-        os.utime(tmp_path / "v00-00001", (2**32, 2**32))  # a clock that is years ahead
-        taken = {(0, 0): False, (0, 1): False}
-        until = time.monotonic() + 30
-        while not taken[0, 1] and time.monotonic() < until:
-            taken = {place: gone or other.take(place) for place, gone in taken.items()}
-            time.sleep(0.05)
-        assert taken == {(0, 0): False, (0, 1): True}
+        os.utime(tmp_path / SHARING / "views/v00-00001", (clock, clock))
+        check_that_the_living_keep_theirs(other)
 
 
 def test_other_bytes_under_the_same_shard_are_refused_and_the_first_stay(tmp_path: Path) -> None:
@@ -63,12 +78,58 @@ def test_other_bytes_under_the_same_shard_are_refused_and_the_first_stay(tmp_pat
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-def test_another_type_of_device_is_refused(tmp_path: Path) -> None:
-    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
-    check_device(tmp_path / "views", ["set"], torch.device("cpu"))
-    (tmp_path / ".sharing/views/set.device").write_text("NVIDIA H100")
-    with pytest.raises(BadInput, match="is being made on NVIDIA H100, and this machine has CPU"):
-        check_device(tmp_path / "views", ["set"], torch.device("cpu"))
+def test_the_loser_of_a_race_never_replaces_the_files_of_the_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The winner commits between the loser's look at the commit record and its first file."""
+    there = committing.create
+
+    def winner_first(path: Path, data: bytes) -> bytes | None:
+        monkeypatch.setattr(committing, "create", there)
+        commit(tmp_path, Commit(0, 0, {}, device="NVIDIA H100"), {"values/c/0/0": b"winner"})
+        return there(path, data)
+
+    monkeypatch.setattr(committing, "create", winner_first)
+    with pytest.raises(BadInput, match=r"values/c/0/0: another machine wrote other bytes there than CPU AVX2 computes"):
+        commit(tmp_path, Commit(0, 0, {}, device="CPU AVX2"), {"values/c/0/0": b"loser"})
+    assert (tmp_path / "values/c/0/0").read_bytes() == b"winner"
+    record = read_commit(tmp_path, 0, 0)
+    assert record is not None and record.device == "NVIDIA H100"
+    with pytest.raises(
+        BadInput, match=r"v00-00000.json: another machine .*, which has NVIDIA H100; give another --out"
+    ):
+        commit(tmp_path, Commit(0, 0, {}, device="CPU AVX2"), {"values/c/0/0": b"loser"})
+
+
+def test_what_a_killed_run_left_uncommitted_is_made_anew_where_nobody_shares(
+    pristine: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Also if it is of other bytes, as by an earlier version of a library; where machines share, it is refused."""
+    cache = copied(pristine, tmp_path / "cache")
+    targets = targetset_of(cache)
+    for name in ("targetset.json", "commits/v01-00001.json"):
+        (targets / name).unlink()
+    (targets / "values/c/1/1/0").write_bytes(b"of another version")
+    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--out", cache)
+    command("extract", *flags, "--launch", "shared").refuses("values/c/1/1/0", "run once with --launch local")
+    command("extract", *flags).succeeds()
+    assert {name: data for name, data in caches.contents(cache).items() if SHARING not in name} == caches.contents(
+        pristine
+    )
+    assert TargetSet(targets).manifest.devices == [device_type(torch.device("cpu"))]
+
+
+def test_another_type_of_device_is_refused(pristine: Path, teacher: Path, tmp_path: Path) -> None:
+    cache = copied(pristine, tmp_path / "cache")
+    targets = targetset_of(cache)
+    (targets / "targetset.json").unlink()
+    (targets / "commits/v01-00000.json").unlink()
+    notes = cache / ".sharing" / viewset_of(cache).name
+    notes.mkdir(parents=True)
+    (notes / f"{targets.name}.device").write_text("NVIDIA H100")
+    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--launch", "shared")
+    refused = command("extract", *flags, "--out", cache)
+    refused.refuses(f"{targets.name} is being made on NVIDIA H100, and this machine has CPU")
 
 
 def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None:
@@ -79,11 +140,7 @@ def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None
         pass
 
 
-def test_a_bucket_is_not_shared_this_way() -> None:
-    with pytest.raises(BadInput, match="--launch shared: expected a folder"):
-        extract([*VIEWS, *SHARED, "--out", "s3://bucket/cache"])
-
-
+@pytest.mark.slow
 def test_two_commands_one_killed_write_the_bytes_of_one(tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     extract([*VIEWS, "--views", "8", "--devices", "cpu", "--out", str(alone)])

@@ -1,4 +1,4 @@
-"""Launch: one process a device, each with its share of the shards; what they write does not depend on their number."""
+"""Processes: one a device, each with its share of the shards; what they write does not depend on their number."""
 
 import json
 import os
@@ -22,9 +22,23 @@ MAX_COMPUTE_THREADS = 16
 
 
 def this_process() -> tuple[int, int] | None:
-    """(rank, number of processes) in a child of `run_processes`; None in the command that the user typed."""
-    rank, _, num_processes = os.environ.get(PROCESS, "").partition("/")
-    return (int(rank), int(num_processes)) if num_processes else None
+    """(rank, number of processes) in a child of `run_processes`; None in the command that the user typed.
+
+    BadInput where there is no such rank.
+    """
+    rank, _, num_processes = (text := os.environ.get(PROCESS, "")).partition("/")
+    if not text:
+        return None
+    if not (rank.isdecimal() and num_processes.isdecimal()):
+        raise BadInput(f"{PROCESS}={text}: expected RANK/NUM_PROCESSES; extract sets it itself: unset it")
+    check_rank(f"{PROCESS}={text}", int(rank), int(num_processes))
+    return int(rank), int(num_processes)
+
+
+def check_rank(where: str, rank: int, world: int) -> None:
+    """Raises BadInput where there is no process `rank` among `world`."""
+    if not 0 <= rank < world:
+        raise BadInput(f"{where}: rank {rank} of {world}: expected 0 to {world - 1}; start {world} with these numbers")
 
 
 def device_of(kind: str, index: int) -> "torch.device":

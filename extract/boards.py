@@ -1,0 +1,131 @@
+"""Boards: where commands that share an extraction leave notes for each other, in the cache's folder or in its bucket.
+
+A note is a lease on a shard (`extract/leases.py`), or the type of device that a target set is made on. All lie in
+`.sharing/VIEWSET/` of the cache, until the extraction is finished.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shards.commit import create, make_folder
+from shards.layout import Place
+
+if TYPE_CHECKING:
+    from extract.upload import Upload
+
+SHARING = ".sharing"
+"""In a cache, while commands share the work on it."""
+
+
+class Board:
+    """Notes in a folder that all machines see."""
+
+    def __init__(self, viewset: Path) -> None:
+        self._cache = viewset.parent
+        self._folder = self._cache / SHARING / viewset.name
+
+    def look(self) -> dict[str, object]:
+        """The state of every note, another after each `touch`."""
+        make_folder(self._folder)
+        notes: dict[str, object] = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # removed in this moment
+                    status = entry.stat()
+                    notes[entry.name] = status.st_ino, status.st_mtime_ns
+        return notes
+
+    def take(self, name: str) -> bool:
+        """Whether this call made the note, which was not there."""
+        try:
+            os.close(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except (FileExistsError, FileNotFoundError):  # or a command that has finished removed the folder
+            return False
+        return True
+
+    def touch(self, name: str) -> None:
+        """The note has another state than before, where it is still there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._folder / name)
+
+    def remove(self, name: str) -> None:
+        """The note is gone."""
+        (self._folder / name).unlink(missing_ok=True)
+
+    def first(self, name: str, content: bytes) -> bytes:
+        """What the note says: `content`, or what another wrote before."""
+        before = create(self._folder / name, content)
+        return content if before is None else before
+
+    def has(self, place: Place) -> bool:
+        """Whether the shard is committed somewhere else, and needs no look here."""
+        return False
+
+    def bring(self, places: Iterable[Place]) -> None:
+        """What is committed of `places` can be read here: it can."""
+
+    def send(self, places: Iterable[Place]) -> None:
+        """What this process committed of `places` is where others see it: here it is already."""
+
+    def clear(self) -> None:
+        """No note is left."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class BucketBoard(Board):
+    """Notes in a bucket; what is committed lies in a mirror of it and is sent from there."""
+
+    def __init__(self, viewset: Path, upload: "Upload") -> None:
+        self._upload, self._store = upload, upload.store
+        self._prefix, self._writer, self._count = f"{SHARING}/{viewset.name}/", uuid.uuid4().hex, 0
+        self._committed = set[str]()
+
+    def look(self) -> dict[str, object]:
+        """Lists the commit records, and the notes with the hash that the store gives of each."""
+        self._committed = self._upload.commits_there()
+        versions = self._store.versions(self._prefix)
+        return {name.removeprefix(self._prefix): version for name, version in versions.items()}
+
+    def take(self, name: str) -> bool:
+        """Whether this call made the note, which was not there (If-None-Match)."""
+        return self._store.create(self._prefix + name, self._content()) is None
+
+    def touch(self, name: str) -> None:
+        """The note has another content; one that was removed in this moment comes back, and costs LEASE_S."""
+        self._store.put(self._prefix + name, self._content(), "")
+
+    def remove(self, name: str) -> None:
+        """The note is gone."""
+        self._store.remove(self._prefix + name)
+
+    def first(self, name: str, content: bytes) -> bytes:
+        """What the note says: `content`, or what another wrote before."""
+        before = self._store.create(self._prefix + name, content)
+        return content if before is None else before
+
+    def has(self, place: Place) -> bool:
+        """Whether the store has all commit records of the shard."""
+        return self._upload.commits_of(place) <= self._committed
+
+    def bring(self, places: Iterable[Place]) -> None:
+        """The commit records of `places` that the store has are in the mirror."""
+        names = {name for place in places for name in self._upload.commits_of(place)}
+        self._upload.fetch_commits(names & self._committed)
+
+    def send(self, places: Iterable[Place]) -> None:
+        """What this process committed of `places` is in the store, or the first error says why not."""
+        self._upload.send(places)
+
+    def clear(self) -> None:
+        """No note is left."""
+        for name in self._store.sizes(self._prefix):
+            self._store.remove(name)
+
+    def _content(self) -> bytes:
+        self._count += 1
+        return f"{self._writer} {self._count}".encode()

@@ -1,0 +1,143 @@
+"""`--launch ray`: this command begins and finishes, and the nodes of a Ray cluster (Ray Core) run a shard a task.
+
+A task whose node vanishes runs again on another one. All nodes see the cache under the same path, and have this
+project installed. RAY_ADDRESS says which cluster; without it Ray takes the one of this machine, or starts it.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extract.launch import Job, Launcher, refuse_options
+from extract.launch.shared import Shared
+from shards.command.progress import Progress
+from shards.errors import BadInput, TeacherShardsError
+
+if TYPE_CHECKING:
+    from extract.config import ExtractConfig
+    from extract.pipeline import Counts
+    from shards.layout import Place
+
+OPTIONS = ("num_cpus", "num_gpus", "accelerator_type")
+"""Of a task, as Ray calls them."""
+RETRIES = 20
+"""Nodes that a shard may lose: one that ends its process each time, as by lack of memory, must end the run."""
+
+
+@dataclass(frozen=True)
+class RayCore(Launcher):
+    """Gives each shard that lacks something to a task."""
+
+    options: Mapping[str, str]
+    shares = True
+
+    def check(self, config: "ExtractConfig") -> None:
+        """Raises BadInput for a number of processes, which is Ray's to choose."""
+        if config.devices.isdecimal():
+            raise BadInput(f"--devices {config.devices}: --launch ray starts the processes; give auto, cpu or cuda")
+
+    def begin(self, job: Job) -> Job:
+        """As it is: this machine computes nothing, and the first task finds the codecs' statistics."""
+        return job
+
+    def run(self, job: Job) -> "Counts":
+        """Every shard is committed when this returns. A mistake in a task ends them all, in the task's own line."""
+        import ray
+
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        try:
+            return _run(job, self._needs(job.config))
+        finally:
+            ray.shutdown()
+
+    def _needs(self, config: "ExtractConfig") -> dict[str, Any]:
+        """What a task takes of a node: a GPU where the cluster has any, else a core."""
+        import ray
+
+        gpus = config.devices != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus)}
+        return needs | {name: float(text) if _is_number(text) else text for name, text in self.options.items()}
+
+
+def make(options: Mapping[str, str]) -> RayCore:
+    """The launcher of Ray's tasks; BadInput where Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise BadInput(f"--launch ray: {error}; pip install 'teacher-shards[ray]'") from error
+    refuse_options("ray", options, OPTIONS)
+    for name, text in options.items():
+        if name != "accelerator_type" and not _is_number(text):
+            raise BadInput(f"--launch ray: {name}={text}: expected a number")
+    return RayCore(options)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.replace(".", "", 1).isdecimal()
+
+
+def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
+    import ray
+
+    from extract.pipeline import Counts
+
+    task = ray.remote(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")(_shard)
+    places = [place for place, _ in replace(job.extraction, rank=0, num_processes=1).work()]
+    num_threads = max(1, int(needs["num_cpus"]))
+    total, waiting = Counts(), list[Any]()
+    with Progress("extract", len(places), "shards") as progress:
+        for number, place in enumerate(places):
+            waiting.append(task.remote(job.config, str(Path.cwd()), place, num_threads))
+            while waiting and (number == 0 or number == len(places) - 1):  # the first one calibrates, alone
+                (done,), waiting = ray.wait(waiting)
+                counts = _result(done)
+                total = Counts(**{name: n + counts[name] for name, n in asdict(total).items()})
+                progress.advance()
+    return total
+
+
+def _result(done: Any) -> dict[str, int]:
+    """What a task returned; its own mistake, or one line where no node could end it."""
+    import ray
+
+    try:
+        counts: dict[str, int] = ray.get(done)
+        return counts
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, TeacherShardsError):
+            raise error.cause from None
+        raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
+        kind = type(error).__name__
+        raise BadInput(
+            f"--launch ray: a shard's process ended {RETRIES + 1} times ({kind}); give a task more (--launch "
+            f"ray:num_cpus=4); what was committed is kept, the same command resumes"
+        ) from None
+
+
+_JOBS: dict[str, Job] = {}
+"""In a process of a node: the teacher is loaded once, by the configuration."""
+
+
+def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, int]:
+    """One shard is committed; runs on a node, in the folder of the command."""
+    os.chdir(folder)
+    if (key := repr(config)) not in _JOBS:
+        _JOBS[key] = _ready(config)
+    job = _JOBS[key]
+    counts = replace(job.extraction, places=[place], num_threads=num_threads, compute_threads=num_threads).run()
+    job.board.send([place])
+    return asdict(counts)
+
+
+def _ready(config: "ExtractConfig") -> Job:
+    """This node's part of the job: one process on its first device."""
+    from extract.phases import folder_of, planned
+    from extract.sharing import turn
+
+    with turn(folder_of(config.out)):
+        work = planned(config, shared=True)
+        return Shared().begin(Job(config, [], work.extraction, work.board, -1))
