@@ -8,11 +8,13 @@ two machines write the same bytes.
 
 import contextlib
 import os
+import random
 import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ import torch
 from extract.pipeline import Counts, Extraction, Place
 from shards.commit import create, make_folder
 from shards.errors import BadInput
-from shards.layout import shard_name
+from shards.layout import commit_path, shard_name
 from shards.lock import locked
 
 SHARING = ".sharing"
@@ -28,7 +30,9 @@ SHARING = ".sharing"
 LEASE_S = "TEACHER_SHARDS_LEASE_S"
 """Seconds without a sign of life after which a shard is taken over (default: 30)."""
 _BLOCK = 4
-"""Shards that are taken at a time: the next one's views are made while the teacher works on one."""
+"""Shards that are taken at a time, at most: the next one's views are made while the teacher works on one."""
+_WATCHED = 16
+"""Others' leases that are looked at before free shards are taken: who vanished is noticed, with few requests."""
 _POLLS_A_LEASE = 20
 
 
@@ -52,10 +56,14 @@ class Leases:
         for path in self._mine:
             path.unlink(missing_ok=True)
 
-    def take(self, place: Place) -> bool:
+    def names(self) -> set[str]:
+        """Of all shards that are leased."""
+        return _names_in(self._folder)
+
+    def take(self, place: Place, is_leased: bool = False) -> bool:
         """Whether the shard is ours now: nobody had it, or who had it gave no sign of life."""
         path = self._folder / shard_name(*place)
-        if self._created(path):
+        if not is_leased and self._created(path):
             return True
         try:
             status = path.stat()
@@ -95,29 +103,54 @@ class Leases:
 
 
 def run_shared(extraction: Extraction) -> Counts:
-    """Every shard of `extraction` is committed when this returns, by this process or by another."""
-    total, left = Counts(), list(extraction.views.places())
+    """Every shard of `extraction` is committed when this returns, by this process or by another.
+
+    Each process begins each view at a shard of its own, so that they seldom try the same.
+    """
+    first, num_shards = random.SystemRandom().random(), extraction.views.plan.num_shards
+    places = extraction.views.places()
+    left = sorted(places, key=lambda place: (place[0], (place[1] - int(first * num_shards)) % num_shards))
+    total, most = Counts(), 1
     with Leases(_place_of(extraction.views.folder)) as leases:
         while left:
-            waiting: list[Place] = []
-            taken: list[Place] = []
-            for number, place in enumerate(left):
-                if not replace(extraction, places=[place]).work():
-                    continue
-                (taken if leases.take(place) else waiting).append(place)
-                if len(taken) == _BLOCK:
-                    waiting += left[number + 1 :]
-                    break
+            names = leases.names()
+            left = _uncommitted(extraction, left)
+            leased = [place for place in left if shard_name(*place) in names]
+            free = [place for place in left if shard_name(*place) not in names]
+            watched = leased[:_WATCHED] if free else leased
+            ours = chain((p for p in watched if leases.take(p, is_leased=True)), (p for p in free if leases.take(p)))
+            taken = list(islice(ours, most))
             if taken:
                 try:
                     counts = replace(extraction, places=taken).run()
                     total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
                 finally:
                     leases.give_back(taken)
-            elif waiting:
+            elif left:
                 time.sleep(leases.lease_s / _POLLS_A_LEASE)
-            left = waiting
+            most = min(_BLOCK, 1 + len(free) // (1 + len(leased)))  # few at a time where many share the last ones
     return total
+
+
+def _uncommitted(extraction: Extraction, places: list[Place]) -> list[Place]:
+    """Those of `places` that lack something: a listing a set, where a look at each record would be many requests."""
+    jobs = [job for part in extraction.parts for job in part.targets]
+    folders = [extraction.views.folder, *(job.folder for job in jobs)]
+    views, *targets = [_names_in((folder / commit_path(0, 0)).parent) for folder in folders]
+
+    def lacks(place: Place) -> bool:
+        name = Path(commit_path(*place)).name
+        of_jobs = zip(jobs, targets, strict=True)
+        return name not in views or any(place[0] < job.num_views and name not in names for job, names in of_jobs)
+
+    return [place for place in places if lacks(place)]
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:  # nothing is committed yet, or a command that has finished removed the leases
+        return set()
 
 
 @contextlib.contextmanager
