@@ -50,7 +50,7 @@ class Bucket:
     clock: Clock
     latency_s: float = 0.02
     puts: float = 3500
-    """PUT, POST, COPY and DELETE a second and partition (AWS, "Best practices design patterns: optimizing Amazon S3")."""
+    """PUT, POST, COPY and DELETE a second and partition (AWS: "Best practices design patterns" of S3's user guide)."""
     gets: float = 5500
     """GET and HEAD; LIST counts among them here."""
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -217,8 +217,7 @@ class _Node:
         is_first = True
         while left:
             taken: list[int] = []
-            for delay in (self._listed if rules.lists else self._scanned)(left, taken, is_first):
-                yield delay
+            yield from (self._listed if rules.lists else self._scanned)(left, taken, is_first)
             if taken:
                 if is_first:
                     sharing.told.first_s.append(self.clock.now - started)

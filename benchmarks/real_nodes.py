@@ -2,7 +2,7 @@
 
 Each node is a process that runs the whole command; making a shard takes `shard_s` seconds longer than it does, so that
 the work sleeps and nodes do not wait for cores. A count is of calls that reach the file system, each named after the
-request that it would be at a bucket. `python -m benchmarks.real_nodes FOLDER NODES SHARDS SHARD_S` prints a JSON of them.
+request that it would be at a bucket. `python -m benchmarks.real_nodes FOLDER NODES SHARDS SHARD_S` prints them as JSON.
 """
 
 import collections
@@ -27,7 +27,7 @@ KINDS = {
     "list commits": "GET",
     "send shard": "PUT",
 }
-"""What nodes ask for, each with the kind of its request: PUT (S3 counts POST and COPY too), DELETE, or GET (and HEAD)."""
+"""What nodes ask for, each with the kind of its request: PUT, DELETE, or GET (and HEAD, LIST)."""
 ROWS_A_SHARD = 4
 
 
