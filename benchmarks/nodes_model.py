@@ -1,24 +1,18 @@
-"""Nodes model: a discrete-event simulation of nodes that share an extraction in one bucket, request by request.
-
-A node does what `extract/sharing.py` does, in its order: it begins in its turn, scans for shards that are neither
-committed nor leased, leases some, makes, sends and commits them, gives the leases back, and finishes in its turn. Every
-call that reaches the store counts as one request there (`benchmarks/real_nodes.py` counts those of real processes).
-"""
+"""Nodes model: what a simulation of many nodes is made of: a clock, a bucket that slows down, the work, its rules."""
 
 import collections
 import heapq
 import itertools
 import math
-import random
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from benchmarks.real_nodes import KINDS
 
 Steps = Generator[float, None, None]
 """A process: it yields the seconds until it goes on."""
-CHUNK_S = 0.5
-"""A row of requests is one event, as long as it takes no longer than this."""
+IN_FLIGHT = 16
+"""Requests that a node has under way where it needs many (`shards/stores/base.py`)."""
 
 
 class Clock:
@@ -32,9 +26,9 @@ class Clock:
     def start(self, process: Steps, delay: float = 0.0) -> None:
         heapq.heappush(self._queue, (self.now + delay, next(self._number), process))
 
-    def run(self) -> None:
-        """Until every process has ended."""
-        while self._queue:
+    def run(self, until_s: float = math.inf) -> None:
+        """Until every process has ended, or that time has come."""
+        while self._queue and self._queue[0][0] < until_s:
             self.now, _, process = heapq.heappop(self._queue)
             for delay in itertools.islice(process, 1):
                 self.start(process, delay)
@@ -61,8 +55,8 @@ class Bucket:
     """Requests that were repeated for 120 s in vain; a command ends by them, and goes on when it is started again."""
     _busy: dict[str, float] = field(default_factory=lambda: {"PUT": 0.0, "GET": 0.0})
 
-    def ask(self, kind: str, number: int = 1) -> float:
-        """Seconds that `number` requests take, one after the other."""
+    def ask(self, kind: str, number: int = 1, in_flight: int = 1) -> float:
+        """Seconds that `number` requests take, so many at a time."""
         request = "GET" if KINDS[kind] == "GET" else "PUT"
         self.counts[kind] += number
         self.seconds.setdefault(request, collections.Counter())[int(self.clock.now)] += number
@@ -74,11 +68,11 @@ class Bucket:
             self.slow_downs += tries * number
             self.gave_up += number if wait > 120 else 0
             wait = min(0.1 * (2**tries - 1), wait + 15)
-        return wait + number * self.latency_s
+        return wait + math.ceil(number / in_flight) * self.latency_s
 
     def ask_all(self, asked: collections.Counter[str]) -> float:
         """Seconds that all that is `asked` takes, one request after the other; nothing is left to ask then."""
-        seconds = sum(self.ask(kind, number) for kind, number in asked.items())
+        seconds = sum(self.ask(kind, number) for kind, number in asked.items() if number)
         asked.clear()
         return seconds
 
@@ -89,18 +83,30 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Rules:
-    """How nodes share: as the code does it now, or as it did."""
+    """How nodes share; the defaults are what the code does on a folder now."""
 
     own_start: bool = True
-    """Each node scans from a place of its own; else all from the first shard."""
+    """Each node begins at a shard of its own; else all at the first."""
     lists: bool = True
     """Commit records and leases are listed, 1,000 names a request; else asked for one by one."""
+    lists_ahead: bool = False
+    """The 1,000 names after those that the node did last are listed, and more where all are leased; else all names."""
     fewer_at_the_end: bool = True
     """A node takes fewer shards at a time where few are free."""
-    one_finishes: bool = False
+    one_finishes: bool = True
     """Who comes when the manifests are there has nothing left to do; else every node reads every commit record."""
     begins_in_turn: bool = True
     """One node opens its source and its teacher at a time, as finishing is done by one at a time."""
+    in_a_bucket: bool = False
+    """What a node has made lies in its mirror; else all lies in one folder."""
+    fetches_commits: bool = True
+    """In a bucket each node fetches the commit records of the others as it sees them; else who finishes does."""
+    looks_again: bool = True
+    """Who has leased a shard asks once more whether it is committed: it was, since the listing, by who let it go."""
+    one_beat: bool = False
+    """A node renews one object for all its leases; else every lease."""
+    poll_s: float = 1.5
+    """Between two looks of a node that has nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +116,21 @@ class Work:
     nodes: int
     shards: int
     shard_s: float
-    """Seconds that a node takes for a shard, in the mean; nodes and shards differ by a fifth."""
+    """Seconds that a node takes for a shard, in the mean; nodes differ by `spread` of it, and so do shards."""
     sets: int = 2
     """View set and target sets: each shard has a commit record in each."""
+    files: int = 2
+    """Files that a shard has in all sets beside these records."""
+    documents: int = 9
+    """Files of all sets that belong to no shard, manifests left out."""
     begin_s: float = 10.0
     """Seconds until a node has opened its source and loaded its teacher."""
     lease_s: float = 30.0
     block: int = 4
     life_s: float = math.inf
     """Mean seconds until a node is killed; another starts a minute later."""
-    seed: int = 0
     spread: float = 0.2
+    seed: int = 0
 
 
 @dataclass
@@ -128,8 +138,10 @@ class Told:
     """What a simulation tells."""
 
     bucket: Bucket
+    ideal_s: float = 0.0
+    """What the nodes would take if they only made shards, none twice and none waiting for another."""
     first_s: list[float] = field(default_factory=list)
-    """Of each node, from its first scan to its first lease."""
+    """Of each node, from when it has begun to its first lease."""
     begun_s: float = 0.0
     """When the last node had begun."""
     shared_s: float = 0.0
@@ -138,181 +150,3 @@ class Told:
     twice: int = 0
     """Shards that were made once more than needed."""
     killed: int = 0
-
-
-class Sharing:
-    """One simulation."""
-
-    def __init__(self, work: Work, rules: Rules, bucket: Bucket) -> None:
-        self.work, self.rules, self.bucket, self.clock = work, rules, bucket, bucket.clock
-        self.told = Told(bucket)
-        self.random = random.Random(work.seed)
-        self.committed = bytearray(work.shards)
-        self.leases: dict[int, list[int]] = {}
-        """By shard, its holder and the number of its renewals."""
-        self.turn_s, self.finishes = 0.0, False
-        self._names = itertools.count()
-
-    def run(self) -> Told:
-        """All nodes from their start to their end."""
-        for _ in range(self.work.nodes):
-            self._start()
-        self.clock.run()
-        return self.told
-
-    def _start(self, delay: float = 0.0) -> None:
-        self.clock.start(_Node(self, next(self._names)).life(), delay)
-
-    def in_turn(self, seconds: float) -> float:
-        """Seconds until what takes `seconds` is done, which one node does at a time."""
-        self.turn_s = max(self.turn_s, self.clock.now) + seconds
-        return self.turn_s - self.clock.now
-
-
-class _Node:
-    def __init__(self, sharing: Sharing, name: int) -> None:
-        self.sharing, self.name, self.clock, self.bucket = sharing, name, sharing.clock, sharing.bucket
-        work, chance = sharing.work, sharing.random
-        self.speed = chance.uniform(1 - work.spread, 1 + work.spread)
-        self.dies_at = self.clock.now + (chance.expovariate(1 / work.life_s) if work.life_s < math.inf else math.inf)
-        self.mine: set[int] = set()
-        self.seen: dict[int, tuple[tuple[int, ...], float]] = {}
-        self.sharing_now = True
-
-    def life(self) -> Steps:
-        """Begin, share, finish; or vanish in between, and be replaced."""
-        sharing, work = self.sharing, self.sharing.work
-        yield sharing.in_turn(work.begin_s) if sharing.rules.begins_in_turn else work.begin_s
-        sharing.told.begun_s = max(sharing.told.begun_s, self.clock.now)
-        self.clock.start(self._renew(), work.lease_s / 6)
-        for delay in self._share():
-            if self.clock.now + delay >= self.dies_at:
-                sharing.told.killed += 1
-                sharing._start(max(0.0, self.dies_at - self.clock.now) + 60)
-                self.sharing_now = False
-                return
-            yield delay
-        self.sharing_now = False
-        many = 0 if sharing.rules.one_finishes and sharing.finishes else work.shards * work.sets
-        sharing.finishes = True
-        self.bucket.counts["look for commit"] += 4 * many  # one node at a time: no other waits for these
-        self.bucket.counts["read commit"] += 2 * many
-        yield sharing.in_turn(6 * many * self.bucket.latency_s)
-        sharing.told.finished_s = max(sharing.told.finished_s, self.clock.now)
-
-    def _renew(self) -> Steps:
-        while self.sharing_now and self.clock.now < self.dies_at:
-            yield self.bucket.ask("renew lease", len(self.mine)) if self.mine else 0.0
-            for shard in self.mine:
-                if (lease := self.sharing.leases.get(shard)) and lease[0] == self.name:
-                    lease[1] += 1
-            yield self.sharing.work.lease_s / 6
-
-    def _share(self) -> Steps:
-        sharing, work, rules, started = self.sharing, self.sharing.work, self.sharing.rules, self.clock.now
-        left = list(range(work.shards))
-        if rules.own_start:
-            first = sharing.random.randrange(work.shards)
-            left = left[first:] + left[:first]
-        is_first = True
-        while left:
-            taken: list[int] = []
-            yield from (self._listed if rules.lists else self._scanned)(left, taken, is_first)
-            if taken:
-                if is_first:
-                    sharing.told.first_s.append(self.clock.now - started)
-                is_first = False
-                yield from self._make(taken)
-            elif left:
-                yield work.lease_s / 20
-
-    def _scanned(self, left: list[int], taken: list[int], _: bool) -> Steps:
-        """Every shard that is not committed is asked for, and tried, until a block is taken."""
-        work, committed = self.sharing.work, self.sharing.committed
-        waiting, number = list[int](), -1
-        asked = collections.Counter[str]()
-        targets, most = work.sets - 1, CHUNK_S / self.bucket.latency_s
-        num_asked = 0
-        for number, shard in enumerate(left):  # noqa: B007
-            if committed[shard]:
-                asked["look for commit"] += 1 + targets
-                asked["read commit"] += targets
-                num_asked += 1 + 2 * targets
-            else:
-                asked["look for commit"] += max(1, targets)
-                num_asked += max(1, targets) + 2
-                (taken if self._take(shard, asked) else waiting).append(shard)
-                if len(taken) == work.block:
-                    break
-            if num_asked > most:
-                yield self.bucket.ask_all(asked)
-                num_asked = 0
-        left[:] = waiting + left[number + 1 :]
-        yield self.bucket.ask_all(asked)
-
-    def _listed(self, left: list[int], taken: list[int], is_first: bool) -> Steps:
-        """The names of commit records and leases are listed; what neither has is tried."""
-        sharing, work = self.sharing, self.sharing.work
-        yield self.bucket.ask("list commits", work.sets * (1 + sum(sharing.committed) // 1000))
-        left[:] = [shard for shard in left if not sharing.committed[shard]]
-        if not left:
-            return
-        yield self.bucket.ask("list leases", 1 + len(sharing.leases) // 1000)
-        alive = {shard for shard in sharing.leases if not self._is_stale(shard)}
-        free = [shard for shard in left if shard not in alive]
-        most = work.block
-        if sharing.rules.fewer_at_the_end:
-            most = 1 if is_first else min(most, 1 + len(free) // (1 + len(alive)))
-        asked = collections.Counter[str]()
-        for number, shard in enumerate(free, 1):
-            if sharing.committed[shard]:
-                continue
-            asked["look for commit"] += max(1, work.sets - 1)
-            if self._take(shard, asked):
-                taken.append(shard)
-                if len(taken) == most:
-                    break
-            if number % 16 == 0:
-                yield self.bucket.ask_all(asked)
-        left[:] = [shard for shard in left if shard not in taken]
-        yield self.bucket.ask_all(asked)
-
-    def _take(self, shard: int, asked: collections.Counter[str]) -> bool:
-        """Whether the shard is ours; what is asked for is added to `asked`."""
-        leases = self.sharing.leases
-        asked["try lease"] += 1
-        if shard in leases:
-            asked["look at lease"] += 1
-            if not self._is_stale(shard):
-                return False
-            asked["give lease back"] += 1
-            asked["try lease"] += 1
-        leases[shard] = [self.name, 0]
-        self.mine.add(shard)
-        return True
-
-    def _is_stale(self, shard: int) -> bool:
-        """Whether the lease was seen unchanged for long enough; what is seen now is remembered."""
-        mark, now = tuple(self.sharing.leases[shard]), self.clock.now
-        if self.seen.get(shard, (None,))[0] != mark:
-            self.seen[shard] = mark, now
-        return now - self.seen[shard][1] >= self.sharing.work.lease_s
-
-    def _make(self, taken: Iterable[int]) -> Steps:
-        """The shards are made, sent and committed, and their leases given back."""
-        sharing, work = self.sharing, self.sharing.work
-        taken = list(taken)
-        for shard in taken:
-            yield work.shard_s * self.speed * sharing.random.uniform(1 - work.spread, 1 + work.spread)
-            if sharing.committed[shard]:
-                sharing.told.twice += 1
-            debt = self.bucket.ask("look for commit", 3 * work.sets) + self.bucket.ask("send shard", work.sets)
-            debt += self.bucket.ask("commit", work.sets)
-            yield debt
-            sharing.committed[shard] = 1
-            sharing.told.shared_s = max(sharing.told.shared_s, self.clock.now)
-        for shard in taken:
-            self.mine.discard(shard)
-            if (lease := sharing.leases.get(shard)) and lease[0] == self.name:
-                del sharing.leases[shard]
-        yield self.bucket.ask("give lease back", len(taken))

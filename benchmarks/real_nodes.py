@@ -2,18 +2,25 @@
 
 Each node is a process that runs the whole command; making a shard takes `shard_s` seconds longer than it does, so that
 the work sleeps and nodes do not wait for cores. A count is of calls that reach the file system, each named after the
-request that it would be at a bucket. `python -m benchmarks.real_nodes FOLDER NODES SHARDS SHARD_S` prints them as JSON.
+request that it would be at a bucket. `python -m benchmarks.real_nodes FOLDER 2,4 SHARDS SHARD_S` prints those of two
+and of four nodes as JSON.
+In place of FOLDER a bucket's URL may stand, where the server counts; each node then has a local cache of its own.
 """
 
 import collections
+import contextlib
 import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from shards.mirror import LOCAL_CACHE
+from shards.stores import is_url
 
 KINDS = {
     "try lease": "PUT",
@@ -26,21 +33,32 @@ KINDS = {
     "commit": "PUT",
     "list commits": "GET",
     "send shard": "PUT",
+    "probe": "PUT",
+    "look at probe": "GET",
+    "list all": "GET",
+    "read document": "GET",
+    "look for document": "GET",
+    "send document": "PUT",
+    "read row": "GET",
 }
 """What nodes ask for, each with the kind of its request: PUT, DELETE, or GET (and HEAD, LIST)."""
 ROWS_A_SHARD = 4
 
 
-def count(folder: Path, nodes: int, shards: int, shard_s: float, teacher: str = "none") -> dict[str, dict[str, int]]:
+def count(out: str, nodes: int, shards: int, shard_s: float) -> dict[str, dict[str, int]]:
     """Calls of all nodes together, by phase (begin, share, finish) and kind."""
-    from extract.__main__ import main  # before the processes part: each would import it again
+    from extract.__main__ import main
 
     context, counts = multiprocessing.get_context("fork"), collections.defaultdict[str, collections.Counter[str]]
     total = counts(collections.Counter)
     queue = context.SimpleQueue()
-    flags = ["--teacher", teacher, "--data", "digits", "--view", "size=16", "--out", str(folder), "--launch", "shared"]
-    flags += ["--limit", str(ROWS_A_SHARD * shards), "--shard_size", str(ROWS_A_SHARD), "--devices", "cpu"]
-    processes = [context.Process(target=_node, args=(partial(main, flags), shard_s, queue)) for _ in range(nodes)]
+    flags = ["--teacher", "none", "--data", "digits", "--view", "size=16", "--devices", "cpu"]
+    flags += ["--limit", str(ROWS_A_SHARD * shards), "--shard_size", str(ROWS_A_SHARD)]
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        main([*flags, "--out", folder])  # all is imported before the processes part, which then begin at once
+    flags += ["--out", out, *([] if is_url(out) and nodes == 1 else ["--launch", "shared"])]
+    nodes_of_all = [(partial(main, flags), shard_s, f"{os.getpid()}-{number}", queue) for number in range(nodes)]
+    processes = [context.Process(target=_node, args=each) for each in nodes_of_all]
     for process in processes:
         process.start()
     for _ in processes:
@@ -51,7 +69,7 @@ def count(folder: Path, nodes: int, shards: int, shard_s: float, teacher: str = 
     return {phase: dict(sorted(found.items())) for phase, found in total.items()}
 
 
-def _node(command: Any, shard_s: float, queue: Any) -> None:
+def _node(command: Any, shard_s: float, name: str, queue: Any) -> None:
     """Runs the command, and puts what it counted into `queue`; what it prints goes nowhere."""
     from extract import pipeline, sharing
 
@@ -62,12 +80,13 @@ def _node(command: Any, shard_s: float, queue: Any) -> None:
         time.sleep(shard_s)
         return make_shard(*arguments)
 
-    def share(extraction: Any) -> Any:
+    def share(*arguments: Any) -> Any:
         counter.phase = "share"
-        counts = run_shared(extraction)
+        counts = run_shared(*arguments)
         counter.phase = "finish"
         return counts
 
+    os.environ[LOCAL_CACHE] = str(Path(tempfile.gettempdir(), f"local-cache-{name}"))
     pipeline.make_shard, sharing.run_shared = slow, share  # type: ignore[assignment]
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -143,4 +162,6 @@ def _what(path: Any) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(count(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])))
+    place, several, num_shards, seconds = sys.argv[1:5]
+    numbers = several.split(",")
+    print(json.dumps([count(f"{place}/{each}", int(each), int(num_shards), float(seconds)) for each in numbers]))
