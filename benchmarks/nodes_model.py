@@ -58,8 +58,11 @@ class Bucket:
     def ask(self, kind: str, number: int = 1, in_flight: int = 1) -> float:
         """Seconds that `number` requests take, so many at a time."""
         request = "GET" if KINDS[kind] == "GET" else "PUT"
+        seconds = math.ceil(number / in_flight) * self.latency_s
         self.counts[kind] += number
-        self.seconds.setdefault(request, collections.Counter())[int(self.clock.now)] += number
+        for second in range(int(seconds) + 1):
+            in_second = self.seconds.setdefault(request, collections.Counter())
+            in_second[int(self.clock.now) + second] += number // (int(seconds) + 1)
         now, busy = self.clock.now, self._busy[request]
         wait = max(0.0, busy - now - 1)  # what one second can answer waits in no line
         self._busy[request] = max(busy, now) + number / (self.gets if request == "GET" else self.puts)
@@ -68,7 +71,7 @@ class Bucket:
             self.slow_downs += tries * number
             self.gave_up += number if wait > 120 else 0
             wait = min(0.1 * (2**tries - 1), wait + 15)
-        return wait + math.ceil(number / in_flight) * self.latency_s
+        return wait + seconds
 
     def ask_all(self, asked: collections.Counter[str]) -> float:
         """Seconds that all that is `asked` takes, one request after the other; nothing is left to ask then."""
@@ -83,7 +86,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Rules:
-    """How nodes share; the defaults are what the code does on a folder now."""
+    """How nodes share; the defaults are the best for a folder."""
 
     own_start: bool = True
     """Each node begins at a shard of its own; else all at the first."""

@@ -112,7 +112,7 @@ class _Node:
     def _finish(self) -> Steps:
         work, bucket, sharing = self.work, self.bucket, self.sharing
         many = 0 if self.rules.one_finishes and sharing.finishes else work.shards * work.sets
-        sharing.finishes = True
+        is_first, sharing.finishes = not sharing.finishes, True
         if not self.rules.in_a_bucket:
             bucket.counts["look for commit"] += 4 * many  # one node at a time: no other waits for these
             bucket.counts["read commit"] += 2 * many
@@ -121,7 +121,7 @@ class _Node:
         if many:
             yield from self._fetch_commits()
             yield bucket.ask("look for document", work.documents + work.sets)
-            yield bucket.ask("send document", work.sets)
+            yield bucket.ask("send document", work.sets) if is_first else 0.0
         else:
             yield bucket.ask("read document", work.sets)
 

@@ -26,9 +26,9 @@ FOLDER_S, BUCKET_S = 0.002, 0.02
 _IN_A_BUCKET = {"in_a_bucket": True, "begins_in_turn": False}
 FOLDER = {
     "one look a shard, in one order": Rules(own_start=False, lists=False, fewer_at_the_end=False, one_finishes=False),
-    "listings, a start of its own (now)": Rules(one_finishes=False),
-    "and one node finishes": Rules(),
-    "and all begin at a time": Rules(begins_in_turn=False),
+    "listings, a start of its own": Rules(one_finishes=False),
+    "and one node alone finishes": Rules(),
+    "and all begin at once": Rules(begins_in_turn=False),
 }
 _AS_BUILT = Rules(own_start=False, one_finishes=False, looks_again=False, **_IN_A_BUCKET)
 BUCKET = {
@@ -42,8 +42,9 @@ BUCKET = {
 
 
 def simulate(work: Work, rules: Rules, latency_s: float = BUCKET_S) -> Told:
-    """`work` done by `rules`."""
-    return Sharing(work, rules, Bucket(Clock(), latency_s)).run()
+    """`work` done by `rules`; a folder has no limits of its own."""
+    limits = {} if rules.in_a_bucket else {"puts": math.inf, "gets": math.inf}
+    return Sharing(work, rules, Bucket(Clock(), latency_s, **limits)).run()
 
 
 @dataclass(frozen=True)

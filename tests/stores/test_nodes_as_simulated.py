@@ -58,7 +58,7 @@ def test_a_node_asks_a_bucket_for_what_is_simulated(
     # documents are looked for again with each block of shards that is sent, which a loaded machine cuts otherwise
     assert found.pop("look for document") >= simulated["look for document"]
     alone = {"look for document", "look for commit", "read commit", "list commits"}
-    alone |= {kind for kind in simulated if "lease" in kind}
+    alone |= {kind for kind in simulated if "lease" in kind}  # it shares with nobody
     assert found == {kind: number for kind, number in simulated.items() if number and kind not in alone}
 
 
