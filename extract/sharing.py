@@ -15,7 +15,7 @@ from extract.leases import Leases
 from extract.pipeline import Counts, Extraction
 from shards.command.devices import device_type
 from shards.errors import BadInput
-from shards.layout import Place
+from shards.layout import Place, commit_path
 from shards.lock import locked
 
 _BLOCK = 4
@@ -26,7 +26,7 @@ _POLLS_A_LEASE = 20
 def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
     """Every shard of `extraction` is committed when this returns, by this process or by another.
 
-    This one begins at the share `begin_at` of the shards, so that processes which know their number seldom meet.
+    This one begins at the share `begin_at` of the shards, so that processes seldom meet.
     """
     total, places = Counts(), list(extraction.views.places())
     first = int(begin_at * len(places))
@@ -52,17 +52,38 @@ def _take(
     """
     most = min(_BLOCK, len(left) // (2 * leases.look()))
     most = max(most, 0 if is_busy else 1)
-    taken, waiting = list[Place](), list[Place]()
+    taken, waiting, left = list[Place](), list[Place](), _uncommitted(extraction, left)
     for number, place in enumerate(left):
         if len(taken) == most:
             waiting += left[number:]
             break
-        if not board.has(place) and replace(extraction, places=[place]).work():
+        if not board.has(place):
             (taken if leases.take(place) else waiting).append(place)
     board.bring(taken)
     if waiting and not taken and not is_busy:
         time.sleep(leases.lease_s / _POLLS_A_LEASE)
     return taken, waiting
+
+
+def _uncommitted(extraction: Extraction, places: list[Place]) -> list[Place]:
+    """Those of `places` that lack something: a listing a set, where a look at each record would be many requests."""
+    jobs = [job for part in extraction.parts for job in part.targets]
+    folders = [extraction.views.folder, *(job.folder for job in jobs)]
+    views, *targets = [_names_in((folder / commit_path(0, 0)).parent) for folder in folders]
+
+    def lacks(place: Place) -> bool:
+        name = Path(commit_path(*place)).name
+        of_jobs = zip(jobs, targets, strict=True)
+        return name not in views or any(place[0] < job.num_views and name not in names for job, names in of_jobs)
+
+    return [place for place in places if lacks(place)]
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:  # nothing is committed yet
+        return set()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`--launch shared`: any number of machines start the same command on one cache and share its shards."""
 
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ class Shared(Launcher):
         """All that this process could take is committed, and the rest by others."""
         from extract.sharing import run_shared
 
-        return run_shared(job.extraction, job.board)
+        return run_shared(job.extraction, job.board, random.SystemRandom().random())
 
 
 def make(options: Mapping[str, str]) -> Launcher:

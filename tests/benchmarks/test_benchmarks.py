@@ -84,3 +84,12 @@ def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
     assert order == ["b", "a", "a", "b", "b", "a"]
     assert seconds == {"a": [1.0, 2.0], "b": [2.0, 8.0]}
     assert share(seconds["a"], seconds["b"]) == Spread(0.375, 0.25, 0.5)
+
+
+@pytest.mark.slow
+def test_the_page_on_a_thousand_nodes_shows_what_is_simulated() -> None:
+    words = [sys.executable, "-m", "benchmarks.thousand_nodes"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
+    page = (ROOT / "docs/thousand_nodes.md").read_text()
+    tables = done.stdout.strip().split("\n\n")
+    assert len(tables) == 6 and all(each in page for each in tables)

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 from digits_bench import Bench, write_dense_student, write_student
+from pair_bench import pairs, run
 
 from extract.__main__ import main as extract
 from tests.extract.test_data2vec2_writer import write_checkpoint
+
+__all__ = ["pairs", "run"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,73 @@
+"""What real processes that share an extraction ask for, counted, is what benchmarks/thousand_nodes.py simulates."""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import caches
+import pytest
+from s3_server import Server
+
+from benchmarks.nodes_model import Rules, Work
+from benchmarks.thousand_nodes import MENDED, simulate
+from shards.mirror import LOCAL_CACHE
+
+ROOT = Path(__file__).parents[2]
+SHARDS, SHARD_S, CALL_S = 12, 0.1, 5e-5
+TINY = Work(1, SHARDS, SHARD_S, sets=1, files=1, documents=2, begin_s=0.05, spread=0.0)
+"""Digits without a teacher: a view set alone, which has a plan and the flags that made it beside its shards."""
+
+
+def test_nodes_on_a_folder_ask_for_what_is_simulated(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.real_nodes", str(tmp_path), "2,4", str(SHARDS), str(SHARD_S)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    for nodes, phases in zip((2, 4), json.loads(done.stdout), strict=True):
+        found, rules = phases["share"], Rules(one_finishes=False)
+        simulated = simulate(replace(TINY, nodes=nodes), rules, CALL_S).bucket.counts
+        assert len(list(tmp_path.glob(f"{nodes}/*/commits/*.json"))) == SHARDS
+        for kind in ("commit", "send shard"):
+            assert found[kind] == simulated[kind] == SHARDS
+        # a node may try what another has taken since it looked, and then asks once more
+        for kind in ("try lease", "give lease back"):
+            assert SHARDS <= found[kind] <= SHARDS + 2 * nodes and simulated[kind] <= SHARDS + 2 * nodes
+        assert phases["finish"] == {"look for commit": 4 * nodes * SHARDS, "read commit": 2 * nodes * SHARDS}
+        for kind in ("list leases", "list commits", "look at lease"):
+            assert simulated[kind] / 2 - nodes <= found.get(kind, 0) <= 2 * simulated[kind] + nodes, kind
+
+
+def test_a_node_asks_a_bucket_for_what_is_simulated(
+    s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path))
+    found, take = collections.Counter[str](), s3.faults.take
+
+    def heard(method: str, path: str) -> str | None:
+        found[_kind(method, path)] += 1
+        return take(method, path)
+
+    monkeypatch.setattr(s3.faults, "take", heard)
+    digits = ("--data", "digits", "--limit", 4 * SHARDS, "--shard_size", 4, "--view", "size=16", "--devices", "cpu")
+    caches.extract("--out", s3.url, "--teacher", "none", *digits)
+    simulated = simulate(TINY, MENDED).bucket.counts
+    # documents are looked for again with each block of shards that is sent, which a loaded machine cuts otherwise
+    assert found.pop("look for document") >= simulated["look for document"]
+    alone = {"look for document", "look for commit", "read commit", "list commits"}
+    alone |= {kind for kind in simulated if "lease" in kind}  # it shares with nobody
+    assert found == {kind: number for kind, number in simulated.items() if number and kind not in alone}
+
+
+def _kind(method: str, path: str) -> str:
+    """What benchmarks/real_nodes.py calls a request."""
+    name, _, query = path.partition("?")
+    if "list-type" in query:
+        return "list all"
+    if ".probe" in name or "delete" in query:
+        return "probe" if method in ("PUT", "POST") else "look at probe"
+    what = "commit" if "/commits/" in name else "shard" if re.search("/views/v", name) else "document"
+    return f"{'send' if method == 'PUT' else 'look for'} {what}".replace("send commit", "commit")
