@@ -151,6 +151,8 @@ def targetset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     yield "codec", f"{manifest.codec}, {counted(sum(spec.row_bytes for spec in specs), 'byte')} a sample"
     yield "stored", f"{stored / rows:,.1f} bytes a sample, with checksums, indices and the padding of last chunks"
     yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
+    if manifest.devices:
+        yield "computed on", ", ".join(manifest.devices)
     yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
     yield from _flat(manifest.identity, "identity")
     viewset = described.folder.parent.parent

@@ -116,7 +116,9 @@ def test_what_a_killed_run_left_uncommitted_is_made_anew_where_nobody_shares(
     assert {name: data for name, data in caches.contents(cache).items() if SHARING not in name} == caches.contents(
         pristine
     )
-    assert TargetSet(targets).manifest.devices == [device_type(torch.device("cpu"))]
+    device = device_type(torch.device("cpu"))
+    assert TargetSet(targets).manifest.devices == [device]
+    assert f"computed on {device} arrays" in " ".join(command("shards", "info", targets).succeeds().out.split())
 
 
 def test_another_type_of_device_is_refused(pristine: Path, teacher: Path, tmp_path: Path) -> None:
