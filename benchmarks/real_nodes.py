@@ -144,7 +144,7 @@ class _Counter:
 _EVENTS: dict[str, tuple[dict[str | None, str], int]] = {
     "os.utime": ({"lease": "renew lease"}, 0),
     "os.remove": ({"lease": "give lease back"}, 0),
-    "os.link": ({"commit": "commit"}, 1),
+    "os.link": ({"commit": "commit", "shard": "send shard"}, 1),
     "os.rename": ({"shard": "send shard"}, 1),
 }
 """Of each of Python's audit events what it means, by what its path is, and which argument is the path."""
