@@ -9,7 +9,8 @@ from torch import Tensor
 from evaluate.student import load_student
 from evaluate.tasks.knn import nearest
 from shards.decode import codec_of, read_decoded
-from shards.loader import BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import BatchLoader
 from shards.reader import Component, TargetSet, ViewSet
 
 BATCH = 64

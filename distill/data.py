@@ -18,7 +18,8 @@ from extract.modalities.base import InputSpec
 from shards.bank import check_bank, draw_bank
 from shards.command.devices import share_of_cores
 from shards.draws import held_out
-from shards.loader import Batch, BatchLoader, Order, Part, in_order
+from shards.in_order import in_order
+from shards.loader import Batch, BatchLoader, Order, Part
 from shards.order import BatchOrder
 from shards.reader import Component
 

@@ -22,8 +22,9 @@ from extract.sources.base import Sample
 from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
+from shards.in_order import in_order
 from shards.loader import Batch as StoredBatch
-from shards.loader import BatchLoader, in_order
+from shards.loader import BatchLoader
 from shards.reader import Component, TargetSet, ViewSet, check_pair
 from shards.views.base import Row
 from shards.views.pair import CAPTIONS, Captions, PairCodec

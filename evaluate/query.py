@@ -21,7 +21,8 @@ from extract.modalities.pair import TowersInput
 from shards.command.progress import Progress
 from shards.commit import write_atomically
 from shards.contact_sheet import contact_sheet
-from shards.loader import BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import BatchLoader
 from shards.reader import Component, ViewSet
 from shards.views.pair import CAPTIONS
 

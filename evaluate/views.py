@@ -9,7 +9,8 @@ from evaluate.read_ahead import LabelledBatch, Make, read_ahead
 from extract.modalities.base import InputSpec, mismatch
 from shards.draws import permutation
 from shards.errors import BadInput
-from shards.loader import BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import BatchLoader
 from shards.reader import Component, ViewSet
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.codecs.features import Features
 from shards.command.devices import device_type
 from shards.command.progress import Progress
+from shards.layout import Place
 
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
 
-Place = tuple[int, int]
 Result = TypeVar("Result")
 
 CODEC_ERROR_SAMPLES = 32

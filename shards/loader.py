@@ -248,13 +248,3 @@ class BatchLoader:
                 array: torch.from_numpy(typed(rows, targetset.arrays[array])) for array, rows in raw.items()
             }
         return gathered
-
-
-def in_order(samples: Int[np.ndarray, " count"], batch_size: int, view: int = 0, component: int = 0) -> Order:
-    """Every sample once, in the order given, the last batch short: for validation and evaluation."""
-
-    def batches() -> Iterator[Part]:
-        for start in range(0, len(samples), batch_size):
-            yield Part([Reading(samples[start : start + batch_size], view, component=component)])
-
-    return batches

@@ -22,7 +22,8 @@ from shards.codecs.features import Features
 from shards.command.progress import Progress
 from shards.decode import codec_of, decode
 from shards.errors import BadInput
-from shards.loader import BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import BatchLoader
 from shards.reader import Component
 
 TAKES = "pair"

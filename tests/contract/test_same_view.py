@@ -14,7 +14,8 @@ from PIL import Image
 from extract.modalities.image import normalise
 from extract.teachers import load_teacher
 from shards.identity import sha256_of
-from shards.loader import BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import BatchLoader
 from shards.reader import Component, TargetSet, ViewSet
 from shards.sealed import sealed
 from shards.tar import pack

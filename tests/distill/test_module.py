@@ -25,7 +25,8 @@ from extract.networks import architecture_names, build_network, load_exported
 from shards.command.devices import Devices
 from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
-from shards.loader import Batch, BatchLoader, in_order
+from shards.in_order import in_order
+from shards.loader import Batch, BatchLoader
 
 
 def first(shards: Path, targets: str, **values: object) -> tuple[Distillation, Batch]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.errors import Damaged
-from shards.loader import Batch, BatchLoader, Part, in_order
+from shards.in_order import in_order
+from shards.loader import Batch, BatchLoader, Part
 from shards.order import BatchOrder, Reading
 from shards.reader import Component, TargetSet, ViewSet
 from shards.views import image as images
