@@ -1,4 +1,4 @@
-"""`python -m shards`: list, describe, verify, view, export, remove, push and pull what a cache holds."""
+"""`python -m shards`: list, describe, verify, view, show, export, remove, push and pull what a cache holds."""
 
 import inspect
 import io
@@ -139,6 +139,20 @@ def view_command(config: flags.ViewConfig) -> None:
     print(f"shards view: {sheet.width} x {sheet.height} pixels: {config.output}")
 
 
+def page_command(config: flags.PageConfig) -> None:
+    """Show a cache and the runs from it on one HTML page: sets, a sheet of views, curves, what looks wrong, savings."""
+    from shards.commit import write_atomically
+    from shards.page.build import Options, page
+
+    start = time.monotonic()
+    if Path(config.output).suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"--output {config.output}: expected a file ending in .html")
+    options = Options(Path(config.runs) if config.runs else None, config.dollars_per_hour, config.teacher_rate)
+    content = page(" ".join(config.paths), _viewsets(config.paths), options).encode()
+    write_atomically(Path(config.output), content)
+    print(f"shards page: {human_bytes(len(content))} in {time.monotonic() - start:,.1f} s: {config.output}")
+
+
 def export_command(config: flags.ExportConfig) -> None:
     """Write views and decoded targets as WebDataset tars that need nothing of this project."""
     from shards.cache import only
@@ -209,6 +223,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "info": (flags.PathsConfig, info_command),
     "verify": (flags.VerifyConfig, verify_command),
     "view": (flags.ViewConfig, view_command),
+    "page": (flags.PageConfig, page_command),
     "export": (flags.ExportConfig, export_command),
     "remove": (flags.RemoveConfig, remove_command),
     "push": (flags.TransferConfig, push_command),
