@@ -81,6 +81,8 @@ class PageConfig:
     """The HTML file to write; it opens from disk, without a server or network."""
     runs: str | None = None
     """A folder of runs of `python -m distill`, at any depth: their table, curves and what they saved."""
+    num: Annotated[int, whole(1, 200)] = 24
+    """Views of each view set on its sheet, spread evenly over the samples."""
     dollars_per_hour: NotNegative = 0.75
     """What an hour of the machine costs."""
     teacher_rate: Positive | None = None

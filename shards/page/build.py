@@ -12,6 +12,7 @@ from shards.page.curves import HEIGHT, LEFT, MOST_CURVES, MOST_POINTS, WIDTH, ch
 from shards.page.ledger import ledger_of
 from shards.page.sets import cards_of
 from shards.page.sets import totals as total_sets
+from shards.page.sheet import MOST_BYTES, Sheet, sheet_of
 from shards.page.trained import runs_in
 from shards.page.trained import totals as total_runs
 
@@ -24,6 +25,8 @@ class Options:
     """What the page is to show beside the cache."""
 
     runs: Path | None = None
+    num: int = 24
+    """Views of each view set on its sheet."""
     dollars_per_hour: float = 0.75
     teacher_rate: float | None = None
     """Teacher forwards a second; None: as the times of commits tell it."""
@@ -34,6 +37,7 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
     cards = [cards_of(viewset) for viewset in viewsets]
     found = [] if options.runs is None else runs_in(options.runs)
     runs = found[:MOST_RUNS]
+    sheets, not_shown = _sheets(viewsets, options.num)
     charts = charts_of([run.curves for run in runs])
     return render(
         title=name,
@@ -48,10 +52,23 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         charts=charts,
         drawn=sorted({run for chart in charts for run, _ in chart.paths}),
         drawing={"width": WIDTH, "height": HEIGHT, "left": LEFT, "most": MOST_CURVES, "points": MOST_POINTS},
+        sheets=sheets,
+        not_shown=not_shown,
         ledger=ledger_of(cards, runs, options.dollars_per_hour, options.teacher_rate),
         dollars_per_hour=options.dollars_per_hour,
         teacher_rate=options.teacher_rate,
     )
+
+
+def _sheets(viewsets: list[ListedViewSet], num: int) -> tuple[list[Sheet], list[str]]:
+    """The sheets of the view sets that are whole, and the names of those for which the page has no room."""
+    sheets, not_shown = list[Sheet](), list[str]()
+    for viewset in viewsets:
+        if sum(sheet.num_bytes for sheet in sheets) >= MOST_BYTES:
+            not_shown.append(viewset.folder.name)
+        elif (sheet := sheet_of(viewset, num)) is not None:
+            sheets.append(sheet)
+    return sheets, not_shown
 
 
 def render(**parts: object) -> str:

@@ -12,7 +12,7 @@ from shards.command.progress import counted
 from shards.errors import BadInput, TeacherShardsError, one_line
 from shards.page.curves import Points, read_curves
 from shards.page.sets import DAMAGED, HALF, WHOLE, anchor_of, short
-from shards.runs import SUMMARY, TEACHER, find_runs, missing_files, read_evaluation, read_summary
+from shards.runs import ON, SUMMARY, TEACHER, find_runs, missing_files, read_evaluation, read_summary
 from shards.sealed import fields_of, read_object
 
 RUN = "run.json"
@@ -142,7 +142,7 @@ def _results(evaluation: dict[str, dict[str, Any]]) -> Iterator[tuple[str, float
     for task, record in evaluation.items():
         for metric in _METRICS:
             value = record.get(metric)
-            if type(value) in (int, float) and math.isfinite(value) and " on " not in task:
+            if isinstance(value, int | float) and math.isfinite(value) and ON not in task:
                 yield short(f"{task} {metric}", 40), float(value)
                 break
 
