@@ -147,9 +147,8 @@ def page_command(config: flags.PageConfig) -> None:
     start = time.monotonic()
     if Path(config.output).suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"--output {config.output}: expected a file ending in .html")
-    options = Options(
-        Path(config.runs) if config.runs else None, config.num, config.dollars_per_hour, config.teacher_rate
-    )
+    runs = Path(config.runs) if config.runs else None
+    options = Options(runs, config.num, config.dollars_per_hour, config.teacher_rate)
     content = page(" ".join(config.paths), _viewsets(config.paths), options).encode()
     write_atomically(Path(config.output), content)
     print(f"shards page: {human_bytes(len(content))} in {time.monotonic() - start:,.1f} s: {config.output}")

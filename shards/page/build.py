@@ -15,6 +15,7 @@ from shards.page.sets import totals as total_sets
 from shards.page.sheet import MOST_BYTES, Sheet, sheet_of
 from shards.page.trained import runs_in
 from shards.page.trained import totals as total_runs
+from shards.page.wrong import NUM_SAMPLES, look_at
 
 MOST_RUNS = 500
 """Runs in the table; of more the first by name, which the page says."""
@@ -54,6 +55,8 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         drawing={"width": WIDTH, "height": HEIGHT, "left": LEFT, "most": MOST_CURVES, "points": MOST_POINTS},
         sheets=sheets,
         not_shown=not_shown,
+        findings=[finding for viewset in viewsets for finding in look_at(viewset)],
+        most_looked=NUM_SAMPLES,
         ledger=ledger_of(cards, runs, options.dollars_per_hour, options.teacher_rate),
         dollars_per_hour=options.dollars_per_hour,
         teacher_rate=options.teacher_rate,
