@@ -14,7 +14,7 @@ Points = tuple[np.ndarray, np.ndarray]
 CHARTS = {"train_loss": "training loss", "val_loss": "validation loss"}
 """The columns of metrics.csv that are drawn, and what the page calls them."""
 MOST_POINTS, MOST_CURVES, MOST_LOG_BYTES = 160, 40, 256 << 20
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 58, 28
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 66, 28
 """Of a drawing, in its own units, and its margins for the axes' numbers."""
 
 
@@ -98,7 +98,7 @@ def charts_of(curves: list[dict[str, Points]]) -> list[Chart]:
 
 def _chart(title: str, drawn: list[tuple[int, Points]]) -> Chart:
     values = np.concatenate([points[1] for _, points in drawn])
-    last = max(points[0][-1] for _, points in drawn) or 1.0
+    last = float(max(points[0][-1] for _, points in drawn)) or 1.0
     logarithmic = bool(values.min() > 0 and values.max() > 10 * values.min())
     scaled = np.log10 if logarithmic else np.asarray
     low, high = float(scaled(values.min())), float(scaled(values.max()))
@@ -113,16 +113,16 @@ def _chart(title: str, drawn: list[tuple[int, Points]]) -> Chart:
     paths = []
     for run, (steps, losses) in drawn:
         places = [f"{across(step):g} {height(loss):g}" for step, loss in zip(steps, losses, strict=True)]
-        # one point alone is a line of no length, which round caps show as a dot
-        paths.append((run, "M" + "L".join(places if len(places) > 1 else places * 2)))
+        # one point alone would be a line of no length
+        paths.append((run, "M" + "L".join(places) + ("h6" if len(places) == 1 else "")))
     ticks = _decades(10**low, 10**high) if logarithmic else _steps(low, high)
     up = [(height(value), f"{value:.3g}") for value in ticks]
-    return Chart(title, paths, [(across(step), f"{step:,.0f}") for step in _steps(0, last)], up, logarithmic)
+    return Chart(title, paths, [(across(step), f"{step:,.0f}") for step in _steps(0.0, last)], up, logarithmic)
 
 
 def _steps(low: float, high: float) -> list[float]:
     """Round numbers between `low` and `high`: about five."""
-    size = 10 ** math.floor(math.log10((high - low) / 4))
+    size = 10.0 ** math.floor(math.log10((high - low) / 4))
     size *= next(times for times in (1, 2, 5, 10) if (high - low) / (size * times) <= 6)
     return [number * size for number in range(math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9) + 1)]
 

@@ -8,7 +8,7 @@ norm and the nearest other view.
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,34 +51,36 @@ def said_of(
     """For each of the cells of `rows` that the target set has, as many as may be decoded, what its teacher says."""
     codec, most = codec_of(targetset), max(1, _MOST_DECODED // (8 * targetset.bytes_per_sample))
     names, target = logit_names(viewset, targetset), targetset.manifest.target
-    outputs: dict[Cell, tuple[Any, Any]] = {}
+    likely: dict[Cell, tuple[Any, Any]] = {}
+    outputs: dict[Cell, tuple[Any, np.ndarray | None]] = {}
     for view in range(min(viewset.num_views, targetset.num_views)):
         samples = sorted(sample for of_view, sample in rows if of_view == view)[:most]
-        if samples:
-            decoded = read_decoded(targetset, codec, view, np.array(samples, np.int64))
-            outputs |= {(view, sample): one for sample, one in zip(samples, _each(decoded), strict=True)}
-    if not outputs:
-        return {}
-    likely = {cell: _likely(output, target) for cell, (output, _) in outputs.items()}
-    if all(likely.values()):
-        return {cell: _classes(rows[cell], *found, names, words_of) for cell, found in likely.items() if found}
+        if not samples:
+            continue
+        decoded = read_decoded(targetset, codec, view, np.array(samples, np.int64))
+        output, positions = _parts(decoded)
+        best = _likely(output, target)
+        for number, sample in enumerate(samples):
+            if best is not None:
+                likely[view, sample] = best[0][number], best[1][number]
+            else:
+                outputs[view, sample] = output[number], None if positions is None else positions[number].numpy()
+    if likely or not outputs:
+        return {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likely.items()}
     if next(iter(outputs.values()))[0].dim() == 1:
         return _vectors(viewset, {cell: output.float().numpy() for cell, (output, _) in outputs.items()})
     return _dense({cell: _content(rows[cell], *output) for cell, output in outputs.items()}, targetset.row_shape[0])
 
 
-def _each(decoded: Any) -> Iterator[tuple[Any, Any]]:
-    """Each sample's rows, a tensor or a distribution of one sample, and the positions of kept tokens or None."""
+def _parts(decoded: Any) -> tuple[Any, Any]:
+    """The rows of a batch, a tensor or a distribution, and the positions of kept tokens or None."""
     from shards.codecs.features import Features
 
-    rows, positions = (decoded.rows, decoded.positions) if isinstance(decoded, Features) else (decoded, None)
-    number = len(rows.classes if hasattr(rows, "classes") else rows)
-    for sample in range(number):
-        yield rows[sample], None if positions is None else positions[sample].numpy()
+    return (decoded.rows, decoded.positions) if isinstance(decoded, Features) else (decoded, None)
 
 
 def _likely(output: Any, target: str) -> tuple[Any, Any] | None:
-    """The probabilities and classes of the likeliest, the best first, (k,) or (tokens, k); None of no logits."""
+    """Probabilities and classes (batch, k) or (batch, tokens, k), the likeliest first; None without logits."""
     if hasattr(output, "log_probabilities"):
         return output.log_probabilities.exp(), output.classes
     if not target.endswith("logits"):

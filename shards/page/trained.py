@@ -89,6 +89,9 @@ def runs_in(folder: Path) -> list[TrainedRun]:
 def _run(folder: Path, name: str) -> TrainedRun:
     name, missing = short(name, 120), missing_files(folder)
     parts: dict[str, Any] = {}
+    half = f"half written: no {', '.join(missing)}; the same distill command finishes it"
+    if missing and not (folder / RUN).is_file():
+        return TrainedRun(name, HALF, half)
     try:
         curves, problem = read_curves(folder / "logs"), ""
     except BadInput as error:
@@ -107,8 +110,7 @@ def _run(folder: Path, name: str) -> TrainedRun:
     except (TeacherShardsError, OSError) as error:
         return TrainedRun(name, DAMAGED, short(one_line(error)), curves=curves, **parts)
     if missing:
-        state = f"half written: no {', '.join(missing)}; the same distill command finishes it"
-        return TrainedRun(name, HALF, state, summary, curves=curves, **parts)
+        return TrainedRun(name, HALF, half, summary, curves=curves, **parts)
     if problem:
         return TrainedRun(name, DAMAGED, short(problem), summary, curves=curves, **parts)
     return TrainedRun(name, WHOLE, WHOLE, summary, curves=curves, **parts)

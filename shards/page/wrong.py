@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shards.cache import ListedViewSet
+from shards.command.progress import counted
 from shards.decode import as_arrays, codec_of, decode, spread
 from shards.documents import read_commit
 from shards.errors import TeacherShardsError, one_line
@@ -153,7 +154,7 @@ def _worst_codec_errors(targetset: TargetSet) -> Iterator[Finding]:
     for name in sorted({name for error, _ in errors for name in error if "mean" not in name}):
         told = [(error[name], shard) for error, shard in errors if name in error]
         value, shard = min(told) if "cosine" in name else max(told)
-        what = f"worst {name.replace('_', ' ')} of {len(told):,} shards: {value:g}"
+        what = f"worst {name.replace('_', ' ')} of {counted(len(told), 'shard')}: {value:g}"
         yield Finding(targetset.folder.name, what, shard, is_wrong=False)
 
 
