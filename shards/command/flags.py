@@ -87,3 +87,17 @@ class PageConfig:
     """What an hour of the machine costs."""
     teacher_rate: Positive | None = None
     """Teacher forwards a second where students train (default: as the times of the cache's commits tell it)."""
+
+
+@dataclass(frozen=True)
+class LedgerConfig:
+    """What to count, and what it is worth."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it."""
+    runs: str
+    """A folder of runs of `python -m distill`, at any depth."""
+    dollars_per_hour: NotNegative = 0.75
+    """What an hour of the machine costs."""
+    teacher_rate: Positive | None = None
+    """Teacher forwards a second where students train (default: as the times of the cache's commits tell it)."""
