@@ -10,7 +10,7 @@ from pathlib import Path
 from shards.cache import ListedViewSet
 from shards.page.curves import HEIGHT, LEFT, MOST_CURVES, MOST_POINTS, WIDTH, charts_of
 from shards.page.ledger import ledger_of
-from shards.page.sets import cards_of
+from shards.page.sets import cards_of, short
 from shards.page.sets import totals as total_sets
 from shards.page.sheet import MOST_BYTES, Sheet, sheet_of
 from shards.page.trained import runs_in
@@ -85,6 +85,7 @@ def render(**parts: object) -> str:
     style, script = (files("shards.page").joinpath("templates", name).read_text() for name in ("page.css", "page.js"))
     policy = f"default-src 'none'; img-src data:; style-src '{_allowed(style)}'; script-src '{_allowed(script)}'"
     policy += "; base-uri 'none'; form-action 'none'"
+    environment.filters["short"] = short
     template = environment.get_template("page.html")
     return template.render(style=style, script=script, policy=policy, **parts)
 

@@ -57,7 +57,7 @@ class SetCard:
         """What its codec lost, as its manifest says; empty for a view set."""
         manifest = self.described.manifest
         errors = manifest.codec_error if isinstance(manifest, TargetSetManifest) else {}
-        return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in errors.items())
+        return short(", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in errors.items()))
 
 
 def cards_of(listed: ListedViewSet) -> SetCard:

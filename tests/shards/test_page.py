@@ -112,28 +112,32 @@ def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_escapes_from_a_key_a_caption_a_class_or_a_run(teacher: Path, runs: Path, tmp_path: Path) -> None:
-    name = HOSTILE.replace("/", "|")
+    name = HOSTILE.replace("/", "|")  # as a folder may be called
     with tarfile.open(tmp_path / "train.tar", "w") as tar:
         buffer = io.BytesIO()
         Image.new("RGB", (16, 16), "red").save(buffer, "PNG")
-        contents = {"png": buffer.getvalue(), "json": json.dumps({"caption": [HOSTILE]}).encode()}
-        for ending, content in contents.items():
-            member = tarfile.TarInfo(f"{name.replace('.', '')}.{ending}")
+        for ending, content in (("json", json.dumps({"caption": [HOSTILE]}).encode()), ("png", buffer.getvalue())):
+            member = tarfile.TarInfo(f"0.{ending}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     caches.copied(teacher, tmp_path / "teacher")
     classes = [f"{number}{HOSTILE}" for number in range(10)]
     caches.reseal(tmp_path / "teacher/student.json", lambda document: document.update(class_names=classes))
-    flags = ("--teacher", f"run:{tmp_path / 'teacher'}", "--data", f"wds:{tmp_path}", "--view", "pair:size=16")
-    caches.extract(*flags, "--out", tmp_path / "cache", "--codec", "float32", "--devices", "cpu")
+    data = ("--data", f"wds:{tmp_path}:captions=caption", "--view", "pair:size=16")
+    flags = ("--teacher", f"run:{tmp_path / 'teacher'}", "--out", tmp_path / "cache", "--codec", "float32")
+    caches.extract(*flags, *data, "--devices", "cpu")
+    viewset = caches.viewset_of(tmp_path / "cache")
+    caches.reseal(viewset / "plan.json", lambda document: document.update(keys=[f"key {HOSTILE}"]))
+    caches.reseal_records(viewset, "viewset.json", "plan.json")
     again(runs / "first", name, lambda summary: summary.update(student=HOSTILE, recipe=HOSTILE))
     page = write_page(tmp_path / "cache", "--runs", runs)
     parsed = Parsed(page)
     assert len(parsed.of("script")) == 1 and "alert" not in page.partition("<script>")[2]
     assert not [image for image in parsed.of("img") if not image["src"].startswith("data:")]
     assert not [attribute for _, attributes in parsed.tags for attribute in attributes if attribute.startswith("on")]
-    # key, caption, three classes, run (twice: table and ledger), student and recipe
-    assert parsed.text.count(HOSTILE) >= 6 and parsed.text.count(name) >= 3
+    # the key, the caption, three classes, the student and the recipe; the run in its table, its curve and the ledger
+    assert parsed.text.count(f"key {HOSTILE}") >= 1 and parsed.text.count(HOSTILE) >= 7
+    assert parsed.text.count(name) >= 3
 
 
 def test_what_the_page_refuses(full: Path, tmp_path: Path) -> None:
