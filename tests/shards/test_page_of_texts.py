@@ -1,4 +1,4 @@
-"""The page's sheet of texts: tokens, the teacher's guesses of them, and dense rows as colours, against what is stored."""
+"""The page's sheet of texts: tokens, the guesses of a teacher, and dense rows as colours, against what is stored."""
 
 import base64
 import io
