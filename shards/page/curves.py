@@ -14,6 +14,8 @@ Points = tuple[np.ndarray, np.ndarray]
 CHARTS = {"train_loss": "training loss", "val_loss": "validation loss"}
 """The columns of metrics.csv that are drawn, and what the page calls them."""
 MOST_POINTS, MOST_CURVES, MOST_LOG_BYTES = 160, 40, 256 << 20
+_LARGEST = 1e15
+"""A step or loss beyond is not drawn: the axes could not show others beside it."""
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 66, 28
 """Of a drawing, in its own units, and its margins for the axes' numbers."""
 
@@ -70,7 +72,7 @@ def _columns(path: Path) -> Iterator[tuple[str, Points]]:
     steps = table["step"].to_numpy()
     for name in CHARTS:
         values = table[name].to_numpy()
-        kept = np.isfinite(values) & np.isfinite(steps)
+        kept = (np.abs(values) < _LARGEST) & (steps >= 0) & (steps < _LARGEST)  # neither NaN nor infinity
         if kept.any():
             order = np.argsort(steps[kept], kind="stable")
             yield name, (steps[kept][order], values[kept][order])
@@ -128,8 +130,9 @@ def _steps(low: float, high: float) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between `low` and `high`; powers alone where these are many."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    """1, 2 and 5 times powers of ten between `low` and `high`; powers alone, or some of them, where these are many."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1, max(1, (last - first) // 6))
     times = (1, 2, 5) if len(powers) <= 4 else (1,)
     ticks = [each * 10.0**power for power in powers for each in times]
     return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]

@@ -94,7 +94,7 @@ def _entry(
         return Entry(run, None, None, None, why)
     missing = sum(identity not in targetsets for identity in run.learnt)
     if missing:
-        return Entry(run, None, None, None, f"{counted(missing, 'target set')} it read, not in this cache")
+        return Entry(run, None, None, None, f"{counted(missing, 'target set')} it read, not whole in this cache")
     teachers = {_teacher(card): card for card in (targetsets[identity] for identity in run.learnt)}
     saved = run.samples_seen * len(teachers) - (run.summary.teacher_forwards or 0)
     if not teachers:

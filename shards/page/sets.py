@@ -83,7 +83,8 @@ def _card(described: DescribedSet, targetsets: list[SetCard] | None = None) -> S
     if described.damage:
         tone, state = DAMAGED, described.damage
     elif described.manifest is None:
-        tone, state = HALF, f"{described.state}; finish it: {finishing_command(described.folder)}"
+        done = described.state.removeprefix(f"{HALF}, ")
+        tone, state = HALF, f"{done}; finish it: {finishing_command(described.folder)}"
     identity = identity_hash(described.manifest.identity) if described.manifest else None
     facts = tuple((short(name), short(value)) for name, value in _facts(described, targetsets is not None))
     anchor = anchor_of(described.folder)

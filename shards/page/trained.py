@@ -83,18 +83,18 @@ class TrainedRun:
 def runs_in(folder: Path) -> list[TrainedRun]:
     """The runs at or below `folder`, whole, half written or damaged, by name; BadInput where there is no folder."""
     runs = [run for run in find_runs(folder) if not (run / TEACHER).is_file()]
-    return [_run(run, run.name if run == folder else run.relative_to(folder).as_posix()) for run in runs]
+    return [_run(run, short(run.name if run == folder else run.relative_to(folder).as_posix(), 120)) for run in runs]
 
 
 def _run(folder: Path, name: str) -> TrainedRun:
-    name, missing = short(name, 120), missing_files(folder)
+    missing = missing_files(folder)
     parts: dict[str, Any] = {}
-    half = f"half written: no {', '.join(missing)}; the same distill command finishes it"
+    half = f"no {', '.join(missing)}; the same distill command finishes it"
     if missing and not (folder / RUN).is_file():
         return TrainedRun(name, HALF, half)
     try:
         curves, problem = read_curves(folder / "logs"), ""
-    except BadInput as error:
+    except (BadInput, OSError) as error:
         curves, problem = {}, one_line(error)
     try:
         recipe, learnt, reads = _identity(folder)

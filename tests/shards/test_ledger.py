@@ -79,7 +79,7 @@ def test_what_is_not_known_is_said(full: Path, runs: Path) -> None:
     assert told.num_unknown == 1
     shutil.rmtree(caches.targetset_of(full, "float32"))
     (first, *_) = ledger(full, runs).entries
-    assert first.saved is None and first.unknown == "1 target set it read, not in this cache"
+    assert first.saved is None and first.unknown == "1 target set it read, not whole in this cache"
 
 
 def test_the_command_prints_it(full: Path, runs: Path) -> None:

@@ -61,7 +61,7 @@ def test_damaged_and_half_written_sets_are_shown_as_such(full: Path) -> None:
     shard = next(path for path in sorted(floats.glob("*/c/0/*/*")) if path.is_file())
     shard.write_bytes(bytes(len(shard.read_bytes())))
     text = Parsed(write_page(full, "--num", "4")).text
-    assert "half written, 5 of 6 shards; finish it: python -m extract --config" in text
+    assert "half written 5 of 6 shards; finish it: python -m extract --config" in text
     assert f"{pooled}/targetset.json" in text and f"{floats}/" in text and text.count("damaged") >= 3
     (caches.viewset_of(full) / "viewset.json").unlink()
     text = Parsed(write_page(full)).text
@@ -78,11 +78,23 @@ def test_damaged_runs_are_shown_as_such_and_hide_no_other(full: Path, runs: Path
     assert "6 runs, 1 half written, 4 damaged" in text
     for reason in ("steps cannot be 'many'", "not JSON", "expected an object, found a list", "cannot be read ("):
         assert reason in text
-    assert "half written: no summary.json; the same distill command finishes it" in text
+    assert "half written no summary.json; the same distill command finishes it" in text
     assert "1 of the runs above do not say what they read" in text
     empty = full.parent / "empty"
     empty.mkdir()
     assert "holds no run" in Parsed(write_page(full, "--runs", empty)).text
+
+
+@pytest.mark.parametrize(("stored", "spoilt"), [(b'"flip":', b'"flap":'), (b'"flip":', b'"flip";')])
+def test_facts_that_make_no_sense_are_told_for_each_view(cache: Path, stored: bytes, spoilt: bytes) -> None:
+    viewset, name = caches.viewset_of(cache), "views/v00-00000.tar"
+    content = (viewset / name).read_bytes()
+    assert stored in content
+    (viewset / name).write_bytes(content.replace(stored, spoilt))
+    caches.reseal_records(viewset, "viewset.json", name)
+    text = Parsed(write_page(cache, "--num", "8")).text
+    assert ".json" in text and text.count("damaged") >= 2 and "digit-" in text
+    caches.command("shards", "view", viewset, "--output", cache / "sheet.png").refuses(".json")
 
 
 def test_a_log_that_was_cut_off_and_begun_again_is_one_curve(runs: Path) -> None:
@@ -94,6 +106,14 @@ def test_a_log_that_was_cut_off_and_begun_again_is_one_curve(runs: Path) -> None
     (logs / "version_1/metrics.csv").write_text("epoch,step,train_loss\n0,29,2.0\n0,39,1.0\n")
     steps, losses = read_curves(logs)["train_loss"]
     assert steps.tolist() == [9, 29, 39] and losses.tolist() == [4.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("lines", ["-5,1\n", "0,0\n", "1,1e308\n2,-1e308\n3,1\n", "1,1e-14\n9,1e14\n", "0,2\n0,2\n"])
+def test_any_numbers_can_be_drawn(runs: Path, full: Path, lines: str) -> None:
+    for path in (runs / "first/logs").glob("*/metrics.csv"):
+        path.write_text(f"step,train_loss\n{lines}")
+    paths = Parsed(write_page(full, "--runs", runs, "--num", "1")).of("path")
+    assert not [path["d"] for path in paths if "nan" in path["d"] or "inf" in path["d"]]
 
 
 def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:
