@@ -106,7 +106,8 @@ def write_many_views(cache: Path, num_samples: int, shard_size: int, image_size:
     for shard in range(plan.num_shards):
         shard_keys = [keys[row] for row in plan.rows(shard)]
         made = ViewShard(0, shard, shard_keys, {})
-        facts = [{"key": key, "view": 0, "crop": [0, 0, 500, 375], "size": [500, 375]} for key in shard_keys]
+        cropped = {"crop": [0, 0, 500, 375], "size": [500, 375], "flip": False}
+        facts = [{"key": key, "view": 0, **cropped} for key in shard_keys]
         described = [content | {"cls": b"3", "json": json.dumps(fact).encode()} for fact in facts]
         packed, made.members = tar.pack(zip(shard_keys, described, strict=True))
         made.files = {tar_path(0, shard): packed}

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import read_summary
 from evaluate.views import check_fits
 from extract.modalities.base import InputSpec
 from shards.cache import (
@@ -24,6 +23,7 @@ from shards.errors import BadInput
 from shards.identity import same_but_for
 from shards.listing import saved_flags
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.runs import read_summary
 
 NEAR = (("viewset",), ("viewset", "codec", "precision"), ("viewset", "codec", "precision", "target"))
 """What a target set may have of its own to be like one that the run learned from, the nearest first: nothing but the

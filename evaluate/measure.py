@@ -11,13 +11,14 @@ from evaluate.evaluation import Evaluation
 from evaluate.pairs import part_for
 from evaluate.preset import as_facts, check_preset, resolve
 from evaluate.report import Evaluations, print_results
-from evaluate.runs import EVALUATION, check_run, flags_path, merge_evaluation, weights_of
+from evaluate.runs import check_run, flags_path, merge_evaluation
 from evaluate.student import load_student
 from evaluate.tasks import load_task, task_names
 from evaluate.teacher import teacher_beside
 from shards.command.arguments import as_yaml
 from shards.command.settings import as_values
 from shards.commit import write_atomically
+from shards.runs import EVALUATION, weights_of
 
 
 def measure_run(config: EvaluateConfig) -> None:

@@ -13,7 +13,7 @@ from evaluate.candidates import of_rows
 from evaluate.config import EvaluateConfig
 from evaluate.evaluation import Evaluation
 from evaluate.pairs import Embedder, sentence_rows
-from evaluate.runs import check_run, weights_of
+from evaluate.runs import check_run
 from evaluate.student import load_student
 from evaluate.towers import HEAD, tower
 from evaluate.views import check_fits
@@ -24,6 +24,7 @@ from shards.contact_sheet import contact_sheet
 from shards.in_order import in_order
 from shards.loader import BatchLoader
 from shards.reader import Component, ViewSet
+from shards.runs import weights_of
 from shards.views.pair import CAPTIONS
 
 SHOWN = 12

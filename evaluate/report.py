@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluate.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_evaluation, read_summary
 from shards.command.progress import counted, human_bytes
 from shards.command.tables import print_table
 from shards.errors import BadInput, one_line
+from shards.runs import EVALUATION, ON, SUMMARY, find_runs, missing_files, read_evaluation, read_summary
 
 COLUMNS = {
     "top-1": ("accuracy", "top1"),

@@ -1,12 +1,12 @@
 """Teacher: the run's teacher under the same measurement, so that results say how much of it the student keeps."""
 
 from evaluate.evaluation import Evaluation
-from evaluate.runs import TEACHER
 from evaluate.student import TrainedStudent
 from extract.recompute import load_teacher_of
 from extract.teachers import load_teacher
 from shards.commit import write_sealed
 from shards.reader import TargetSet
+from shards.runs import TEACHER
 
 
 def teacher_beside(evaluation: Evaluation, spec: str) -> Evaluation:

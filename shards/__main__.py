@@ -1,4 +1,4 @@
-"""`python -m shards`: list, describe, verify, view, export, remove, push and pull what a cache holds."""
+"""`python -m shards`: list, describe, verify, view, show, count, export, remove, push and pull what a cache holds."""
 
 import inspect
 import io
@@ -15,6 +15,7 @@ from shards.command.devices import share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.command.run import run_command
 from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownName
+from shards.page.command import ledger_command, page_command
 
 if TYPE_CHECKING:
     from shards.cache import ListedViewSet
@@ -23,18 +24,20 @@ if TYPE_CHECKING:
 
 def list_command(config: flags.PathsConfig) -> None:
     """Print one line for each view set and target set: samples, views, size, and whether it is whole."""
+    from shards.cache import viewsets_at
     from shards.command.tables import print_table
     from shards.listing import COLUMNS, list_rows
 
-    print_table(COLUMNS, list_rows(_viewsets(config.paths)), right=COLUMNS[1:4])
+    print_table(COLUMNS, list_rows(viewsets_at(config.paths)), right=COLUMNS[1:4])
 
 
 def info_command(config: flags.PathsConfig) -> None:
     """Print all that is known of view sets and target sets: identity, counts, codec and its error, what reads them."""
+    from shards.cache import viewsets_at
     from shards.command.tables import print_table
     from shards.listing import describe, targetset_facts, viewset_facts
 
-    for listed in _viewsets(config.paths):
+    for listed in viewsets_at(config.paths):
         viewset = describe(listed.folder)
         if listed.named is None:
             print_table(("", ""), viewset_facts(viewset))
@@ -55,10 +58,11 @@ def verify_command(config: flags.VerifyConfig) -> None:
         if not config.paths:
             return
 
+    from shards.cache import viewsets_at
     from shards.verify import verify
 
     start = time.monotonic()
-    viewsets = _viewsets(config.paths)
+    viewsets = viewsets_at(config.paths)
     findings = verify(viewsets, config.num_workers or share_of_cores())
     for note in findings.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -189,19 +193,10 @@ def _transfer(name: str, config: flags.TransferConfig, transfer: "Callable[[str,
     print(f"shards {name}: done: {counted(len(moved.manifests), 'set')}, {sent}, {rate}: {config.paths[1]}")
 
 
-def _viewsets(paths: tuple[str, ...]) -> "list[ListedViewSet]":
-    from shards.cache import open_cache
-    from shards.stores import is_url
-
-    # the whole paths: what `info` says to type is typed in another folder too
-    places = [path if is_url(path) else Path(path).absolute() for path in paths]
-    return [viewset for place in places for viewset in open_cache(place).viewsets]
-
-
 def _viewset(path: str) -> "ListedViewSet":
-    from shards.cache import only
+    from shards.cache import only, viewsets_at
 
-    return only(path, "view sets", _viewsets((path,)))
+    return only(path, "view sets", viewsets_at((path,)))
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -209,6 +204,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "info": (flags.PathsConfig, info_command),
     "verify": (flags.VerifyConfig, verify_command),
     "view": (flags.ViewConfig, view_command),
+    "page": (flags.PageConfig, page_command),
+    "ledger": (flags.LedgerConfig, ledger_command),
     "export": (flags.ExportConfig, export_command),
     "remove": (flags.RemoveConfig, remove_command),
     "push": (flags.TransferConfig, push_command),

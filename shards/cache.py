@@ -161,6 +161,13 @@ def open_cache(path: str | Path, flag: str = "", promises: Promises | None = Non
     return Cache(name, place, place, viewsets)
 
 
+def viewsets_at(paths: Sequence[str]) -> list[ListedViewSet]:
+    """The view sets that all of `paths` mean, each as `open_cache` lists it."""
+    # the whole paths: what `info` says to type is typed in another folder too
+    places = [path if is_url(path) else Path(path).absolute() for path in paths]
+    return [viewset for place in places for viewset in open_cache(place).viewsets]
+
+
 def _as_typed(typed: Path, full: Path, num_parts: int) -> Path:
     """`typed` where it names its last `num_parts` folders, else `full`: a summary keeps a relative path relative."""
     return full if ".." in typed.parts or len(typed.parts) < num_parts else typed

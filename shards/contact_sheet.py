@@ -26,7 +26,7 @@ def captions_of(viewset: ViewSet, targetset: TargetSet | None, num: int) -> dict
     samples = viewset.usable[spread(len(viewset.usable), -(-num // num_views))]
     cells = [(view, int(sample)) for sample in samples for view in range(num_views)][:num]
     of_teacher = teacher_lines(viewset, targetset, samples, num_views) if targetset else {}
-    return {cell: _caption(viewset, *cell) + of_teacher.get(cell, []) for cell in cells}
+    return {cell: caption_of(viewset, *cell) + of_teacher.get(cell, []) for cell in cells}
 
 
 def contact_sheet(viewset: ViewSet, captions: dict[Cell, list[str]]) -> Image.Image | None:
@@ -56,17 +56,17 @@ def _resized(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _caption(viewset: ViewSet, view: int, sample: int) -> list[str]:
+def caption_of(viewset: ViewSet, view: int, sample: int) -> list[str]:
     """Key; view, and what its facts say; label."""
     facts, row = viewset.storage.facts(view, sample), viewset.row(view, sample)
     first, *further = viewset.codec.caption(row, facts, viewset.folder) or [""]
     lines = [viewset.plan.keys[sample], f"view {view}, {first}".rstrip(", "), *further]
     if "label" in facts:
-        lines.append(f"label: {_class_name(viewset.class_names, facts['label'])}")
+        lines.append(f"label: {class_name(viewset.class_names, facts['label'])}")
     return lines
 
 
-def _class_name(names: Sequence[str] | None, label: int) -> str:
+def class_name(names: Sequence[str] | None, label: int) -> str:
     """A class by its name, or by its number where it has none."""
     return names[label] if names is not None and 0 <= label < len(names) else f"class {label}"
 
@@ -101,7 +101,7 @@ def _output_lines(decoded: Any, target: str, names: Sequence[str] | None) -> lis
         return [[f"{target}: {share:.1%} on a token's first class"] for share in shares]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [
-        [f"teacher: {_class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
+        [f"teacher: {class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
         for best in likely
     ]
 

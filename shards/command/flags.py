@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from shards.command.ranges import Count, CountFromZero, whole
+from shards.command.ranges import Count, CountFromZero, NotNegative, Positive, whole
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,35 @@ class TransferConfig:
     paths: tuple[str, ...]
     """Two: the cache (or one view set or target set of it) and the URL, s3://BUCKET/FOLDER, gs://, az:// or
     hf://datasets/OWNER/NAME; pull has them the other way round."""
+
+
+@dataclass(frozen=True)
+class PageConfig:
+    """What to show on one page, and where to."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it."""
+    output: str
+    """The HTML file to write; it opens from disk, without a server or network."""
+    runs: str | None = None
+    """A folder of runs of `python -m distill`, at any depth: their table, curves and what they saved."""
+    num: Annotated[int, whole(1, 200)] = 24
+    """Views of each view set on its sheet, spread evenly over the samples."""
+    dollars_per_hour: NotNegative = 0.75
+    """What an hour of the machine costs."""
+    teacher_rate: Positive | None = None
+    """Teacher forwards a second where students train (default: as the times of the cache's commits tell it)."""
+
+
+@dataclass(frozen=True)
+class LedgerConfig:
+    """What to count, and what it is worth."""
+
+    paths: tuple[str, ...]
+    """A cache, or one view set or target set of it."""
+    runs: str
+    """A folder of runs of `python -m distill`, at any depth."""
+    dollars_per_hour: NotNegative = 0.75
+    """What an hour of the machine costs."""
+    teacher_rate: Positive | None = None
+    """Teacher forwards a second where students train (default: as the times of the cache's commits tell it)."""

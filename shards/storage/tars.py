@@ -15,7 +15,7 @@ from shards.checked import CheckedFiles
 from shards.command.progress import counted
 from shards.documents import Plan
 from shards.draws import draw_choice
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import RESTORE, BadInput, Damaged, one_line
 from shards.last_views import LastViews
 from shards.layout import commit_path, tar_path
 from shards.ranges import Range
@@ -115,7 +115,12 @@ class Storage(ViewStorage):
 
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """The .json member."""
-        facts: dict[str, Any] = json.loads(self.content(view, sample, "json"))
+        try:
+            facts = json.loads(self.content(view, sample, "json"))
+        except ValueError as error:
+            raise Damaged(f"{self.folder}: the .json of a stored view is not JSON ({one_line(error)})") from None
+        if not isinstance(facts, dict):
+            raise Damaged(f"{self.folder}: the .json of a stored view is no object")
         return facts
 
     def members(self, view: int, sample: int) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from shards.errors import BadInput, Damaged
+from shards.errors import BadInput, Damaged, one_line
 from shards.views.base import MemberCodec, Row
 
 # what simplejpeg, and Pillow's PNG decoder, raise on bytes that are not in order
@@ -65,10 +65,13 @@ class PixelCodec(MemberCodec):
         return Image.fromarray(row["pixels"])
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
-        """The size of the original and whether the view is flipped; the crop."""
-        flipped = ", flipped" if facts["flip"] else ""
-        source = "source {}x{}".format(*facts["size"])
-        return [source + flipped, "crop {2}x{3} at {0}, {1}".format(*facts["crop"])]
+        """The size of the original and whether the view is flipped; the crop. Damaged where the facts tell neither."""
+        try:
+            flipped = ", flipped" if facts["flip"] else ""
+            source = "source {}x{}".format(*facts["size"])
+            return [source + flipped, "crop {2}x{3} at {0}, {1}".format(*facts["crop"])]
+        except (LookupError, TypeError) as error:
+            raise Damaged(f"{folder}: a stored view's .json lacks size, crop or flip ({one_line(error)})") from None
 
 
 def codec_of(identity: dict[str, Any]) -> PixelCodec:

@@ -108,15 +108,20 @@ class PairCodec(PixelCodec):
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """What an image's view says, and the captions."""
-        return [*super().caption(row, facts, folder), *facts[CAPTIONS]]
+        return [*super().caption(row, facts, folder), *_checked(facts)]
 
 
 def texts_of(content: bytes) -> list[str]:
     """The captions in a view's .json, one at least; Damaged where there are none."""
     try:
-        texts = json.loads(content)[CAPTIONS]
-    except (ValueError, KeyError, TypeError):
-        texts = None
+        facts = json.loads(content)
+    except ValueError:
+        facts = None
+    return _checked(facts)
+
+
+def _checked(facts: Any) -> list[str]:
+    texts = facts.get(CAPTIONS) if isinstance(facts, dict) else None
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise Damaged("a stored view has no captions in its .json")
     return texts

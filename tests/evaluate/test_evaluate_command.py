@@ -11,9 +11,9 @@ from digits_bench import Bench
 
 from evaluate.__main__ import main
 from evaluate.report import COLUMNS
-from evaluate.runs import find_runs
 from evaluate.tasks import REGISTRY
 from shards.errors import BadInput, UnknownName
+from shards.runs import find_runs
 
 OF_TEXTS = ("text_classification", "glue", "sts")
 OF_PAIRS = ("retrieval", "zeroshot")

@@ -1,0 +1,42 @@
+"""Command: `python -m shards page` and `python -m shards ledger`."""
+
+import time
+from pathlib import Path
+
+from shards.command import flags
+from shards.command.progress import human_bytes
+from shards.errors import BadInput
+
+
+def page_command(config: flags.PageConfig) -> None:
+    """Show a cache and the runs from it on one HTML page: sets, a sheet of views, curves, what looks wrong, savings."""
+    from shards.cache import viewsets_at
+    from shards.commit import write_atomically
+    from shards.page.build import Options, page
+
+    start = time.monotonic()
+    if Path(config.output).suffix.lower() not in (".html", ".htm"):
+        raise BadInput(f"--output {config.output}: expected a file ending in .html")
+    runs = Path(config.runs) if config.runs else None
+    options = Options(runs, config.num, config.dollars_per_hour, config.teacher_rate)
+    content = page(" ".join(config.paths), viewsets_at(config.paths), options).encode()
+    write_atomically(Path(config.output), content)
+    print(f"shards page: {human_bytes(len(content))} in {time.monotonic() - start:,.1f} s: {config.output}")
+
+
+def ledger_command(config: flags.LedgerConfig) -> None:
+    """Print what each run saved against the teacher in the loop, and which target sets no run has read."""
+    from shards.cache import viewsets_at
+    from shards.command.tables import print_table
+    from shards.page.ledger import HEADINGS, ledger_of
+    from shards.page.sets import cards_of
+    from shards.page.trained import runs_in
+
+    cards, runs = [cards_of(viewset) for viewset in viewsets_at(config.paths)], runs_in(Path(config.runs))
+    ledger = ledger_of(cards, runs, config.dollars_per_hour, config.teacher_rate)
+    print_table(HEADINGS, [entry.row() for entry in ledger.entries], right=HEADINGS[1:5])
+    for card in ledger.unread:
+        print(f"no run has read {card.name}, {card.size}: python -m shards remove {card.removing}")
+    if ledger.unread and ledger.num_unknown:
+        print(f"shards ledger: {ledger.num_unknown} of these runs do not say what they read, and may have read them")
+    print(f"shards ledger: {ledger.summary()}")

@@ -1,0 +1,138 @@
+"""Curves: the losses of runs over their steps, thinned for a page, as paths that overlay in one drawing."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import BadInput, one_line
+
+Points = tuple[np.ndarray, np.ndarray]
+"""Steps, ascending, and a value at each; both float64 (points,)."""
+CHARTS = {"train_loss": "training loss", "val_loss": "validation loss"}
+"""The columns of metrics.csv that are drawn, and what the page calls them."""
+MOST_POINTS, MOST_CURVES, MOST_LOG_BYTES = 160, 40, 256 << 20
+_LARGEST = 1e15
+"""A step or loss beyond is not drawn: the axes could not show others beside it."""
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 66, 28
+"""Of a drawing, in its own units, and its margins for the axes' numbers."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawing: a path for each run, and the axes' ticks, in units of the drawing."""
+
+    title: str
+    paths: list[tuple[int, str]]
+    """(number of the run, SVG path data)."""
+    across: list[tuple[float, str]]
+    up: list[tuple[float, str]]
+    logarithmic: bool
+
+
+def read_curves(logs: Path) -> dict[str, Points]:
+    """What a run logged, by column, thinned; a later attempt takes the place of an earlier one from its first step on.
+
+    Raises BadInput where a log cannot be read; a run without logs has no curves.
+    """
+    parts: dict[str, list[Points]] = {name: [] for name in CHARTS}
+    attempts = sorted(logs.glob("version_*/metrics.csv"), key=lambda path: (len(path.parent.name), path.parent.name))
+    for path in attempts:
+        for name, (steps, values) in _columns(path):
+            parts[name] = [(s[s < steps[0]], v[s < steps[0]]) for s, v in parts[name]] + [(steps, values)]
+    joined = {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in _by_axis(parts)}
+    return {name: _thinned(points) for name, points in joined.items() if len(points[0])}
+
+
+def _by_axis(parts: dict[str, list[Points]]) -> Iterator[tuple[str, tuple[list[np.ndarray], list[np.ndarray]]]]:
+    for name, points in parts.items():
+        if points:
+            yield name, ([steps for steps, _ in points], [values for _, values in points])
+
+
+def _columns(path: Path) -> Iterator[tuple[str, Points]]:
+    """The columns of one attempt's log, where they have finite numbers; a line that was cut off is left out."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    remedy = "remove the file to see the run without its curves"
+    if path.stat().st_size > MOST_LOG_BYTES:
+        raise BadInput(f"{path}: larger than {MOST_LOG_BYTES} bytes; {remedy}")
+    names = ("step", *CHARTS)
+    parsing = csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+    converting = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.float64()), include_columns=names, include_missing_columns=True
+    )
+    try:
+        table = csv.read_csv(path, parse_options=parsing, convert_options=converting)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path}: cannot be read ({one_line(error)}); {remedy}") from None
+    steps = table["step"].to_numpy()
+    for name in CHARTS:
+        values = table[name].to_numpy()
+        kept = (np.abs(values) < _LARGEST) & (steps >= 0) & (steps < _LARGEST)  # neither NaN nor infinity
+        if kept.any():
+            order = np.argsort(steps[kept], kind="stable")
+            yield name, (steps[kept][order], values[kept][order])
+
+
+def _thinned(points: Points) -> Points:
+    """At most MOST_POINTS: each the mean of as many neighbours."""
+    steps, values = points
+    if len(steps) <= MOST_POINTS:
+        return points
+    parts = [np.array_split(axis, MOST_POINTS) for axis in (steps, values)]
+    first, second = (np.array([part.mean() for part in axis]) for axis in parts)
+    return first, second
+
+
+def charts_of(curves: list[dict[str, Points]]) -> list[Chart]:
+    """A drawing for each column that any of the runs' `curves` has; at most MOST_CURVES runs are drawn."""
+    charts = []
+    for name, title in CHARTS.items():
+        drawn = [(run, of_run[name]) for run, of_run in enumerate(curves) if name in of_run][:MOST_CURVES]
+        if drawn:
+            charts.append(_chart(title, drawn))
+    return charts
+
+
+def _chart(title: str, drawn: list[tuple[int, Points]]) -> Chart:
+    values = np.concatenate([points[1] for _, points in drawn])
+    last = float(max(points[0][-1] for _, points in drawn)) or 1.0
+    logarithmic = bool(values.min() > 0 and values.max() > 10 * values.min())
+    scaled = np.log10 if logarithmic else np.asarray
+    low, high = float(scaled(values.min())), float(scaled(values.max()))
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def height(value: float) -> float:
+        return round((HEIGHT - BOTTOM) - (float(scaled(value)) - low) / (high - low) * (HEIGHT - BOTTOM - 12), 1)
+
+    def across(step: float) -> float:
+        return round(LEFT + step / last * (WIDTH - LEFT - 14), 1)
+
+    paths = []
+    for run, (steps, losses) in drawn:
+        places = [f"{across(step):g} {height(loss):g}" for step, loss in zip(steps, losses, strict=True)]
+        # one point alone would be a line of no length
+        paths.append((run, "M" + "L".join(places) + ("h6" if len(places) == 1 else "")))
+    ticks = _decades(10**low, 10**high) if logarithmic else _steps(low, high)
+    up = [(height(value), f"{value:.3g}") for value in ticks]
+    return Chart(title, paths, [(across(step), f"{step:,.0f}") for step in _steps(0.0, last)], up, logarithmic)
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Round numbers between `low` and `high`: about five."""
+    size = 10.0 ** math.floor(math.log10((high - low) / 4))
+    size *= next(times for times in (1, 2, 5, 10) if (high - low) / (size * times) <= 6)
+    return [number * size for number in range(math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between `low` and `high`; powers alone, or some of them, where these are many."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = range(first, last + 1, max(1, (last - first) // 6))
+    times = (1, 2, 5) if len(powers) <= 4 else (1,)
+    ticks = [each * 10.0**power for power in powers for each in times]
+    return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]

@@ -1,0 +1,33 @@
+"use strict";
+// Tables sort by a heading; numbers by data-value, cells without a value last in either order.
+for (const table of document.querySelectorAll("table.sorts")) {
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
+    const down = heading.getAttribute("aria-sort") === "ascending";
+    headings.forEach((other) => other.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = [...table.tBodies[0].rows].map((row) => [row, value(row.cells[column])]);
+    rows.sort(([, a], [, b]) => (a === "") - (b === "") || (down ? -1 : 1) * compare(a, b));
+    table.tBodies[0].append(...rows.map(([row]) => row));
+  }));
+}
+
+function value(cell) {
+  if (cell.dataset.value === undefined) return cell.textContent.trim();
+  return cell.dataset.value === "" || cell.dataset.value === "nan" ? "" : Number(cell.dataset.value);
+}
+
+function compare(a, b) {
+  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+// A name in the legend takes its run's curves away, and brings them back.
+for (const button of document.querySelectorAll(".legend button")) {
+  button.addEventListener("click", () => {
+    const off = button.getAttribute("aria-pressed") === "true";
+    button.setAttribute("aria-pressed", String(!off));
+    for (const curve of document.querySelectorAll(`.charts path[data-run="${button.dataset.run}"]`)) {
+      curve.classList.toggle("off", off);
+    }
+  });
+}
