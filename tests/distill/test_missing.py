@@ -101,7 +101,7 @@ def _train(cache: Path, run: Path, flags: list[str]) -> None:
 
 
 def _wait(condition: Any, process: Any) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.01)
