@@ -12,18 +12,18 @@ import os
 import threading
 from pathlib import Path
 
-import crc32c
 import numpy as np
-from jaxtyping import Int, UInt8, UInt32
+from jaxtyping import Bool, Int, UInt8, UInt32
 
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.rows import check_row
+from shards.rows import check_row, failing
 from shards.zarrs import CRC_BYTES, ArraySpec, checked_object
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
 _HUGE_PAGE = 2 << 20
 _MINCORE = ctypes.PyDLL(None).mincore
 _MINCORE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+_NO_POSITIONS = np.empty(0, np.int64)
 
 
 class MappedArray:
@@ -63,8 +63,8 @@ class MappedArray:
         self._sums = np.zeros(spec.num_samples, np.uint32)
         self._by_row = np.zeros(spec.num_samples, bool)
         """Rows with a checksum of their own; the others were checked with their whole shard."""
-        self._seen = np.zeros(spec.num_samples, bool)
-        """Rows that were read and fitted their checksum."""
+        self._unseen, self.num_unseen = np.zeros(spec.num_samples, bool), 0
+        """Rows of opened shards that have a checksum of their own and were not read yet, and how many these are."""
         self._told = np.zeros(self._num_shards, bool)
         """Shards of which the kernel tells this user what is in memory."""
         self._most_pages = spec.row_bytes // mmap.PAGESIZE + 2
@@ -87,13 +87,17 @@ class MappedArray:
         elif (size := path.stat().st_size) != spec.object_bytes(spec.num_rows(shard)):
             raise Damaged(f"{path}: {size} bytes, which no shard of this array has; {RESTORE}")
         else:
-            rows = slice(shard * spec.shard_size, shard * spec.shard_size + len(checksums))
-            self._sums[rows], self._by_row[rows], self._paths[shard] = checksums, True, path
             self._told[shard] = os.geteuid() in (0, path.stat().st_uid) or os.access(path, os.W_OK)
         with self._lock:
-            if shard not in self._opened:
-                self._map(shard, path)
-                self._opened.add(shard)
+            if shard in self._opened:
+                return
+            self._map(shard, path)
+            if checksums is not None:
+                rows = slice(shard * spec.shard_size, shard * spec.shard_size + len(checksums))
+                self._sums[rows], self._by_row[rows], self._paths[shard] = checksums, True, path
+                self._unseen[rows] = True
+                self.num_unseen += len(checksums)
+            self._opened.add(shard)
 
     def _map(self, shard: int, path: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -117,39 +121,42 @@ class MappedArray:
 
         A row smaller than a page is asked for once: asking takes longer than its copy.
         """
-        unknown = self._by_row[samples]
-        if self.spec.row_bytes < mmap.PAGESIZE:
-            unknown &= ~self._seen[samples]
-        positions = np.flatnonzero(unknown)
-        resident = [self._in_memory(sample) for sample in samples[positions].tolist()]
-        return positions[~np.array(resident, bool)] if len(positions) else positions
+        small = self.spec.row_bytes < mmap.PAGESIZE
+        if small and not self.num_unseen:
+            return _NO_POSITIONS
+        positions = np.flatnonzero((self._unseen if small else self._by_row)[_numbers(samples)])
+        return positions[~self._in_memory(samples[positions])]
 
-    def _in_memory(self, sample: int) -> bool:
-        shard, row = divmod(sample, self.spec.shard_size)
-        if not self._told[shard]:
-            return False
-        start = shard * self._slot_bytes + self.spec.row_offset(row)
-        first = start & -mmap.PAGESIZE
-        size, residency = start + self.spec.row_bytes - first, (ctypes.c_uint8 * self._most_pages)()
-        if _MINCORE(self._address + first, size, residency) != 0:
-            return False
-        return 0 not in bytes(residency)[: -(-size // mmap.PAGESIZE)]
+    def _in_memory(self, samples: Int[np.ndarray, " count"]) -> Bool[np.ndarray, " count"]:
+        spec = self.spec
+        shards, rows = np.divmod(samples, spec.shard_size)
+        chunks, places = np.divmod(rows, spec.chunk_rows)
+        starts = shards * self._slot_bytes + chunks * (spec.chunk_bytes + CRC_BYTES) + places * spec.row_bytes
+        firsts = starts & -mmap.PAGESIZE
+        resident = np.ones((len(samples), self._most_pages), np.uint8)
+        told, to = self._told[shards], resident.ctypes.data
+        asked = zip((self._address + firsts).tolist(), (starts + spec.row_bytes - firsts).tolist(), strict=True)
+        for number, (address, size) in enumerate(asked):
+            if _MINCORE(address, size, to + number * self._most_pages) != 0:
+                told[number] = False
+        return told & (resident & 1).all(axis=1)
 
     def check(
         self, samples: Int[np.ndarray, " count"], rows: UInt8[np.ndarray, "count row_bytes"], all_rows: bool
     ) -> None:
         """Damaged where a row fails its crc32c; without `all_rows` those that were read before are left out."""
-        wanted = self._by_row[samples]
-        if not all_rows:
-            wanted &= ~self._seen[samples]
-        for position in np.flatnonzero(wanted).tolist():
-            sample = int(samples[position])
-            if crc32c.crc32c(rows[position]) != self._sums[sample]:
-                shard, row = divmod(sample, self.spec.shard_size)
-                check_row(
-                    f"{self._paths[shard]}: row {row} (sample {sample})", rows[position].data, int(self._sums[sample])
-                )
-        self._seen[samples] = True
+        numbers = _numbers(samples)
+        wanted, sums = (self._by_row if all_rows else self._unseen)[numbers], self._sums[numbers]
+        positions = np.arange(len(samples)) if wanted.all() else np.flatnonzero(wanted)
+        some = rows if len(positions) == len(samples) else rows[positions]
+        for position in positions[failing(some, sums[positions])].tolist():
+            shard, row = divmod(int(samples[position]), self.spec.shard_size)
+            where = f"{self._paths[shard]}: row {row} (sample {samples[position]})"
+            check_row(where, rows[position].data, int(sums[position]))
+        if self.num_unseen:
+            with self._lock:
+                self.num_unseen -= int(np.count_nonzero(self._unseen[numbers]))
+                self._unseen[numbers] = False
 
     def gather(self, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the rows of `samples` (strictly ascending, at least one, their shards opened) into `out`.
@@ -178,3 +185,9 @@ class MappedArray:
                 return
             for position, place in enumerate(zip(shards.tolist(), chunks.tolist(), rows.tolist(), strict=True)):
                 out[position] = self._places[place]
+
+
+def _numbers(samples: Int[np.ndarray, " count"]) -> Int[np.ndarray, " count"] | slice:
+    """What takes `samples` (strictly ascending) of an array, without a copy where they follow each other."""
+    first, last = int(samples[0]), int(samples[-1])
+    return slice(first, last + 1) if last - first == len(samples) - 1 else samples
