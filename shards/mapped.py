@@ -23,6 +23,7 @@ _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name i
 _HUGE_PAGE = 2 << 20
 _MINCORE = ctypes.PyDLL(None).mincore
 _MINCORE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+_NEAR_PAGES = 16
 _NO_POSITIONS = np.empty(0, np.int64)
 
 
@@ -67,7 +68,6 @@ class MappedArray:
         """Rows of opened shards that have a checksum of their own and were not read yet, and how many these are."""
         self._told = np.zeros(self._num_shards, bool)
         """Shards of which the kernel tells this user what is in memory."""
-        self._most_pages = spec.row_bytes // mmap.PAGESIZE + 2
         self._address = self._memory.ctypes.data
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
@@ -125,21 +125,27 @@ class MappedArray:
         if small and not self.num_unseen:
             return _NO_POSITIONS
         positions = np.flatnonzero((self._unseen if small else self._by_row)[_numbers(samples)])
-        return positions[~self._in_memory(samples[positions])]
+        return positions[~self._in_memory(samples[positions])] if len(positions) else positions
 
     def _in_memory(self, samples: Int[np.ndarray, " count"]) -> Bool[np.ndarray, " count"]:
         spec = self.spec
         shards, rows = np.divmod(samples, spec.shard_size)
         chunks, places = np.divmod(rows, spec.chunk_rows)
         starts = shards * self._slot_bytes + chunks * (spec.chunk_bytes + CRC_BYTES) + places * spec.row_bytes
-        firsts = starts & -mmap.PAGESIZE
-        resident = np.ones((len(samples), self._most_pages), np.uint8)
-        told, to = self._told[shards], resident.ctypes.data
-        asked = zip((self._address + firsts).tolist(), (starts + spec.row_bytes - firsts).tolist(), strict=True)
-        for number, (address, size) in enumerate(asked):
-            if _MINCORE(address, size, to + number * self._most_pages) != 0:
-                told[number] = False
-        return told & (resident & 1).all(axis=1)
+        first, end = starts // mmap.PAGESIZE, -(-(starts + spec.row_bytes) // mmap.PAGESIZE)
+        # rows that lie close together are one question: the kernel takes longer to be asked than to answer
+        breaks = np.flatnonzero(first[1:] - end[:-1] > _NEAR_PAGES) + 1
+        heads, tails = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(samples)])) - 1
+        num_pages = end[tails] - first[heads]
+        at = np.cumsum(num_pages) - num_pages
+        absent = np.ones(at[-1] + num_pages[-1], np.uint8)
+        to, start = absent.ctypes.data, self._address
+        for page, count, place in zip(first[heads].tolist(), num_pages.tolist(), at.tolist(), strict=True):
+            if _MINCORE(start + page * mmap.PAGESIZE, count * mmap.PAGESIZE, to + place) == 0:
+                absent[place : place + count] = 1 - (absent[place : place + count] & 1)
+        absent_before = np.concatenate(([0], np.cumsum(absent)))
+        page = first + np.repeat(at - first[heads], tails - heads + 1)
+        return self._told[shards] & (absent_before[page + end - first] == absent_before[page])
 
     def check(
         self, samples: Int[np.ndarray, " count"], rows: UInt8[np.ndarray, "count row_bytes"], all_rows: bool
@@ -175,6 +181,7 @@ class MappedArray:
                 number, start = number + 1, 0
         elif spec.num_chunks == 1:
             numbers = samples + samples // spec.shard_size * self._gap_rows
+            self._rows[numbers, 0]  # as above
             # mode="clip" because the default mode copies through a buffer; every number is in bounds
             np.take(self._rows, numbers, axis=0, out=out, mode="clip")
         else:
