@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8, UInt32
+from jaxtyping import Int, UInt8, UInt32
 
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.rows import check_row, failing
@@ -66,9 +66,9 @@ class MappedArray:
         """Rows with a checksum of their own; the others were checked with their whole shard."""
         self._unseen, self.num_unseen = np.zeros(spec.num_samples, bool), 0
         """Rows of opened shards that have a checksum of their own and were not read yet, and how many these are."""
-        self._told = np.zeros(self._num_shards, bool)
+        self._told = bytearray(self._num_shards)
         """Shards of which the kernel tells this user what is in memory."""
-        self._address = self._memory.ctypes.data
+        self._address, self._chunk_rows = self._memory.ctypes.data, spec.chunk_rows
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
         """The shards of `samples` that must be opened before those can be read."""
@@ -122,30 +122,39 @@ class MappedArray:
         A row smaller than a page is asked for once: asking takes longer than its copy.
         """
         small = self.spec.row_bytes < mmap.PAGESIZE
-        if small and not self.num_unseen:
+        if not self.num_unseen if small else self._all_in_memory(samples):
             return _NO_POSITIONS
         positions = np.flatnonzero((self._unseen if small else self._by_row)[_numbers(samples)])
-        return positions[~self._in_memory(samples[positions])] if len(positions) else positions
+        in_memory = [self._all_in_memory(samples[position : position + 1]) for position in positions.tolist()]
+        return positions[~np.array(in_memory, bool)]
 
-    def _in_memory(self, samples: Int[np.ndarray, " count"]) -> Bool[np.ndarray, " count"]:
-        spec = self.spec
-        shards, rows = np.divmod(samples, spec.shard_size)
-        chunks, places = np.divmod(rows, spec.chunk_rows)
-        starts = shards * self._slot_bytes + chunks * (spec.chunk_bytes + CRC_BYTES) + places * spec.row_bytes
-        first, end = starts // mmap.PAGESIZE, -(-(starts + spec.row_bytes) // mmap.PAGESIZE)
-        # rows that lie close together are one question: the kernel takes longer to be asked than to answer
-        breaks = np.flatnonzero(first[1:] - end[:-1] > _NEAR_PAGES) + 1
-        heads, tails = np.concatenate(([0], breaks)), np.concatenate((breaks, [len(samples)])) - 1
-        num_pages = end[tails] - first[heads]
-        at = np.cumsum(num_pages) - num_pages
-        absent = np.ones(at[-1] + num_pages[-1], np.uint8)
-        to, start = absent.ctypes.data, self._address
-        for page, count, place in zip(first[heads].tolist(), num_pages.tolist(), at.tolist(), strict=True):
-            if _MINCORE(start + page * mmap.PAGESIZE, count * mmap.PAGESIZE, to + place) == 0:
-                absent[place : place + count] = 1 - (absent[place : place + count] & 1)
-        absent_before = np.concatenate(([0], np.cumsum(absent)))
-        page = first + np.repeat(at - first[heads], tails - heads + 1)
-        return self._told[shards] & (absent_before[page + end - first] == absent_before[page])
+    def _all_in_memory(self, samples: Int[np.ndarray, " count"]) -> bool:
+        """The usual answer, in few steps: between two copies neither code nor data are in the processor's cache."""
+        first, last = int(samples[0]), int(samples[-1])
+        size = self.spec.shard_size
+        follow, spans = last - first == len(samples) - 1 and first // size == last // size, list[list[int]]()
+        for sample in (first, last) if follow else samples.tolist():
+            shard, row = divmod(sample, size)
+            if not self._told[shard]:
+                return False
+            page, end = self._pages(shard, row)
+            # rows that lie close together are one question: the kernel takes longer to be asked than to answer
+            if spans and (follow or page - spans[-1][1] <= _NEAR_PAGES):
+                spans[-1][1] = end
+            else:
+                spans.append([page, end])
+        resident = np.empty(sum(end - page for page, end in spans), np.uint8)
+        to = resident.ctypes.data
+        for page, end in spans:
+            if _MINCORE(self._address + page * mmap.PAGESIZE, (end - page) * mmap.PAGESIZE, to) != 0:
+                return False
+            to += end - page
+        return bool((resident & 1).all())
+
+    def _pages(self, shard: int, row: int) -> tuple[int, int]:
+        """The pages of a row, from and to, counted from the first slot's start."""
+        start = shard * self._slot_bytes + row // self._chunk_rows * CRC_BYTES + row * self.spec.row_bytes
+        return start // mmap.PAGESIZE, -(-(start + self.spec.row_bytes) // mmap.PAGESIZE)
 
     def check(
         self, samples: Int[np.ndarray, " count"], rows: UInt8[np.ndarray, "count row_bytes"], all_rows: bool

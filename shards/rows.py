@@ -61,7 +61,7 @@ def failing(rows: UInt8[np.ndarray, "count row_bytes"], sums: UInt32[np.ndarray,
     if row_bytes < _SMALL_BYTES and count > _FEW and rows.flags.c_contiguous:
         flat, size, missing = rows.reshape(-1), _TOGETHER * row_bytes, -count % _TOGETHER
         ends = range((_TOGETHER - missing) * row_bytes, len(flat) + 1, size)  # the first run is the short one
-        found = [crc32c.crc32c(flat[max(0, end - size) : end]) for end in ends]
+        found = [crc32c.crc32c(flat[max(0, end - size) : end].data) for end in ends]
         runs = np.flatnonzero(_joined(sums, row_bytes) != np.array(found, np.uint32)).tolist()
         suspects = [row for run in runs for row in range(run * _TOGETHER - missing, (run + 1) * _TOGETHER - missing)]
     return [row for row in suspects if row >= 0 and crc32c.crc32c(rows[row]) != sums[row]]
@@ -78,7 +78,7 @@ def _joined(sums: UInt32[np.ndarray, " count"], row_bytes: int) -> UInt32[np.nda
 
 @functools.cache
 def _shifts(row_bytes: int) -> UInt32[np.ndarray, " entries"]:
-    """What each octet of each of 32 rows' crc32c adds to that of all: crc(A + B) is crc(A) shifted by len(B), xor crc(B).
+    """What each octet of each of 32 rows' crc32c adds to that of all; crc(A + B) is crc(A) shifted by len(B), xor crc(B).
 
     The shift is linear in the bits of crc(A) (Williams 1993, "A painless guide to CRC error detection algorithms",
     which zlib's crc32_combine follows): 32 words tell it, by crc(A + zeros) = shift(crc(A)) xor crc(zeros).
