@@ -12,7 +12,7 @@ from shards.mapped import MappedArray
 from shards.ranges import Range
 from shards.rows import row_checksums
 
-_CACHED_BYTES = 1 << 20
+_CACHED_BYTES = 4 << 20
 """Of rows that are copied and then checked."""
 
 

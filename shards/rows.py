@@ -78,7 +78,7 @@ def _joined(sums: UInt32[np.ndarray, " count"], row_bytes: int) -> UInt32[np.nda
 
 @functools.cache
 def _shifts(row_bytes: int) -> UInt32[np.ndarray, " entries"]:
-    """What each octet of each of 32 rows' crc32c adds to that of all; crc(A + B) is crc(A) shifted by len(B), xor crc(B).
+    """What each octet of 32 crc32c adds to that of all rows; crc(A + B) is crc(A) shifted by len(B), xor crc(B).
 
     The shift is linear in the bits of crc(A) (Williams 1993, "A painless guide to CRC error detection algorithms",
     which zlib's crc32_combine follows): 32 words tell it, by crc(A + zeros) = shift(crc(A)) xor crc(zeros).
