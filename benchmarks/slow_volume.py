@@ -1,6 +1,6 @@
 """Slow volume: what the loader delivers from a volume whose every read request costs milliseconds.
 
-Compared: shuffled batches of 256 from `BatchLoader`, against the fastest of 8, 32 and 128 threads (few rows: and of 1)
+Compared: shuffled batches of 256 from `BatchLoader`, against the fastest of 1, 8, 32 and 128 threads
 that read the same bytes by bare positioned reads, and nothing else. Dense rows (197 x 768, int8) and JPEG members. The
 page cache is dropped before each pass. The volume is a folder behind FUSE (`pip install mfusepy`, fuse3), which answers
 any number of requests at a time, each after its latency. Limit: 1.
@@ -97,7 +97,7 @@ def _compare(
     shares, rates = [], {"ours": [], **{f"{number} threads": [] for number in THREADS}}
     for _ in range(options.rounds):
         seconds = {"ours": _cold(views, ours)}
-        for number in THREADS[1:] if len(places) > 1000 else THREADS:
+        for number in THREADS:
             seconds[f"{number} threads"] = _cold(views, bare(number))
         shares.append(min(value for label, value in seconds.items() if label != "ours") / seconds["ours"])
         for label, value in seconds.items():

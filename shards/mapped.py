@@ -12,18 +12,19 @@ import os
 import threading
 from pathlib import Path
 
-import crc32c
 import numpy as np
 from jaxtyping import Int, UInt8, UInt32
 
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.rows import check_row
+from shards.rows import check_row, failing
 from shards.zarrs import CRC_BYTES, ArraySpec, checked_object
 
 _MAP_FIXED = 0x10  # Linux and macOS alike; Python's mmap module does not name it
 _HUGE_PAGE = 2 << 20
 _MINCORE = ctypes.PyDLL(None).mincore
 _MINCORE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+_NEAR_PAGES = 16
+_NO_POSITIONS = np.empty(0, np.int64)
 
 
 class MappedArray:
@@ -63,12 +64,11 @@ class MappedArray:
         self._sums = np.zeros(spec.num_samples, np.uint32)
         self._by_row = np.zeros(spec.num_samples, bool)
         """Rows with a checksum of their own; the others were checked with their whole shard."""
-        self._seen = np.zeros(spec.num_samples, bool)
-        """Rows that were read and fitted their checksum."""
-        self._told = np.zeros(self._num_shards, bool)
+        self._unseen, self.num_unseen = np.zeros(spec.num_samples, bool), 0
+        """Rows of opened shards that have a checksum of their own and were not read yet, and how many these are."""
+        self._told = bytearray(self._num_shards)
         """Shards of which the kernel tells this user what is in memory."""
-        self._most_pages = spec.row_bytes // mmap.PAGESIZE + 2
-        self._address = self._memory.ctypes.data
+        self._address, self._chunk_rows = self._memory.ctypes.data, spec.chunk_rows
 
     def unopened(self, samples: Int[np.ndarray, " count"]) -> list[int]:
         """The shards of `samples` that must be opened before those can be read."""
@@ -87,13 +87,17 @@ class MappedArray:
         elif (size := path.stat().st_size) != spec.object_bytes(spec.num_rows(shard)):
             raise Damaged(f"{path}: {size} bytes, which no shard of this array has; {RESTORE}")
         else:
-            rows = slice(shard * spec.shard_size, shard * spec.shard_size + len(checksums))
-            self._sums[rows], self._by_row[rows], self._paths[shard] = checksums, True, path
             self._told[shard] = os.geteuid() in (0, path.stat().st_uid) or os.access(path, os.W_OK)
         with self._lock:
-            if shard not in self._opened:
-                self._map(shard, path)
-                self._opened.add(shard)
+            if shard in self._opened:
+                return
+            self._map(shard, path)
+            if checksums is not None:
+                rows = slice(shard * spec.shard_size, shard * spec.shard_size + len(checksums))
+                self._sums[rows], self._by_row[rows], self._paths[shard] = checksums, True, path
+                self._unseen[rows] = True
+                self.num_unseen += len(checksums)
+            self._opened.add(shard)
 
     def _map(self, shard: int, path: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -117,39 +121,57 @@ class MappedArray:
 
         A row smaller than a page is asked for once: asking takes longer than its copy.
         """
-        unknown = self._by_row[samples]
-        if self.spec.row_bytes < mmap.PAGESIZE:
-            unknown &= ~self._seen[samples]
-        positions = np.flatnonzero(unknown)
-        resident = [self._in_memory(sample) for sample in samples[positions].tolist()]
-        return positions[~np.array(resident, bool)] if len(positions) else positions
+        small = self.spec.row_bytes < mmap.PAGESIZE
+        if not self.num_unseen if small else self._all_in_memory(samples):
+            return _NO_POSITIONS
+        positions = np.flatnonzero((self._unseen if small else self._by_row)[_numbers(samples)])
+        in_memory = [self._all_in_memory(samples[position : position + 1]) for position in positions.tolist()]
+        return positions[~np.array(in_memory, bool)]
 
-    def _in_memory(self, sample: int) -> bool:
-        shard, row = divmod(sample, self.spec.shard_size)
-        if not self._told[shard]:
-            return False
-        start = shard * self._slot_bytes + self.spec.row_offset(row)
-        first = start & -mmap.PAGESIZE
-        size, residency = start + self.spec.row_bytes - first, (ctypes.c_uint8 * self._most_pages)()
-        if _MINCORE(self._address + first, size, residency) != 0:
-            return False
-        return 0 not in bytes(residency)[: -(-size // mmap.PAGESIZE)]
+    def _all_in_memory(self, samples: Int[np.ndarray, " count"]) -> bool:
+        """The usual answer, in few steps: between two copies neither code nor data are in the processor's cache."""
+        first, last = int(samples[0]), int(samples[-1])
+        size = self.spec.shard_size
+        follow, spans = last - first == len(samples) - 1 and first // size == last // size, list[list[int]]()
+        for sample in (first, last) if follow else samples.tolist():
+            shard, row = divmod(sample, size)
+            if not self._told[shard]:
+                return False
+            page, end = self._pages(shard, row)
+            # rows that lie close together are one question: the kernel takes longer to be asked than to answer
+            if spans and (follow or page - spans[-1][1] <= _NEAR_PAGES):
+                spans[-1][1] = end
+            else:
+                spans.append([page, end])
+        resident = np.empty(sum(end - page for page, end in spans), np.uint8)
+        to = resident.ctypes.data
+        for page, end in spans:
+            if _MINCORE(self._address + page * mmap.PAGESIZE, (end - page) * mmap.PAGESIZE, to) != 0:
+                return False
+            to += end - page
+        return bool((resident & 1).all())
+
+    def _pages(self, shard: int, row: int) -> tuple[int, int]:
+        """The pages of a row, from and to, counted from the first slot's start."""
+        start = shard * self._slot_bytes + row // self._chunk_rows * CRC_BYTES + row * self.spec.row_bytes
+        return start // mmap.PAGESIZE, -(-(start + self.spec.row_bytes) // mmap.PAGESIZE)
 
     def check(
         self, samples: Int[np.ndarray, " count"], rows: UInt8[np.ndarray, "count row_bytes"], all_rows: bool
     ) -> None:
         """Damaged where a row fails its crc32c; without `all_rows` those that were read before are left out."""
-        wanted = self._by_row[samples]
-        if not all_rows:
-            wanted &= ~self._seen[samples]
-        for position in np.flatnonzero(wanted).tolist():
-            sample = int(samples[position])
-            if crc32c.crc32c(rows[position]) != self._sums[sample]:
-                shard, row = divmod(sample, self.spec.shard_size)
-                check_row(
-                    f"{self._paths[shard]}: row {row} (sample {sample})", rows[position].data, int(self._sums[sample])
-                )
-        self._seen[samples] = True
+        numbers = _numbers(samples)
+        wanted, sums = (self._by_row if all_rows else self._unseen)[numbers], self._sums[numbers]
+        positions = np.arange(len(samples)) if wanted.all() else np.flatnonzero(wanted)
+        some = rows if len(positions) == len(samples) else rows[positions]
+        for position in positions[failing(some, sums[positions])].tolist():
+            shard, row = divmod(int(samples[position]), self.spec.shard_size)
+            where = f"{self._paths[shard]}: row {row} (sample {samples[position]})"
+            check_row(where, rows[position].data, int(sums[position]))
+        if self.num_unseen:
+            with self._lock:
+                self.num_unseen -= int(np.count_nonzero(self._unseen[numbers]))
+                self._unseen[numbers] = False
 
     def gather(self, samples: Int[np.ndarray, " count"], out: UInt8[np.ndarray, "count row_bytes"]) -> None:
         """Copy the rows of `samples` (strictly ascending, at least one, their shards opened) into `out`.
@@ -168,6 +190,7 @@ class MappedArray:
                 number, start = number + 1, 0
         elif spec.num_chunks == 1:
             numbers = samples + samples // spec.shard_size * self._gap_rows
+            self._rows[numbers, 0]  # as above
             # mode="clip" because the default mode copies through a buffer; every number is in bounds
             np.take(self._rows, numbers, axis=0, out=out, mode="clip")
         else:
@@ -178,3 +201,9 @@ class MappedArray:
                 return
             for position, place in enumerate(zip(shards.tolist(), chunks.tolist(), rows.tolist(), strict=True)):
                 out[position] = self._places[place]
+
+
+def _numbers(samples: Int[np.ndarray, " count"]) -> Int[np.ndarray, " count"] | slice:
+    """What takes `samples` (strictly ascending) of an array, without a copy where they follow each other."""
+    first, last = int(samples[0]), int(samples[-1])
+    return slice(first, last + 1) if last - first == len(samples) - 1 else samples

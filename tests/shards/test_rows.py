@@ -5,6 +5,7 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import crc32c
 import numpy as np
 import pytest
 from caches import NUM_SAMPLES, command, reseal, reseal_records, targetset_of, viewset_of
@@ -13,7 +14,7 @@ from shards.checked import parse_read
 from shards.errors import BadInput, Damaged
 from shards.ranges import FolderRanges, Range
 from shards.reader import TargetSet, ViewSet
-from shards.rows import checksums_of
+from shards.rows import checksums_of, failing
 from shards.tar import listing
 
 
@@ -45,6 +46,24 @@ def test_a_flipped_bit_is_found_when_its_row_is_read_and_not_before(cache: Path)
         with pytest.raises(Damaged, match=rf"{path}: row 3 \(sample {bad}\) fails its crc32c.*python -m shards remove"):
             targets.read(0, np.array([0, bad]))
     assert command("shards", "verify", cache).status == 2
+
+
+@pytest.mark.parametrize("row_bytes", [1, 36, 2000, 40_000])
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+def test_rows_checked_together_fail_as_each_alone(row_bytes: int, count: int) -> None:
+    """Any one bit, rows in each other's place, and rows of a buffer with gaps."""
+    generator = np.random.default_rng(count)
+    rows = generator.integers(0, 256, (count, row_bytes), np.uint8)
+    rows[:, 0] = np.arange(count)  # none like another
+    sums = np.array([crc32c.crc32c(row.data) for row in rows], np.uint32)
+    assert failing(rows, sums) == [] == failing(np.repeat(rows, 2, axis=0)[::2], sums)
+    for row in {0, count // 2, count - 1}:
+        damaged = rows.copy()
+        damaged[row, generator.integers(row_bytes)] ^= 1 << generator.integers(8)
+        assert failing(damaged, sums) == [row]
+    swapped = rows.copy()
+    swapped[[0, count - 1]] = swapped[[count - 1, 0]]
+    assert failing(swapped, sums) == ([0, count - 1] if count > 1 else [])
 
 
 @pytest.mark.parametrize("ending", ["jpg", "json", "cls"])
