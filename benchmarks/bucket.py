@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.measure import Figure, Report, Spread, alternate, per_unit, run, share
 from benchmarks.range_server import serving
 from shards.order import BatchOrder
-from shards.row_cache import REQUESTS, RowCache, Span
+from shards.row_cache import REQUESTS, RowCache
+from shards.spans import Span
 from shards.stores import open_store
 from shards.stores.base import Store
 from shards.upcoming import Upcoming
