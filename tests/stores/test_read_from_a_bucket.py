@@ -88,6 +88,7 @@ SIZE = 128
 """Noise of 128 x 128 is a PNG of about 49 kB, twelve pages."""
 
 
+@pytest.mark.slow
 def test_with_half_of_the_data_held_an_epoch_downloads_half(
     s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +112,7 @@ def test_with_half_of_the_data_held_an_epoch_downloads_half(
         command("distill", *flags, *train).succeeds()
         downloaded.append(s3.faults.bytes_out)
         assert 0.9 * bound < rows_on_disk(home / f"{epochs}") <= bound
-    assert size <= downloaded[0] and (downloaded[1] - downloaded[0]) / 3 <= 0.55 * size
+    assert 0.9 * size <= downloaded[0] and (downloaded[1] - downloaded[0]) / 3 <= 0.55 * size
     flags = ("--shards", str(tmp_path / "cache"), "--run_dir", str(tmp_path / "runs/folder"), "--epochs", "4")
     command("distill", *flags, *train).refuses("--read local_cache", "is a folder")
     command("distill", *flags, *train[:-2]).succeeds()
@@ -128,6 +129,7 @@ def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
     command("distill", *flags, "local_cache=9000TB").refuses("has room for", LOCAL_CACHE)
 
 
+@pytest.mark.slow
 def test_shards_without_checksums_are_fetched_whole(cache: Path, s3: Server, home: Path, tmp_path: Path) -> None:
     first = distill(cache, tmp_path / "runs/folder")
     viewset, targetset = caches.viewset_of(cache), caches.targetset_of(cache)
