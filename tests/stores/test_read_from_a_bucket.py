@@ -114,7 +114,7 @@ def test_with_half_of_the_data_held_an_epoch_downloads_half(
         assert 0.9 * bound < rows_on_disk(home / f"{epochs}") <= bound
     assert 0.9 * size <= downloaded[0] and (downloaded[1] - downloaded[0]) / 3 <= 0.55 * size
     flags = ("--shards", str(tmp_path / "cache"), "--run_dir", str(tmp_path / "runs/folder"), "--epochs", "4")
-    command("distill", *flags, *train).refuses("--read local_cache", "is a folder")
+    command("distill", *flags, *train).refuses("--read local_cache", "lies in a folder")
     command("distill", *flags, *train[:-2]).succeeds()
     weights = [(tmp_path / f"runs/{name}/student.safetensors").read_bytes() for name in ("4", "folder")]
     assert weights[0] == weights[1]
