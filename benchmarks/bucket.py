@@ -1,6 +1,6 @@
 """Bucket: rows delivered through the row cache, against bare ranged reads of the same bytes; and an epoch's downloads.
 
-Rows of 151,690 bytes (197 x 768 in int8) lie in a bucket of a server of this benchmark's own, which waits 10 ms before
+Rows of 151,690 bytes (197 x 768 in int8) lie in a bucket of a server of this benchmark's own, which waits 20 ms before
 each answer, any number at a time. Compared, in shuffled batches of 256: the row cache (each row checked by its crc32c
 and written to a local cache of two batches, empty at the start of an epoch, so that all are fetched), against the same
 store's `get_range` by as many threads, which keeps and checks nothing.
@@ -19,12 +19,13 @@ import numpy as np
 from benchmarks.measure import Figure, Report, Spread, alternate, per_unit, run, share
 from benchmarks.range_server import serving
 from shards.order import BatchOrder
-from shards.row_cache import REQUESTS, RowCache, Span
+from shards.row_cache import REQUESTS, RowCache
+from shards.spans import Span
 from shards.stores import open_store
 from shards.stores.base import Store
 from shards.upcoming import Upcoming
 
-ROW_BYTES, DELAY_S = 151_690, 0.010
+ROW_BYTES, DELAY_S = 151_690, 0.020
 SIZES = {"rows": 4096, "shard_size": 512, "batch_size": 256}
 QUICK_SIZES = {"rows": 192, "shard_size": 48, "batch_size": 32}
 

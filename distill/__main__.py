@@ -30,11 +30,11 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.recipe import load_recipe, resolve
     from distill.run import train
     from distill.students import check_captions
-    from distill.trainer import choose_devices, is_first_process
-    from shards.checked import parse_read
+    from distill.trainer import choose_devices, is_first_process, rank
     from shards.command.progress import human_bytes
+    from shards.read_flag import apply_read, parse_read
 
-    check = parse_read(config.read)
+    reading = parse_read(config.read)
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = config.objective == "supervised" or (
         config.objective is None and recipe is not None and not recipe.learns_targets
@@ -47,9 +47,9 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
     num_devices = len(choose_devices(config.devices, recipe.precision).indices)
     data = CacheData(holding.limited(recipe.views), recipe, num_devices=num_devices)
-    for component in (*holding.components, *data.validation.components):
-        for each in (component.viewset, *component.targetsets):
-            each.checked.check = check
+    components = (*holding.components, *data.validation.components)
+    files = [each.checked for component in components for each in (component.viewset, *component.targetsets)]
+    apply_read(reading, files, config.shards, rank(), num_devices)
     recipe = data.recipe  # with as many epochs as the cache asks for
     run_dir = Path(
         config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"

@@ -22,6 +22,7 @@ from shards.in_order import in_order
 from shards.loader import Batch, BatchLoader, Order, Part
 from shards.order import BatchOrder
 from shards.reader import Component
+from shards.upcoming import told
 
 
 class CacheData(lightning.LightningDataModule):
@@ -83,7 +84,10 @@ class CacheData(lightning.LightningDataModule):
         parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
         batches = self.batches(order, parts, banks)
         size = order.batch_size // order.num_parts
-        batches.loader = self._loader(self.training, batches.readings, size, world_size, banks)
+        held = list(zip(self.validation.components, self.validation_samples, strict=True))
+        batches.loader = self._loader(
+            self.training, told(batches, self.training.components, held), size, world_size, banks
+        )
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":

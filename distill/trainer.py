@@ -29,7 +29,12 @@ PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixe
 
 def is_first_process() -> bool:
     """Whether this is the process that the user started (rank 0); what is printed and written is its work alone."""
-    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
+    return rank() == 0
+
+
+def rank() -> int:
+    """This process's number among those of the run."""
+    return int(rank_zero_only.rank)  # type: ignore[attr-defined]
 
 
 def choose_devices(devices: str, precision: str) -> Devices:

@@ -5,10 +5,12 @@ it arrives. A shard without them, of a cache of before, is hashed whole when it 
 """
 
 import threading
+from functools import cached_property
 from pathlib import Path
 
+from shards.bucket_rows import NextUses
 from shards.documents import Commit, read_commit
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import RESTORE, Damaged
 from shards.layout import commit_path, inside
 from shards.mirror import origin_of
 from shards.ranges import FolderRanges
@@ -28,6 +30,8 @@ class CheckedFiles:
         """Rows with checksums: `always`, or `once` where a row that was read before is believed to be the same."""
         self.read = FolderRanges(folder)
         """Fills buffers with ranges of files."""
+        self.next_uses = NextUses()
+        """When rows come again that are fetched from a bucket."""
         self._checked: set[str] = set()
         self._checking: dict[str, threading.Lock] = {}
 
@@ -40,14 +44,27 @@ class CheckedFiles:
                     self._checked.add(relative)
         return self.folder / relative
 
+    @cached_property
+    def mirrored(self) -> bool:
+        """Whether the folder is a mirror of a cache in a bucket."""
+        return origin_of(self.folder) is not None
+
+    def by_row(self, relative: str) -> bool:
+        """Whether the rows of a file, which have checksums, are fetched from a bucket one by one: it is not here."""
+        return self.mirrored and not (self.folder / relative).exists()
+
     def sized(self, relative: str) -> Path:
         """The path of a file whose rows are checked one by one; Damaged where its size is not the manifest's.
 
-        A mirror of a bucket may hold a part of the file alone: there it is fetched and checked whole.
+        In a mirror of a bucket it is checked whole: one that is damaged there is fetched again.
         """
-        if origin_of(self.folder) is not None:
+        if self.mirrored:
             return self(relative)
         return check_size(self.folder, relative, self._record(relative))
+
+    def size_of(self, relative: str) -> int:
+        """Bytes of a file, as the manifest says."""
+        return self._record(relative).size
 
     def commit(self, view: int, shard: int) -> Commit:
         """The commit record of one shard; Damaged where it is not what the manifest says."""
@@ -74,17 +91,3 @@ class UncheckedFiles(CheckedFiles):
         return inside(self.folder, relative)
 
     sized = __call__
-
-
-CHECKS = ("always", "once")
-
-
-def parse_read(flag: str | None) -> str:
-    """What `--read check=VALUE` says, `always` where it was not given; BadInput for what is no setting of it."""
-    check = "always"
-    for setting in flag.split(",") if flag else ():
-        name, _, value = setting.partition("=")
-        if name != "check" or value not in CHECKS:
-            raise BadInput(f"--read {setting}: expected check=always or check=once")
-        check = value
-    return check

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from shards.checked import CheckedFiles
+from shards.fetching import fetch_rows
 from shards.layout import commit_path
 from shards.mapped import MappedArray
 from shards.ranges import Range
@@ -25,6 +26,25 @@ def gather_checked(
     requests: Executor | None,
 ) -> None:
     """The rows of `samples` (strictly ascending) are in `out`; Damaged where one fails its checksum."""
+    if checked.mirrored:
+        here = fetch_rows(checked, view, array, samples, out, requests)
+        if len(here) < len(samples):
+            if len(here):
+                rows = np.empty((len(here), array.spec.row_bytes), np.uint8)
+                _gather(checked, view, array, samples[here], rows, requests)
+                out[here] = rows
+            return
+    _gather(checked, view, array, samples, out, requests)
+
+
+def _gather(
+    checked: CheckedFiles,
+    view: int,
+    array: MappedArray,
+    samples: Int[np.ndarray, " count"],
+    out: UInt8[np.ndarray, "count row_bytes"],
+    requests: Executor | None,
+) -> None:
     open_one, unopened = partial(_open, checked, view, array), array.unopened(samples)
     list(map(open_one, unopened) if requests is None else requests.map(open_one, unopened))
     always, cold = checked.check == "always", array.cold(samples)

@@ -15,10 +15,10 @@ import contextlib
 import heapq
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,34 +26,30 @@ from shards.command.progress import human_bytes
 from shards.errors import BadInput, Damaged
 from shards.holes import extents, make_hole
 from shards.layout import inside
-from shards.stores.base import Store
+from shards.spans import PAGE, Span, groups, num_pages
 
 NEVER = 1 << 62
 """The next use of what is not read again."""
 REQUESTS = 64
 """Ranges that are fetched at a time."""
-_PAGE, _GAP, _MOST = 4096, 1024, 8 << 20
-"""Bytes of a page; bytes between neighbours that are fetched too to save a request; bytes of a request."""
 _ATTEMPTS = 3
 
 
-class Span(NamedTuple):
-    """A row: `size` bytes from `offset` on of the store's file `name`."""
+@runtime_checkable
+class Ranges(Protocol):
+    """What files are read from; a store is."""
 
-    name: str
-    offset: int
-    size: int
+    def get_range(self, name: str, offset: int, size: int) -> memoryview:
+        """`size` bytes of a file from `offset` on; Damaged where the file ends before."""
 
-    @property
-    def pages(self) -> slice:
-        """The pages that it touches."""
-        return slice(self.offset // _PAGE, -(-(self.offset + self.size) // _PAGE))
+    def named(self, name: str) -> str:
+        """How messages call a file."""
 
 
 class RowCache:
     """Rows of `store`, of which at most `limit_bytes` lie under the folder `root`; one process, any thread."""
 
-    def __init__(self, store: Store, root: Path, limit_bytes: int) -> None:
+    def __init__(self, store: Ranges, root: Path, limit_bytes: int) -> None:
         self.store, self.root, self.limit_bytes = store, root, limit_bytes
         self.downloaded_bytes = 0
         """Fetched from the store since the cache was opened."""
@@ -67,6 +63,10 @@ class RowCache:
         self._pool = ThreadPoolExecutor(REQUESTS, thread_name_prefix="fetch")
         self._find_pages()
 
+    def close(self) -> None:
+        """No thread of it is left; the rows stay on the disk."""
+        self._pool.shutdown()
+
     def read(
         self,
         spans: Sequence[Span],
@@ -79,10 +79,10 @@ class RowCache:
         `next_uses` say when each is read next, in any unit that grows. Raises BadInput where the batch is larger than
         the cache, Damaged where a row of the store does not fit after three fetches.
         """
-        needed = _PAGE * sum(span.pages.stop - span.pages.start for span in spans)
+        needed = PAGE * num_pages(spans)
         if needed > self.limit_bytes:
             limit, batch = human_bytes(self.limit_bytes), human_bytes(needed)
-            raise BadInput(f"--read local_cache: {limit} hold no batch of {batch}; give at least twice that")
+            raise BadInput(f"--read local_cache: {limit} hold no batch of {batch}; give at least twice that a process")
         missing = [
             number for number, out in enumerate(outs) if not (self._load(spans[number], out) and fits(number, out))
         ]
@@ -136,8 +136,9 @@ class RowCache:
                     wrong.append(number)
             return size, wrong
 
-        done = list(self._pool.map(one, _groups(missing, spans)))
-        self.downloaded_bytes += sum(size for size, _ in done)
+        done = list(self._pool.map(one, groups(missing, spans)))
+        with self._lock:
+            self.downloaded_bytes += sum(size for size, _ in done)
         return [number for _, wrong in done for number in wrong]
 
     def _keep(self, span: Span, content: memoryview, next_use: int) -> None:
@@ -145,7 +146,7 @@ class RowCache:
         path = inside(self.root, span.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
-            while (self._num_pages + self._num_lacking(span)) * _PAGE > self.limit_bytes:
+            while (self._num_pages + self._num_lacking(span)) * PAGE > self.limit_bytes:
                 if not self._let_go(next_use):
                     return
             if span in self._writing:
@@ -211,7 +212,7 @@ class RowCache:
         path = self.root / name
         for run in np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
             if len(run):
-                make_hole(path, int(run[0]) * _PAGE, len(run) * _PAGE)
+                make_hole(path, int(run[0]) * PAGE, len(run) * PAGE)
                 self._num_pages -= int(np.count_nonzero(there[run]))
                 there[run] = False
 
@@ -230,27 +231,11 @@ class RowCache:
         for path in self.root.rglob("*") if self.root.is_dir() else ():
             if path.is_file() and not path.is_symlink():
                 name = path.relative_to(self.root).as_posix()
-                there = np.zeros(-(-path.stat().st_size // _PAGE), np.bool_)
+                there = np.zeros(-(-path.stat().st_size // PAGE), np.bool_)
                 for start, end in extents(path):
-                    there[start // _PAGE : -(-end // _PAGE)] = True
+                    there[start // PAGE : -(-end // PAGE)] = True
                 self._there[name], self._users[name] = there, np.zeros(len(there), np.uint16)
                 self._num_pages += int(np.count_nonzero(there))
-                beyond = self._num_pages - self.limit_bytes // _PAGE
+                beyond = self._num_pages - self.limit_bytes // PAGE
                 if beyond > 0:
                     self._punch(name, there, np.flatnonzero(there)[-beyond:])
-
-
-def _groups(numbers: list[int], spans: Sequence[Span]) -> Iterator[list[int]]:
-    """`numbers` of spans, those of neighbours together."""
-    group: list[int] = []
-    for number in sorted(numbers, key=lambda number: spans[number]):
-        span = spans[number]
-        if group:
-            first, last = spans[group[0]], spans[group[-1]]
-            gap = span.offset - last.offset - last.size
-            if span.name != first.name or not 0 <= gap <= _GAP or span.offset + span.size - first.offset > _MOST:
-                yield group
-                group = []
-        group.append(number)
-    if group:
-        yield group

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import crc32c
 import numpy as np
 from jaxtyping import Int64
 
@@ -68,19 +69,30 @@ class StoredTar:
     have 256 to 1,024 files open. A page that is not in memory would also stop every thread that holds the lock.
     """
 
-    def __init__(self, path: Path, members: Members, checksums: Mapping[str, np.ndarray | None] | None = None) -> None:
-        """`checksums` of each row's member by ending; None: the tar was checked as a whole."""
-        self.path, self._checksums = path, checksums
-        status = path.stat()
-        if status.st_size == 0:
+    def __init__(
+        self,
+        path: Path,
+        members: Members,
+        checksums: Mapping[str, np.ndarray | None] | None = None,
+        size_there: int | None = None,
+    ) -> None:
+        """`checksums` of each row's member by ending; None: the tar was checked as a whole.
+
+        With `size_there`, its bytes in a bucket, it is not here and cannot be read, but its members' places are known.
+        """
+        self.path, self._checksums, self.is_here = path, checksums, size_there is None
+        size = size_there
+        if size is None:
+            status = path.stat()
+            size, self._version = status.st_size, _version(status)
+        if size == 0:
             raise Damaged(f"{path}: is empty; {RESTORE}")
-        self._version = _version(status)
         self._file: OpenFile | None = None
         self._places: dict[str, Int64[np.ndarray, "rows 2"]] = {}
         for ending, places in members.items():
             array = np.array(places, np.int64).reshape(-1, 2)  # a list of tuples takes ten times the memory
             offsets, sizes = array.T
-            inside = (offsets >= 0) & (sizes >= 0) & (sizes <= MAX_MEMBER_BYTES) & (offsets <= status.st_size - sizes)
+            inside = (offsets >= 0) & (sizes >= 0) & (sizes <= MAX_MEMBER_BYTES) & (offsets <= size - sizes)
             if not inside.all():
                 offset, size = array[~inside][0].tolist()
                 raise Damaged(f"{path}: its commit record puts a .{ending} at {offset}+{size}, outside the file")
@@ -100,6 +112,11 @@ class StoredTar:
         """The offset and size of one row's member."""
         offset, size = self._places[ending][row].tolist()
         return offset, size
+
+    def fits(self, row: int, ending: str, content: memoryview) -> bool:
+        """Whether `content` is what was written as this member."""
+        sums = None if self._checksums is None else self._checksums[ending]
+        return sums is None or crc32c.crc32c(content) == int(sums[row])
 
     def check(self, row: int, ending: str, content: bytes | bytearray) -> None:
         """Damaged where `content` is not what was written as this member."""

@@ -1,26 +1,35 @@
 """Upcoming: when each row of a run is read next, which its order tells before it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
+from shards.bucket_rows import NextUses
+from shards.loader import Part
 from shards.order import BatchOrder, Reading
+from shards.reader import Component, TargetSet, ViewSet
 from shards.row_cache import NEVER
 
 
 class Upcoming:
-    """The next use of rows after an epoch, in global batches since the run began; epochs are asked in any order."""
+    """The next use of rows after an epoch, in global batches since the run began; epochs are asked in any order.
 
-    def __init__(self, order: BatchOrder) -> None:
+    With `parts` these of each batch alone count, as where each rank has a cache of its own.
+    """
+
+    def __init__(self, order: BatchOrder, parts: Sequence[int] | None = None) -> None:
         self.order = order
+        self._parts = list(range(order.num_parts) if parts is None else parts)
         self._epoch: int | None = None
         self._next: dict[tuple[int, int], Int[np.ndarray, " samples"]] = {}
 
     def after(self, epoch: int, reading: Reading) -> Int[np.ndarray, " count"]:
         """When the rows of `reading`, a part of that epoch's, are read next; NEVER in the epochs looked at.
 
-        These are as many as a component has views, after which each view is read again.
+        These are as many as a component has views, after which each view is read again; and as many times more as
+        there are others who may read it, up to four.
         """
         if epoch != self._epoch:
             self._look_ahead(epoch)
@@ -30,11 +39,12 @@ class Upcoming:
 
     def _look_ahead(self, epoch: int) -> None:
         self._next = {}
-        for later in range(epoch + max(self.order.num_views), epoch, -1):  # the nearest use is written last
+        epochs = max(self.order.num_views) * min(4, self.order.num_parts // len(self._parts))
+        for later in range(epoch + epochs, epoch, -1):  # the nearest use is written last
             drawn = self.order.epoch(later)
             times = np.full(sum(len(reading.samples) for reading in drawn.draws), NEVER)
             batches = np.arange(len(drawn.parts)) + later * self.order.num_batches
-            times[drawn.parts.reshape(len(batches), -1)] = batches[:, None]
+            times[drawn.parts[:, self._parts].reshape(len(batches), -1)] = batches[:, None]
             first = 0
             for reading in drawn.draws:
                 some = times[first : first + len(reading.samples)]
@@ -45,3 +55,54 @@ class Upcoming:
     def _of(self, reading: Reading, samples: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " samples"]:
         size = int(samples[reading.component][-1]) + 1
         return self._next.setdefault((reading.component, reading.view), np.full(size, NEVER))
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The parts `parts` of the batches of `order`, of which `position` have been handed out."""
+
+    order: BatchOrder
+    parts: list[int]
+    position: int
+
+    def readings(self) -> Iterator[Part]:
+        """What those from `position` to the end of its epoch read."""
+        ...
+
+
+def told(
+    batches: Batches, components: Sequence[Component], validation: Sequence[tuple[Component, Int[np.ndarray, " _"]]]
+) -> Callable[[], Iterator[Part]]:
+    """`batches.readings`, which tells when each row comes again.
+
+    It tells the sets that are read from a bucket; nothing is computed for those in a folder. The samples of
+    `validation` are read, as view 0, whenever an epoch ends.
+    """
+    if not any(each.checked.mirrored for component in components for each in _sets(component)):
+        return batches.readings
+    order = batches.order
+    upcoming, uses = Upcoming(order, batches.parts), [_shared(component) for component in components]
+    validated = [(_shared(component), samples) for component, samples in validation if len(samples)]
+
+    def telling() -> Iterator[Part]:
+        epoch = batches.position // (order.num_batches * len(batches.parts))
+        for next_uses, samples in validated:
+            next_uses.note(0, samples, np.full(len(samples), (epoch + 1) * order.num_batches))
+        for part in batches.readings():
+            for reading in part.readings:
+                uses[reading.component].note(reading.view, reading.samples, upcoming.after(epoch, reading))
+            yield part
+
+    return telling
+
+
+def _sets(component: Component) -> tuple[ViewSet | TargetSet, ...]:
+    return (component.viewset, *component.targetsets)
+
+
+def _shared(component: Component) -> NextUses:
+    """The next uses that all sets of the component ask for."""
+    shared = component.viewset.checked.next_uses
+    for each in component.targetsets:
+        each.checked.next_uses = shared
+    return shared

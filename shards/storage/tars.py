@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from shards import tar
+from shards.bucket_rows import read_rows
 from shards.checked import CheckedFiles
 from shards.command.progress import counted
 from shards.documents import Plan
@@ -78,14 +79,20 @@ class Storage(ViewStorage):
         self, view: int, samples: Sequence[int], labels: bool = False, requests: Executor | None = None
     ) -> Fetched | None:
         """The members that are in memory at once, all others together; each is checked."""
+        endings = (*self.codec.endings, *(["cls"] if labels else []))
+        return self._fetch(view, samples, endings, requests)
+
+    def _fetch(
+        self, view: int, samples: Sequence[int], endings: Sequence[str], requests: Executor | None = None
+    ) -> Fetched | None:
         size = self.plan.shard_size
         absent = sorted({sample // size for sample in samples} - self._tars.keys(view))
         open_one = partial(self._tars.get, view, make=self._open)
         if requests is not None and len(absent) > 1:
             list(requests.map(open_one, absent))
-        endings = (*self.codec.endings, *(["cls"] if labels else []))
         buffers: dict[tuple[int, str], bytearray] = {}
         cold: list[Range] = []
+        there: list[tuple[int, str, Range]] = []
         for sample in samples:
             stored = open_one(sample // size)
             if not stored.checked_by_row:
@@ -94,15 +101,32 @@ class Storage(ViewStorage):
                 offset, num_bytes = self._place(stored, sample, ending)
                 buffer = buffers[sample, ending] = bytearray(num_bytes)
                 wanted = Range(tar_path(view, sample // size), offset, memoryview(buffer))
-                if not self.checked.read.read_now(wanted):
+                if not stored.is_here:
+                    there.append((sample, ending, wanted))
+                elif not self.checked.read.read_now(wanted):
                     cold.append(wanted)
         self.checked.read(cold, requests)
+        self._read_there(view, there)
         for (sample, ending), buffer in buffers.items():
             open_one(sample // size).check(sample % size, ending, buffer)
         return {place: bytes(buffer) for place, buffer in buffers.items()}
 
+    def _read_there(self, view: int, wanted: Sequence[tuple[int, str, Range]]) -> None:
+        """Members of tars in a bucket, each of which fits its checksum."""
+        size, tars = self.plan.shard_size, partial(self._tars.get, view, make=self._open)
+
+        def fits(number: int, content: memoryview) -> bool:
+            sample, ending, _ = wanted[number]
+            return tars(sample // size).fits(sample % size, ending, content)
+
+        if wanted:
+            samples, ranges = [sample for sample, _, _ in wanted], [each for _, _, each in wanted]
+            read_rows(self.folder, view, samples, ranges, fits, self.checked.next_uses)
+
     def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0, fetched: Fetched | None = None) -> None:
         """Decode the fields of `samples`; in another `epoch` a view that stores alternatives may show another one."""
+        if fetched is None and self.checked.mirrored:
+            fetched = self.fetch(view, samples)
         for position, sample in enumerate(samples):
             members = {ending: self.content(view, sample, ending, fetched) for ending in self.codec.endings}
             seed = self.codec.draws
@@ -134,6 +158,8 @@ class Storage(ViewStorage):
             return fetched[sample, ending]
         stored = self._tars.get(view, sample // self.plan.shard_size, self._open)
         self._place(stored, sample, ending)
+        if not stored.is_here and (fetched := self._fetch(view, [sample], [ending])) is not None:
+            return fetched[sample, ending]
         return stored.read(sample % self.plan.shard_size, ending)
 
     def _place(self, stored: tar.StoredTar, sample: int, ending: str) -> tuple[int, int]:
@@ -162,7 +188,9 @@ class Storage(ViewStorage):
         num_rows = len(self.plan.rows(shard))
         sums = {ending: row_checksums(commit, record.checksums, ending, num_rows) for ending in members}
         if by_row := all(each is not None for each in sums.values()):
-            path = self.checked.sized(tar_path(view, shard))
+            if self.checked.by_row(relative := tar_path(view, shard)):
+                return tar.StoredTar(self.folder / relative, members, sums, self.checked.size_of(relative))
+            path = self.checked.sized(relative)
         else:
             path = self.checked(tar_path(view, shard))
         return tar.StoredTar(path, members, sums if by_row else None)

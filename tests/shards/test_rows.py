@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from caches import NUM_SAMPLES, command, reseal, reseal_records, targetset_of, viewset_of
 
-from shards.checked import parse_read
 from shards.errors import BadInput, Damaged
 from shards.ranges import FolderRanges, Range
+from shards.read_flag import parse_read
 from shards.reader import TargetSet, ViewSet
 from shards.rows import checksums_of, failing
 from shards.tar import listing
@@ -168,7 +168,12 @@ def test_a_commit_record_with_fewer_checksums_is_refused(cache: Path) -> None:
 
 
 def test_the_flag_says_how_often_rows_are_checked() -> None:
-    assert [parse_read(flag) for flag in (None, "check=always", "check=once")] == ["always", "always", "once"]
+    assert [parse_read(flag).check for flag in (None, "check=always", "check=once")] == ["always", "always", "once"]
+    assert parse_read("local_cache=1.5GB,check=once") == ("once", 1_500_000_000)
+    assert [parse_read(f"local_cache={size}").local_cache for size in ("4096", "2kB", "3 MiB")] == [4096, 2000, 3 << 20]
     for flag in ("check", "check=never", "often=once"):
-        with pytest.raises(BadInput, match=f"--read {flag}: expected check=always or check=once"):
+        with pytest.raises(BadInput, match=f"--read {flag}: expected check=always, check=once or local_cache=SIZE"):
             parse_read(flag)
+    for size in ("", "0", "-1GB", "many", "1e3", "5GBs"):
+        with pytest.raises(BadInput, match=f"--read local_cache={size}: expected a size above 0"):
+            parse_read(f"local_cache={size}")

@@ -1,16 +1,20 @@
 """`--shards s3://...`: the same reader, the same checks and the same student as from a folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import caches
+import numpy as np
 import pytest
 from caches import command, contents
+from PIL import Image
 from s3_server import Server
 from test_bucket import put
 
+from shards.bucket_rows import Bound, set_bound
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
 
@@ -33,7 +37,14 @@ def url(pristine: Path, s3: Server, home: Path) -> str:
 
 
 def shard_files(home: Path) -> list[Path]:
-    return sorted(path for path in home.rglob("*") if path.suffix == ".tar" or ("c" in path.parts and path.is_file()))
+    """Shards that were fetched whole."""
+    files = (path for path in home.rglob("*") if path.is_file() and ".rows" not in path.parts)
+    return sorted(path for path in files if path.suffix == ".tar" or "c" in path.parts)
+
+
+def rows_on_disk(home: Path) -> int:
+    """Bytes that rows take of the disk, in whole pages."""
+    return sum(path.stat().st_blocks * 512 for path in (home / ".rows").rglob("*") if path.is_file())
 
 
 def shards_fetched(s3: Server) -> dict[str, int]:
@@ -41,8 +52,8 @@ def shards_fetched(s3: Server) -> dict[str, int]:
     return {path: count for path, count in s3.faults.fetched.items() if path.endswith(".tar") or "/c/" in path}
 
 
-def distill(shards: object, run: Path) -> bytes:
-    command("distill", "--shards", str(shards), "--run_dir", run, *STUDENT).succeeds()
+def distill(shards: object, run: Path, *flags: str) -> bytes:
+    command("distill", "--shards", str(shards), "--run_dir", run, *STUDENT, *flags).succeeds()
     return (run / "student.safetensors").read_bytes()
 
 
@@ -51,43 +62,94 @@ def test_a_student_is_the_same_from_a_bucket_and_from_a_folder(
 ) -> None:
     from_folder = distill(pristine, tmp_path / "runs/folder")
     s3.faults.queue += [("503", "GET", "v00-00001.tar"), ("wrong", "GET", "v01-00000.tar"), ("cut", "GET", "c/0/0")]
+    s3.faults.queue += [("500", "GET", "c/1/1"), ("wrong", "GET", "c/0/1"), ("cut", "GET", "v00-00002.tar")]
     assert distill(url, tmp_path / "runs/bucket") == from_folder
     assert s3.faults.queue == []
-    fetched = shards_fetched(s3)
-    assert len(fetched) == 12 and sum(fetched.values()) == 12 + 1  # each shard once, and once more for the wrong bytes
+    assert len(shards_fetched(s3)) == 12 and shard_files(home) == []  # by rows alone
     s3.faults.fetched.clear()
     assert distill(url, tmp_path / "runs/again") == from_folder
-    assert not shards_fetched(s3)
+    assert not shards_fetched(s3)  # another process would find them there too
+    for path in (home / ".rows").rglob("v00-00000.tar"):
+        path.write_bytes(b"damage" * 1000)
+    assert distill(url, tmp_path / "runs/damaged") == from_folder
+    assert all(path.endswith("v00-00000.tar") for path in shards_fetched(s3))
     # what the run's summary names is the mirror, which still knows where it comes from
-    for path in shard_files(home):
-        path.unlink()
-    out = (
-        command("evaluate", "--run", tmp_path / "runs/bucket", "--task", "fidelity", "--split", "train").succeeds().out
-    )
-    other = (
-        command("evaluate", "--run", tmp_path / "runs/folder", "--task", "fidelity", "--split", "train").succeeds().out
-    )
-    assert [line for line in out.splitlines() if line.startswith("fidelity")] == [
-        line for line in other.splitlines() if line.startswith("fidelity")
+    shutil.rmtree(home / ".rows")
+    set_bound(Bound())
+    found = [
+        command("evaluate", "--run", tmp_path / "runs" / name, "--task", "fidelity", "--split", "train").succeeds().out
+        for name in ("bucket", "folder")
     ]
+    bucket, folder = ([line for line in out.splitlines() if line.startswith("fidelity")] for out in found)
+    assert bucket == folder and shard_files(home) == []
 
 
-def test_a_damaged_local_file_is_fetched_again(
-    pristine: Path, url: str, s3: Server, home: Path, tmp_path: Path
+SIZE = 128
+"""Noise of 128 x 128 is a PNG of about 49 kB, twelve pages."""
+
+
+@pytest.mark.slow
+def test_with_half_of_the_data_held_an_epoch_downloads_half(
+    s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = distill(url, tmp_path / "runs/first")
-    damaged = shard_files(home)
-    assert len(damaged) >= 6
-    for number, path in enumerate(damaged):
+    noise = np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), np.uint8)
+    for number, pixels in enumerate(noise):
+        path = tmp_path / f"photos/train/{number % 2}/{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    flags = ("--view", f"resize:size={SIZE},format=png", "--shard_size", "16", "--devices", "cpu")
+    caches.extract("--teacher", "none", "--data", f"folder:{tmp_path}/photos", "--out", tmp_path / "cache", *flags)
+    command("shards", "push", tmp_path / "cache", s3.url).succeeds()
+    size = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.tar"))
+    bound = (size + len(noise) * 2 * 4096) // 2
+    train = ("--recipe", "supervised", "--student", "convnet:width=4,depth=2", "--batch_size", "4")
+    train = (*train, "--devices", "cpu", "--read", f"check=always,local_cache={bound}")
+    downloaded: list[int] = []
+    for epochs in (1, 4):
+        monkeypatch.setenv(LOCAL_CACHE, str(home / f"{epochs}"))
+        s3.faults.bytes_out = 0
+        flags = ("--shards", s3.url, "--run_dir", str(tmp_path / f"runs/{epochs}"), "--epochs", str(epochs))
+        command("distill", *flags, *train).succeeds()
+        downloaded.append(s3.faults.bytes_out)
+        assert 0.9 * bound < rows_on_disk(home / f"{epochs}") <= bound
+    assert 0.9 * size <= downloaded[0] and (downloaded[1] - downloaded[0]) / 3 <= 0.55 * size
+    flags = ("--shards", str(tmp_path / "cache"), "--run_dir", str(tmp_path / "runs/folder"), "--epochs", "4")
+    command("distill", *flags, *train).refuses("--read local_cache", "lies in a folder")
+    command("distill", *flags, *train[:-2]).succeeds()
+    weights = [(tmp_path / f"runs/{name}/student.safetensors").read_bytes() for name in ("4", "folder")]
+    assert weights[0] == weights[1]
+
+
+def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
+    flags = ("--shards", url, "--run_dir", tmp_path / "run", *STUDENT, "--read")
+    command("distill", *flags, "local_cache=8kB").refuses(
+        "--read local_cache: 8.0 kB hold no batch of", "give at least"
+    )
+    command("distill", *flags, "local_cache=lots").refuses("--read local_cache=lots: expected a size above 0")
+    command("distill", *flags, "local_cache=9000TB").refuses("has room for", LOCAL_CACHE)
+
+
+@pytest.mark.slow
+def test_shards_without_checksums_are_fetched_whole(cache: Path, s3: Server, home: Path, tmp_path: Path) -> None:
+    first = distill(cache, tmp_path / "runs/folder")
+    viewset, targetset = caches.viewset_of(cache), caches.targetset_of(cache)
+    for folder, manifest in ((viewset, "viewset.json"), (targetset, "targetset.json")):
+        names = [path.relative_to(folder).as_posix() for path in sorted((folder / "commits").iterdir())]
+        for name in names:
+            caches.reseal(folder / name, lambda document: document.pop("checksums"))
+        caches.reseal_records(folder, manifest, *names)
+    command("shards", "push", cache, s3.url).succeeds()
+    assert distill(s3.url, tmp_path / "runs/bucket") == first
+    for number, path in enumerate(shard_files(home)):
         data = bytearray(path.read_bytes())
         data[len(data) // 3] ^= 1
         path.write_bytes(data[: len(data) // 2] if number % 2 else data)
-    flags = ["--shards", url, "--run_dir", str(tmp_path / "runs/second"), *STUDENT]
+    flags = ["--shards", s3.url, "--run_dir", str(tmp_path / "runs/second"), *STUDENT]
     code = f"from distill.__main__ import main; main({flags!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=dict(os.environ))
     assert (tmp_path / "runs/second/student.safetensors").read_bytes() == first
-    here = {path.relative_to(next(home.iterdir())).as_posix(): path.read_bytes() for path in damaged}
-    assert all(data == contents(pristine)[name] for name, data in here.items())
+    here = {"/".join(path.relative_to(home).parts[1:]): path.read_bytes() for path in shard_files(home)}
+    assert len(here) == 12 and all(data == contents(cache)[name] for name, data in here.items())
 
 
 def test_what_is_wrong_in_the_bucket_is_refused(url: str, s3: Server, home: Path, tmp_path: Path) -> None:
@@ -95,10 +157,10 @@ def test_what_is_wrong_in_the_bucket_is_refused(url: str, s3: Server, home: Path
     tars = [name for name in store.sizes() if name.endswith(".tar")]
     flags = ("--run_dir", tmp_path / "run", *STUDENT)
     good = store.get(tars[0])
-    put(store, tars[0], good[:-512])
+    put(store, tars[0], good[: len(good) // 3])
     command("distill", "--shards", url, *flags).refuses(tars[0], "half uploaded")
-    put(store, tars[0], good[:-1] + b"x")
-    command("distill", "--shards", url, *flags).refuses(tars[0], "its SHA-256 is not the manifest's")
+    put(store, tars[0], good[1:] + b"x")
+    command("distill", "--shards", url, *flags).refuses(tars[0], "fails its checksum after 3 fetches")
     store.remove(tars[0])
     command("distill", "--shards", url, *flags).refuses(tars[0], "missing")
     put(store, tars[0], good)

@@ -11,7 +11,8 @@ from test_bucket import put
 
 from shards.errors import BadInput, Damaged
 from shards.order import BatchOrder, Reading
-from shards.row_cache import NEVER, RowCache, Span
+from shards.row_cache import NEVER, RowCache
+from shards.spans import Span
 from shards.stores import open_store
 from shards.upcoming import Upcoming
 

@@ -1,0 +1,62 @@
+"""The flag --read: how the rows of a cache are read."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shards.bucket_rows import Bound, set_bound
+from shards.checked import CheckedFiles
+from shards.errors import BadInput
+
+CHECKS = ("always", "once")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?")
+
+
+class ReadSettings(NamedTuple):
+    """What the flag says."""
+
+    check: str = "always"
+    """Rows' checksums: `always`, or `once` by the first reading alone."""
+    local_cache: int | None = None
+    """Bytes of the disk that rows from a bucket may take; None: the default (`shards/bucket_rows.py`)."""
+
+
+def parse_read(flag: str | None) -> ReadSettings:
+    """What `--read check=always,local_cache=50GB` says; BadInput for what is no setting of it."""
+    settings = ReadSettings()
+    for setting in flag.split(",") if flag else ():
+        name, _, value = setting.partition("=")
+        if name == "check" and value in CHECKS:
+            settings = settings._replace(check=value)
+        elif name == "local_cache":
+            settings = settings._replace(local_cache=_bytes(setting, value))
+        else:
+            expected = "check=always, check=once or local_cache=SIZE"
+            raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
+    return settings
+
+
+def _bytes(setting: str, value: str) -> int:
+    match = _SIZE.fullmatch(value.strip().upper())
+    size = float(match[1]) * _UNITS.get(match[2], math.nan) if match else math.nan
+    if not size >= 1:
+        raise BadInput(f"--read {setting}: expected a size above 0, as local_cache=50GB or local_cache=500MB")
+    return int(size)
+
+
+def apply_read(settings: ReadSettings, files: Iterable[CheckedFiles], shards: str, rank: int, num_ranks: int) -> None:
+    """The sets that `--shards SHARDS` names, whose files these are, are read so by this rank.
+
+    BadInput for a local cache where none of them lies in a bucket.
+    """
+    every = list(files)
+    if settings.local_cache is not None and not any(each.mirrored for each in every):
+        raise BadInput(
+            f"--read local_cache: --shards {shards} lies in a folder, which is read where it is; leave it out"
+        )
+    for each in every:
+        each.check = settings.check
+    set_bound(Bound(settings.local_cache, rank, num_ranks))
