@@ -16,14 +16,7 @@ from shards.documents import Plan, read_commit, read_viewset_manifest
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.keys import keys_bytes, sha256_of_keys
-from shards.layout import (
-    PLAN,
-    commit_path,
-    inside,
-    is_viewset,
-    viewset_is_whole,
-    viewset_name,
-)
+from shards.layout import PLAN, commit_path, inside, is_viewset, viewset_is_whole, viewset_name
 from shards.records import record_of
 from shards.splits import canonical_split
 from shards.storage import storage_of
