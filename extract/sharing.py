@@ -26,12 +26,14 @@ _POLLS_A_LEASE = 20
 def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
     """Every shard of `extraction` is committed when this returns, by this process or by another.
 
-    This one begins at the share `begin_at` of the shards, so that processes seldom meet.
+    This one begins at the share `begin_at` of each view's shards, so that processes seldom meet.
     """
-    total, places = Counts(), list(extraction.views.places())
-    first = int(begin_at * len(places))
+    total, num_shards = Counts(), extraction.views.plan.num_shards
+    first = int(begin_at * num_shards)
+    # in each view, for the first one tells whether the source is still the same
+    places = sorted(extraction.views.places(), key=lambda place: (place[0], (place[1] - first) % num_shards))
     with Leases(board) as leases, ThreadPoolExecutor(1, thread_name_prefix="take") as ahead:
-        taken, left = list[Place](), places[first:] + places[:first]
+        taken, left = list[Place](), places
         while taken or left:
             # while the teacher works on the block before
             following = ahead.submit(_take, extraction, board, leases, left, bool(taken))
