@@ -80,11 +80,8 @@ class CacheData(lightning.LightningDataModule):
         banks = {self.training.targetsets[number].folder.name: size for number, size in self.banks.items()}
         parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
         batches = TrainingBatches(order, parts, banks)
-        size = order.batch_size // order.num_parts
-        held = list(zip(self.validation.components, self.validation_samples, strict=True))
-        batches.loader = self._loader(
-            self.training, told(batches, self.training.components, held), size, world_size, banks
-        )
+        readings = told(batches, self.training.components, self.validation.components, self.validation_samples)
+        batches.loader = self._loader(self.training, readings, order.batch_size // order.num_parts, world_size, banks)
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":

@@ -71,7 +71,10 @@ class Batches(Protocol):
 
 
 def told(
-    batches: Batches, components: Sequence[Component], validation: Sequence[tuple[Component, Int[np.ndarray, " _"]]]
+    batches: Batches,
+    components: Sequence[Component],
+    validation: Sequence[Component],
+    validation_samples: Sequence[Int[np.ndarray, " _"]],
 ) -> Callable[[], Iterator[Part]]:
     """`batches.readings`, which tells when each row comes again.
 
@@ -83,7 +86,9 @@ def told(
     order = batches.order
     upcoming, uses = Upcoming(order, batches.parts), [_shared(component) for component in components]
     begun: list[int] = []
-    validated = [(_shared(component), samples) for component, samples in validation if len(samples)]
+    validated = [
+        (_shared(component), samples) for component, samples in zip(validation, validation_samples, strict=True)
+    ]
 
     def telling() -> Iterator[Part]:
         epoch = batches.position // (order.num_batches * len(batches.parts))
@@ -91,6 +96,8 @@ def told(
         if epoch - begun[0] == max(order.num_views):  # each view was read once
             row_cache().let_go_unclaimed()
         for next_uses, samples in validated:
+            if len(samples) == 0:
+                continue
             next_uses.note(0, samples, np.full(len(samples), (epoch + 1) * order.num_batches))
         for part in batches.readings():
             for reading in part.readings:
