@@ -78,8 +78,7 @@ class CacheData(lightning.LightningDataModule):
         """One rank's parts of the training batches; all ranks' together are the same for any number of them."""
         order = self.order(self.recipe.accumulate * world_size)
         banks = {self.training.targetsets[number].folder.name: size for number, size in self.banks.items()}
-        parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
-        batches = TrainingBatches(order, parts, banks)
+        batches = TrainingBatches(order, list(range(rank, order.num_parts, world_size)), banks)
         readings = told(batches, self.training.components, self.validation.components, self.validation_samples)
         batches.loader = self._loader(self.training, readings, order.batch_size // order.num_parts, world_size, banks)
         return batches
