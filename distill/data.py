@@ -81,13 +81,9 @@ class CacheData(lightning.LightningDataModule):
         """One rank's parts of the training batches; all ranks' together are the same for any number of them."""
         order = self.order(self.recipe.accumulate * world_size)
         banks = {self.training.targetsets[number].folder.name: size for number, size in self.banks.items()}
-        parts = [part * world_size + rank for part in range(self.recipe.accumulate)]
-        batches = self.batches(order, parts, banks)
-        size = order.batch_size // order.num_parts
-        held = list(zip(self.validation.components, self.validation_samples, strict=True))
-        batches.loader = self._loader(
-            self.training, told(batches, self.training.components, held), size, world_size, banks
-        )
+        batches = self.batches(order, list(range(rank, order.num_parts, world_size)), banks)
+        readings = told(batches, self.training.components, self.validation.components, self.validation_samples)
+        batches.loader = self._loader(self.training, readings, order.batch_size // order.num_parts, world_size, banks)
         return batches
 
     def validation_batches(self, world_size: int = 1, rank: int = 0) -> "ValidationBatches":

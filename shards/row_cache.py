@@ -57,6 +57,8 @@ class RowCache:
         self._farthest: list[tuple[int, Span]] = []  # (-next use, row), with entries that are out of date
         self._users: dict[str, np.ndarray] = {}  # by file, rows that use each page
         self._there: dict[str, np.ndarray] = {}  # by file, whether each page is on the disk
+        self._left: dict[str, set[str]] = {}  # by set, files of a process before
+        self._read_sets: set[str] = set()
         self._writing: set[Span] = set()
         self._num_pages = 0
         self._lock = threading.Lock()
@@ -83,6 +85,8 @@ class RowCache:
         if needed > self.limit_bytes:
             limit, batch = human_bytes(self.limit_bytes), human_bytes(needed)
             raise BadInput(f"--read local_cache: {limit} hold no batch of {batch}; give at least twice that a process")
+        with self._lock:
+            self._read_sets |= {_set_of(span.name) for span in spans}
         missing = [
             number for number, out in enumerate(outs) if not (self._load(spans[number], out) and fits(number, out))
         ]
@@ -184,6 +188,11 @@ class RowCache:
 
     def _let_go(self, before: int) -> bool:
         """Whether a row whose next use is after `before`, the farthest of all, has become a hole."""
+        for name in self._left.keys() - self._read_sets:  # what another run left, and this one does not read
+            while self._left[name]:
+                if self._punch_unclaimed(self._left[name].pop()):
+                    return True
+            del self._left[name]
         while self._farthest:
             farthest, span = self._farthest[0]
             if self._next.get(span) != -farthest:
@@ -197,16 +206,20 @@ class RowCache:
                 users[span.pages] -= 1
                 self._punch(span.name, there, np.flatnonzero(users[span.pages] == 0) + span.pages.start)
                 return True
-        return self._punch_unclaimed()
+        return any(map(self._punch_unclaimed, self._there))
 
-    def _punch_unclaimed(self) -> bool:
-        """Whether pages of no row that is known, left by a process before, have become a hole."""
-        for name, there in self._there.items():
-            unclaimed = np.flatnonzero(there & (self._users[name] == 0))
-            if len(unclaimed):
-                self._punch(name, there, unclaimed)
-                return True
-        return False
+    def _punch_unclaimed(self, name: str) -> bool:
+        """Whether pages of a file, of no row that is known, left by a process before, have become a hole."""
+        there = self._there[name]
+        unclaimed = np.flatnonzero(there & (self._users[name] == 0))
+        self._punch(name, there, unclaimed)
+        return len(unclaimed) > 0
+
+    def let_go_unclaimed(self) -> None:
+        """What a process before left, and this one has not read yet, goes before all else: it will not be read."""
+        with self._lock:
+            for name in self._there:
+                self._punch_unclaimed(name)
 
     def _punch(self, name: str, there: np.ndarray, pages: np.ndarray) -> None:
         path = self.root / name
@@ -234,8 +247,14 @@ class RowCache:
                 there = np.zeros(-(-path.stat().st_size // PAGE), np.bool_)
                 for start, end in extents(path):
                     there[start // PAGE : -(-end // PAGE)] = True
+                self._left.setdefault(_set_of(name), set()).add(name)
                 self._there[name], self._users[name] = there, np.zeros(len(there), np.uint16)
                 self._num_pages += int(np.count_nonzero(there))
                 beyond = self._num_pages - self.limit_bytes // PAGE
                 if beyond > 0:
                     self._punch(name, there, np.flatnonzero(there)[-beyond:])
+
+
+def _set_of(name: str) -> str:
+    """The cache and the view set that a file is of."""
+    return "/".join(name.split("/")[:2])

@@ -94,7 +94,9 @@ def _refuse_another(former: Files, files: Files, where: str) -> None:
     """
     if more := sorted(former.keys() - files.keys()):
         raise BadInput(f"{where}: has more views already ({more[0]}); bring that state here first, the other way round")
-    for name in former.keys() & files.keys():
+    for name in (
+        each for each in former if each in files
+    ):  # in the manifest's order: a row's file before its commit record
         if not name.endswith("zarr.json") and files[name] != former[name]:
             raise BadInput(
                 f"{where}: is of another set of the same name: {name} differs (made on another type of device?); take "

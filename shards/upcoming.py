@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from shards.bucket_rows import NextUses
+from shards.bucket_rows import NextUses, row_cache
 from shards.loader import Part
 from shards.order import BatchOrder, Reading
 from shards.reader import Component, TargetSet, ViewSet
@@ -71,7 +71,10 @@ class Batches(Protocol):
 
 
 def told(
-    batches: Batches, components: Sequence[Component], validation: Sequence[tuple[Component, Int[np.ndarray, " _"]]]
+    batches: Batches,
+    components: Sequence[Component],
+    validation: Sequence[Component],
+    validation_samples: Sequence[Int[np.ndarray, " _"]],
 ) -> Callable[[], Iterator[Part]]:
     """`batches.readings`, which tells when each row comes again.
 
@@ -82,11 +85,19 @@ def told(
         return batches.readings
     order = batches.order
     upcoming, uses = Upcoming(order, batches.parts), [_shared(component) for component in components]
-    validated = [(_shared(component), samples) for component, samples in validation if len(samples)]
+    begun: list[int] = []
+    validated = [
+        (_shared(component), samples) for component, samples in zip(validation, validation_samples, strict=True)
+    ]
 
     def telling() -> Iterator[Part]:
         epoch = batches.position // (order.num_batches * len(batches.parts))
+        begun.append(epoch)
+        if epoch - begun[0] == max(order.num_views):  # each view was read once
+            row_cache().let_go_unclaimed()
         for next_uses, samples in validated:
+            if len(samples) == 0:
+                continue
             next_uses.note(0, samples, np.full(len(samples), (epoch + 1) * order.num_batches))
         for part in batches.readings():
             for reading in part.readings:
