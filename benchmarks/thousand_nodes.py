@@ -31,12 +31,12 @@ FOLDER = {
     "and all begin at once": Rules(begins_in_turn=False),
 }
 _AS_SEEN = Rules(own_start=False, one_finishes=False, looks_again=False, **_IN_A_BUCKET)
-_AS_BUILT = replace(_AS_SEEN, fetches_commits=False)
+_FOR_MANIFESTS = replace(_AS_SEEN, fetches_commits=False)
 BUCKET = {
     "commit records fetched as they are seen": _AS_SEEN,
-    "for the manifests alone": _AS_BUILT,
-    "and a start of its own": (_own := replace(_AS_BUILT, own_start=True)),
-    "and one node alone writes the manifests": (_one := replace(_own, one_finishes=True)),
+    "for the manifests alone": _FOR_MANIFESTS,
+    "and a start of its own": (_AS_BUILT := replace(_FOR_MANIFESTS, own_start=True)),
+    "and one node alone writes the manifests": (_one := replace(_AS_BUILT, one_finishes=True)),
     "and a look at the record after the lease": (_again := replace(_one, looks_again=True)),
     "and listings of the next 1,000 names": (_ahead := replace(_again, lists_ahead=True)),
     "and one renewal a node, a poll in 5 s": (MENDED := replace(_ahead, one_beat=True, poll_s=5.0)),

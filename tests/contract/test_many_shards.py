@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 NUM_SHARDS, OPEN_FILES = 500, 256
 
 COMMANDS = """
@@ -40,6 +42,7 @@ for command in commands:
 """
 
 
+@pytest.mark.slow
 def test_every_command_works_on_more_shards_than_open_files(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}

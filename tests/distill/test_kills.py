@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from training import distill, last, same, write_recipe
 
 ONE = ("--targets", "one-logits-float32")
@@ -44,6 +45,7 @@ def _metrics(run_dir: Path) -> dict[tuple[str, str], str]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_processes_resume_and_keep_the_metrics_of_each_attempt(shards: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "test.yaml", epochs=12, checkpoint_every=2)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -126,6 +126,7 @@ def zip_row(header: str, row: str) -> dict[str, str]:
     return dict(zip(header.split(","), row.split(","), strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_a_mixture_ends_as_the_whole_one(shards: Path, other: Path, tmp_path: Path) -> None:
     import multiprocessing
     import os

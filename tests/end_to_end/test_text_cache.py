@@ -96,6 +96,7 @@ def test_targets_are_what_the_teacher_says_of_each_stored_row(texts: Path, encod
         torch.testing.assert_close(rows[mask], said[target][mask], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_whatever_is_killed_and_shared_the_files_are_the_same(
     blocks: Path, encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_killed_runs_leave_whole_parts_and_the_same_bytes(tmp_path: Path) -> None:
     expected = tokenise(corpus(many(30_000)), tokenizer(), tmp_path / "expected", 2, part_characters=40_000)
     draw, kills, scratch = random.Random(7), 0, tmp_path / "killed"

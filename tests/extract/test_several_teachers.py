@@ -46,6 +46,7 @@ def test_the_files_are_those_of_a_command_each(networks: tuple[Path, Path], sepa
     assert "40 views made, 80 teacher forwards" in told
 
 
+@pytest.mark.slow
 def test_two_processes_and_a_kill_leave_the_same_files(
     networks: tuple[Path, Path], separate: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_one_machine_takes_over_what_another_left(
     assert "64 views made, 80 teacher forwards" in out
 
 
+@pytest.mark.slow
 def test_what_others_commit_meanwhile_is_not_made_again(
     pristine: Path, flags: tuple[str, ...], s3: Server, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
