@@ -87,6 +87,11 @@ def _push_set(
     moved.manifests.append(there)
 
 
+def _commits_last(name: str) -> tuple[bool, str]:
+    """A shard's own file says more than its commit record."""
+    return name.startswith("commits/"), name
+
+
 def _refuse_another(former: Files, files: Files, where: str) -> None:
     """Raises BadInput where the files at `where` are of another set, or of a later state of it.
 
@@ -94,9 +99,7 @@ def _refuse_another(former: Files, files: Files, where: str) -> None:
     """
     if more := sorted(former.keys() - files.keys()):
         raise BadInput(f"{where}: has more views already ({more[0]}); bring that state here first, the other way round")
-    for name in (
-        each for each in former if each in files
-    ):  # in the manifest's order: a row's file before its commit record
+    for name in sorted(former.keys() & files.keys(), key=_commits_last):
         if not name.endswith("zarr.json") and files[name] != former[name]:
             raise BadInput(
                 f"{where}: is of another set of the same name: {name} differs (made on another type of device?); take "
