@@ -86,6 +86,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         with turn(cache) if shared else alone:
             if shared and upload is not None:
                 upload.fetch_commits(upload.commits_there())  # of other machines, for the manifests
+                upload.fetch_statistics()
             finish(plan, counts, start)
             if upload is not None:
                 upload.finish()

@@ -31,13 +31,14 @@ class Board:
 
     def look(self) -> dict[str, object]:
         """The state of every note, another after each `touch`."""
-        make_folder(self._folder)
         notes: dict[str, object] = {}
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # removed in this moment
-                    status = entry.stat()
-                    notes[entry.name] = status.st_ino, status.st_mtime_ns
+        with contextlib.suppress(FileNotFoundError):  # a command that has finished removes the folder in this moment
+            make_folder(self._folder)
+            with os.scandir(self._folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # removed in this moment
+                        status = entry.stat()
+                        notes[entry.name] = status.st_ino, status.st_mtime_ns
         return notes
 
     def take(self, name: str) -> bool:

@@ -7,7 +7,7 @@ from extract.manifests import targets_manifest, views_manifest
 from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan
 from shards.commit import write_atomically, write_sealed
-from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST
 from shards.promised import FOLDER, READY
 
 
@@ -21,6 +21,8 @@ def promise(plan: ExtractionPlan, extraction: Extraction) -> None:
     work, views = extraction.work() if folder else [], plan.views
     if not folder or not work or (extraction.skip_errors and any(views.lacks(*place) for place, _ in work)):
         return
+    if any(job.codec.has_statistics and not (job.folder / CALIBRATION).exists() for job in plan.targets):
+        return  # another machine finds them (--launch ray): only the end tells which
     place = Path(folder, views.folder.name)
     committed = [each for each in views.places() if not views.lacks(*each)]
     write_sealed(place / VIEWSET_MANIFEST, views_manifest(views, committed).document())

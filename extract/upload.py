@@ -13,7 +13,7 @@ from pathlib import Path
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
 from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
-from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
+from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
 from shards.mirror import mirror_of, write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
@@ -110,6 +110,11 @@ class Upload:
         _fetch(self.store, self.root, new)
         with self._lock:
             self._done.update(new)
+
+    def fetch_statistics(self) -> None:
+        """What codecs learnt on another machine is in the mirror."""
+        names = {self._name(folder / CALIBRATION) for folder in self.folders if not (folder / CALIBRATION).exists()}
+        _fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
 
     def send(self, places: Iterable[Place]) -> None:
         """What the sets hold beside shards, and the shards of `places` that are committed, are in the store."""

@@ -7,6 +7,7 @@ bound each, and a run that resumes finds the rows of its rank.
 import fcntl
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def read_rows(
     Raises Damaged where the bucket's row does not fit, BadInput where the cache holds no batch.
     """
     prefix = folder.absolute().relative_to(home()).as_posix()
-    spans = [Span(f"{prefix}/{each.file}", each.offset, len(each.out)) for each in wanted]
+    spans = [Span(sys.intern(f"{prefix}/{each.file}"), each.offset, len(each.out)) for each in wanted]
     row_cache().read(spans, [each.out for each in wanted], uses.of(view, samples), fits)
 
 
@@ -140,7 +141,9 @@ def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
     if bound.rank == 0:
         _remove_unused(folder, bound.num_ranks, number)
     state = os.statvfs(folder)
-    room = state.f_bavail * state.f_frsize + _bytes_in(folder)
+    # what the ranks of this run have; what another run holds is not free
+    own = range(bound.num_ranks) if number == bound.rank else (number,)
+    room = state.f_bavail * state.f_frsize + sum(_bytes_in(folder / str(each)) for each in own)
     limit = min(DEFAULT_BYTES, room // 2) if bound.limit_bytes is None else bound.limit_bytes
     if limit > room:
         raise BadInput(

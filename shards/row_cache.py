@@ -92,6 +92,8 @@ class RowCache:
         ]
         with self._lock:
             for number in set(range(len(spans))) - set(missing):
+                if spans[number] in self._writing:  # whoever writes it will expect it
+                    continue
                 self._use(spans[number])  # it may have been left by a process before
                 self._expect(spans[number], next_uses[number])
         for _ in range(_ATTEMPTS):
@@ -159,6 +161,7 @@ class RowCache:
             # its pages are taken now, but it cannot be let go before it is written: its room would be lost sight of
             self._num_pages += self._num_lacking(span)
             self._use(span)
+            self._next.pop(span, None)  # another has kept it meanwhile; nobody lets it go before it is written
             self._pages(span)[1][span.pages] = True
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -182,7 +185,7 @@ class RowCache:
         """A row that is on the disk is read next at `next_use`."""
         self._next[span] = next_use
         heapq.heappush(self._farthest, (-next_use, span))
-        if len(self._farthest) > 4 * len(self._next) + 1024:
+        if len(self._farthest) > 2 * len(self._next) + 1024:
             self._farthest = [(-use, each) for each, use in self._next.items()]
             heapq.heapify(self._farthest)
 

@@ -53,8 +53,8 @@ def check_row(where: str, content: bytes | bytearray | memoryview, checksum: int
 def failing(rows: UInt8[np.ndarray, "count row_bytes"], sums: UInt32[np.ndarray, " count"]) -> list[int]:
     """The positions of the rows whose crc32c is not that of `sums`.
 
-    Small rows are checked 32 at a time against the crc32c that theirs make together. It finds what a row's own does:
-    every one to three flipped bits, every burst of up to 32 bits, and of all else all but one in 2^32.
+    Small rows are checked 32 at a time against the crc32c that theirs make together. It finds every one to three
+    flipped bits (a short row's own finds up to five), every burst of up to 32 bits, and all else but for one in 2^32.
     """
     count, row_bytes = rows.shape
     suspects = list(range(count))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from extract.launch import Job, Launcher, refuse_options
 from extract.launch.shared import Shared
 from shards.command.progress import Progress
-from shards.errors import BadInput, TeacherShardsError
+from shards.errors import BadInput, TeacherShardsError, one_line
 
 if TYPE_CHECKING:
     from extract.config import ExtractConfig
@@ -40,14 +40,18 @@ class RayCore(Launcher):
             raise BadInput(f"--devices {config.devices}: --launch ray starts the processes; give auto, cpu or cuda")
 
     def begin(self, job: Job) -> Job:
-        """As it is: this machine computes nothing, and the first task finds the codecs' statistics."""
+        """The nodes can read what it began. It computes nothing: the first task finds the codecs' statistics."""
+        job.board.send(())
         return job
 
     def run(self, job: Job) -> "Counts":
         """Every shard is committed when this returns. A mistake in a task ends them all, in the task's own line."""
         import ray
 
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        try:
+            ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise BadInput(f"--launch ray: {one_line(error)}; check RAY_ADDRESS, or unset it") from None
         try:
             return _run(job, self._needs(job.config))
         finally:
@@ -59,7 +63,9 @@ class RayCore(Launcher):
 
         gpus = config.devices != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         needs: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpus)}
-        return needs | {name: float(text) if _is_number(text) else text for name, text in self.options.items()}
+        needs |= {name: float(text) if _is_number(text) else text for name, text in self.options.items()}
+        _note_what_is_lacking(needs, ray.cluster_resources())
+        return needs
 
 
 def make(options: Mapping[str, str]) -> RayCore:
@@ -77,6 +83,16 @@ def make(options: Mapping[str, str]) -> RayCore:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.replace(".", "", 1).isdecimal()
+
+
+def _note_what_is_lacking(needs: Mapping[str, Any], there: Mapping[str, float]) -> None:
+    """A task that no node can take waits, for a cluster may grow; the user hears what for."""
+    for name, value in needs.items():
+        key, least = {"num_cpus": ("CPU", value), "num_gpus": ("GPU", value)}.get(
+            name, (f"accelerator_type:{value}", 0.001)
+        )
+        if there.get(key, 0.0) < least:
+            print(f"extract: note: no node of the cluster has {name}={value} now; waiting for one", flush=True)
 
 
 def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
@@ -107,7 +123,7 @@ def _result(done: Any) -> dict[str, int]:
         counts: dict[str, int] = ray.get(done)
         return counts
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, TeacherShardsError):
+        if isinstance(error.cause, (TeacherShardsError, OSError)):  # OSError: a node's disk is full
             raise error.cause from None
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:

@@ -78,7 +78,8 @@ def place_among_tasks(environment: Mapping[str, str]) -> tuple[int, int]:
     rank, world = 0, 1
     if array:
         first, stride = _number(environment, "MIN", "0"), _number(environment, "STEP", "1")
-        world = _number(environment, "COUNT", "1")
+        last = _number(environment, "MAX", str(first))
+        world = max(_number(environment, "COUNT", "1"), (last - first) // max(stride, 1) + 1)  # --array=3,7 has gaps
         task = _number(environment, "ID")
         rank, rest = divmod(task - first, max(stride, 1))
         check_rank(f"SLURM_ARRAY_TASK_ID={task}", -1 if rest else rank, world)

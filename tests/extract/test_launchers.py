@@ -72,6 +72,7 @@ def test_a_launcher_that_is_not_known_or_not_so(spec: str, words: str, tmp_path:
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, (2, 4)),
         (array() | {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (3, 6)),
         ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "7", "SLURM_ARRAY_TASK_COUNT": "1"}, (0, 1)),
+        (array(ID="7", MIN="3", MAX="7", STEP="1", COUNT="2"), (4, 5)),  # sbatch --array=3,7: some tasks once more
     ],
 )
 def test_the_place_of_a_task(environment: dict[str, str], place: tuple[int, int]) -> None:

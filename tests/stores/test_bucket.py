@@ -94,6 +94,18 @@ def test_what_stays_is_one_line(s3: Server, kind: str, words: str, monkeypatch: 
         assert "\n" not in str(error.value) and str(error.value).startswith(f"s3://{s3.bucket}: ")
 
 
+def test_a_refused_range_is_not_taken_for_a_short_file(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of the answer to a range behind the end, 416, may stand in a name."""
+    monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "0.5")
+    store = open_store(s3.url)
+    put(store, "views/v00-00416.tar", bytes(1000))
+    with pytest.raises(Damaged, match="half uploaded"):
+        store.get_range("views/v00-00416.tar", 2000, 10)
+    s3.faults.always.append(("503", "GET", ""))
+    with pytest.raises(StoreUnavailable):
+        store.get_range("views/v00-00416.tar", 0, 10)
+
+
 def test_a_bucket_that_is_not_there(s3: Server) -> None:
     store = open_store("s3://no-such-bucket/caches")
     for call in (store.sizes, lambda: store.get("file"), lambda: put(store, "file", b"x")):

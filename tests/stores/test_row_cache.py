@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import crc32c
 import numpy as np
@@ -193,3 +194,28 @@ def test_the_next_use_is_that_of_the_order() -> None:
             # the order has 7 batches an epoch; beyond three epochs nothing is looked at
             expected = later[0] if later and later[0] < (number + 4) * 7 else NEVER
             assert order.num_batches == 7 and found == expected
+
+
+def test_a_row_that_two_threads_keep_is_counted_once(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both missed it. While the second one writes it, a third neither lets it go nor counts a user more."""
+    cache, sample = RowCache(data.store, tmp_path / "rows", 2 * ROW), np.array([0])
+    data.read(cache, sample, np.array([5]))
+    (span,), write, others = data.spans(sample), os.pwrite, []
+
+    def while_it_is_written(*arguments: Any) -> int:
+        written = write(*arguments)
+        if not others:
+            others.append(None)
+            data.read(cache, sample, np.array([5]))
+            data.read(cache, np.array([50]), np.array([1]))  # of use before: it would take the row's place
+        return written
+
+    monkeypatch.setattr("shards.row_cache.os.pwrite", while_it_is_written)
+    cache._keep(span, memoryview(data.rows[0].tobytes()), 9)
+    assert others and on_disk(tmp_path / "rows") <= 2 * ROW
+    before = cache.downloaded_bytes
+    data.read(cache, np.array([90]), np.array([2]))  # the row is let go for this one, and all of its pages are free
+    data.read(cache, np.array([90]), np.array([2]))
+    assert cache.downloaded_bytes == before + ROW and on_disk(tmp_path / "rows") <= 2 * ROW
