@@ -97,6 +97,7 @@ def test_a_whole_cache_gives_the_run_without_the_flag(shards: Path, teachers: di
 
 
 def _train(cache: Path, run: Path, flags: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     os._exit(distill(cache, run, *flags).status)
 
 
