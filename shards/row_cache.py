@@ -87,15 +87,12 @@ class RowCache:
             raise BadInput(f"--read local_cache: {limit} hold no batch of {batch}; give at least twice that a process")
         with self._lock:
             self._read_sets |= {_set_of(span.name) for span in spans}
-        missing = [
-            number for number, out in enumerate(outs) if not (self._load(spans[number], out) and fits(number, out))
-        ]
+        missing = [n for n, out in enumerate(outs) if not (self._load(spans[n], out) and fits(n, out))]
         with self._lock:
             for number in set(range(len(spans))) - set(missing):
-                if spans[number] in self._writing:  # whoever writes it will expect it
-                    continue
-                self._use(spans[number])  # it may have been left by a process before
-                self._expect(spans[number], next_uses[number])
+                if spans[number] not in self._writing:  # whoever writes it will expect it
+                    self._use(spans[number])  # it may have been left by a process before
+                    self._expect(spans[number], next_uses[number])
         for _ in range(_ATTEMPTS):
             if missing:
                 missing = self._fetch(missing, spans, outs, next_uses, fits)
