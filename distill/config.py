@@ -54,9 +54,9 @@ class DistillConfig:
     precision: Precision | None = None
     """The student's arithmetic: float32, or bfloat16 or float16 by autocast."""
     read: str | None = None
-    """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (by the
-    first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk (default: that, or half of
-    what is free)."""
+    """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (rows of
+    arrays in a folder by the first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk
+    (default: that, or half of what is free)."""
     on_missing: str | None = None
     """Extract what the cache lacks while training on what it has: 'extract --data digits --teacher NAME ...', a command
     of extract without --out (--shards is where it goes), or extract alone to complete a set that is half written."""
