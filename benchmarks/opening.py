@@ -25,10 +25,8 @@ LIMIT_S, LIMIT_BYTES = 3.0, 1e9
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:
     """The same cache, opened by a fresh process in each round."""
-    sizes = QUICK_SIZES if options.quick else SIZES
-    views = write_many_views(folder / "cache", sizes["num_samples"], sizes["shard_size"], sizes["image_size"])
-    write_targets(views, "logits", "float16")
-    opened = [_in_a_fresh_process(folder / "cache", sizes["batch_size"]) for _ in range(options.rounds + 1)][1:]
+    cache, sizes = many_shards(folder / "cache", options.quick)
+    opened = [in_a_fresh_process(cache, sizes["batch_size"]) for _ in range(options.rounds + 1)][1:]
     seconds, memory = ([one[name] for one in opened] for name in ("seconds", "bytes"))
     report = Report("how soon does a large cache give its first batch?", "openings", sizes)
     report.add_rates({"first batch": seconds})
@@ -39,7 +37,16 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     return report
 
 
-def _in_a_fresh_process(cache: Path, batch_size: int) -> dict[str, float]:
+def many_shards(cache: Path, quick: bool) -> tuple[Path, dict[str, int]]:
+    """A cache of 2,400 shards, and its sizes."""
+    sizes = QUICK_SIZES if quick else SIZES
+    views = write_many_views(cache, sizes["num_samples"], sizes["shard_size"], sizes["image_size"])
+    write_targets(views, "logits", "float16")
+    return cache, sizes
+
+
+def in_a_fresh_process(cache: Path, batch_size: int) -> dict[str, float]:
+    """Seconds until its first batch, and bytes of memory then."""
     code = "import sys; from benchmarks.opening import first_batch; first_batch(sys.argv[1], int(sys.argv[2]))"
     command = [sys.executable, "-c", code, str(cache), str(batch_size)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

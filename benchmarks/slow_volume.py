@@ -13,14 +13,17 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measure import Figure, Report, Spread, run
+from benchmarks.opening import in_a_fresh_process, many_shards
+from benchmarks.slow_others import Batches, seconds_a_sample, write_others
 from benchmarks.synthetic import write_many_views, write_targets
 from shards.draws import permutation
 from shards.layout import tar_path
@@ -32,7 +35,7 @@ LATENCIES_MS = (2.0, 10.0)
 THREADS = (1, 8, 32, 128)
 SIZES = {"num_samples": 4096, "shard_size": 512, "image_size": 64, "batch_size": 256}
 QUICK_SIZES = {"num_samples": 32, "shard_size": 8, "image_size": 16, "batch_size": 8}
-GOAL = 0.8
+GOAL, FIRST_BATCH_S = 0.8, 2.0
 
 Place = tuple[str, int, int]
 """A file of a set, an offset and a number of bytes; a row has one or several."""
@@ -47,22 +50,57 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         return report
     views = write_many_views(folder / "cache", sizes["num_samples"], sizes["shard_size"], sizes["image_size"])
     targets, _ = write_targets(views, "dense", "int8")
+    viewset = ViewSet(views.folder)
+    contents = [viewset.storage.members(0, sample)["jpg"] for sample in range(sizes["num_samples"])]
+    others = write_others(folder / "cache" / "others", contents, sizes["shard_size"], sizes["batch_size"])
     for latency in LATENCIES_MS:
-        mount = folder / f"slow-{latency:g}"
-        mount.mkdir()
-        command = [sys.executable, "-m", "benchmarks.slow_folder", str(folder / "cache"), str(mount), str(latency)]
-        with subprocess.Popen(command) as volume:
-            try:
-                while not mount.is_mount():
-                    assert volume.poll() is None, "the volume could not be mounted"
-                    time.sleep(0.05)
-                slow_views = mount / views.folder.name
-                slow_targets = slow_views / "targets" / targets.name
-                for kind in ("dense rows", "JPEG members"):
-                    _compare(report, f"{kind} at {latency:g} ms", kind, slow_views, slow_targets, options, sizes)
-            finally:
-                subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=True)
+        with _volume(folder / "cache", folder / f"slow-{latency:g}", latency) as mount:
+            slow_views = mount / views.folder.name
+            slow_targets = slow_views / "targets" / targets.name
+            for kind in ("dense rows", "JPEG members"):
+                _compare(report, f"{kind} at {latency:g} ms", kind, slow_views, slow_targets, options, sizes)
+            _beside(report, f"JPEG members at {latency:g} ms", others, mount, options, sizes["num_samples"])
+    _first_batch(report, folder, options)
     return report
+
+
+@contextmanager
+def _volume(folder: Path, mount: Path, latency_ms: float) -> Iterator[Path]:
+    mount.mkdir()
+    command = [sys.executable, "-m", "benchmarks.slow_folder", str(folder), str(mount), str(latency_ms)]
+    with subprocess.Popen(command) as volume:
+        try:
+            while not mount.is_mount():
+                assert volume.poll() is None, "the volume could not be mounted"
+                time.sleep(0.05)
+            yield mount
+        finally:
+            subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=True)
+
+
+def _beside(
+    report: Report, name: str, others: dict[str, Batches], mount: Path, options: argparse.Namespace, num_samples: int
+) -> None:
+    """What other libraries deliver; no figure, for their shuffling is another."""
+    for library, read in others.items():
+        seconds = []
+        for _ in range(options.rounds):
+            _drop(mount / "others" / library)
+            seconds.append(seconds_a_sample(read(mount / "others" / library), num_samples))
+        report.add_rates({f"{name}: {library}": seconds})
+
+
+def _first_batch(report: Report, folder: Path, options: argparse.Namespace) -> None:
+    """Of the cache of `benchmarks opening`, from the volume of the lesser latency, in a fresh process a round."""
+    cache, sizes = many_shards(folder / "many", options.quick)
+    with _volume(cache, folder / "slow-many", LATENCIES_MS[0]) as mount:
+        seconds = []
+        for _ in range(options.rounds):
+            _drop(mount)
+            seconds.append(in_a_fresh_process(mount, sizes["batch_size"])["seconds"])
+    report.add_rates({f"first batch of {sizes['num_samples'] // sizes['shard_size']:,} shards": seconds})
+    took, share = f"{np.median(seconds):.2f} s", Spread.of(FIRST_BATCH_S / one for one in seconds)
+    report.figures.append(Figure(f"{FIRST_BATCH_S:g} s over the time to the first batch", took, share, 1.0))
 
 
 def _compare(
@@ -140,14 +178,18 @@ def _places(kind: str, viewset: ViewSet, targetset: TargetSet, sample: int) -> l
 
 def _cold(folder: Path, work: Callable[[], None]) -> float:
     """Seconds of `work` when nothing under `folder` is in memory."""
+    _drop(folder)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _drop(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
