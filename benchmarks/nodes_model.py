@@ -97,7 +97,7 @@ class Rules:
     fewer_at_the_end: bool = True
     """A node takes fewer shards at a time where few are free."""
     one_finishes: bool = True
-    """Who comes when the manifests are there has nothing left to do; else every node reads every commit record."""
+    """Who has the lease on the manifests writes them, and the others wait; else every node reads every commit record."""
     begins_in_turn: bool = True
     """One node opens its source and its teacher at a time, as finishing is done by one at a time."""
     in_a_bucket: bool = False

@@ -22,6 +22,8 @@ ROW = 25
 """Requests of a node, one after the other, that are one event."""
 WATCHED = 16
 """As in `extract/sharing.py`."""
+FIRST_PAUSE_S, LONGER, LOOKS_A_LEASE = 0.1, 1.5, 6
+"""As in `extract/finishing.py`."""
 _FREE, _LEASED, _COMMITTED = range(3)
 
 
@@ -37,7 +39,10 @@ class Sharing:
         """The same memory: of each shard, whether it is free, leased or committed."""
         self.holder, self.changed_s = [-1] * work.shards, np.zeros(work.shards)
         """Who has leased each shard, and when the lease was last renewed."""
-        self.turn_s, self.begins, self.finishes = 0.0, False, False
+        self.turn_s, self.begins = 0.0, False
+        self.writer: int | None = None
+        """Who has the lease on the manifests."""
+        self.finishes, self.finished = False, False
         self._names = itertools.count()
 
     def run(self) -> Told:
@@ -110,20 +115,40 @@ class _Node:
             yield bucket.ask("send document", work.documents)
 
     def _finish(self) -> Steps:
+        if not self.rules.one_finishes:
+            yield from self._write_manifests()
+            return
+        sharing, bucket, pause_s = self.sharing, self.bucket, FIRST_PAUSE_S
+        while True:
+            yield bucket.ask("list leases")
+            if sharing.writer is None:
+                yield bucket.ask("read document")  # the last of them is there, or not
+                if sharing.finished:
+                    yield bucket.ask("read document", self.work.sets - 1)
+                    return
+                yield bucket.ask("try lease")
+                if sharing.writer is None:
+                    break
+            yield pause_s
+            pause_s = min(LONGER * pause_s, self.work.lease_s / LOOKS_A_LEASE)
+        sharing.writer = self.name
+        yield bucket.ask("read document")
+        yield from self._write_manifests()
+        yield bucket.ask("list leases") + bucket.ask("give lease back")
+        sharing.finished, sharing.writer = True, None
+
+    def _write_manifests(self) -> Steps:
         work, bucket, sharing = self.work, self.bucket, self.sharing
-        many = 0 if self.rules.one_finishes and sharing.finishes else work.shards * work.sets
         is_first, sharing.finishes = not sharing.finishes, True
         if not self.rules.in_a_bucket:
-            bucket.counts["look for commit"] += 4 * many  # one node at a time: no other waits for these
-            bucket.counts["read commit"] += 2 * many
-            yield sharing.in_turn(6 * many * bucket.latency_s)
+            records = work.shards * work.sets
+            bucket.counts["look for commit"] += 4 * records  # one node at a time: no other waits for these
+            bucket.counts["read commit"] += 2 * records
+            yield sharing.in_turn(6 * records * bucket.latency_s)
             return
-        if many:
-            yield from self._fetch_commits()
-            yield bucket.ask("look for document", work.documents + work.sets)
-            yield bucket.ask("send document", work.sets) if is_first else 0.0
-        else:
-            yield bucket.ask("read document", work.sets)
+        yield from self._fetch_commits()
+        yield bucket.ask("look for document", work.documents + work.sets)
+        yield bucket.ask("send document", work.sets) if is_first else 0.0
 
     def _num_files(self) -> int:
         return self.work.documents + self.sharing.num_committed * (self.work.sets + self.work.files)
