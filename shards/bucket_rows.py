@@ -19,9 +19,9 @@ from jaxtyping import Int
 
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
-from shards.mirror import home, origin_of
+from shards.mirror import LOCAL_CACHE, home, origin_of, writing_there
 from shards.ranges import Range
-from shards.row_cache import NEVER, RowCache
+from shards.row_cache import NEVER, RowCache, too_small
 from shards.spans import Span
 from shards.stores.base import Store
 
@@ -136,8 +136,9 @@ def _origin(mirror: str) -> Store:
 
 
 def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
-    folder.mkdir(parents=True, exist_ok=True)
-    number, claim = _claim(folder, bound)
+    with writing_there():
+        folder.mkdir(parents=True, exist_ok=True)
+        number, claim = _claim(folder, bound)
     if bound.rank == 0:
         _remove_unused(folder, bound.num_ranks, number)
     state = os.statvfs(folder)
@@ -148,9 +149,15 @@ def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
     if limit > room:
         raise BadInput(
             f"--read local_cache={human_bytes(limit)}: {folder.parent} has room for {human_bytes(room)}; give less, "
-            f"or another disk (TEACHER_SHARDS_LOCAL_CACHE)"
+            f"or another disk ({LOCAL_CACHE})"
         )
-    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks), claim
+
+    def share_too_small(limit: str, batch: str) -> str:
+        share = f"half of what is free there is {limit} a process, which hold no batch of {batch}"
+        return f"{folder.parent}: {share}; free some, or name another disk ({LOCAL_CACHE})"
+
+    refusal = too_small if bound.limit_bytes else share_too_small
+    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks, refusal), claim
 
 
 def _claim(folder: Path, bound: Bound) -> tuple[int, TextIO]:
