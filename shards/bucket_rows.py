@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -84,13 +84,18 @@ def read_rows(
     wanted: Sequence[Range],
     fits: Callable[[int, memoryview], bool],
     uses: "NextUses",
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Each of `wanted`, of the set in `folder` of a mirror and of that sample, is in its buffer, and fits.
 
+    `sizes` of files, by name: in these rows are small, and come with the rest of their pages.
     Raises Damaged where the bucket's row does not fit, BadInput where the cache holds no batch.
     """
     prefix = folder.absolute().relative_to(home()).as_posix()
-    spans = [Span(sys.intern(f"{prefix}/{each.file}"), each.offset, len(each.out)) for each in wanted]
+    of = sizes or {}
+    spans = [
+        Span(sys.intern(f"{prefix}/{each.file}"), each.offset, len(each.out), of.get(each.file, 0)) for each in wanted
+    ]
     row_cache().read(spans, [each.out for each in wanted], uses.of(view, samples), fits)
 
 

@@ -6,7 +6,8 @@ the optimal rule). Where it holds a share f of the data, an epoch downloads 1 - 
 the usual rule, would download nearly all: in a shuffled pass the row read longest ago is as likely the next as any.
 
 Rows lie at their own places in sparse files, and a row that is let go becomes a hole. The bound counts whole pages of
-4,096 bytes: a row alone takes up to two more than its bytes, which a dense row (151,690 bytes) hardly notices. The file
+4,096 bytes: a row alone takes up to two more than its bytes, which a dense row (151,690 bytes) hardly notices; rows
+smaller than a page are fetched and kept with their whole pages, so that their neighbours cost no request more. The file
 system's own map of holes says after a crash what is there, and every row passes its check whenever it is read, from the
 disk as from the store: what is torn or altered is fetched again.
 """
@@ -119,15 +120,16 @@ class RowCache:
         """
 
         def one(group: list[int]) -> tuple[int, list[int]]:
-            first, last = spans[group[0]], spans[group[-1]]
-            size = last.offset + last.size - first.offset
-            content = self.store.get_range(first.name, first.offset, size)
+            start = spans[group[0]].fetched[0]
+            size = max(spans[number].fetched[1] for number in group) - start
+            content = self.store.get_range(spans[group[0]].name, start, size)
             wrong = []
             for number in group:
-                start = spans[number].offset - first.offset
-                outs[number][:] = content[start : start + spans[number].size]
+                span = spans[number]
+                outs[number][:] = content[span.offset - start :][: span.size]
                 if fits(number, outs[number]):
-                    self._keep(spans[number], outs[number], next_uses[number])
+                    first, last = span.fetched
+                    self._keep(span, content[first - start : last - start], next_uses[number])
                 else:
                     wrong.append(number)
             return size, wrong
@@ -138,7 +140,7 @@ class RowCache:
         return [number for _, wrong in done for number in wrong]
 
     def _keep(self, span: Span, content: memoryview, next_use: int) -> None:
-        """The row is on the disk, unless all that is there is read before it is, or the disk takes no more."""
+        """What was fetched for the row is on the disk, unless all there is read before, or the disk takes no more."""
         with self._lock:
             while self._pages.count + self._pages.num_lacking(span) > self._most:
                 if not self._let_go(next_use):

@@ -35,8 +35,8 @@ class RowPages:
         return False
 
     def write(self, span: Span, content: memoryview) -> None:
-        """The row lies at its place in its file; OSError where the disk takes no more."""
-        path, offset = inside(self.root, span.name), span.offset
+        """What was fetched for the row lies at its place in its file; OSError where the disk takes no more."""
+        path, offset = inside(self.root, span.name), span.fetched[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from caches import command, contents, extract, targetset_of, viewset_of
-
 from s3_server import Server
 
 from extract.boards import SHARING

@@ -186,6 +186,38 @@ def test_neighbours_come_in_one_request(data: Data, s3: Server, tmp_path: Path) 
     assert s3.faults.requests["GET"] == 3
 
 
+def test_an_image_and_its_label_come_in_one_request(data: Data, s3: Server, tmp_path: Path) -> None:
+    """In a tar two headers and a .json of at most 512 bytes lie between them; the next image is another request."""
+    cache = RowCache(data.store, tmp_path / "cache", ROWS * ROW)
+    label = 20_000 // 512 * 512 + 5 * 512
+    spans = [Span("set/0", 512, 20_000), Span("set/0", label, 1), Span("set/0", label + 5_000, 20_000)]
+    out = [memoryview(bytearray(span.size)) for span in spans]
+    s3.faults.requests.clear()
+    cache.read(spans, out, [NEVER] * 3, lambda *_: True)
+    assert s3.faults.requests["GET"] == 2
+    whole = data.rows[:SHARD].tobytes()
+    assert [bytes(each) for each in out] == [whole[span.offset :][: span.size] for span in spans]
+
+
+def test_small_rows_cost_a_request_a_page(data: Data, s3: Server, tmp_path: Path) -> None:
+    """Rows of top-16 logits in a random order: the first one of a page brings its neighbours, also those of its end."""
+    size, count, tail = 66, 1000, 28
+    content = np.random.default_rng(1).integers(0, 256, size * count + tail, np.uint8).tobytes()
+    put(data.store, "small/0", content)
+    cache, order = RowCache(data.store, tmp_path / "cache", 1 << 20), np.random.default_rng(2).permutation(count)
+    num_pages = -(-len(content) // 4096)
+    for most in (2 * num_pages, 0):  # a row at the edge of a page that is there asks for both
+        s3.faults.requests.clear()
+        for samples in order.reshape(-1, BATCH).tolist():
+            spans = [Span("small/0", sample * size, size, len(content)) for sample in samples]
+            outs = [memoryview(bytearray(size)) for _ in samples]
+            rows = [content[span.offset :][:size] for span in spans]
+            cache.read(spans, outs, [NEVER] * BATCH, lambda n, row, rows=rows: bytes(row) == rows[n])
+            assert [bytes(each) for each in outs] == rows
+        assert s3.faults.requests["GET"] <= most
+    assert on_disk(tmp_path / "cache") == num_pages * 4096
+
+
 def test_the_next_use_is_that_of_the_order() -> None:
     order = BatchOrder([np.arange(0, 60, 2), np.arange(20)], 7, [3, 1], seed=1)
     upcoming, uses = Upcoming(order), dict[tuple[int, int, int], list[int]]()
