@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 PAGE = 4096
 _GAP, _MOST = PAGE - 1, 8 << 20
-"""Bytes between neighbours that are fetched too, to save a request: a label lies 2 kB behind its image. Of a request."""
+"""Bytes between neighbours that are fetched too (a label lies 2 kB behind its image), and bytes of a request."""
 
 
 class Span(NamedTuple):
