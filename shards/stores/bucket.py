@@ -130,7 +130,7 @@ class Bucket(Store):
 
     def _explained(self, error: Exception) -> StoreUnavailable:
         text = one_line(error)
-        code = re.search(r"<Code>(\w+)</Code>", text)
+        code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"\(code: (\w+)\)", text)  # this of a removal
         remedy = _REMEDIES.get(code[1] if code else "")
         if remedy is None:
             remedy = next((remedy for word, remedy in _SIGNS.items() if word in text), None)

@@ -117,7 +117,7 @@ def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Server, tmp_path: Path) -> None:
-    """Its last pages go to another program; what no row was kept of is the same student. Then nothing can be kept."""
+    """Another program takes the rest of it: the student is the same. Then nothing can be kept: a line says so."""
     weights = distill(pristine, tmp_path / "runs/folder")
     take, full = s3.faults.take, tmp_path / "home/of another"
 
@@ -129,7 +129,9 @@ def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Se
         return take(method, path)
 
     with small_disk(tmp_path / "home", 4 << 20) as error, pytest.MonkeyPatch.context() as patch:
-        command("shards", "list", url).succeeds()
+        distill(url, tmp_path / "runs/before")  # all documents and commit records are here
+        set_bound(Bound())
+        shutil.rmtree(tmp_path / "home/.rows")
         patch.setattr(s3.faults, "take", first_fill)
         flags = ("--shards", url, "--run_dir", tmp_path / "runs/bucket", *STUDENT)
         found = command("distill", *flags)
@@ -137,9 +139,11 @@ def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Se
         assert (tmp_path / "runs/bucket/student.safetensors").read_bytes() == weights and full.stat().st_size > 0
         set_bound(Bound())
         run = ("--run", tmp_path / "runs/bucket", "--task", "fidelity", "--split", "train")
-        for again in (command("evaluate", *run), command("shards", "view", url, "--output", tmp_path / "sheet.png")):
-            again.refuses(f"{tmp_path}/home: half of what is free there is", "hold no batch of", LOCAL_CACHE)
-            assert "--read" not in again.err
+        evaluated = command("evaluate", *run)
+        evaluated.refuses(f"{tmp_path}/home: half of what is free there is", "hold no batch of", LOCAL_CACHE)
+        viewed = command("shards", "view", url, "--output", tmp_path / "sheet.png")
+        viewed.refuses(f"{tmp_path}/home", LOCAL_CACHE)
+        assert "--read" not in evaluated.err + viewed.err
         for path in (tmp_path / "home").glob("caches-*/*/*.json"):
             path.unlink()
         with full.open("ab", buffering=0) as file, contextlib.suppress(OSError):

@@ -35,7 +35,7 @@ def flags(shards: object, run: Path) -> list[str]:
     """Two thirds of the data are kept, so that rows are let go and fetched again; every step has a checkpoint."""
     recipe = run.parent / "recipe.yaml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
-    values = {"student": "convnet:width=4,depth=2", "objective": "supervised", "lr": 0.01, "weight_decay": 0.05}
+    values = {"student": "convnet:width=4,depth=2", "objective": "supervised", "lr": 0.01, "label_weight": 1.0}
     values |= {"batch_size": BATCH, "epochs": EPOCHS, "checkpoint_every": 1, "validation_fraction": 0.0}
     recipe.write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
     words = ["--shards", str(shards), "--run_dir", str(run), "--recipe", str(recipe)]
