@@ -16,14 +16,9 @@ from extract.pipeline import Counts
 from extract.plan import ExtractionPlan
 from extract.sharing import turn
 from shards.command.progress import counted, human_bytes
-from shards.documents import (
-    TargetSetManifest,
-    ViewSetManifest,
-    read_document,
-    read_targetset_manifest,
-    read_viewset_manifest,
-)
+from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.remote import KINDS
 
 _NOTE = "manifests"
 _FIRST_PAUSE_S, _LONGER, _LOOKS_A_LEASE = 0.1, 1.5, 6
@@ -66,10 +61,10 @@ def finish_together(work: Work, board: Board) -> None:
 def _are_there(work: Work) -> bool:
     """Whether all sets have manifests of as many views as are asked for; what is written last is looked at first."""
     views, targets = work.plan.views, work.plan.targets
-    manifests = [(job.folder / TARGETSET_MANIFEST, TargetSetManifest, job.num_views) for job in reversed(targets)]
-    for path, kind, num_views in [*manifests, (views.folder / VIEWSET_MANIFEST, ViewSetManifest, views.num_views)]:
+    manifests = [(job.folder / TARGETSET_MANIFEST, job.num_views) for job in reversed(targets)]
+    for path, num_views in [*manifests, (views.folder / VIEWSET_MANIFEST, views.num_views)]:
         is_there = path.exists() if work.upload is None else work.upload.fetch_document(path)
-        if not is_there or read_document(path, kind).num_views < num_views:
+        if not is_there or read_document(path, KINDS[path.name]).num_views < num_views:
             return False
     return True
 

@@ -116,6 +116,7 @@ def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
     command("distill", *flags, "local_cache=9000TB").refuses("has room for", LOCAL_CACHE)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Server, tmp_path: Path) -> None:
     """Another program takes the rest of it: the student is the same. Then nothing can be kept: a line says so."""
     weights = distill(pristine, tmp_path / "runs/folder")
@@ -142,14 +143,8 @@ def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Se
         evaluated = command("evaluate", *run)
         evaluated.refuses(f"{tmp_path}/home: half of what is free there is", "hold no batch of", LOCAL_CACHE)
         viewed = command("shards", "view", url, "--output", tmp_path / "sheet.png")
-        viewed.refuses(f"{tmp_path}/home", LOCAL_CACHE)
+        viewed.refuses(f"{tmp_path}/home: {error}: what is read of buckets lies there", LOCAL_CACHE)
         assert "--read" not in evaluated.err + viewed.err
-        for path in (tmp_path / "home").glob("caches-*/*/*.json"):
-            path.unlink()
-        with full.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-        command("shards", "list", url).refuses(f"{tmp_path}/home/caches-", error, LOCAL_CACHE)
 
 
 @pytest.mark.slow

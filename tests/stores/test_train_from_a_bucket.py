@@ -42,6 +42,7 @@ def flags(shards: object, run: Path) -> list[str]:
     return words + (["--read", "local_cache=260kB"] if str(shards).startswith("s3") else [])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_within_an_epoch_resumes_to_the_weights_of_a_folder(
     cache: Path, s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
