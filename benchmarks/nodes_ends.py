@@ -43,7 +43,7 @@ def finish(node: "Node") -> Steps:
         if sharing.writer is None:
             yield bucket.ask("read document")  # the last of them is there, or not
             if sharing.finished:
-                yield bucket.ask("read document", node.work.sets - 1)
+                yield bucket.ask("read document", node.work.sets - 1) + bucket.ask("list leases")
                 return
             yield bucket.ask("try lease")
             if sharing.writer is None:

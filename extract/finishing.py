@@ -51,11 +51,11 @@ def finish_together(work: Work, board: Board) -> None:
                             work.upload.fetch_commits(work.upload.commits_there())  # of other machines
                             work.upload.fetch_statistics()
                         finish(work)
-                board.clear()
-                return
+                break
             time.sleep(pause_s)
             pause_s = min(_LONGER * pause_s, leases.lease_s / _LOOKS_A_LEASE)
             leases.look()
+        board.clear()  # who comes late left notes too
 
 
 def _are_there(work: Work) -> bool:

@@ -63,7 +63,7 @@ def test_what_others_commit_meanwhile_is_not_made_again(
     store, viewset = open_store(s3.url), caches.viewset_of(pristine).name
     names = [name for name in contents(pristine) if not name.endswith("set.json")]
     leases = [f"{SHARING}/{viewset}/v{view:02d}-{shard:05d}" for view in range(2) for shard in range(3)]
-    for name in (*leases, held := f"{SHARING}/{viewset}/manifests"):
+    for name in (*leases, f"{SHARING}/{viewset}/manifests"):
         store.create(name, b"alive")
     words = [sys.executable, "-m", "extract", "--out", s3.url, *flags, *SHARED]
     environment = {**os.environ, LOCAL_CACHE: str(machine / "other"), "OMP_NUM_THREADS": "1"}
@@ -75,7 +75,8 @@ def test_what_others_commit_meanwhile_is_not_made_again(
     targets = caches.targetset_of(pristine).name
     for name in (f"{viewset}/viewset.json", f"{viewset}/targets/{targets}/targetset.json"):
         assert store.create(name, contents(pristine)[name]) is None  # the machine waits for who writes them
-    store.remove(held)
+    for name in (*leases[-2:], f"{SHARING}/{viewset}/manifests"):
+        store.remove(name)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "0 views made, 0 teacher forwards" in out
     assert in_bucket(s3) == contents(pristine)
