@@ -13,6 +13,10 @@ Steps = Generator[float, None, None]
 """A process: it yields the seconds until it goes on."""
 IN_FLIGHT = 16
 """Requests that a node has under way where it needs many (`shards/stores/base.py`)."""
+PAGE = 1000
+"""Names that a listing gives a request."""
+ROW = 25
+"""Requests of a node, one after the other, that are one event."""
 
 
 class Clock:
@@ -97,7 +101,7 @@ class Rules:
     fewer_at_the_end: bool = True
     """A node takes fewer shards at a time where few are free."""
     one_finishes: bool = True
-    """Who comes when the manifests are there has nothing left to do; else every node reads every commit record."""
+    """Who leases the manifests writes them, and the others wait; else every node reads every commit record."""
     begins_in_turn: bool = True
     """One node opens its source and its teacher at a time, as finishing is done by one at a time."""
     in_a_bucket: bool = False

@@ -13,13 +13,10 @@ from collections.abc import Generator
 
 import numpy as np
 
-from benchmarks.nodes_model import IN_FLIGHT, Bucket, Rules, Steps, Told, Work
+from benchmarks.nodes_ends import begin, fetch_commits, finish
+from benchmarks.nodes_model import PAGE, ROW, Bucket, Rules, Steps, Told, Work
 
 Shards = np.ndarray
-PAGE = 1000
-"""Names that a listing gives a request."""
-ROW = 25
-"""Requests of a node, one after the other, that are one event."""
 WATCHED = 16
 """As in `extract/sharing.py`."""
 _FREE, _LEASED, _COMMITTED = range(3)
@@ -37,7 +34,10 @@ class Sharing:
         """The same memory: of each shard, whether it is free, leased or committed."""
         self.holder, self.changed_s = [-1] * work.shards, np.zeros(work.shards)
         """Who has leased each shard, and when the lease was last renewed."""
-        self.turn_s, self.begins, self.finishes = 0.0, False, False
+        self.turn_s, self.begins = 0.0, False
+        self.writer: int | None = None
+        """Who has the lease on the manifests."""
+        self.finishes, self.finished = False, False
         self._names = itertools.count()
 
     def run(self) -> Told:
@@ -49,7 +49,7 @@ class Sharing:
 
     def start(self, delay: float = 0.0) -> float:
         """One node more, from `delay` on; the share of `shard_s` that it takes."""
-        node = _Node(self, next(self._names))
+        node = Node(self, next(self._names))
         self.clock.start(node.life(), delay)
         return node.speed
 
@@ -59,7 +59,9 @@ class Sharing:
         return self.turn_s - self.clock.now
 
 
-class _Node:
+class Node:
+    """A machine: begins, shares and finishes."""
+
     def __init__(self, sharing: Sharing, name: int) -> None:
         self.sharing, self.name, self.clock, self.bucket = sharing, name, sharing.clock, sharing.bucket
         self.work, self.rules = sharing.work, sharing.rules
@@ -76,7 +78,7 @@ class _Node:
     def life(self) -> Steps:
         """Begin, share, finish; or vanish in between, and be replaced."""
         told, dies_at = self.sharing.told, self.clock.now + self.lives_s
-        yield from self._begin()
+        yield from begin(self)
         told.begun_s, self.since_s = max(told.begun_s, self.clock.now), self.clock.now
         self.clock.start(self._renew(), self.work.lease_s / 6)
         for delay in self._share():
@@ -87,51 +89,8 @@ class _Node:
                 return
             yield delay
         self.shares = False
-        yield from self._finish()
+        yield from finish(self)
         told.finished_s = max(told.finished_s, self.clock.now)
-
-    def _begin(self) -> Steps:
-        work, bucket, there = self.work, self.bucket, self.sharing.num_committed
-        if not self.rules.in_a_bucket:
-            bucket.counts["look for commit"] += (looks := (2 + work.sets) * work.shards + 3 * there)
-            bucket.counts["read commit"] += 3 * there
-            seconds = work.begin_s + (looks + 3 * there) * bucket.latency_s
-            yield self.sharing.in_turn(seconds) if self.rules.begins_in_turn else seconds
-            return
-        seconds = bucket.ask("probe", 3) + bucket.ask("list all", 2 * (1 + self._num_files() // 1000))
-        seconds += bucket.ask("look at probe", 2)
-        yield seconds + (bucket.ask("read document", work.documents, IN_FLIGHT) if self.sharing.begins else 0.0)
-        if self.rules.fetches_commits:
-            yield from self._fetch_commits()
-        yield work.begin_s * self.speed
-        yield bucket.ask("look for document", work.documents + work.sets - 1) + bucket.ask("probe", work.sets - 1)
-        if not self.sharing.begins:
-            self.sharing.begins = True
-            yield bucket.ask("send document", work.documents)
-
-    def _finish(self) -> Steps:
-        work, bucket, sharing = self.work, self.bucket, self.sharing
-        many = 0 if self.rules.one_finishes and sharing.finishes else work.shards * work.sets
-        is_first, sharing.finishes = not sharing.finishes, True
-        if not self.rules.in_a_bucket:
-            bucket.counts["look for commit"] += 4 * many  # one node at a time: no other waits for these
-            bucket.counts["read commit"] += 2 * many
-            yield sharing.in_turn(6 * many * bucket.latency_s)
-            return
-        if many:
-            yield from self._fetch_commits()
-            yield bucket.ask("look for document", work.documents + work.sets)
-            yield bucket.ask("send document", work.sets) if is_first else 0.0
-        else:
-            yield bucket.ask("read document", work.sets)
-
-    def _num_files(self) -> int:
-        return self.work.documents + self.sharing.num_committed * (self.work.sets + self.work.files)
-
-    def _fetch_commits(self) -> Steps:
-        new, self.fetched = self.sharing.num_committed - self.fetched, self.sharing.num_committed
-        for start in range(0, new * self.work.sets, IN_FLIGHT * ROW):
-            yield self.bucket.ask("read commit", min(IN_FLIGHT * ROW, new * self.work.sets - start), IN_FLIGHT)
 
     def _renew(self) -> Steps:
         while self.shares:
@@ -198,7 +157,7 @@ class _Node:
         yield self.bucket.ask("list commits", self.work.sets * commit_pages)
         left = left[sharing.state[left] != _COMMITTED]
         if rules.in_a_bucket and rules.fetches_commits:
-            yield from self._fetch_commits()
+            yield from fetch_commits(self)
         leased, free = left[is_leased[left]], left[~is_leased[left]]
         watched = leased[:WATCHED] if len(free) else leased
         if not rules.in_a_bucket:  # there the listing tells

@@ -27,7 +27,7 @@ _IN_A_BUCKET = {"in_a_bucket": True, "begins_in_turn": False}
 FOLDER = {
     "one look a shard, in one order": Rules(own_start=False, lists=False, fewer_at_the_end=False, one_finishes=False),
     "listings, a start of its own": Rules(one_finishes=False),
-    "and one node alone finishes": Rules(),
+    "and one node alone writes the manifests": Rules(),
     "and all begin at once": Rules(begins_in_turn=False),
 }
 _AS_SEEN = Rules(own_start=False, one_finishes=False, looks_again=False, **_IN_A_BUCKET)
@@ -35,9 +35,9 @@ _FOR_MANIFESTS = replace(_AS_SEEN, fetches_commits=False)
 BUCKET = {
     "commit records fetched as they are seen": _AS_SEEN,
     "for the manifests alone": _FOR_MANIFESTS,
-    "and a start of its own": (_AS_BUILT := replace(_FOR_MANIFESTS, own_start=True)),
-    "and one node alone writes the manifests": (_one := replace(_AS_BUILT, one_finishes=True)),
-    "and a look at the record after the lease": (_again := replace(_one, looks_again=True)),
+    "and a start of its own": (_own_start := replace(_FOR_MANIFESTS, own_start=True)),
+    "and one node alone writes the manifests": (_AS_BUILT := replace(_own_start, one_finishes=True)),
+    "and a look at the record after the lease": (_again := replace(_AS_BUILT, looks_again=True)),
     "and listings of the next 1,000 names": (_ahead := replace(_again, lists_ahead=True)),
     "and one renewal a node, a poll in 5 s": (MENDED := replace(_ahead, one_beat=True, poll_s=5.0)),
 }

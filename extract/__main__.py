@@ -56,7 +56,8 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:
     """Begin, let the launcher run all shards, and finish."""
     from extract.disk import announce
-    from extract.phases import begin, finish, folder_of, leave, planned
+    from extract.finishing import finish, finish_together, tell
+    from extract.phases import begin, folder_of, leave, planned
     from extract.promises import promise
     from extract.same_source import check_source
     from extract.sharing import turn
@@ -83,18 +84,15 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
                 if is_new and not any((folder / "commits").glob("*")):
                     shutil.rmtree(folder)  # a plan alone would refuse the source once it is mended
                 raise
-        with turn(cache) if shared else alone:
-            if shared and upload is not None:
-                upload.fetch_commits(upload.commits_there())  # of other machines, for the manifests
-                upload.fetch_statistics()
-            finish(plan, counts, start)
-            if upload is not None:
-                upload.finish()
-                print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
-            if shared:
-                job.board.clear()
+        if shared:
+            finish_together(work, job.board)
+        else:
+            finish(work)
+        tell(plan, counts, start)
+        if upload is not None:
+            print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
     if shared:
-        leave(cache, folder)
+        leave(plan.views)
 
 
 if __name__ == "__main__":

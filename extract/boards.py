@@ -63,6 +63,9 @@ class Board:
         before = create(self._folder / name, content)
         return content if before is None else before
 
+    def see_commits(self) -> None:
+        """`has` knows what is committed now; after `look`, so that no shard is committed and given back between."""
+
     def has(self, place: Place) -> bool:
         """Whether the shard is committed somewhere else, and needs no look here."""
         return False
@@ -87,8 +90,7 @@ class BucketBoard(Board):
         self._committed = set[str]()
 
     def look(self) -> dict[str, object]:
-        """Lists the commit records, and the notes with the hash that the store gives of each."""
-        self._committed = self._upload.commits_there()
+        """The notes, with the hash that the store gives of each, by one listing."""
         versions = self._store.versions(self._prefix)
         return {name.removeprefix(self._prefix): version for name, version in versions.items()}
 
@@ -108,6 +110,10 @@ class BucketBoard(Board):
         """What the note says: `content`, or what another wrote before."""
         before = self._store.create(self._prefix + name, content)
         return content if before is None else before
+
+    def see_commits(self) -> None:
+        """Lists the commit records."""
+        self._committed = self._upload.commits_there()
 
     def has(self, place: Place) -> bool:
         """Whether the store has all commit records of the shard."""

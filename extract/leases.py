@@ -58,9 +58,13 @@ class Leases:
         num_leases = sum(place_of(f"commits/{name}.json") is not None for name in self._notes.keys() | self._mine)
         return max(1, num_leases // max(1, len(self._mine)))
 
-    def take(self, place: Place) -> bool:
-        """Whether the shard is ours now: nobody had it, or who had it gave no sign of life."""
-        name = shard_name(*place)
+    def has_note(self, name: str) -> bool:
+        """Whether another had this lease at the last look."""
+        return name in self._notes
+
+    def take(self, what: Place | str) -> bool:
+        """Whether the shard (or what has that name) is ours now: nobody had it, or who had it gave no sign of life."""
+        name = what if isinstance(what, str) else shard_name(*what)
         if name in self._notes:
             if time.monotonic() - self._seen[name][1] < self.lease_s:
                 return False

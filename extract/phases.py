@@ -1,23 +1,21 @@
-"""Phases: what begins an extraction and what finishes it, whoever runs the shards between."""
+"""Phases: what an extraction plans, begins and leaves behind, whoever runs its shards (`finishing.py`: its end)."""
 
 import contextlib
 import shutil
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
-from extract.manifests import finish_targets, finish_views
-from extract.pipeline import Counts, Extraction
+from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan, resolve
+from extract.plan_views import ViewSetJob
 from extract.processes import MAX_COMPUTE_THREADS, device_of
 from extract.store import begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
 from shards.command.devices import parse_devices, share_of_cores
-from shards.command.progress import counted, human_bytes
 from shards.commit import remove_leftovers
 from shards.errors import BadInput
 from shards.lock import writing
@@ -81,34 +79,10 @@ def begin(plan: ExtractionPlan, shared: bool) -> None:
             begin_targets(job, plan.views, as_yaml(plan.flags(part)))
 
 
-def leave(cache: Path, viewset: Path) -> None:
-    """Of the commands that shared `cache` the last one has removed what those that were killed left."""
+def leave(views: ViewSetJob) -> None:
+    """Of the commands that shared the cache the last one has removed what those that were killed left."""
+    cache = views.folder.parent
     with contextlib.suppress(BadInput), writing(cache):  # others work here still, or again
-        remove_leftovers(viewset)
+        remove_leftovers(views.folder)
+        shutil.rmtree(views.scratch, ignore_errors=True)
         shutil.rmtree(cache / SHARING, ignore_errors=True)
-
-
-def finish(plan: ExtractionPlan, counts: Counts, start: float) -> None:
-    """The manifests are on the disk, and what was done since `start` is said; every shard must be committed."""
-    manifest_of_views = finish_views(plan.views)
-    shutil.rmtree(plan.views.scratch, ignore_errors=True)
-    records = [*manifest_of_views.files.values()]
-    for part in plan.parts:
-        for job in part.targets:
-            teacher = part.teacher
-            assert teacher is not None
-            manifest = finish_targets(job, plan.views, teacher.name, teacher.settings, teacher.class_names)
-            records += manifest.files.values()
-            error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
-            print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
-    skipped = manifest_of_views.skipped
-    if skipped:
-        shown = ", ".join(skipped[:5]) + (" ..." if len(skipped) > 5 else "")
-        print(f"extract: {counted(len(skipped), 'sample')} skipped: {shown}")
-    size = sum(record.size for record in records)
-    seconds = time.monotonic() - start
-    done = max(counts.views, counts.teacher_forwards)
-    print(
-        f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
-        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {plan.views.folder}"
-    )

@@ -54,6 +54,7 @@ def _take(
     """
     most = min(_BLOCK, len(left) // (2 * leases.look()))
     most = max(most, 0 if is_busy else 1)
+    board.see_commits()
     taken, waiting, left = list[Place](), list[Place](), _uncommitted(extraction, left)
     for number, place in enumerate(left):
         if len(taken) == most:

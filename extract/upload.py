@@ -116,6 +116,14 @@ class Upload:
         names = {self._name(folder / CALIBRATION) for folder in self.folders if not (folder / CALIBRATION).exists()}
         _fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
 
+    def fetch_document(self, path: Path) -> bool:
+        """Whether the store has this document of a set; it is in the mirror then."""
+        try:
+            write(path, self.store.get(self._name(path)))
+        except Damaged:  # nobody has written it yet
+            return False
+        return True
+
     def send(self, places: Iterable[Place]) -> None:
         """What the sets hold beside shards, and the shards of `places` that are committed, are in the store."""
         if not self._documents_sent:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -19,9 +19,9 @@ from jaxtyping import Int
 
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
-from shards.mirror import home, origin_of
+from shards.mirror import LOCAL_CACHE, home, origin_of, writing_there
 from shards.ranges import Range
-from shards.row_cache import NEVER, RowCache
+from shards.row_cache import NEVER, RowCache, too_small
 from shards.spans import Span
 from shards.stores.base import Store
 
@@ -84,13 +84,18 @@ def read_rows(
     wanted: Sequence[Range],
     fits: Callable[[int, memoryview], bool],
     uses: "NextUses",
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Each of `wanted`, of the set in `folder` of a mirror and of that sample, is in its buffer, and fits.
 
+    `sizes` of files, by name: in these rows are small, and come with the rest of their pages.
     Raises Damaged where the bucket's row does not fit, BadInput where the cache holds no batch.
     """
     prefix = folder.absolute().relative_to(home()).as_posix()
-    spans = [Span(sys.intern(f"{prefix}/{each.file}"), each.offset, len(each.out)) for each in wanted]
+    of = sizes or {}
+    spans = [
+        Span(sys.intern(f"{prefix}/{each.file}"), each.offset, len(each.out), of.get(each.file, 0)) for each in wanted
+    ]
     row_cache().read(spans, [each.out for each in wanted], uses.of(view, samples), fits)
 
 
@@ -136,8 +141,9 @@ def _origin(mirror: str) -> Store:
 
 
 def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
-    folder.mkdir(parents=True, exist_ok=True)
-    number, claim = _claim(folder, bound)
+    with writing_there():
+        folder.mkdir(parents=True, exist_ok=True)
+        number, claim = _claim(folder, bound)
     if bound.rank == 0:
         _remove_unused(folder, bound.num_ranks, number)
     state = os.statvfs(folder)
@@ -148,9 +154,15 @@ def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
     if limit > room:
         raise BadInput(
             f"--read local_cache={human_bytes(limit)}: {folder.parent} has room for {human_bytes(room)}; give less, "
-            f"or another disk (TEACHER_SHARDS_LOCAL_CACHE)"
+            f"or another disk ({LOCAL_CACHE})"
         )
-    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks), claim
+
+    def share_too_small(limit: str, batch: str) -> str:
+        share = f"half of what is free there is {limit} a process, which hold no batch of {batch}"
+        return f"{folder.parent}: {share}; free some, or name another disk ({LOCAL_CACHE})"
+
+    refusal = too_small if bound.limit_bytes else share_too_small
+    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks, refusal), claim
 
 
 def _claim(folder: Path, bound: Bound) -> tuple[int, TextIO]:

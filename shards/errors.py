@@ -26,6 +26,10 @@ class UnknownName(BadInput):
         listed = ", ".join(known) if len(known) <= _MAX_LISTED else f"{len(known):,} names"
         super().__init__(f"unknown {kind} {name!r}: {hint}known are {listed}")
 
+    def __reduce__(self) -> tuple[type[BadInput], tuple[str]]:
+        """Another process (a task of Ray) gets the message: it has no registry to make it from."""
+        return BadInput, (str(self),)
+
 
 class SourceUnavailable(BadInput):
     """A dataset cannot be opened here (offline, gated, or not where it was said to be)."""

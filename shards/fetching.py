@@ -13,6 +13,7 @@ from shards.layout import commit_path
 from shards.mapped import MappedArray
 from shards.ranges import Range
 from shards.rows import row_checksums
+from shards.spans import PAGE
 from shards.zarrs import ArraySpec
 
 _UNKNOWN, _HERE, _THERE = 0, 1, 2
@@ -64,6 +65,7 @@ def fetch_rows(
             wanted.append(Range(spec.shard_path(view, shard), spec.row_offset(row), memoryview(out[position])))
         chosen = samples[positions]
         sums = shards.sums[chosen].tolist()
+        is_small = spec.row_bytes < PAGE
         read_rows(
             checked.folder,
             view,
@@ -71,5 +73,6 @@ def fetch_rows(
             wanted,
             lambda number, row: crc32c.crc32c(row) == sums[number],
             checked.next_uses,
+            {each.file: checked.size_of(each.file) for each in wanted} if is_small else None,
         )
     return np.flatnonzero(~there)

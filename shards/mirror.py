@@ -4,13 +4,15 @@ A mirror is an ordinary cache with holes, so that every reader reads it. It lies
 note of where it comes from: processes started later, and runs that name the folder, fetch what they lack as well.
 """
 
+import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from shards.errors import Damaged
+from shards.errors import BadInput, Damaged
 from shards.identity import sha256_of
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
 from shards.stores import open_store
@@ -29,11 +31,24 @@ def home() -> Path:
     return Path(os.environ.get(LOCAL_CACHE, default)).expanduser().absolute()
 
 
+@contextlib.contextmanager
+def writing_there() -> Iterator[None]:
+    """The block writes into the local cache; BadInput that names it where its disk takes nothing."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{error.filename or home()}: {error.strerror}: what is read of buckets lies there; free some, or name "
+            f"another disk ({LOCAL_CACHE})"
+        ) from None
+
+
 def mirror_of(url: str) -> Path:
     """The folder in which files of the cache at `url` are kept, made if missing."""
     url = url.rstrip("/")
     root = home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
-    root.mkdir(parents=True, exist_ok=True)
+    with writing_there():
+        root.mkdir(parents=True, exist_ok=True)
     for leftover in root.rglob(".partial-*"):
         if not Path("/proc", leftover.name.split("-")[1]).exists():  # of a process that was killed
             leftover.unlink(missing_ok=True)
@@ -127,14 +142,18 @@ def wrong_bytes(store: Store, name: str) -> Damaged:
 
 
 def write(path: Path, content: bytes) -> None:
-    """`path` holds `content`, or what it did before; without fsync: what is torn after a crash is fetched again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """`path` holds `content`; without fsync: what is torn after a crash is fetched again.
+
+    BadInput where the disk does not take it: then `path` holds what it did before.
+    """
     temporary = path.parent / f".partial-{os.getpid()}-{threading.get_ident()}-{path.name}"
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_there():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _is_whole(path: Path, size: int, sha256: str) -> bool:

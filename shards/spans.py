@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 PAGE = 4096
-_GAP, _MOST = 1024, 8 << 20
-"""Bytes between neighbours that are fetched too to save a request; bytes of a request."""
+_GAP, _MOST = PAGE - 1, 8 << 20
+"""Bytes between neighbours that are fetched too (a label lies 2 kB behind its image), and bytes of a request."""
 
 
 class Span(NamedTuple):
@@ -14,11 +14,20 @@ class Span(NamedTuple):
     name: str
     offset: int
     size: int
+    file_size: int = 0
+    """Where it is given, the row is fetched and kept with the rest of its pages: there are other rows in them."""
 
     @property
     def pages(self) -> slice:
         """The pages that it touches."""
         return slice(self.offset // PAGE, -(-(self.offset + self.size) // PAGE))
+
+    @property
+    def fetched(self) -> tuple[int, int]:
+        """The part of the file that is fetched for it: where it begins and where it ends."""
+        if not self.file_size:
+            return self.offset, self.offset + self.size
+        return self.pages.start * PAGE, min(self.pages.stop * PAGE, self.file_size)
 
 
 def num_pages(spans: Sequence[Span]) -> int:
@@ -33,16 +42,17 @@ def num_pages(spans: Sequence[Span]) -> int:
 
 
 def groups(numbers: list[int], spans: Sequence[Span]) -> Iterator[list[int]]:
-    """`numbers` of spans, those of neighbours together."""
+    """`numbers` of spans, those of neighbours together: what is fetched of each group is one part of a file."""
     group: list[int] = []
+    start = end = 0
     for number in sorted(numbers, key=lambda number: spans[number]):
-        span = spans[number]
-        if group:
-            first, last = spans[group[0]], spans[group[-1]]
-            gap = span.offset - last.offset - last.size
-            if span.name != first.name or not 0 <= gap <= _GAP or span.offset + span.size - first.offset > _MOST:
+        first, last = spans[number].fetched
+        is_near = group and spans[number].name == spans[group[0]].name and first - end <= _GAP
+        if not (is_near and last - start <= _MOST):
+            if group:
                 yield group
-                group = []
+            group, start, end = [], first, last
         group.append(number)
+        end = max(end, last)
     if group:
         yield group

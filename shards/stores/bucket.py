@@ -4,15 +4,12 @@ Credentials are those that the field has: the environment, for S3 also ~/.aws, o
 AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
-import configparser
 import contextlib
 import os
 import re
-import socket
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,6 +20,7 @@ from obstore.store import LocalStore, S3Store, from_url
 from shards.errors import BadInput, one_line
 from shards.identity import sha256_of
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
+from shards.stores.credentials import SET, of_scheme
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 Result = TypeVar("Result")
@@ -31,8 +29,9 @@ Result = TypeVar("Result")
 class Bucket(Store):
     """One prefix of a bucket. What a PUT sends is hashed again by the server (S3's checksum SHA-256)."""
 
-    def __init__(self, url: str, store: Any) -> None:
-        self.url, self._store = url, store
+    def __init__(self, url: str, store: Any, credentials: str = "") -> None:
+        """`credentials`: where they were read."""
+        self.url, self._store, self._credentials = url, store, credentials
         self._notes = not isinstance(store, LocalStore)  # a folder has no place for attributes
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
@@ -131,7 +130,7 @@ class Bucket(Store):
 
     def _explained(self, error: Exception) -> StoreUnavailable:
         text = one_line(error)
-        code = re.search(r"<Code>(\w+)</Code>", text)
+        code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"\(code: (\w+)\)", text)  # this of a removal
         remedy = _REMEDIES.get(code[1] if code else "")
         if remedy is None:
             remedy = next((remedy for word, remedy in _SIGNS.items() if word in text), None)
@@ -139,12 +138,12 @@ class Bucket(Store):
             status = re.search(r"status code: (\d+ [\w ]+)", text)
             said = code[1] if code else status[1].strip() if status else text[:200]
             remedy = f"the store does not answer as it should ({said}); run the same command again to go on"
-        return StoreUnavailable(f"{self._bucket}: {remedy}")
+            return StoreUnavailable(f"{self._bucket}: {remedy}")  # what it said may hold braces
+        keys = SET.get(urlsplit(self.url).scheme, "")
+        return StoreUnavailable(f"{self._bucket}: {remedy.format(read_from=self._credentials, keys=keys)}")
 
 
-_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws (of a store that is not Amazon's "
-_KEYS += "AWS_ENDPOINT_URL too)"
-_REFUSED = f"refuses these credentials; {_KEYS}, and check that they may list, read and write here"
+_REFUSED = "refuses the credentials read from {read_from}; {keys}, and check that they may list, read and write here"
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; check its name and AWS_ENDPOINT_URL, or create it",
     "RequestTimeTooSkewed": "this machine's clock is wrong, which a signed request may not be; set it (timedatectl "
@@ -155,7 +154,7 @@ _REMEDIES = {
     ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"), _REFUSED
 )
 _SIGNS = {
-    "/latest/": f"no credentials here; {_KEYS}",
+    "/latest/": "no credentials here; {keys}",
     "403 Forbidden": _REFUSED,
     "401 Unauthorized": _REFUSED,
     "dns error": "its server is not known here; check AWS_ENDPOINT_URL and the network",
@@ -173,58 +172,11 @@ def open_url(url: str) -> Bucket:
     seconds = float(os.environ.get(RETRY_S, "120"))
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
+    settings, read_from = of_scheme(url)
     if parts.scheme != "s3":
-        return Bucket(url, from_url(url, retry_config=retry, client_options=options))
-    settings = _aws()
-    _check_credentials(url, settings)
+        return Bucket(url, from_url(url, retry_config=retry, client_options=options), read_from)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
     config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
     prefix = parts.path.strip("/") or None
-    return Bucket(url, S3Store(parts.netloc, prefix=prefix, config=config, retry_config=retry, client_options=options))
-
-
-def _check_credentials(url: str, settings: dict[str, str]) -> None:
-    """Raises StoreUnavailable where none are set and no machine offers any, which obstore would ask for minutes."""
-    others = ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
-    if "access_key_id" in settings or any(f"AWS_{name}" in os.environ for name in (*others, "SKIP_SIGNATURE")):
-        return
-    server = urlsplit(os.environ.get("AWS_METADATA_ENDPOINT", "http://169.254.169.254"))
-    try:
-        socket.create_connection((server.hostname, server.port or 80), timeout=2).close()
-    except OSError:
-        raise StoreUnavailable(f"{url}: no credentials here; {_KEYS}") from None
-
-
-def _aws() -> dict[str, str]:
-    """What ~/.aws and the environment say, the environment first; obstore itself reads the environment alone."""
-    environment = {
-        name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
-    }
-    settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
-    profile, found = os.environ.get("AWS_PROFILE", "default"), False
-    for variable, default, section in (
-        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", profile),
-        ("AWS_CONFIG_FILE", "~/.aws/config", profile if profile == "default" else f"profile {profile}"),
-    ):
-        path = Path(os.environ.get(variable, default)).expanduser()
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read(path)
-        except configparser.Error as error:
-            raise BadInput(f"{path}: cannot be read ({one_line(error)}); mend it, or set {variable}") from None
-        if parser.has_section(section):
-            found = True
-            given = {_FROM_FILES[name]: value for name, value in parser.items(section) if name in _FROM_FILES}
-            if "access_key_id" in settings:  # a pair of keys comes from one place
-                given = {name: value for name, value in given.items() if name in ("region", "endpoint")}
-            settings = given | settings
-    if not found and profile != "default":
-        raise BadInput(f"AWS_PROFILE {profile}: no such profile in ~/.aws/credentials or ~/.aws/config; add it there")
-    return settings
-
-
-_FROM_ENVIRONMENT = {"access_key_id": "access_key_id", "secret_access_key": "secret_access_key"}
-_FROM_ENVIRONMENT |= {"session_token": "session_token", "region": "region", "default_region": "region"}
-_FROM_ENVIRONMENT |= {"endpoint_url": "endpoint", "endpoint_url_s3": "endpoint"}
-_FROM_FILES = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
-_FROM_FILES |= {"aws_session_token": "session_token", "region": "region", "endpoint_url": "endpoint"}
+    store = S3Store(parts.netloc, prefix=prefix, config=config, retry_config=retry, client_options=options)
+    return Bucket(url, store, read_from)

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from killing import Interrupted, fresh, growing, in_another_process, kept, limited_to, of_pairs, of_texts
+from s3_server import s3, s3_ports
 
 from tests.extract.test_data2vec2_writer import write_checkpoint
+
+__all__ = ["s3", "s3_ports"]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A Ray cluster runs the shards, and loses a node in the middle: the bytes of a single process."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -11,8 +12,12 @@ from typing import Any
 
 import pytest
 from caches import command, contents, extract, targetset_of, viewset_of
+from s3_server import Server
 
 from extract.boards import SHARING
+from shards.errors import BadInput, UnknownName
+from shards.mirror import LOCAL_CACHE
+from shards.stores import open_store
 
 FLAGS = ("--data", "digits", "--limit", "240", "--shard_size", "4", "--view", "size=16", "--views", "2")
 FLAGS = (*FLAGS, "--devices", "cpu", "--codec", "int8", "--target", "pooled")
@@ -88,3 +93,52 @@ def test_two_nodes_one_killed_in_the_middle(teacher: Path, tmp_path: Path, clust
     refused = start(cluster, teacher, str(cache))
     errors = refused.communicate(timeout=600)[1].strip().splitlines()
     assert refused.returncode == 2 and "is being made on NVIDIA H100, and this machine has CPU" in errors[-1]
+
+
+@pytest.mark.slow
+def test_nodes_fill_a_bucket_in_a_codec_that_has_to_learn(
+    teacher: Path, tmp_path: Path, s3: Server, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node and the command have a local cache of their own; the first task's statistics reach the others."""
+    for node in ("one", "two"):
+        monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / node))
+        cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "command"))
+    flags = ("--limit", "24", "--views", "1")
+    assert "24 teacher forwards" in end(start(cluster, teacher, s3.url, *flags))
+    extract("--teacher", f"run:{teacher}", *FLAGS, *flags, "--out", tmp_path / "alone")
+    store = open_store(s3.url)
+    assert {name: store.get(name) for name in store.sizes()} == contents(tmp_path / "alone")
+    assert {each.name for each in tmp_path.iterdir()} & {"one", "two"}
+
+
+@pytest.mark.slow
+def test_what_ends_a_task_ends_the_command_in_the_same_words(cluster: Any) -> None:
+    import ray
+
+    from extract.launch.ray import _result
+
+    def fails(error: Exception | None) -> None:
+        if error is None:
+            os._exit(1)  # as a process that gets no more memory
+        raise error
+
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=1, max_retries=0)(fails)
+        for error, kind, words in (
+            (BadInput("--data: mend it"), BadInput, "^--data: mend it$"),
+            (UnknownName("teacher", "resnet51", ["resnet50"]), BadInput, "unknown teacher 'resnet51': did you mean"),
+            (
+                OSError(errno.ENOSPC, "No space left on device", "/a/file"),
+                OSError,
+                "No space left on device: '/a/file'",
+            ),
+            (None, BadInput, r"a shard's process ended 21 times \(WorkerCrashedError\); .*--launch ray:num_cpus=4"),
+            (ValueError("a fault of ours"), ray.exceptions.RayTaskError, "a fault of ours"),
+        ):
+            with pytest.raises(kind, match=words):
+                _result(task.remote(error))
+    finally:
+        ray.shutdown()

@@ -1,15 +1,18 @@
 """Several commands share an extraction on one folder: the same bytes as of one, also where one is killed."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import caches
 import pytest
 import torch
-from caches import SMALL, command, copied, targetset_of, viewset_of
+from caches import SMALL, command, copied, reseal, targetset_of, viewset_of
 
 from extract import committing
 from extract.__main__ import main as extract
@@ -140,6 +143,84 @@ def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None
         pass
     with writing(tmp_path), pytest.raises(BadInput, match="another extract"), writing(tmp_path, shared=True):
         pass
+
+
+MANIFESTS = "manifests"
+"""The lease of who writes them."""
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A view set whose shards are all committed, without its manifest, on which another machine has the lease."""
+    command("extract", *VIEWS, *SHARED, "--out", tmp_path / "cache").succeeds()
+    monkeypatch.setenv(LEASE_S, "1")
+    viewset = viewset_of(tmp_path / "cache")
+    (viewset / "viewset.json").rename(tmp_path / "viewset.json")
+    board = Board(viewset)
+    assert board.look() == {} and board.take(MANIFESTS)
+    return viewset
+
+
+def test_the_manifests_are_written_by_who_has_the_lease_and_the_others_wait(unfinished: Path, tmp_path: Path) -> None:
+    """The other machine's manifest has a mark, by which it is told from what the command would write."""
+    reseal(tmp_path / "viewset.json", lambda document: document.update(mark="of another machine"))
+
+    def other() -> None:
+        board, until = Board(unfinished), time.monotonic() + 2  # longer than a lease without a sign of life
+        while time.monotonic() < until:
+            board.touch(MANIFESTS)
+            time.sleep(0.02)
+        (tmp_path / "viewset.json").rename(unfinished / "viewset.json")
+        board.clear()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        out = command("extract", *VIEWS, *SHARED, "--out", unfinished.parent).succeeds().out
+    finally:
+        thread.join()
+    assert "done: 0 views made" in out and b"of another machine" in (unfinished / "viewset.json").read_bytes()
+    assert not (unfinished.parent / SHARING).exists()
+
+
+def test_whose_lease_on_the_manifests_shows_no_life_is_replaced(unfinished: Path, tmp_path: Path) -> None:
+    command("extract", *VIEWS, *SHARED, "--out", unfinished.parent).succeeds()
+    assert (unfinished / "viewset.json").read_bytes() == (tmp_path / "viewset.json").read_bytes()
+    assert not (unfinished.parent / SHARING).exists()
+
+
+def test_a_manifest_of_fewer_views_is_not_that_of_the_whole(tmp_path: Path) -> None:
+    for place, flags in (("shared", SHARED), ("alone", ("--devices", "cpu"))):
+        for views in ("1", "2"):
+            command("extract", *VIEWS, *flags, "--views", views, "--out", tmp_path / place).succeeds()
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
+
+
+def test_notes_that_are_removed_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing and the look at each; and all of them, as by the last command that shared the cache."""
+    board, folder, listing = Board(tmp_path / "views"), tmp_path / SHARING / "views", os.scandir
+    assert board.look() == {} and board.take("one") and board.take("two")
+
+    @contextlib.contextmanager
+    def one_is_removed(place: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with listing(place) as entries:
+            listed = list(entries)
+        board.remove("one")
+        yield iter(listed)
+
+    def all_are_removed(place: Path) -> "os._ScandirIterator[str]":
+        folder.rename(tmp_path / "removed")
+        return listing(place)
+
+    for changed, left in ((one_is_removed, {"two"}), (all_are_removed, set[str]())):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "scandir", changed)
+            assert board.look().keys() == left
+    assert not board.take("three")
+    board.touch("two")
+    board.remove("two")
+    board.clear()
+    assert board.look() == {} and board.take("three")
 
 
 @pytest.mark.slow

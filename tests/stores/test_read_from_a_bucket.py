@@ -1,5 +1,6 @@
 """`--shards s3://...`: the same reader, the same checks and the same student as from a folder."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,27 +14,13 @@ from caches import command, contents
 from PIL import Image
 from s3_server import Server
 from test_bucket import put
+from test_row_cache import small_disk
 
 from shards.bucket_rows import Bound, set_bound
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
 
 STUDENT = ("--student", "convnet:width=4,depth=2", "--epochs", "2", "--batch_size", "8", "--devices", "cpu")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The local cache, empty."""
-    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def url(pristine: Path, s3: Server, home: Path) -> str:
-    command("shards", "push", pristine, s3.url).succeeds()
-    s3.faults.requests.clear()
-    s3.faults.bytes_out = 0
-    return s3.url
 
 
 def shard_files(home: Path) -> list[Path]:
@@ -127,6 +114,37 @@ def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
     )
     command("distill", *flags, "local_cache=lots").refuses("--read local_cache=lots: expected a size above 0")
     command("distill", *flags, "local_cache=9000TB").refuses("has room for", LOCAL_CACHE)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_rows_arrive(pristine: Path, url: str, s3: Server, tmp_path: Path) -> None:
+    """Another program takes the rest of it: the student is the same. Then nothing can be kept: a line says so."""
+    weights = distill(pristine, tmp_path / "runs/folder")
+    take, full = s3.faults.take, tmp_path / "home/of another"
+
+    def first_fill(method: str, path: str) -> str | None:
+        if path.endswith(".tar") and not full.exists():
+            with contextlib.suppress(OSError), full.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        return take(method, path)
+
+    with small_disk(tmp_path / "home", 4 << 20) as error, pytest.MonkeyPatch.context() as patch:
+        distill(url, tmp_path / "runs/before")  # all documents and commit records are here
+        set_bound(Bound())
+        shutil.rmtree(tmp_path / "home/.rows")
+        patch.setattr(s3.faults, "take", first_fill)
+        flags = ("--shards", url, "--run_dir", tmp_path / "runs/bucket", *STUDENT)
+        found = command("distill", *flags)
+        assert found.succeeds().err.count(f"{error}: no more rows are kept") == 1
+        assert (tmp_path / "runs/bucket/student.safetensors").read_bytes() == weights and full.stat().st_size > 0
+        set_bound(Bound())
+        run = ("--run", tmp_path / "runs/bucket", "--task", "fidelity", "--split", "train")
+        evaluated = command("evaluate", *run)
+        evaluated.refuses(f"{tmp_path}/home: half of what is free there is", "hold no batch of", LOCAL_CACHE)
+        viewed = command("shards", "view", url, "--output", tmp_path / "sheet.png")
+        viewed.refuses(f"{tmp_path}/home: {error}: what is read of buckets lies there", LOCAL_CACHE)
+        assert "--read" not in evaluated.err + viewed.err
 
 
 @pytest.mark.slow

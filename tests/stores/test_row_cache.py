@@ -1,7 +1,14 @@
 """The row cache: within its bound, with as few downloads as the best rule there is, and right whatever happens."""
 
+import contextlib
+import errno
+import fcntl
 import os
+import resource
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import crc32c
@@ -10,7 +17,9 @@ import pytest
 from s3_server import Server
 from test_bucket import put
 
+from shards.bucket_rows import Bound, row_cache, set_bound
 from shards.errors import BadInput, Damaged
+from shards.mirror import LOCAL_CACHE
 from shards.order import BatchOrder, Reading
 from shards.row_cache import NEVER, RowCache
 from shards.spans import Span
@@ -177,6 +186,38 @@ def test_neighbours_come_in_one_request(data: Data, s3: Server, tmp_path: Path) 
     assert s3.faults.requests["GET"] == 3
 
 
+def test_an_image_and_its_label_come_in_one_request(data: Data, s3: Server, tmp_path: Path) -> None:
+    """In a tar two headers and a .json of at most 512 bytes lie between them; the next image is another request."""
+    cache = RowCache(data.store, tmp_path / "cache", ROWS * ROW)
+    label = 20_000 // 512 * 512 + 5 * 512
+    spans = [Span("set/0", 512, 20_000), Span("set/0", label, 1), Span("set/0", label + 5_000, 20_000)]
+    out = [memoryview(bytearray(span.size)) for span in spans]
+    s3.faults.requests.clear()
+    cache.read(spans, out, [NEVER] * 3, lambda *_: True)
+    assert s3.faults.requests["GET"] == 2
+    whole = data.rows[:SHARD].tobytes()
+    assert [bytes(each) for each in out] == [whole[span.offset :][: span.size] for span in spans]
+
+
+def test_small_rows_cost_a_request_a_page(data: Data, s3: Server, tmp_path: Path) -> None:
+    """Rows of top-16 logits in a random order: the first one of a page brings its neighbours, also those of its end."""
+    size, count, tail = 66, 1000, 28
+    content = np.random.default_rng(1).integers(0, 256, size * count + tail, np.uint8).tobytes()
+    put(data.store, "small/0", content)
+    cache, order = RowCache(data.store, tmp_path / "cache", 1 << 20), np.random.default_rng(2).permutation(count)
+    num_pages = -(-len(content) // 4096)
+    for most in (2 * num_pages, 0):  # a row at the edge of a page that is there asks for both
+        s3.faults.requests.clear()
+        for samples in order.reshape(-1, BATCH).tolist():
+            spans = [Span("small/0", sample * size, size, len(content)) for sample in samples]
+            outs = [memoryview(bytearray(size)) for _ in samples]
+            rows = [content[span.offset :][:size] for span in spans]
+            cache.read(spans, outs, [NEVER] * BATCH, lambda n, row, rows=rows: bytes(row) == rows[n])
+            assert [bytes(each) for each in outs] == rows
+        assert s3.faults.requests["GET"] <= most
+    assert on_disk(tmp_path / "cache") == num_pages * 4096
+
+
 def test_the_next_use_is_that_of_the_order() -> None:
     order = BatchOrder([np.arange(0, 60, 2), np.arange(20)], 7, [3, 1], seed=1)
     upcoming, uses = Upcoming(order), dict[tuple[int, int, int], list[int]]()
@@ -212,10 +253,76 @@ def test_a_row_that_two_threads_keep_is_counted_once(
             data.read(cache, np.array([50]), np.array([1]))  # of use before: it would take the row's place
         return written
 
-    monkeypatch.setattr("shards.row_cache.os.pwrite", while_it_is_written)
+    monkeypatch.setattr("shards.row_pages.os.pwrite", while_it_is_written)
     cache._keep(span, memoryview(data.rows[0].tobytes()), 9)
     assert others and on_disk(tmp_path / "rows") <= 2 * ROW
     before = cache.downloaded_bytes
     data.read(cache, np.array([90]), np.array([2]))  # the row is let go for this one, and all of its pages are free
     data.read(cache, np.array([90]), np.array([2]))
     assert cache.downloaded_bytes == before + ROW and on_disk(tmp_path / "rows") <= 2 * ROW
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_bytes: int) -> Iterator[str]:
+    """What the kernel says of a file system of so many bytes at `folder`; skips where none may be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        yield os.strerror(errno.ENOSPC)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def small_files(folder: Path, size_bytes: int) -> Iterator[str]:
+    """What the kernel says of a byte behind that offset of any file (RLIMIT_FSIZE)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield os.strerror(errno.EFBIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("limited", "size_bytes", "share"), [(small_disk, ROWS * ROW // 2, 0.5), (small_files, SHARD * ROW // 2, 0.0)]
+)
+def test_where_the_disk_takes_no_more_rows_arrive_all_the_same(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], limited: Any, size_bytes: int, share: float
+) -> None:
+    """What the disk takes is kept; it is said once; nothing that was half written is believed."""
+    with limited(tmp_path / "disk", size_bytes) as error:
+        cache = RowCache(data.store, tmp_path / "disk/rows", int(ROWS * ROW * PAGES))
+        downloaded = train(data, cache, range(4))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"note: {tmp_path}/disk/rows: {error}: no more rows are kept") and LOCAL_CACHE in line
+        assert downloaded[0] == ROWS * ROW
+        # of neighbours that are fetched together, and of pages that rows share, a batch more
+        assert all(each <= (1 - share) * ROWS * ROW + BATCH * ROW for each in downloaded[1:]), downloaded
+        train(data, RowCache(data.store, tmp_path / "disk/rows", int(ROWS * ROW * PAGES)), range(1))
+
+
+def test_what_another_run_holds_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows cannot be let go for ours; those that nobody holds any more can."""
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path))
+    rows, free = tmp_path / ".rows", 100 * 4096
+    (rows / "0").mkdir(parents=True)
+    (rows / "0/left").write_bytes(bytes(50 * 4096))
+    state = SimpleNamespace(f_bavail=free // 4096, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: state)  # of a disk of its own: this one's changes meanwhile
+    try:
+        set_bound(Bound(140 * 4096))
+        assert row_cache().limit_bytes == 140 * 4096  # a run before left the folder, and this one has it
+        set_bound(Bound())
+        assert row_cache().limit_bytes == 150 * 4096 // 2
+        set_bound(Bound())
+        with (rows / "0.lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            assert row_cache().limit_bytes == free // 2
+            set_bound(Bound(140 * 4096))
+            with pytest.raises(BadInput, match=rf"local_cache=573.4 kB: {tmp_path} has room for 409.6 kB; give less"):
+                row_cache()
+    finally:
+        set_bound(Bound())

@@ -40,10 +40,10 @@ def in_bucket(s3: Server) -> dict[str, bytes]:
 def test_one_machine_takes_over_what_another_left(
     pristine: Path, flags: tuple[str, ...], s3: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two shards are leased by a machine that gives no sign of life; another one was committed by a third."""
+    """Two shards and the manifests are leased by machines that give no sign of life; a third one committed a shard."""
     monkeypatch.setenv(LEASE_S, "0.5")
     store, viewset = open_store(s3.url), caches.viewset_of(pristine).name
-    for name in ("v00-00000", "v01-00002"):
+    for name in ("v00-00000", "v01-00002", "manifests"):
         assert store.create(f"{SHARING}/{viewset}/{name}", b"a machine that is gone") is None
     done = [f"{viewset}/views/v00-00001.tar", f"{viewset}/commits/v00-00001.json"]
     for name in done:
@@ -58,12 +58,12 @@ def test_one_machine_takes_over_what_another_left(
 def test_what_others_commit_meanwhile_is_not_made_again(
     pristine: Path, flags: tuple[str, ...], s3: Server, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All shards are leased; while the machine waits, all appear."""
+    """All shards and the manifests are leased; while the machine waits, all appear."""
     monkeypatch.setenv(LEASE_S, "60")
     store, viewset = open_store(s3.url), caches.viewset_of(pristine).name
     names = [name for name in contents(pristine) if not name.endswith("set.json")]
     leases = [f"{SHARING}/{viewset}/v{view:02d}-{shard:05d}" for view in range(2) for shard in range(3)]
-    for name in leases:
+    for name in (*leases, f"{SHARING}/{viewset}/manifests"):
         store.create(name, b"alive")
     words = [sys.executable, "-m", "extract", "--out", s3.url, *flags, *SHARED]
     environment = {**os.environ, LOCAL_CACHE: str(machine / "other"), "OMP_NUM_THREADS": "1"}
@@ -72,6 +72,11 @@ def test_what_others_commit_meanwhile_is_not_made_again(
         time.sleep(0.1)
     for name in sorted(names, key=lambda name: "/commits/" in name):
         store.create(name, contents(pristine)[name])
+    targets = caches.targetset_of(pristine).name
+    for name in (f"{viewset}/viewset.json", f"{viewset}/targets/{targets}/targetset.json"):
+        assert store.create(name, contents(pristine)[name]) is None  # the machine waits for who writes them
+    for name in (*leases[-2:], f"{SHARING}/{viewset}/manifests"):
+        store.remove(name)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "0 views made, 0 teacher forwards" in out
     assert in_bucket(s3) == contents(pristine)

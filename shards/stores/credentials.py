@@ -1,0 +1,88 @@
+"""Credentials of buckets: where they are read, and what to set where there are none or a bucket refuses them."""
+
+import configparser
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from shards.errors import BadInput, one_line
+from shards.stores.base import StoreUnavailable
+
+SET = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws (of a store that is not Amazon's "
+    "AWS_ENDPOINT_URL too)",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to the JSON file of an account",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""What the user does, by the URL's scheme."""
+_MACHINE = "this machine (its role)"
+
+
+class Credentials(NamedTuple):
+    """How a bucket is asked: settings as obstore names them, and where the credentials among them were read."""
+
+    settings: dict[str, str]
+    read_from: str
+
+
+def of_scheme(url: str) -> Credentials:
+    """Those for `url`; BadInput or StoreUnavailable where there are none. Obstore itself reads Google's and Azure's."""
+    scheme = urlsplit(url).scheme
+    if scheme != "s3":
+        return Credentials({}, f"the environment ({'GOOGLE_*' if scheme == 'gs' else 'AZURE_*'})")
+    found = _of_amazon()
+    others = ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
+    if "access_key_id" not in found.settings and not any(
+        f"AWS_{name}" in os.environ for name in (*others, "SKIP_SIGNATURE")
+    ):
+        _check_machine(url)
+    return found
+
+
+def _check_machine(url: str) -> None:
+    """Raises StoreUnavailable where this machine offers no credentials, which obstore would ask for minutes."""
+    server = urlsplit(os.environ.get("AWS_METADATA_ENDPOINT", "http://169.254.169.254"))
+    try:
+        socket.create_connection((server.hostname, server.port or 80), timeout=2).close()
+    except OSError:
+        raise StoreUnavailable(f"{url}: no credentials here; {SET['s3']}") from None
+
+
+def _of_amazon() -> Credentials:
+    """What ~/.aws and the environment say, the environment first; obstore itself reads the environment alone."""
+    environment = {
+        name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
+    }
+    settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
+    read_from = "AWS_ACCESS_KEY_ID in the environment" if "access_key_id" in settings else _MACHINE
+    profile, found = os.environ.get("AWS_PROFILE", "default"), False
+    for variable, default, section in (
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", profile),
+        ("AWS_CONFIG_FILE", "~/.aws/config", profile if profile == "default" else f"profile {profile}"),
+    ):
+        path = Path(os.environ.get(variable, default)).expanduser()
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(path)
+        except configparser.Error as error:
+            raise BadInput(f"{path}: cannot be read ({one_line(error)}); mend it, or set {variable}") from None
+        if parser.has_section(section):
+            found = True
+            given = {_FROM_FILES[name]: value for name, value in parser.items(section) if name in _FROM_FILES}
+            if "access_key_id" in settings:  # a pair of keys comes from one place
+                given = {name: value for name, value in given.items() if name in ("region", "endpoint")}
+            elif "access_key_id" in given:
+                read_from = f"the profile {profile} of {path}"
+            settings = given | settings
+    if not found and profile != "default":
+        raise BadInput(f"AWS_PROFILE {profile}: no such profile in ~/.aws/credentials or ~/.aws/config; add it there")
+    return Credentials(settings, read_from)
+
+
+_FROM_ENVIRONMENT = {"access_key_id": "access_key_id", "secret_access_key": "secret_access_key"}
+_FROM_ENVIRONMENT |= {"session_token": "session_token", "region": "region", "default_region": "region"}
+_FROM_ENVIRONMENT |= {"endpoint_url": "endpoint", "endpoint_url_s3": "endpoint"}
+_FROM_FILES = {"aws_access_key_id": "access_key_id", "aws_secret_access_key": "secret_access_key"}
+_FROM_FILES |= {"aws_session_token": "session_token", "region": "region", "endpoint_url": "endpoint"}
