@@ -61,6 +61,8 @@ Span = Annotated[
     tuple[float, float],
     Range("two shares above 0, at most 1, the smaller one first", lambda pair: 0 < pair[0] <= pair[1] <= 1),
 ]
+Options = Annotated[str, Range("KEY=VALUE options, or nothing", lambda text: text == "true" or "=" in text)] | None
+"""Of a flag that may stand alone, which is `true` then."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """Of a network's arithmetic, by torch's names."""
 
