@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import ALIASES, DESCRIPTION, DistillConfig
+from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
-    config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
+    config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
 
     from distill.missing import extracting
 
-    with extracting(config.on_missing, config.shards) as extraction:
+    with extracting(None if config.plan else config.on_missing, config.shards) as extraction:
         _distill(config, extraction)
 
 
@@ -54,6 +54,10 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     run_dir = Path(
         config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
     )
+    if config.plan is not None:
+        from distill.bill.command import print_plan
+
+        return print_plan(config, recipe, data, run_dir)
     take_arrivals(data, extraction, run_dir, num_devices)
     summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])
     if not is_first_process():

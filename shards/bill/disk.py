@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +34,10 @@ class DiskRates(NamedTuple):
 
 
 @contextlib.contextmanager
-def trial_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of the cache `out`, beside it where that can be; gone after the block.
+def trial_folder(out: Path, flag: str = "--out") -> Iterator[Path]:
+    """A temporary folder on the file system of `out`, beside it where that can be; gone after the block.
 
-    BadInput where nothing can be written there.
+    BadInput, which names the `flag`, where nothing can be written there.
     """
     there = out.absolute()
     while not there.exists():
@@ -47,7 +47,7 @@ def trial_folder(out: Path) -> Iterator[Path]:
         folder = tempfile.mkdtemp(prefix=".plan-", dir=beside)
     except OSError as error:
         raise BadInput(
-            f"--out {out}: cannot be written ({error.strerror}: {beside}); give a folder that can, on the disk to use"
+            f"{flag} {out}: cannot be written ({error.strerror}: {beside}); give a folder that can, on the disk to use"
         ) from None
     try:
         yield Path(folder)
@@ -79,18 +79,29 @@ def probe_disk(folder: Path, seconds: float) -> DiskRates:
         paths.append(folder / f"piece-{len(paths)}")
         write_atomically(paths[-1], data)
     written = time.perf_counter() - start
-    for path in paths:
-        _forget(path)
-    start, buffer = time.perf_counter(), bytearray(1 << 22)
-    for path in paths:
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
-    read = time.perf_counter() - start
+    rate = len(paths) * _PIECE_BYTES / written
+    read = read_rate(paths) or rate
     for path in folder.iterdir():
         path.unlink()
-    num_bytes = len(paths) * _PIECE_BYTES
-    return DiskRates(num_bytes / written, num_bytes / read, seconds_a_file)
+    return DiskRates(rate, read, seconds_a_file)
+
+
+def read_rate(paths: Sequence[Path]) -> float | None:
+    """Bytes a second of some of the files, which are dropped from memory before; None where they are too few to tell.
+
+    They are only read.
+    """
+    num_bytes, lasted, buffer = 0, 0.0, bytearray(1 << 22)
+    for path in paths:
+        if num_bytes >= _MOST_PIECES * _PIECE_BYTES:
+            break
+        _forget(path)
+        start = time.perf_counter()
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                num_bytes += count
+        lasted += time.perf_counter() - start
+    return num_bytes / lasted if num_bytes >= _PIECE_BYTES else None
 
 
 def _forget(path: Path) -> None:
