@@ -24,8 +24,8 @@ from shards.command.tables import print_table
 READ, DISK, STEP, MOVE, VALIDATION, SAVE = "read, decode", "read", "step", "transfer", "validation", "checkpoints"
 _SHARES = {"disk": 0.1, "loop": 0.4, "loader": 0.1, "teacher": 0.2}
 """Of the seconds that probes may take; what is left is for counting."""
-_RUN_FILES, _RUN_BYTES = 9, 20e3
-"""Documents, logs and weights of a run, and what takes no weights of these, about."""
+_RUN_FILES, _RUN_BYTES = 7, 6e3
+"""Documents, a log and the student of a run, and the bytes of the first two, about."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
 def _read_rate(data: CacheData) -> float | None:
     """Of the cache's own files, as far as they lie in a folder."""
     sets = [each for component in data.training.components for each in (component.viewset, *component.targetsets)]
-    files = [each.folder / name for each in sets for name, record in each.manifest.files.items() if record.size > 1e6]
+    files = [each.folder / name for each in sets for name, record in each.checked.files.items() if record.size > 1e6]
     return read_rate([path for path in files if path.exists()])
 
 
@@ -115,7 +115,7 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, f
     units = {READ: samples, DISK: cache_bytes, STEP: samples, MOVE: samples, VALIDATION: validated, SAVE: saves}
     written = loop.saved_bytes + loop.student_bytes + _RUN_BYTES
     stages = [stage for stage in stages if stage.seconds]
-    return Bill(stages, training.opening, written, _RUN_FILES + len(data.training.components)), units
+    return Bill(stages, training.opening, written, _RUN_FILES + loop.saved_files), units
 
 
 def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEven | None:
@@ -173,7 +173,7 @@ def _print(training: Training, options: PlanOptions) -> None:
 def _held(training: Training, bill: Bill, options: PlanOptions) -> list[tuple[str, ...]]:
     """A table of the target sets that are trained on, with what each view takes; its rows."""
     columns = ("target", "codec", "tokens", "views", "bytes", "hours", "cosine")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for targetset in training.data.training.targetsets:
         manifest, error = targetset.manifest, targetset.manifest.codec_error
         size = sum(record.size for record in manifest.files.values())
@@ -198,4 +198,4 @@ def _print_break_even(training: Training, bill: Bill, even: BreakEven | None, op
     print(f"distill: plan: with the teacher in the loop, on the stored views, {human_seconds(live)}, ${cost:,.3g}")
     students = even.students(training.epochs)
     each = "" if students is None else f"; from student {students} of {training.epochs:,.3g} epochs on"
-    print(f"distill: plan: the cache beats the teacher in the loop {even}{each}")
+    print(f"distill: plan: {even}{each}")

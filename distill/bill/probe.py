@@ -49,6 +49,8 @@ class LoopProbe:
     """Seconds of a checkpoint."""
     saved_bytes: float
     """Of the last checkpoint and of the best student."""
+    saved_files: int
+    """Both, or one without validation."""
     student_bytes: float
     """Of the student's weights alone."""
     step_bytes: float
@@ -126,14 +128,14 @@ def probe_loop(
     steps = clock.steps[_WARM_STEPS:] or clock.steps or clock.epoch_starts
     step = sum(steps) / len(steps)
     state = module.student.state_dict().values()
+    saved = [path for path in saves.folder.glob("*") if path.name in (LAST, BEST)]
     return LoopProbe(
         step=step,
         epoch_start=max(0.0, clock.epoch_starts[-1] - step),
         validated_sample=min(clock.validations) / validated if clock.validations else 0.0,
         save=saves.seconds,
-        saved_bytes=sum(
-            (saves.folder / name).stat().st_size for name in (LAST, BEST) if (saves.folder / name).exists()
-        ),
+        saved_bytes=sum(path.stat().st_size for path in saved),
+        saved_files=len(saved),
         student_bytes=sum(rows.nbytes for rows in state),
         step_bytes=module.bytes_a_step(),
         peak_bytes=float(torch.cuda.max_memory_allocated()) if devices.kind == "cuda" else None,
@@ -226,7 +228,7 @@ def _finished(device: torch.device) -> Iterator[None]:
 
 
 def counted_step(module: Distillation, batch: Batch) -> Growth:
-    """The kernels and live bytes of steps on small batches like `batch`, on the CPU; the module has changed after it."""
+    """The kernels and live bytes of steps on small batches like `batch`, on the CPU; they change the module."""
     module.to("cpu").train()
     module.recipe = replace(module.recipe, grad_cache=1)
     optimiser = make_optimiser(module, module.recipe)

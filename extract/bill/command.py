@@ -193,7 +193,7 @@ def _print(work: Work, probes: Probes, amounts: Amounts, options: PlanOptions) -
     rows = _alternatives(work, probes, amounts, options)
     even = _break_even(work, probes, amounts, options, bill)
     if even is not None:
-        print(f"extract: plan: the cache beats the teacher in the loop, the student's own steps left out, {even}")
+        print(f"extract: plan: the student's own steps left out, {even}")
     told = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
     epochs = even.epochs if even else None
     save_plan(options, bill, peak, {"command": "extract", "break_even_epochs": epochs, "alternatives": told})

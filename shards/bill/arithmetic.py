@@ -79,8 +79,9 @@ class BreakEven:
         epochs = f"an epoch takes {human_seconds(self.live_epoch)} with the teacher in the loop and "
         epochs += f"{human_seconds(self.cached_epoch)} from the cache"
         if self.epochs is None:
-            return f"never: {epochs}: keep the teacher in the loop"
-        return f"after {self.epochs:,.2g} epochs, of one student or of several together: {epochs}"
+            return f"the cache never beats the teacher in the loop: {epochs}; keep the teacher in the loop"
+        after = f"after {self.epochs:,.2g} epochs, of one student or of several together"
+        return f"the cache beats the teacher in the loop {after}: {epochs}"
 
 
 def human_seconds(seconds: float) -> str:

@@ -56,7 +56,7 @@ def save_plan(options: PlanOptions, bill: Bill, peak_bytes: float, beside: Mappi
     if options.save is None:
         return
     stages = [{"name": stage.name, "on": stage.lane, "seconds": stage.seconds} for stage in bill.stages]
-    plan = {"bytes": round(bill.num_bytes), "files": round(bill.num_files), "seconds": bill.seconds}
+    plan: dict[str, Any] = {"bytes": round(bill.num_bytes), "files": round(bill.num_files), "seconds": bill.seconds}
     plan |= {"dollars": bill.hours * options.dollars_per_hour, "dollars_per_hour": options.dollars_per_hour}
     plan |= {"bottleneck": bill.bottleneck, "once": bill.once, "stages": stages, "peak_device_bytes": peak_bytes}
     plan |= {"device_profile": options.card.name if options.card else None, **beside}
