@@ -122,12 +122,12 @@ def _amounts(work: Work, probes: Probes, documents: Amount, parts: list[Part]) -
         if teacher is not None:
             new = [job for job, of in zip(teacher.targets, part.targets, strict=True) if not of.folder.exists()]
             written += total(map(statistics_amount, new))
-    sets = (1 if lacking else 0) + sum(len(part.targets) for part in work.plan.parts)
+    sets = (1 if lacking else 0) + (sum(len(part.targets) for part in work.plan.parts) if sum(forwards) else 0)
     return Amounts(sum(lacking), reads, forwards, written + manifests_amount(written, sets))
 
 
 def _bill(
-    work: Work, probes: Probes, amounts: Amounts, options: PlanOptions, times: float = 1, more: float = 0
+    work: Work, probes: Probes, amounts: Amounts, options: PlanOptions, times: int | float = 1, more: int | float = 0
 ) -> tuple[Bill, dict[str, float]]:
     """The bill of `times` as many views and so many `more` bytes, and the units of each stage."""
     processes = work.extraction.num_processes

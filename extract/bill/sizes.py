@@ -25,13 +25,13 @@ _MANIFEST_BYTES, _BYTES_A_RECORD = 700, 126
 class Amount:
     """Bytes in files."""
 
-    num_bytes: float = 0
-    num_files: float = 0
+    num_bytes: int | float = 0
+    num_files: int | float = 0
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(self.num_bytes + other.num_bytes, self.num_files + other.num_files)
 
-    def __mul__(self, times: float) -> "Amount":
+    def __mul__(self, times: int | float) -> "Amount":
         return Amount(self.num_bytes * times, self.num_files * times)
 
 

@@ -23,8 +23,8 @@ class Bill:
     stages: Sequence[Stage]
     once: float = 0.0
     """Seconds before the stages, which nothing overlaps: opening, loading, calibration."""
-    num_bytes: float = 0
-    num_files: float = 0
+    num_bytes: int | float = 0
+    num_files: int | float = 0
 
     @property
     def lanes(self) -> dict[str, float]:
@@ -71,7 +71,7 @@ class BreakEven:
         saved = self.live_epoch - self.cached_epoch
         return self.extraction / saved if saved > 0 else None
 
-    def students(self, epochs_each: float) -> int | None:
+    def students(self, epochs_each: int | float) -> int | None:
         """After how many students of so many epochs; None: never."""
         return None if self.epochs is None else max(1, math.ceil(self.epochs / epochs_each))
 
@@ -84,7 +84,7 @@ class BreakEven:
         return f"the cache beats the teacher in the loop {after}: {epochs}"
 
 
-def human_seconds(seconds: float) -> str:
+def human_seconds(seconds: int | float) -> str:
     """90 -> '90 s', 7,200 -> '2 h'."""
     unit, size = next((pair for pair in (("h", 3600), ("min", 60)) if seconds >= 2 * pair[1]), ("s", 1))
     return f"{seconds / size:,.3g} {unit}"

@@ -20,7 +20,15 @@ class CountedKernels(LiveBytes):
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        """The operation itself; one that only looks at a tensor in another way moves no bytes and is no kernel."""
+        """The operation itself; one that only looks at a tensor in another way moves no bytes and is no kernel.
+
+        What is made of others, such as a linear layer in inference, is counted as these.
+        """
+        if operation.overloadpacket not in flop_registry and operation.namespace == "aten":
+            with self:
+                results = operation.decompose(*arguments, **(options or {}))
+            if results is not NotImplemented:
+                return results
         results = super().__torch_dispatch__(operation, types, arguments, options)
         if not operation.is_view and operation.namespace == "aten":
             count = flop_registry.get(operation.overloadpacket)
@@ -55,11 +63,11 @@ class Growth:
     small: Counts
     large: Counts
 
-    def _at(self, small: float, large: float, num_samples: float) -> float:
+    def _at(self, small: float, large: float, num_samples: int | float) -> float:
         slope = (large - small) / (self.large.num_samples - self.small.num_samples)
         return max(0.0, small + slope * (num_samples - self.small.num_samples))
 
-    def operations(self, num_samples: float) -> list[Operation]:
+    def operations(self, num_samples: int | float) -> list[Operation]:
         """The kernels of a batch of so many samples: a weight is read once, whatever the batch."""
         small, large = self.small.operations, self.large.operations
         if len(small) != len(large):  # other kernels for other sizes: all grow with the batch
@@ -72,10 +80,10 @@ class Growth:
             for one, other in zip(small, large, strict=True)
         ]
 
-    def flops(self, num_samples: float) -> float:
+    def flops(self, num_samples: int | float) -> float:
         """Floating-point operations of a batch of so many samples."""
         return sum(each.flops for each in self.operations(num_samples))
 
-    def peak_bytes(self, num_samples: float) -> float:
+    def peak_bytes(self, num_samples: int | float) -> float:
         """Most bytes that are live with a batch of so many samples."""
         return self._at(self.small.peak_bytes, self.large.peak_bytes, num_samples)

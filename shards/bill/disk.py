@@ -28,7 +28,7 @@ class DiskRates(NamedTuple):
     seconds_a_file: float
     """What a small file takes until it and its name are on the disk."""
 
-    def seconds_to_write(self, num_bytes: float, num_files: float) -> float:
+    def seconds_to_write(self, num_bytes: int | float, num_files: int | float) -> float:
         """How long so many bytes in so many files take."""
         return num_bytes / self.write + num_files * self.seconds_a_file
 
@@ -59,7 +59,7 @@ def _same_disk(one: Path, other: Path) -> bool:
     return one.stat().st_dev == other.stat().st_dev and os.access(other, os.W_OK | os.X_OK)
 
 
-def probe_disk(folder: Path, seconds: float) -> DiskRates:
+def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     """The rates of the disk of `folder`, in about so many seconds; what is written takes a quarter of what is free.
 
     BadInput where there is no room for one piece.

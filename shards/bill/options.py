@@ -17,9 +17,9 @@ _NAMES = (*_NUMBERS, "device_profile", "save")
 class PlanOptions:
     """How a plan is made."""
 
-    dollars_per_hour: float = 0.75
+    dollars_per_hour: int | float = 0.75
     """What an hour of the machine costs."""
-    seconds: float = 60
+    seconds: int | float = 60
     """How long the probes of this machine last, all together, about."""
     card: Card | None = None
     """The card that is predicted; None: the device at hand is measured."""
