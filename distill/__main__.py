@@ -31,10 +31,13 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.run import train
     from distill.students import check_captions
     from distill.trainer import choose_devices, is_first_process, rank
+    from shards.bill.options import parse_plan
     from shards.command.progress import human_bytes
     from shards.read_flag import apply_read, parse_read
 
     reading = parse_read(config.read)
+    if config.plan is not None:
+        parse_plan(config.plan)  # refuses what is no option before anything is opened
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = config.objective == "supervised" or (
         config.objective is None and recipe is not None and not recipe.learns_targets

@@ -89,7 +89,7 @@ def _read_rate(data: CacheData) -> float | None:
     return read_rate([path for path in files if path.exists()])
 
 
-def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, float]]:
+def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, int | float]]:
     """The bill of the run, and the units of each stage."""
     loop, recipe, data = training.loop, training.recipe, training.data
     per_rank = recipe.batch_size // training.world_size
@@ -112,7 +112,14 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, f
     ]
     if options.card is not None:
         stages.append(Stage(MOVE, training.steps * loop.step_bytes / options.card.transfer_rate, lane))
-    units = {READ: samples, DISK: cache_bytes, STEP: samples, MOVE: samples, VALIDATION: validated, SAVE: saves}
+    units: dict[str, int | float] = {
+        READ: samples,
+        DISK: cache_bytes,
+        STEP: samples,
+        MOVE: samples,
+        VALIDATION: validated,
+        SAVE: saves,
+    }
     written = loop.saved_bytes + loop.student_bytes + _RUN_BYTES
     stages = [stage for stage in stages if stage.seconds]
     return Bill(stages, training.opening, written, _RUN_FILES + loop.saved_files), units

@@ -47,13 +47,13 @@ class LoopProbe:
     """Seconds of a validation sample."""
     save: float
     """Seconds of a checkpoint."""
-    saved_bytes: float
+    saved_bytes: int
     """Of the last checkpoint and of the best student."""
     saved_files: int
     """Both, or one without validation."""
-    student_bytes: float
+    student_bytes: int
     """Of the student's weights alone."""
-    step_bytes: float
+    step_bytes: int
     """To the device, of an optimiser step of this rank."""
     peak_bytes: float | None
     """Of the GPU; None on a CPU."""

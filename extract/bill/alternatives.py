@@ -1,7 +1,7 @@
 """Alternatives: what else might be kept of the same teacher, with bytes and what the codec leaves of some samples."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -94,6 +94,6 @@ def _view_bytes(codec: Codec, views: ViewSetJob) -> float:
     return float(sum(little_padding(spec).view_bytes for spec in specs))
 
 
-def asked_bytes(jobs: list[TargetSetJob], views: ViewSetJob) -> float:
+def asked_bytes(jobs: Sequence[TargetSetJob], views: ViewSetJob) -> float:
     """One view of what is asked for."""
-    return sum(_view_bytes(job.codec, views) for job in jobs)
+    return float(sum(_view_bytes(job.codec, views) for job in jobs))

@@ -128,7 +128,7 @@ def _amounts(work: Work, probes: Probes, documents: Amount, parts: list[Part]) -
 
 def _bill(
     work: Work, probes: Probes, amounts: Amounts, options: PlanOptions, times: int | float = 1, more: int | float = 0
-) -> tuple[Bill, dict[str, float]]:
+) -> tuple[Bill, dict[str, int | float]]:
     """The bill of `times` as many views and so many `more` bytes, and the units of each stage."""
     processes = work.extraction.num_processes
     lane = "cores" if work.extraction.device.type == "cpu" and options.card is None else "device"
@@ -147,7 +147,11 @@ def _bill(
                 calibration += min(count, CALIBRATION_SAMPLES) * a_forward
                 calibration += first * (views.seconds_to_make or views.seconds_to_read)
     num_bytes, num_files = amounts.written.num_bytes * times + more, amounts.written.num_files * times
-    units = {VIEWS: times * amounts.views, READ: times * amounts.read, TEACHER: times * sum(amounts.forwards)}
+    units: dict[str, int | float] = {
+        VIEWS: times * amounts.views,
+        READ: times * amounts.read,
+        TEACHER: times * sum(amounts.forwards),
+    }
     units |= dict.fromkeys((MOVE, ENCODE), times * sum(amounts.forwards)) | {WRITE: num_bytes}
     stages = [
         Stage(VIEWS, units[VIEWS] * views.seconds_to_make / processes, "cores"),
@@ -214,7 +218,7 @@ def _alternatives(work: Work, probes: Probes, amounts: Amounts, options: PlanOpt
     if teacher is None or not sum(amounts.forwards):
         return []
     found = list(alternatives(work.extraction, part, probes.views[0].shard))
-    own = asked_bytes(list(part.targets), views)
+    own = asked_bytes(part.targets, views)
     asked = views.asked_views
     rows = [_row(work, probes, amounts, options, each, own, asked) for each in found]
     chosen = next((each for each in found if each.chosen), None)

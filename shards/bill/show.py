@@ -15,7 +15,7 @@ from shards.commit import write_atomically
 from shards.errors import BadInput
 
 
-def print_stages(bill: Bill, units: Mapping[str, float]) -> None:
+def print_stages(bill: Bill, units: Mapping[str, int | float]) -> None:
     """A line a stage: `units` of work by its name (samples, bytes), their rate, and how long all of them take."""
     columns = ("stage", "on", "how much", "a second", "takes")
     rows = [("the start", "", "", "", human_seconds(bill.once))] if bill.once else []

@@ -15,7 +15,7 @@ def amount(folder: Path) -> tuple[int, int]:
 
 def planned(saved: Path, name: str, *flags: str | Path) -> tuple[dict, str]:
     """The plan that `python -m NAME FLAGS --plan` saves, and what it prints."""
-    out = caches.command(name, *flags, "--plan", f"seconds=2,save={saved}").succeeds().out
+    out = caches.command(name, *flags, "--plan", f"seconds=0.5,save={saved}").succeeds().out
     return json.loads(saved.read_bytes()), out
 
 
@@ -54,7 +54,7 @@ def test_a_training_writes_what_its_plan_says(cache: Path, tmp_path: Path) -> No
 
 def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(teacher: Path, tmp_path: Path) -> None:
     flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL)
-    out = caches.command("extract", *flags, "--plan", "device_profile=rtx4090,seconds=2").succeeds().out
+    out = caches.command("extract", *flags, "--plan", "device_profile=rtx4090,seconds=0.5").succeeds().out
     assert "the teacher is a prediction, measured on no rtx4090" in out and "the rtx4090 has 24.0 GB" in out
 
 
@@ -62,11 +62,12 @@ def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Pat
     flags = ("--teacher", f"run:{teacher}", *caches.SMALL)
     (tmp_path / "file").touch()
     for name, where in (("extract", "--out"), ("distill", "--run_dir")):
-        rest = flags if name == "extract" else ("--shards", cache)
+        rest = flags if name == "extract" else ("--shards", cache, "--batch_size", "8")
         caches.command(name, *rest, where, tmp_path / "file/cache", "--plan").refuses(where, "cannot be written")
     out = ("--out", tmp_path / "new")
     caches.command("extract", *flags, *out, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     caches.command("extract", *flags[:2], *out, "--devices", "cuda:7", "--plan").refuses("--devices cuda:7")
+    caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     inside = f"save={tmp_path / 'new/plan.json'}"
     caches.command("extract", *flags, *out, "--plan", inside).refuses("lies in the cache")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
