@@ -19,10 +19,11 @@ from shards.zarrs import ArraySpec
 from shards.zarrs import without_padding as little_padding
 
 _SAMPLES = 16
-_MOST_TARGETS = 4
+_MOST_TARGETS = 3
 _KEPT = (49, 16)
 """Tokens a view."""
-_CODECS = {True: ("float16", "topk:16", "sample:12"), False: ("float16", "int8", "int4")}
+_PLAIN = "float16"
+_CODECS = {True: (_PLAIN, "topk:16", "sample:12"), False: (_PLAIN, "int8", "int4")}
 """For logits, and for all else."""
 
 
@@ -45,7 +46,7 @@ def alternatives(extraction: Extraction, part: Part, shard: ViewShard) -> Iterat
     """The targets of a teacher in the codecs that take them, what is asked for first."""
     assert part.teacher is not None
     asked = {job.target: job for job in part.targets}
-    likely = [name for name in ("logits", "pooled", "cls", "layer_mean", "mlm_logits") if name in part.teacher.outputs]
+    likely = [name for name in ("logits", "pooled", "cls", "layer_mean") if name in part.teacher.outputs]
     targets = list(dict.fromkeys([*asked, *likely]))[:_MOST_TARGETS]
     batch = kept_rows(shard)[:_SAMPLES]
     outputs = _outputs(extraction, part, shard, batch, targets)
@@ -54,7 +55,8 @@ def alternatives(extraction: Extraction, part: Part, shard: ViewShard) -> Iterat
         job = asked.get(target)
         of_job = [(job.codec.name, job.keep_tokens)] if job else []
         kept = [keep for keep in _KEPT if has_tokens(row_shape) and max(1, extra) <= keep < row_shape[0]]
-        named = [(codec, keep) for codec in _CODECS[target in LOGITS] for keep in (None, *kept)]
+        named: list[tuple[str, int | None]] = [(codec, None) for codec in _CODECS[target in LOGITS]]
+        named += [(codec, keep) for codec, _ in named if codec != _PLAIN for keep in kept]
         errors: dict[str, str] = {}
         for codec, keep in dict.fromkeys([*of_job, *named]):
             with contextlib.suppress(BadInput):  # no codec of such rows
@@ -83,7 +85,7 @@ def _error(extraction: Extraction, codec: Codec, rows: Features, shard: ViewShar
     drawn = with_numbers(codec, seed, [shard.keys[row] for row in batch], shard.view, extraction.device)
     error = drawn.error(rows.vectors if codec.numbers_a_row else vectors)
     if "cosine_mean" in error:
-        return f"{error['cosine_mean']:.4f}"
+        return f"{error['cosine_mean']:.5f}"
     name, value = next(iter(error.items()))
     return f"{name} {value:.3g}"
 

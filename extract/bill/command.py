@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from extract.bill.sizes import (
     Amount,
     begun,
     manifests_amount,
+    own_names,
     shards_amount,
     statistics_amount,
     targets_amount,
@@ -122,8 +124,11 @@ def _amounts(work: Work, probes: Probes, documents: Amount, parts: list[Part]) -
         if teacher is not None:
             new = [job for job, of in zip(teacher.targets, part.targets, strict=True) if not of.folder.exists()]
             written += total(map(statistics_amount, new))
-    sets = (1 if lacking else 0) + (sum(len(part.targets) for part in work.plan.parts) if sum(forwards) else 0)
-    return Amounts(sum(lacking), reads, forwards, written + manifests_amount(written, sets))
+    names: list[Sequence[str] | None] = [views.plan.class_names] if lacking else []
+    if sum(forwards):
+        teachers = [(part.teacher.class_names, part.targets) for part in work.plan.parts if part.teacher]
+        names += [own_names(job, views, own) for own, jobs in teachers for job in jobs]
+    return Amounts(sum(lacking), reads, forwards, written + manifests_amount(written, names))
 
 
 def _bill(

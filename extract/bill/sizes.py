@@ -1,5 +1,6 @@
 """Sizes: the files that an extraction still has to write, from its plan and a few views that were made for a trial."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +93,12 @@ def statistics_amount(job: TargetSetJob) -> Amount:
     return Amount(len(save(job.codec.state())), 1) if job.codec.has_statistics else Amount()
 
 
-def manifests_amount(written: Amount, num_sets: int) -> Amount:
-    """The manifests of so many sets, which list all files that were `written`."""
-    return Amount(num_sets * _MANIFEST_BYTES + written.num_files * _BYTES_A_RECORD, num_sets)
+def manifests_amount(written: Amount, names: Sequence[Sequence[str] | None]) -> Amount:
+    """The manifests of sets with these class names, which list all files that were `written`."""
+    own = sum(len(json.dumps(list(each))) for each in names if each)
+    return Amount(len(names) * _MANIFEST_BYTES + own + written.num_files * _BYTES_A_RECORD, len(names))
+
+
+def own_names(job: TargetSetJob, views: ViewSetJob, names: Sequence[str] | None) -> Sequence[str] | None:
+    """The class names that a target set's manifest keeps: a teacher's own, of its logits."""
+    return names if job.target == "logits" and list(names or ()) != views.plan.class_names else None
