@@ -22,11 +22,14 @@ from shards.errors import BadInput
 
 PHOTOS = {"teacher": "resnet50", "student": "resnet18", "image_size": 224}
 TEXTS = {"data": "texts", "encoder": "minilm", "tokens": 128}
-LARGE = {"photos": PHOTOS | {"samples": 128}, "texts": TEXTS | {"samples": 256}, "batch_size": 16, "epochs": 3}
-SMALL = {"photos": PHOTOS | {"teacher": "resnet18", "image_size": 32, "samples": 16}}
-SMALL |= {"texts": {"data": "texts", "encoder": "tiny", "tokens": 16, "samples": 16}, "batch_size": 4, "epochs": 1}
-ON_GPU = {"photos": PHOTOS | {"samples": 10_000}, "texts": TEXTS | {"samples": 20_000}, "batch_size": 256, "epochs": 3}
-CASES: Sizes = {"cpu": LARGE | {"seconds": 30}, "cuda": ON_GPU | {"seconds": 60}, "quick": SMALL | {"seconds": 1}}
+RESNET18 = PHOTOS | {"teacher": "resnet18", "image_size": 32}
+BATCHES: dict[str, Any] = {"batch_size": 16, "epochs": 3, "seconds": 30}
+CASES: Sizes = {
+    "cpu": BATCHES | {"photos": PHOTOS | {"samples": 128}, "texts": TEXTS | {"samples": 256}},
+    "cuda": BATCHES | {"batch_size": 256, "photos": PHOTOS | {"samples": 10_000}, "texts": TEXTS | {"samples": 20_000}},
+    "quick": {"batch_size": 4, "epochs": 1, "seconds": 1}
+    | {"photos": RESNET18 | {"samples": 16}, "texts": TEXTS | {"encoder": "tiny", "tokens": 16, "samples": 16}},
+}
 NEAR = 0.8
 
 
