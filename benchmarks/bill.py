@@ -2,8 +2,9 @@
 
 Every teacher and student is built at its real size with random weights; the operations of a forward and of a step are
 counted on a few samples and put over a card's published rates (`shards/bill/cards.py`): a prediction and a lower bound.
-Full-size photos are decoded at the rate that the thesis reports of eight cores; what a cache stores decodes faster than
-any of these students learns. Extraction is one view, in the codec that `extract` takes by itself.
+Full-size photos are decoded at the rate that the thesis reports of the eight cores beside its card, which is what held
+its distil-data2vec2; what a cache stores decodes faster than any of these students learns. Extraction is one view, in
+the codec that `extract` takes by itself.
 """
 
 import argparse
@@ -131,10 +132,10 @@ class Bills:
 
 
 def bills_of(run: Run, found: Counted, card: Card, decoded: float = DECODED) -> Bills:
-    """The bills of a run on so many cards as it had; photos are decoded at `decoded` a second while the card works."""
+    """The bills of a run on so many cards as it had; beside each, cores decode so many photos a second."""
     forward = card.seconds(found.teacher.operations(BATCH), "bfloat16") / BATCH / run.cards
     step = card.seconds(found.student.operations(BATCH), "bfloat16") / BATCH / run.cards
-    a_photo = 1 / decoded if "image_size" in run.settings else 0.0
+    a_photo = 1 / decoded / run.cards if "image_size" in run.settings else 0.0
     seen = run.epochs * run.samples
 
     def bill(photos: float, device: float) -> Bill:

@@ -73,7 +73,7 @@ def _compared(command: list[Any], made: Path, saved: Path, seconds: float) -> tu
     assert actual is not None, said
     num_bytes = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     # distill counts from where its trainer begins
-    planned = plan["seconds"] - (plan["once"] if command[0] == "distill" else 0)
+    planned = plan["seconds"] - plan.get("opening", 0)
     lasted = float(actual[1].replace(",", ""))
     return planned, max(lasted, 0.05), min(plan["bytes"] / num_bytes, num_bytes / plan["bytes"])
 

@@ -104,7 +104,7 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     saves = training.epochs + training.steps // recipe.checkpoint_every
     cache_bytes = data.training.num_bytes / max(data.training.num_views) * training.epochs
     stages = [
-        Stage(READ, training.steps * training.loader + training.epochs * loop.epoch_start, "cores"),
+        Stage(READ, training.steps * training.loader, "cores"),
         Stage(DISK, cache_bytes / training.disk.read, "disk"),
         Stage(STEP, training.steps * step, lane),
         Stage(VALIDATION, validated * a_validation / training.world_size, lane),
@@ -122,7 +122,8 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     }
     written = loop.saved_bytes + loop.student_bytes + _RUN_BYTES
     stages = [stage for stage in stages if stage.seconds]
-    return Bill(stages, training.opening, written, _RUN_FILES + loop.saved_files), units
+    once = training.opening + loop.start + training.epochs * loop.epoch
+    return Bill(stages, once, written, _RUN_FILES + loop.saved_files), units
 
 
 def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEven | None:
@@ -173,6 +174,7 @@ def _print(training: Training, options: PlanOptions) -> None:
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
     told: dict[str, Any] = {"command": "distill", "steps": training.steps, "epochs": training.epochs}
+    told["opening"] = training.opening
     told |= {"break_even_epochs": even.epochs if even else None, "alternatives": rows}
     save_plan(options, bill, peak, told)
 

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,8 +41,10 @@ class LoopProbe:
 
     step: float
     """Seconds of an optimiser step, its batch waited for."""
-    epoch_start: float
-    """Seconds before an epoch's first step, further than a step takes."""
+    epoch: float
+    """Seconds of an epoch further than its steps, its validation and its checkpoint take: the loader begins anew."""
+    start: float
+    """Seconds of the trainer before its first and after its last epoch."""
     validated_sample: float
     """Seconds of a validation sample."""
     save: float
@@ -67,6 +69,7 @@ class _Clock(Callback):
     deadline: float = 0.0
     steps: list[float] = field(default_factory=list)
     epoch_starts: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
     validations: list[float] = field(default_factory=list)
     first: bool = False
     last: float = 0.0
@@ -74,7 +77,10 @@ class _Clock(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The loader begins anew."""
         self.deadline = self.deadline or time.perf_counter() + self.seconds
-        self.first, self.last = True, time.perf_counter()
+        now = time.perf_counter()
+        if self.epoch_starts:
+            self.gaps.append(now - self.last)
+        self.first, self.last = True, now
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A step is done once its parts are."""
@@ -100,18 +106,22 @@ class _Clock(Callback):
 class _TimedCheckpoints(Checkpoints):
     """The run's own checkpoints, and how long each took."""
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, _NEVER)
+        self.seconds: list[float] = []
+
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Saved and timed."""
         start = time.perf_counter()
         super().on_train_epoch_end(trainer, pl_module)
-        self.seconds = time.perf_counter() - start
+        self.seconds.append(time.perf_counter() - start)
 
 
 def probe_loop(
     module: Distillation, recipe: Recipe, data: CacheData, devices: Devices, folder: Path, seconds: float
 ) -> LoopProbe:
     """The trainer makes steps on the training's own batches for so many seconds, validates a little, and saves once."""
-    clock, saves = _Clock(seconds), _TimedCheckpoints(folder / "checkpoints", _NEVER)
+    clock, saves = _Clock(seconds), _TimedCheckpoints(folder / "checkpoints")
     alone = Devices(devices.kind, devices.indices[:1])
     recipe = replace(recipe, batch_size=recipe.batch_size // len(devices.indices))
     trainer = make_trainer(alone, recipe, folder, [clock, saves], [])
@@ -120,26 +130,35 @@ def probe_loop(
     data.recipe, data.validation_samples = recipe, [samples[:few] for samples in whole]
     if devices.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    begun = time.perf_counter()
     try:
         fit(trainer, module, data, None)
     finally:
         validated = sum(map(len, data.validation_samples))
         data.recipe, data.validation_samples = own, whole
+    lasted = time.perf_counter() - begun
     steps = clock.steps[_WARM_STEPS:] or clock.steps or clock.epoch_starts
-    step = sum(steps) / len(steps)
+    step, apart = _mean(steps), _mean(clock.validations) + _mean(saves.seconds)
+    gap = max(0.0, _mean(clock.gaps) - apart) if clock.gaps else 0.0
+    known = sum(clock.steps) + sum(clock.epoch_starts) + sum(clock.gaps) + apart
     state = module.student.state_dict().values()
     saved = [path for path in saves.folder.glob("*") if path.name in (LAST, BEST)]
     return LoopProbe(
         step=step,
-        epoch_start=max(0.0, clock.epoch_starts[-1] - step),
-        validated_sample=min(clock.validations) / validated if clock.validations else 0.0,
-        save=saves.seconds,
+        epoch=max(0.0, _mean(clock.epoch_starts[1:] or clock.epoch_starts) - step + gap),
+        start=max(0.0, lasted - known),
+        validated_sample=_mean(clock.validations) / max(1, validated),
+        save=_mean(saves.seconds),
         saved_bytes=sum(path.stat().st_size for path in saved),
         saved_files=len(saved),
         student_bytes=sum(rows.nbytes for rows in state),
         step_bytes=module.bytes_a_step(),
         peak_bytes=float(torch.cuda.max_memory_allocated()) if devices.kind == "cuda" else None,
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def probe_loader(data: CacheData, world_size: int, seconds: float) -> float:
