@@ -21,7 +21,7 @@ from benchmarks.materials import as_flags
 from benchmarks.materials import material as material_of
 from benchmarks.steps import held_batch, open_cache, with_bank
 from benchmarks.synthetic import extract, write_weights
-from distill.bill.probe import counted_step
+from distill.bill.counted import counted_step
 from distill.run import build_module
 from extract.pipeline import forward
 from shards.bill.arithmetic import Bill, BreakEven, Stage

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from distill.bill.probe import LiveProbe, LoopProbe, counted_step, probe_loader, probe_loop, probe_teachers
+from distill.bill.counted import counted_step
+from distill.bill.probe import LoopProbe, probe_loader, probe_loop
+from distill.bill.teachers import LiveProbe, probe_teachers
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.recipe import Recipe

@@ -1,37 +1,25 @@
-"""Probe: what this machine does of a training in some seconds: its own loop, its loader, its teacher."""
+"""Probe: what this machine does of a training in some seconds: the trainer's own loop, and the loader alone."""
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from distill.checkpoints import BEST, LAST, Checkpoints
 from distill.data import CacheData
 from distill.module import Distillation
-from distill.optimiser import make_optimiser
 from distill.recipe import Recipe
 from distill.trainer import fit, make_trainer
-from extract.pipeline import forward
-from extract.recompute import load_teacher_of
-from shards.bill.counting import Growth, count
 from shards.command.devices import Devices
-from shards.errors import TeacherShardsError
 from shards.loader import Batch
-from shards.order import Reading
 
 _WARM_STEPS = 2
 _VALIDATED = 4
 """Validation batches of the probe."""
-_COUNTED = (2, 4)
-"""Samples of the two batches whose kernels and memory are counted."""
 _NEVER = 1 << 40
 
 
@@ -177,109 +165,3 @@ def _batches(data: CacheData, world_size: int) -> Iterator[Batch]:
     while True:
         yield from batches.loader
         batches.position += len(batches)
-
-
-@dataclass
-class LiveProbe:
-    """The teachers on this device."""
-
-    seconds: float
-    """Of a sample, all of them together."""
-    growth: list[Growth]
-    """Kernels and memory of each by the number of samples."""
-    unknown: str = ""
-    """Why a teacher cannot be asked."""
-
-
-def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds: float) -> LiveProbe:
-    """The forward of each distinct teacher on a held batch; a teacher that is not here is a reason and no error."""
-    taken, growths = 0.0, []
-    by_teacher: dict[str, list[Any]] = {}
-    for targetset in data.training.targetsets:
-        by_teacher.setdefault(str(targetset.identity["teacher"]), []).append(targetset)
-    for sets in by_teacher.values():
-        try:
-            teacher = load_teacher_of(sets[0], None, None, "a plan takes it from where extract found it")
-        except TeacherShardsError as error:
-            return LiveProbe(0.0, [], str(error))
-        teacher = teacher.only([each.manifest.target for each in sets])
-        teacher.network.to(device)
-        viewset = data.training.viewset.read_by(teacher.inputs.reads(data.training.viewset.codec))
-        samples = batch.readings[0].samples.tolist()
-        fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(0, samples).items()}
-        fields = {name: rows.to(device) for name, rows in fields.items()}
-        say = partial(forward, teacher, device=device, precision=sets[0].identity["precision"])
-        taken += _rate(say, fields, device, seconds / len(by_teacher))
-        held = [*teacher.network.parameters(), *teacher.network.buffers()]
-        counted = [
-            count(partial(say, few := _first(fields, number)), [*held, *few.values()], number) for number in (1, 2)
-        ]
-        growths.append(Growth(*counted))
-    return LiveProbe(taken, growths)
-
-
-def _first(fields: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    """So many rows, the first ones again where there are fewer."""
-    return {name: rows[torch.arange(number) % len(rows)] for name, rows in fields.items()}
-
-
-def _rate(say: Any, fields: dict[str, torch.Tensor], device: torch.device, seconds: float) -> float:
-    """Seconds of a sample, in batches that grow up to all of `fields` while there is time."""
-    most, size = len(next(iter(fields.values()))), 1
-    say(_first(fields, 1))
-    begun = time.perf_counter()
-    while True:
-        some = _first(fields, size)
-        with _finished(device):
-            start = time.perf_counter()
-            say(some)
-        taken = time.perf_counter() - start
-        if size == most or time.perf_counter() - begun + 2.5 * taken > seconds:
-            return taken / size
-        size = min(2 * size, most)
-
-
-@contextmanager
-def _finished(device: torch.device) -> Iterator[None]:
-    yield
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def counted_step(module: Distillation, batch: Batch) -> Growth:
-    """The kernels and live bytes of steps on small batches like `batch`, on the CPU; they change the module."""
-    module.to("cpu").train()
-    module.recipe = replace(module.recipe, grad_cache=1)
-    optimiser = make_optimiser(module, module.recipe)
-
-    def step(some: Batch) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=module.recipe.precision != "float32"):
-            loss = module.loss(some)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-
-    step(_small(batch, _COUNTED[0]))  # AdamW makes its moments
-    counted = []
-    for number in _COUNTED:
-        some = _small(batch, number)
-        moments = [value for state in optimiser.state.values() for value in state.values()]
-        rows = itertools.chain.from_iterable(each.values() for each in (some.fields, *some.targets.values()))
-        counted.append(count(partial(step, some), [*module.parameters(), *module.buffers(), *moments, *rows], number))
-    return Growth(*counted)
-
-
-def _small(batch: Batch, number: int) -> Batch:
-    """A batch of so many samples of the first component, the rows of `batch` again and again; its bank as it is."""
-
-    def some(rows: torch.Tensor) -> torch.Tensor:
-        return rows[torch.arange(number) % len(rows)].cpu()
-
-    return Batch(
-        [Reading(np.zeros(number, np.int64), 0)],
-        {name: some(rows) for name, rows in batch.fields.items()},
-        None if batch.labels is None else some(batch.labels),
-        {name: {key: some(rows) for key, rows in stored.items()} for name, stored in batch.targets.items()},
-        batch.bank_readings,
-        batch.banks,
-    )
