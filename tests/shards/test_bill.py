@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from extract.config import HIDDEN, ExtractConfig
 from shards.bill.arithmetic import Bill, BreakEven, Stage
 from shards.bill.cards import CARDS, Card, Operation
 from shards.bill.counting import Growth, count
 from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import said_bill, said_memory
+from shards.command.arguments import parse
 from shards.errors import BadInput, UnknownName
 
 STAGES = (Stage("views", 600.0, "cores"), Stage("teacher", 1500.0, "device"), Stage("encode", 300.0, "device"))
@@ -88,3 +90,16 @@ def test_what_is_no_option_is_refused(flag: str, words: str) -> None:
     with pytest.raises(BadInput, match=words):
         parse_plan(flag)
     assert issubclass(UnknownName, BadInput)
+
+
+def test_the_flag_may_stand_alone_and_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--teacher", "none", "--out", "cache", "--plan", "--weights_key", "ema"]
+    config = parse(ExtractConfig, "extract", given, "", hidden=HIDDEN)
+    assert (config.plan, config.weights_key) == ("true", "ema")
+    for value in ("seconds=3", "device_profile=a100,seconds=3"):
+        assert parse(ExtractConfig, "extract", [*given[:4], "--plan", value], "").plan == value
+    with pytest.raises(BadInput, match="--plan soon: expected KEY=VALUE options, or nothing"):
+        parse(ExtractConfig, "extract", [*given[:4], "--plan", "soon"], "")
+    with pytest.raises(SystemExit):
+        parse(ExtractConfig, "extract", ["--help"], "", hidden=HIDDEN)
+    assert "--plan" in (said := capsys.readouterr().out) and "--weights_key" not in said
