@@ -1,5 +1,6 @@
 """Command: `python -m distill ... --plan`: the bill of a training, printed before anything of it is written."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from shards.bill.arithmetic import Bill, BreakEven, Stage, human_seconds
 from shards.bill.counting import Growth
 from shards.bill.disk import DiskRates, probe_disk, read_rate, trial_folder
 from shards.bill.options import PlanOptions, parse_plan
-from shards.bill.show import print_stages, said_bill, said_disk, said_memory, save_plan
+from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 
@@ -67,10 +68,11 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
     options = parse_plan(config.plan or "")
     if not is_first_process():
         return
+    check_save(options.save, run_dir, *(each.viewset.folder.parent for each in data.training.components))
     devices = choose_devices(config.devices, recipe.precision)
-    start = time.perf_counter()
     with trial_folder(run_dir, "--run_dir") as trial:
         disk = probe_disk(trial, options.seconds * _SHARES["disk"])
+        start = time.perf_counter()
         module = build_module(data, recipe)
         opening = time.perf_counter() - start
         loader = probe_loader(data, len(devices.indices), options.seconds * _SHARES["loader"])
@@ -95,7 +97,8 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     """The bill of the run, and the units of each stage."""
     loop, recipe, data = training.loop, training.recipe, training.data
     per_rank = recipe.batch_size // training.world_size
-    samples, validated = training.steps * recipe.batch_size, sum(map(len, data.validation_samples)) * training.epochs
+    samples, times = training.steps * recipe.batch_size, math.ceil(training.epochs)  # validated and saved
+    validated = sum(map(len, data.validation_samples)) * times
     on_device = training.on_gpu or options.card is not None
     lane, step = ("device", loop.step) if on_device else ("cores", max(0.0, loop.step - training.loader))
     a_validation = loop.validated_sample
@@ -103,7 +106,7 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
         parts = recipe.accumulate * recipe.grad_cache
         step = parts * options.card.seconds(training.growth.operations(per_rank / parts), recipe.precision)
         a_validation = step / per_rank / 3  # a forward is about a third of a step
-    saves = training.epochs + training.steps // recipe.checkpoint_every
+    saves = times + training.steps // recipe.checkpoint_every
     cache_bytes = data.training.num_bytes / max(data.training.num_views) * training.epochs
     stages = [
         Stage(READ, training.steps * training.loader, "cores"),
@@ -114,17 +117,11 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     ]
     if options.card is not None:
         stages.append(Stage(MOVE, training.steps * loop.step_bytes / options.card.transfer_rate, lane))
-    units: dict[str, int | float] = {
-        READ: samples,
-        DISK: cache_bytes,
-        STEP: samples,
-        MOVE: samples,
-        VALIDATION: validated,
-        SAVE: saves,
-    }
+    units: dict[str, int | float] = dict.fromkeys((READ, STEP, MOVE), samples)
+    units |= {DISK: cache_bytes, VALIDATION: validated, SAVE: saves}
     written = loop.saved_bytes + loop.student_bytes + _RUN_BYTES
     stages = [stage for stage in stages if stage.seconds]
-    once = training.opening + loop.start + training.epochs * loop.epoch
+    once = training.opening + loop.start + times * loop.epoch
     return Bill(stages, once, written, _RUN_FILES + loop.saved_files), units
 
 
@@ -189,7 +186,7 @@ def _held(training: Training, bill: Bill, options: PlanOptions) -> list[tuple[st
         manifest, error = targetset.manifest, targetset.manifest.codec_error
         size = sum(record.size for record in manifest.files.values())
         name, value = next(iter(error.items()), ("-", 0.0))
-        cosine = f"{value:.4f}" if name == "cosine_mean" else f"{name} {value:.3g}"
+        cosine = f"{value:.5f}" if name == "cosine_mean" else f"{name} {value:.3g}"
         tokens = "all" if manifest.keep_tokens is None else str(manifest.keep_tokens)
         shape = (manifest.target, manifest.codec, tokens, str(manifest.num_views))
         rows.append((*shape, human_bytes(size), f"{bill.hours:,.3g}", cosine))

@@ -63,10 +63,11 @@ def save_plan(options: PlanOptions, bill: Bill, peak_bytes: float, beside: Mappi
     write_atomically(options.save, (json.dumps(plan, indent=1) + "\n").encode())
 
 
-def check_save(path: Path | None, cache: Path) -> None:
-    """BadInput where the plan's file would lie in the cache, into which --plan writes nothing."""
-    if path is not None and path.absolute().is_relative_to(cache.absolute()):
-        raise BadInput(f"--plan save={path}: lies in the cache, in which a plan writes nothing; give another place")
+def check_save(path: Path | None, *folders: Path) -> None:
+    """BadInput where the plan's file would lie in a cache's or a run's folder, into which --plan writes nothing."""
+    for folder in folders:
+        if path is not None and path.absolute().is_relative_to(folder.absolute()):
+            raise BadInput(f"--plan save={path}: lies in {folder}, in which a plan writes nothing; give another place")
 
 
 def views_to_show(asked: int) -> Sequence[int]:

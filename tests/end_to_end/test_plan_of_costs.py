@@ -69,5 +69,5 @@ def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Pat
     caches.command("extract", *flags[:2], *out, "--devices", "cuda:7", "--plan").refuses("--devices cuda:7")
     caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     inside = f"save={tmp_path / 'new/plan.json'}"
-    caches.command("extract", *flags, *out, "--plan", inside).refuses("lies in the cache")
+    caches.command("extract", *flags, *out, "--plan", inside).refuses("in which a plan writes nothing")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
