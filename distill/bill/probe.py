@@ -40,9 +40,9 @@ class LoopProbe:
     saved_bytes: int
     """Of the last checkpoint and of the best student."""
     saved_files: int
-    """Both, or one without validation."""
+    """Both, or one without validation, and what lies beside the student."""
     student_bytes: int
-    """Of the student's weights alone."""
+    """Of the student's weights alone, and of what lies beside them."""
     step_bytes: int
     """To the device, of an optimiser step of this rank."""
     peak_bytes: float | None
@@ -130,6 +130,7 @@ def probe_loop(
     gap = max(0.0, _mean(clock.gaps) - apart) if clock.gaps else 0.0
     known = sum(clock.steps) + sum(clock.epoch_starts) + sum(clock.gaps) + apart
     state = module.student.state_dict().values()
+    beside = module.exported.inputs.files().values()  # a tokenizer
     saved = [path for path in saves.folder.glob("*") if path.name in (LAST, BEST)]
     return LoopProbe(
         step=step,
@@ -138,8 +139,8 @@ def probe_loop(
         validated_sample=_mean(clock.validations) / max(1, validated),
         save=_mean(saves.seconds),
         saved_bytes=sum(path.stat().st_size for path in saved),
-        saved_files=len(saved),
-        student_bytes=sum(rows.nbytes for rows in state),
+        saved_files=len(saved) + len(beside),
+        student_bytes=sum(rows.nbytes for rows in state) + sum(map(len, beside)),
         step_bytes=module.bytes_a_step(),
         peak_bytes=float(torch.cuda.max_memory_allocated()) if devices.kind == "cuda" else None,
     )

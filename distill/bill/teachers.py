@@ -15,6 +15,7 @@ from extract.recompute import load_teacher_of
 from shards.bill.counting import Growth, count
 from shards.errors import TeacherShardsError
 from shards.loader import Batch
+from shards.reader import ViewSet
 
 
 @dataclass
@@ -42,7 +43,8 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
             return LiveProbe(0.0, [], str(error))
         teacher = teacher.only([each.manifest.target for each in sets])
         teacher.network.to(device)
-        viewset = data.training.viewset.read_by(teacher.inputs.reads(data.training.viewset.codec))
+        viewset = ViewSet(data.training.viewset.folder)  # as no student reads it
+        viewset = viewset.read_by(teacher.inputs.reads(viewset.codec))
         samples = batch.readings[0].samples.tolist()
         fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(0, samples).items()}
         fields = {name: rows.to(device) for name, rows in fields.items()}

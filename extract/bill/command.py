@@ -99,6 +99,8 @@ def _print(estimate: Estimate) -> None:
         )
     print_stages(bill, units)
     print(f"extract: plan: {said_bill(bill, options)}")
+    if bill.num_bytes > estimate.probes.disk.free:
+        print("extract: plan: the disk has no room for that: take other flags of the table below, or another --out")
     found = [probe for probe in estimate.probes.teachers if probe is not None]
     peak = max((_peak(work, probe, options) for probe in found), default=0.0)
     if found:

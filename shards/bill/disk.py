@@ -1,6 +1,7 @@
 """Disk: how fast the disk of a cache takes and gives, measured past the page cache in a place that is left clean."""
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ class DiskRates(NamedTuple):
     """Bytes a second that are not in memory."""
     seconds_a_file: float
     """What a small file takes until it and its name are on the disk."""
+    free: float = math.inf
+    """Bytes."""
 
     def seconds_to_write(self, num_bytes: int | float, num_files: int | float) -> float:
         """How long so many bytes in so many files take."""
@@ -83,7 +86,7 @@ def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     read = read_rate(paths) or rate
     for path in folder.iterdir():
         path.unlink()
-    return DiskRates(rate, read, seconds_a_file)
+    return DiskRates(rate, read, seconds_a_file, float(free))
 
 
 def read_rate(paths: Sequence[Path]) -> float | None:

@@ -47,7 +47,7 @@ def said_memory(peak_bytes: float, options: PlanOptions, gpu_bytes: float | None
 
 def said_disk(rates: DiskRates) -> str:
     """What the disk does."""
-    files = f"{1000 * rates.seconds_a_file:,.2g} ms a small file"
+    files = f"{1000 * rates.seconds_a_file:,.2g} ms a small file, has {human_bytes(rates.free)} free"
     return f"the disk writes {human_bytes(rates.write)}/s, reads {human_bytes(rates.read)}/s, takes {files}"
 
 
