@@ -11,6 +11,7 @@ NAMES = (
     "teacher_in_the_loop",
     "slow_volume",
     "memory",
+    "plan",
     "growing",
     "bucket",
     "sharing",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import ALIASES, DESCRIPTION, DistillConfig
+from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
-    config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
+    config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
 
     from distill.missing import extracting
 
-    with extracting(config.on_missing, config.shards) as extraction:
+    with extracting(None if config.plan else config.on_missing, config.shards) as extraction:
         _distill(config, extraction)
 
 
@@ -31,10 +31,13 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.run import train
     from distill.students import check_captions
     from distill.trainer import choose_devices, is_first_process, rank
+    from shards.bill.options import parse_plan
     from shards.command.progress import human_bytes
     from shards.read_flag import apply_read, parse_read
 
     reading = parse_read(config.read)
+    if config.plan is not None:
+        parse_plan(config.plan)  # refuses what is no option before anything is opened
     recipe = load_recipe(config.recipe) if config.recipe else None
     labels_only = config.objective == "supervised" or (
         config.objective is None and recipe is not None and not recipe.learns_targets
@@ -54,6 +57,10 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     run_dir = Path(
         config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
     )
+    if config.plan is not None:
+        from distill.bill.command import print_plan
+
+        return print_plan(config, recipe, data, run_dir)
     take_arrivals(data, extraction, run_dir, num_devices)
     summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])
     if not is_first_process():

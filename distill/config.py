@@ -1,11 +1,11 @@
 """The flags of `python -m distill`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shards.command.arguments import Aliases
-from shards.command.ranges import Count, NotNegative, Positive, Precision, Seed, Share
+from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
 
 DESCRIPTION = (
@@ -36,9 +36,10 @@ class DistillConfig:
     weights at another place), or random."""
     objective: str | None = None
     """The loss, with its arguments: kl:temperature=2 on logits; mse, smooth_l1:beta=1 or cosine on features;
-    supervised on labels."""
+    supervised on labels. With label_weight=SHARE among them, or alone beside the recipe's own loss, that share of
+    the loss is cross-entropy with the labels."""
     label_weight: Share | None = None
-    """Share of cross-entropy with the labels in the loss, 0 to 1."""
+    """SHARE of --objective label_weight=SHARE."""
     epochs: Count | None = None
     """Passes over the samples; epoch e sees view e mod V (default: the recipe's; more where a cache is small)."""
     max_steps: Count | None = None
@@ -66,6 +67,40 @@ class DistillConfig:
     """Of the student's initial weights and of the order of samples."""
     wandb: bool = False
     """Log to Weights & Biases too; offline when there is no login."""
+    plan: Options = None
+    """Say what this will cost, and train nothing: probe this machine (seconds=60, about), then print bytes, files,
+    hours, cost (dollars_per_hour=0.75), bottleneck, memory, and when the cache beats the teacher in the loop.
+    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
+
+
+HIDDEN = ("label_weight",)
+"""Flags that --help leaves out: another one says the same."""
+
+
+def unfolded(config: DistillConfig) -> DistillConfig:
+    """`config` with the label_weight=SHARE of its --objective as its --label_weight.
+
+    BadInput where that is no share, or stands there twice.
+    """
+    name, colon, rest = (config.objective or "").partition(":")
+    options = rest.split(",") if colon else [] if "=" not in name else [name]
+    weights = [option for option in options if option.startswith(_LABEL_WEIGHT)]
+    if not weights:
+        return config
+    where, text = f"--objective {config.objective}: label_weight", weights[0].removeprefix(_LABEL_WEIGHT)
+    if len(weights) > 1 or config.label_weight is not None:
+        raise BadInput(f"{where} is given twice; give it once")
+    try:
+        share = float(text)
+    except ValueError:
+        raise BadInput(f"{where} {text}: expected {SHARE.expected}") from None
+    SHARE.check(where, share)
+    others = ",".join(option for option in options if option not in weights)
+    objective = f"{name}:{others}".removesuffix(":") if colon else None
+    return replace(config, objective=objective, label_weight=share)
+
+
+_LABEL_WEIGHT = "label_weight="
 
 
 def _without_former(values: dict[str, str]) -> str:

@@ -60,6 +60,7 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
         raise BadInput(f"--run_dir {run_dir}: is not empty and holds no run; give another folder")
     write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": max(num_views)}))
     given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
+    del given["plan"]  # of no run
     write_atomically(run_dir / CONFIG, as_yaml(given))
     write_atomically(run_dir / RUN, json.dumps(run, indent=1).encode())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from shards.command.arguments import Aliases
-from shards.command.ranges import Count, Precision, Range
+from shards.command.ranges import Count, Options, Precision, Range
 
 DESCRIPTION = (
     "Run a frozen teacher once over augmented data and keep what it said. --teacher and --out are enough: the rest "
@@ -26,8 +26,8 @@ class ExtractConfig:
 
     teacher: str
     """A teacher's name (data2vec2, resnet101, hf:ID, timm:NAME, run:DIR ...), or none to write the views alone. Several
-    in one run, each with what to keep of it: timm:resnet50=logits,hf:facebook/dinov2-base=cls; --weights and
-    --weights_key then are NAME=VALUE,NAME=VALUE."""
+    in one run, each with what to keep of it: timm:resnet50=logits,hf:facebook/dinov2-base=cls; --weights then is
+    NAME=VALUE,NAME=VALUE."""
     out: str
     """The cache: a folder, made if missing, or a URL (s3://BUCKET/FOLDER), that may hold other view sets and target
     sets."""
@@ -70,10 +70,10 @@ class ExtractConfig:
     """The teacher's arithmetic: float32, or bfloat16 or float16 by autocast."""
     weights: str | None = None
     """The teacher's weights: a torchvision weight name, a file or a URL (.pt, .pth or .safetensors); hf: and run:
-    bring their own."""
+    bring their own. Of a file that holds several sets FILE:key=NAME takes one: by its key in the file, a prefix of
+    its tensors' names, or ema (default: the usual one, student of data2vec2; extract says which)."""
     weights_key: str | None = None
-    """Which weights of a file that holds several: their key in it, a prefix of their names, or ema
-    (default: the usual ones, student of data2vec2; extract says which)."""
+    """NAME of --weights FILE:key=NAME, also of weights that are not named."""
     on_error: Literal["fail", "skip"] = "fail"
     """fail, or skip: leave out samples that cannot be read and list their keys in the manifest."""
     devices: str = "auto"
@@ -86,6 +86,10 @@ class ExtractConfig:
     gives the shards to the nodes of a Ray cluster (ray:num_cpus=4,num_gpus=1,accelerator_type=H100)."""
     dry_run: bool = False
     """Print the script that --launch slurm needs, and do nothing."""
+    plan: Options = None
+    """Say what this will cost, and do nothing: probe this machine (seconds=60, about), then print bytes, files, hours,
+    cost (dollars_per_hour=0.75), bottleneck, memory, alternatives, and when the cache beats the teacher in the loop.
+    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
 
 
 def _as_view(values: dict[str, str]) -> str:
@@ -98,3 +102,5 @@ def _as_view(values: dict[str, str]) -> str:
 _OPTIONS = {"image_size": "size", "image_format": "format"}
 ALIASES = Aliases(("augment", *_OPTIONS), "view", _as_view)
 """The flags of images before --view; every saved configuration of an image cache holds them."""
+HIDDEN = ("weights_key",)
+"""Flags that --help leaves out: another one says the same."""

@@ -13,17 +13,18 @@ _OPTION = re.compile(r":statistics=[a-z]+$")
 """What the name of one text encoder may end in, which is no target."""
 _OF_EACH = ("weights", "weights_key")
 """Flags that take NAME=VALUE,NAME=VALUE where there are several teachers."""
+_KEY = ":key="
 _OWN = ("teacher", "target", "codec", *_OF_EACH)
 
 
 def each_teacher(config: ExtractConfig) -> list[ExtractConfig]:
-    """`config` for each teacher of --teacher NAME=TARGET,NAME=TARGET; itself where that names one teacher alone.
+    """`config` for each teacher of --teacher NAME=TARGET,NAME=TARGET; one where that names one teacher alone.
 
     A teacher that stands there twice has both targets. Raises BadInput where flags do not say whose they are.
     """
     spec = config.teacher
     if "=" not in spec or _OPTION.search(spec) or Path(spec.partition(":")[2] or spec).exists():
-        return [config]
+        return [_with_key(config)]
     matches = [_NAMED.fullmatch(part) for part in spec.split(",")]
     found = [match.group("name", "target") for match in matches if match]
     if len(found) < len(matches):
@@ -43,13 +44,21 @@ def each_teacher(config: ExtractConfig) -> list[ExtractConfig]:
         own: dict[str, Any] = {flag: values.get(name) for flag, values in given.items()}
         own["target"] = ",".join(found[place][1] for place in places)
         own["codec"] = ",".join(codecs[place] for place in places) if config.codec else None
-        each.append(replace(config, teacher=name, **own))
+        each.append(_with_key(replace(config, teacher=name, **own)))
     return each
 
 
 def own_flags(config: ExtractConfig) -> dict[str, Any]:
     """The flags in which the command lines of several teachers differ."""
     return {name: getattr(config, name) for name in _OWN}
+
+
+def _with_key(config: ExtractConfig) -> ExtractConfig:
+    """`config` with the set of weights that --weights FILE:key=NAME names as its --weights_key."""
+    if config.weights is None or _KEY not in config.weights or config.weights_key is not None:
+        return config
+    file, _, key = config.weights.rpartition(_KEY)
+    return replace(config, weights=file or None, weights_key=key)
 
 
 def _of_each(flag: str, value: str | None, names: list[str]) -> dict[str, str]:

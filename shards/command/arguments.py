@@ -1,15 +1,16 @@
 """Arguments: one frozen dataclass becomes a command's flags, its --help, --config file and saved configuration."""
 
+import argparse
 import dataclasses
 import re
 import sys
 import typing
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from shards.command.ranges import check_fields, expected
+from shards.command.ranges import Options, check_fields, expected
 from shards.errors import BadInput, one_line
 
 Config = TypeVar("Config")
@@ -33,11 +34,13 @@ def parse(
     description: str,
     positional: str = "",
     aliases: "Aliases | None" = None,
+    hidden: Collection[str] = (),
 ) -> Config:
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --wandb is --wandb true. `aliases` are former flags, which --help leaves out.
+    false may stand alone: --wandb is --wandb true; so may one of `Options`. `aliases` are former flags, which --help
+    leaves out; so it does those `hidden`, which another flag can say too.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
     exit at once, before anything heavy is imported.
@@ -56,6 +59,9 @@ def parse(
     if positional:
         _add_positional(parser, config_class, positional)
     parser.add_class_arguments(config_class, as_group=False, skip={positional} - {""})
+    for action in parser._actions:
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
     try:
         values = parser.parse_args(_words(sys.argv[1:] if arguments is None else arguments, config_class, aliases))
         plain = {field.name: _plain(values[field.name]) for field in _fields(config_class)}
@@ -85,6 +91,7 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
     former = aliases.names if aliases else ()
     names = [*(field.name for field in _fields(config_class)), *former]
     switches = [field.name for field in _fields(config_class) if field.type in (bool, bool | None)]
+    lone = [field.name for field in _fields(config_class) if field.type == Options]
     words, saved, typed = list[str](), dict[str, str](), dict[str, str]()
     rest = deque(arguments)
     while rest:
@@ -94,9 +101,11 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
         if name == flag or name not in (*names, "config"):
             words.append(word)
             continue
-        if name in switches and not equals and (not rest or rest[0] not in ("true", "false", "null")):
+        alone = not rest or rest[0].startswith("--")
+        stands = alone if name in lone else name in switches and (not rest or rest[0] not in ("true", "false", "null"))
+        if stands and not equals:
             value = "true"
-        elif not equals and (not rest or rest[0].startswith("--")):
+        elif not equals and alone:
             words.append(word)  # argparse says that its value is missing
             continue
         elif not equals:

@@ -44,6 +44,7 @@ def number(words: str, holds: Callable[[float], bool]) -> Range:
 
 COUNT, POSITIVE = whole(1), number("above 0", lambda x: x > 0)
 SHARE_BELOW_ONE = number("of at least 0, below 1", lambda x: 0 <= x < 1)
+SHARE = number("from 0 to 1", lambda x: 0 <= x <= 1)
 """For values that are no fields: the arguments of an objective or of a student."""
 
 Count = Annotated[int, COUNT]
@@ -51,7 +52,7 @@ CountFromZero = Annotated[int, whole(0)]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 Positive = Annotated[float, POSITIVE]
 NotNegative = Annotated[float, number("of at least 0", lambda x: x >= 0)]
-Share = Annotated[float, number("from 0 to 1", lambda x: 0 <= x <= 1)]
+Share = Annotated[float, SHARE]
 ShareBelowOne = Annotated[float, SHARE_BELOW_ONE]
 ShareAboveZero = Annotated[float, number("above 0, at most 1", lambda x: 0 < x <= 1)]
 Betas = Annotated[
@@ -61,6 +62,8 @@ Span = Annotated[
     tuple[float, float],
     Range("two shares above 0, at most 1, the smaller one first", lambda pair: 0 < pair[0] <= pair[1] <= 1),
 ]
+Options = Annotated[str, Range("KEY=VALUE options, or nothing", lambda text: text == "true" or "=" in text)] | None
+"""Of a flag that may stand alone, which is `true` then."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """Of a network's arithmetic, by torch's names."""
 

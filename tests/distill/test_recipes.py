@@ -10,7 +10,7 @@ import yaml
 from caches import command
 from training import PLAIN, distill, same, write_recipe
 
-from distill.config import DistillConfig
+from distill.config import HIDDEN, DistillConfig, unfolded
 from distill.fitting import pick_recipe, recipe_names
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
@@ -196,6 +196,28 @@ def test_a_student_of_logits_comes_near_its_teacher_with_no_hyperparameter_given
 
 
 @pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("kl:temperature=2,label_weight=0.1", ("kl:temperature=2", 0.1)),
+        ("mse:label_weight=1", ("mse", 1.0)),
+        ("label_weight=0.5", (None, 0.5)),
+        ("cosine", ("cosine", None)),
+    ],
+)
+def test_an_objective_may_say_the_share_of_the_labels(objective: str, said: tuple[str | None, float | None]) -> None:
+    config = unfolded(DistillConfig(".", objective=objective))
+    assert (config.objective, config.label_weight) == said
+    same = unfolded(DistillConfig(".", objective=said[0], label_weight=said[1]))
+    assert same == config
+
+
+@pytest.mark.parametrize("share", ["1.5", "much", "0.1,label_weight=0.2"])
+def test_a_share_of_the_labels_is_one(share: str) -> None:
+    with pytest.raises(BadInput, match=r"label_weight.*(expected a number from 0 to 1|given twice)"):
+        unfolded(DistillConfig(".", objective=f"kl:label_weight={share}"))
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--lr", "0"), "--lr 0.0: expected a number above 0"),
@@ -248,9 +270,9 @@ def test_supervised_is_cross_entropy_alone(tmp_path: Path) -> None:
 
 def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
     flags = {one.name for one in fields(DistillConfig)}
-    assert len(flags) <= 20
+    assert len(flags - set(HIDDEN)) <= 20
     known = {one.name for one in fields(Recipe)}
-    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb", "read", "on_missing"}
+    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "wandb", "read", "on_missing", "plan"}
 
 
 def test_a_flag_has_the_range_of_the_recipes_field() -> None:

@@ -95,6 +95,19 @@ def test_one_teacher_is_itself(tmp_path: Path) -> None:
     assert (only.teacher, only.target, only.weights) == ("resnet50", "logits", "x.pt")
 
 
+def test_weights_name_the_set_of_a_file_that_they_mean() -> None:
+    def keys(teacher: str, weights: str) -> list[tuple[str | None, str | None]]:
+        configs = each_teacher(ExtractConfig(teacher, "out", weights=weights))
+        return [(config.weights, config.weights_key) for config in configs]
+
+    assert keys("beitv2", "x.pt:key=ema") == [("x.pt", "ema")]
+    assert keys("hf:ORG/NAME", ":key=ema") == [(None, "ema")]
+    assert keys("a=logits,b=cls", "a=x.pt:key=model.head,b=https://host/y.pt") == [
+        ("x.pt", "model.head"),
+        ("https://host/y.pt", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("flags", "word"),
     [

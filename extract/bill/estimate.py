@@ -1,0 +1,137 @@
+"""Estimate: from what was probed and what a plan lacks to bytes, files, seconds, and when the cache has paid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from extract.bill.probe import TeacherProbe, ViewsProbe
+from extract.bill.sizes import (
+    Amount,
+    manifests_amount,
+    own_names,
+    shards_amount,
+    statistics_amount,
+    targets_amount,
+    total,
+)
+from extract.phases import Work
+from extract.plan_targets import Part
+from shards.bill.arithmetic import Bill, BreakEven, Stage
+from shards.bill.disk import DiskRates
+from shards.bill.options import PlanOptions
+from shards.codecs.channels import CALIBRATION_SAMPLES
+
+VIEWS, READ, TEACHER, MOVE, ENCODE, WRITE = "views", "stored views", "teacher", "transfer", "encode", "write"
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What was measured, by part where each has its own."""
+
+    disk: DiskRates
+    views: list[ViewsProbe]
+    teachers: list[TeacherProbe | None]
+    opening: float
+    """Seconds until the plan stood: source, teachers."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What is still to be done."""
+
+    views: int
+    read: int
+    forwards: list[int]
+    """By part."""
+    written: Amount
+
+
+def amounts_of(work: Work, probes: Probes, documents: Amount, parts: list[Part]) -> Amounts:
+    """What the work lacks, where its `documents` take so much and `parts` is how it would lie in a trial."""
+    views, rows = work.plan.views, work.plan.views.plan.rows
+    lacking = [len(rows(shard)) for view, shard in views.places() if views.lacks(view, shard)]
+    written = documents
+    if lacking:
+        written += shards_amount(len(probes.views[0].shard.keys), probes.views[0].stored, lacking)
+    forwards, reads = [], 0
+    for part, trial, teacher in zip(work.plan.parts, parts, probes.teachers, strict=True):
+        places = [place for place in part.views.places() if part.lacking(*place).targets]
+        forwards.append(sum(len(rows(shard)) for _, shard in places))
+        reads += sum(len(rows(shard)) for view, shard in places if not views.lacks(view, shard))
+        for job, there in zip(part.targets, trial.targets, strict=True):
+            counts = [len(rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
+            written += targets_amount(there if not (job.folder / "zarr.json").exists() else job, views, counts)
+        if teacher is not None:
+            new = [job for job, of in zip(teacher.targets, part.targets, strict=True) if not of.folder.exists()]
+            written += total(map(statistics_amount, new))
+    names: list[Sequence[str] | None] = [views.plan.class_names] if lacking else []
+    if sum(forwards):
+        teachers = [(part.teacher.class_names, part.targets) for part in work.plan.parts if part.teacher]
+        names += [own_names(job, views, own) for own, jobs in teachers for job in jobs]
+    return Amounts(sum(lacking), reads, forwards, written + manifests_amount(written, names))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an extraction takes."""
+
+    work: Work
+    probes: Probes
+    amounts: Amounts
+    options: PlanOptions
+
+    @property
+    def lane(self) -> str:
+        """Where teachers compute."""
+        return "cores" if self.work.extraction.device.type == "cpu" and self.options.card is None else "device"
+
+    def bill(self, times: int | float = 1, more: int | float = 0) -> tuple[Bill, dict[str, int | float]]:
+        """The bill of `times` as many views and so many `more` bytes, and the units of each stage."""
+        amounts, probes, card, lane = self.amounts, self.probes, self.options.card, self.lane
+        processes, views = self.work.extraction.num_processes, probes.views[0]
+        teacher = move = encode = calibration = 0.0
+        for count, probe in zip(amounts.forwards, probes.teachers, strict=True):
+            if probe is not None:
+                a_forward = self.forward_seconds(probe)
+                encoding = probe.seconds_to_encode if card is None else 0.0
+                teacher += times * count * a_forward / processes
+                encode += times * count * encoding / processes
+                if card is not None:
+                    move += times * count * probe.bytes_moved / card.transfer_rate / processes
+                if any(job.codec.has_statistics for job in probe.targets) and count:
+                    first = min(count, max(CALIBRATION_SAMPLES, self.work.plan.views.plan.shard_size))
+                    calibration += min(count, CALIBRATION_SAMPLES) * a_forward
+                    calibration += first * (views.seconds_to_make or views.seconds_to_read)
+        num_bytes, num_files = amounts.written.num_bytes * times + more, amounts.written.num_files * times
+        units: dict[str, int | float] = dict.fromkeys((TEACHER, MOVE, ENCODE), times * sum(amounts.forwards))
+        units |= {VIEWS: times * amounts.views, READ: times * amounts.read, WRITE: num_bytes}
+        stages = [
+            Stage(VIEWS, units[VIEWS] * views.seconds_to_make / processes, "cores"),
+            Stage(READ, units[READ] * views.seconds_to_read / processes, "cores"),
+            Stage(TEACHER, teacher, lane),
+            Stage(MOVE, move, lane),
+            Stage(ENCODE, encode, lane),
+            Stage(WRITE, probes.disk.seconds_to_write(num_bytes, num_files), "disk"),
+        ]
+        once = probes.opening + calibration
+        if lane == "device" and amounts.views:  # nothing is there to compute on while the first shard's views are made
+            once += min(amounts.views, self.work.plan.views.plan.shard_size) * views.seconds_to_make
+        return Bill([stage for stage in stages if stage.seconds], once, num_bytes, num_files), units
+
+    def forward_seconds(self, probe: TeacherProbe) -> float:
+        """Of a sample: measured, or predicted of a card."""
+        if self.options.card is None:
+            return probe.seconds
+        size = self.work.extraction.batch_size
+        return self.options.card.seconds(probe.growth.operations(size), self.work.extraction.precision) / size
+
+    def break_even(self) -> BreakEven | None:
+        """The same views and forwards in each epoch; None where no view is made here, whose time is not known then."""
+        views, samples = self.probes.views[0], len(self.work.plan.views.plan.keys)
+        teachers = [probe for probe in self.probes.teachers if probe is not None]
+        if not teachers or not views.seconds_to_make or not self.amounts.written.num_bytes:
+            return None
+        taught = samples * sum(self.forward_seconds(probe) for probe in teachers)
+        live = Bill([Stage(VIEWS, samples * views.seconds_to_make, "cores"), Stage(TEACHER, taught, self.lane)])
+        read = self.amounts.written.num_bytes / self.work.plan.views.asked_views / self.probes.disk.read
+        cached = Bill([Stage(READ, samples * views.seconds_to_read, "cores"), Stage("disk", read, "disk")])
+        return BreakEven(self.bill()[0].seconds, live.seconds, cached.seconds)

@@ -1,0 +1,73 @@
+"""`--plan` says before a run what it will write, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import caches
+import pytest
+
+
+def amount(folder: Path) -> tuple[int, int]:
+    """Bytes and files."""
+    stored = caches.contents(folder)
+    return sum(map(len, stored.values())), len(stored)
+
+
+def planned(saved: Path, name: str, *flags: str | Path) -> tuple[dict, str]:
+    """The plan that `python -m NAME FLAGS --plan` saves, and what it prints."""
+    out = caches.command(name, *flags, "--plan", f"seconds=0.5,save={saved}").succeeds().out
+    return json.loads(saved.read_bytes()), out
+
+
+def test_an_extraction_writes_what_its_plan_says(teacher: Path, tmp_path: Path) -> None:
+    cache, codec = tmp_path / "cache", "topk:3"
+    flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "2", "--codec", codec)
+    plan, out = planned(tmp_path / "plan.json", "extract", *flags)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    assert "40 samples x 2 views, run-teacher: 80 views and 80 forwards to make" in out
+    assert "held by" in out and f"logits *  {codec}" in out and "int4" in out
+    caches.extract(*flags)
+    num_bytes, num_files = amount(cache)
+    assert plan["files"] == num_files and abs(plan["bytes"] / num_bytes - 1) < 0.02
+    before = caches.contents(cache)
+    plan, out = planned(tmp_path / "plan.json", "extract", *flags[:-3], "3", *flags[-2:])
+    assert "40 samples x 3 views, run-teacher: 40 views and 40 forwards to make" in out
+    assert caches.contents(cache) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "plan.json"]
+    plan, out = planned(tmp_path / "plan.json", "extract", *flags)
+    assert plan["seconds"] == plan["once"] and "0 views and 0 forwards to make" in out
+
+
+@pytest.mark.slow
+def test_a_training_writes_what_its_plan_says(cache: Path, tmp_path: Path) -> None:
+    before, run = caches.contents(cache), tmp_path / "run"
+    flags = ("--shards", cache, "--run_dir", run, "--student", "convnet:width=4", "--epochs", "2", "--batch_size", "8")
+    plan, out = planned(tmp_path / "plan.json", "distill", *flags, "--devices", "cpu")
+    assert caches.contents(cache) == before and not run.exists()
+    assert "10 steps (2 epochs) of 8" in out or plan["steps"] == 2 * (plan["steps"] // 2)
+    assert "the teacher in the loop" in out
+    done = caches.command("distill", *flags, "--devices", "cpu").succeeds()
+    assert f"{plan['steps']:,} steps" in done.out
+    num_bytes, num_files = amount(run)
+    assert plan["files"] == num_files and abs(plan["bytes"] / num_bytes - 1) < 0.1
+
+
+def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(teacher: Path, tmp_path: Path) -> None:
+    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL)
+    out = caches.command("extract", *flags, "--plan", "device_profile=rtx4090,seconds=0.5").succeeds().out
+    assert "the teacher is a prediction, measured on no rtx4090" in out and "the rtx4090 has 24.0 GB" in out
+
+
+def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Path, tmp_path: Path) -> None:
+    flags = ("--teacher", f"run:{teacher}", *caches.SMALL)
+    (tmp_path / "file").touch()
+    for name, where in (("extract", "--out"), ("distill", "--run_dir")):
+        rest = flags if name == "extract" else ("--shards", cache, "--batch_size", "8")
+        caches.command(name, *rest, where, tmp_path / "file/cache", "--plan").refuses(where, "cannot be written")
+    out = ("--out", tmp_path / "new")
+    caches.command("extract", *flags, *out, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
+    caches.command("extract", *flags[:2], *out, "--devices", "cuda:7", "--plan").refuses("--devices cuda:7")
+    caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
+    inside = f"save={tmp_path / 'new/plan.json'}"
+    caches.command("extract", *flags, *out, "--plan", inside).refuses("in which a plan writes nothing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
