@@ -64,8 +64,9 @@ class DistillConfig:
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or a number of devices (DDP)."""
     seed: Seed | None = None
     """Of the student's initial weights and of the order of samples."""
-    wandb: bool = False
-    """Log to Weights & Biases too; offline when there is no login."""
+    logger: str = "csv"
+    """Where losses and pictures of validation examples go beside RUN/logs (csv, which is always written): tensorboard,
+    trackio or wandb (offline when there is no login), several separated by commas."""
 
 
 def _without_former(values: dict[str, str]) -> str:
@@ -86,5 +87,16 @@ def _in_recipe(content: dict[str, Any], name: str) -> bool:
     return isinstance(recipe, dict) and recipe.get(name) == content[name]
 
 
-ALIASES = Aliases(("compile", "warmup"), "read", _without_former, _in_recipe)
+def _with_wandb(values: dict[str, str]) -> str:
+    given = values["wandb"].lower()
+    if given not in ("true", "false"):
+        raise BadInput(f"--wandb {given}: expected true or false; --logger wandb is what it means now")
+    names = values.get("logger", "csv").split(",")
+    return ",".join(names if given == "false" or "wandb" in names else [*names, "wandb"])
+
+
+ALIASES = (
+    Aliases(("compile", "warmup"), "read", _without_former, _in_recipe),
+    Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
+)
 """Former flags, which the saved configurations of earlier runs hold."""
