@@ -37,7 +37,11 @@ ROWS, SIDE = 1024, 112
 """Rows of a group, at most, and pixels a side of a thumbnail."""
 _DECODED_BYTES = 32 << 20
 """Of rows that are decoded together; a float32 takes at most 8 times what is stored of it."""
-WRITING = {"compression": {"key": "zstd", "text": "zstd"}, "use_dictionary": ["class"], "write_statistics": False}
+WRITING: dict[str, Any] = {
+    "compression": {"key": "zstd", "text": "zstd"},
+    "use_dictionary": ["class"],
+    "write_statistics": False,
+}
 """Pixels and floats do not get smaller by what they would cost."""
 
 

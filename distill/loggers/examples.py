@@ -24,6 +24,8 @@ class Examples(Callback):
 
     def __init__(self, validation: Sequence[Component], pictures: Sequence[Callable[[Image.Image, int], None]]) -> None:
         self.validation, self.pictures = validation, pictures
+        # as stored: a student may read no pixels
+        self.viewsets = [each.viewset.read_by(view_codec(each.viewset.identity)) for each in validation]
         self.known: dict[Cell, list[str]] = {}
         """What is known of each view beside what the student says; it stays the same."""
 
@@ -38,10 +40,7 @@ class Examples(Callback):
 
     def _sheet(self, module: Distillation, batch: Batch) -> Image.Image | None:
         (reading,) = batch.readings
-        component = self.validation[reading.component]
-        viewset = component.viewset.read_by(
-            view_codec(component.viewset.identity)
-        )  # as stored: a student may skip pixels
+        component, viewset = self.validation[reading.component], self.viewsets[reading.component]
         samples = reading.samples[:NUM_EXAMPLES]
         cells = [(reading.view, sample) for sample in samples.tolist()]
         if viewset.codec.picture(viewset.row(*cells[0])) is None:
