@@ -1,7 +1,8 @@
 """Exporting: features with keys and thumbnails as parquet, over a bare write of the same columns by pyarrow.
 
 A cache of one photo under many keys, JPEGs of 224 pixels, and CLS rows of 768 values in float16. `export` reads,
-decodes and checks rows and views and makes thumbnails; the limit has all of that in memory and writes the very same row groups.
+decodes and checks rows and views and makes thumbnails; the limit has all of that in
+memory and writes the very same row groups.
 """
 
 import argparse
