@@ -27,7 +27,7 @@ class Summary(Struct, frozen=True):
     recipe: str | None = None
     student: str | None = None
     num_parameters: Number | None = None
-    seconds: Annotated[float, Meta(ge=0, lt=math.inf)] | None = None
+    seconds: Annotated[float, Meta(ge=0, le=1e12)] | None = None
     steps: Number | None = None
     teacher_forwards: Number | None = None
     best_val_loss: float | None = None

@@ -141,7 +141,7 @@ def test_the_flag_of_before_is_read(tmp_path: Path) -> None:
     assert logger("--logger", "tensorboard", "--wandb") == "tensorboard,wandb"
     assert logger("--logger", "wandb", "--wandb") == "wandb"
     with pytest.raises(BadInput, match="--wandb maybe: expected true or false"):
-        logger("--wandb", "maybe")
+        logger("--wandb=maybe")
     saved = tmp_path / "config.yaml"
     for values, wanted in (
         ({"wandb": False}, "csv"),
