@@ -35,8 +35,9 @@ class Examples(Callback):
             return
         with trainer.precision_plugin.val_step_context():
             sheet = self._sheet(pl_module, batch)
-        for picture in self.pictures if sheet is not None else ():
-            picture(sheet, trainer.global_step)
+        if sheet is not None:
+            for picture in self.pictures:
+                picture(sheet, trainer.global_step)
 
     def _sheet(self, module: Distillation, batch: Batch) -> Image.Image | None:
         (reading,) = batch.readings
