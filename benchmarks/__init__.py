@@ -3,6 +3,8 @@
 NAMES = (
     "reading",
     "opening",
+    "page",
+    "exporting",
     "delivering",
     "mixing",
     "tokenising",

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 from benchmarks.materials import as_flags
 from benchmarks.materials import material as material_of
@@ -134,7 +135,7 @@ def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, devic
 
     def timed() -> float:
         clock = StepClock(device)
-        trainer = make_trainer(Devices(device.type), recipe, run_dir, [clock], [])
+        trainer = make_trainer(Devices(device.type), recipe, run_dir, [clock], [CSVLogger(run_dir, name="logs")])
         trainer.fit(build_module(cache, recipe), CacheData(cache.training, recipe, share_of_cores()))
         return (clock.ends[1] - clock.ends[0]) / steps
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
+from distill.loggers import logger_names
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
     config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
+    logger_names(config.logger)  # refuses before anything is read or extracted
 
     from distill.missing import extracting
 

@@ -65,8 +65,9 @@ class DistillConfig:
     """auto (all GPUs, else the CPU), cpu, cuda, cuda:N, or a number of devices (DDP)."""
     seed: Seed | None = None
     """Of the student's initial weights and of the order of samples."""
-    wandb: bool = False
-    """Log to Weights & Biases too; offline when there is no login."""
+    logger: str = "csv"
+    """Where losses and pictures of validation examples go beside RUN/logs (csv, which is always written): tensorboard,
+    trackio or wandb (offline when there is no login), several separated by commas."""
     plan: Options = None
     """Say what this will cost, and train nothing: probe this machine (seconds=60, about), then print bytes, files,
     hours, cost (dollars_per_hour=0.75), bottleneck, memory, and when the cache beats the teacher in the loop.
@@ -121,5 +122,16 @@ def _in_recipe(content: dict[str, Any], name: str) -> bool:
     return isinstance(recipe, dict) and recipe.get(name) == content[name]
 
 
-ALIASES = Aliases(("compile", "warmup"), "read", _without_former, _in_recipe)
+def _with_wandb(values: dict[str, str]) -> str:
+    given = values["wandb"].lower()
+    if given not in ("true", "false"):
+        raise BadInput(f"--wandb {given}: expected true or false; --logger wandb is what it means now")
+    names = values.get("logger", "csv").split(",")
+    return ",".join(names if given == "false" or "wandb" in names else [*names, "wandb"])
+
+
+ALIASES = (
+    Aliases(("compile", "warmup"), "read", _without_former, _in_recipe),
+    Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
+)
 """Former flags, which the saved configurations of earlier runs hold."""

@@ -15,11 +15,14 @@ from distill.checkpoints import BEST, Checkpoints, read_best, resumable
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import Holding, sole
+from distill.loggers import open_loggers
+from distill.loggers.base import LoggedRun
+from distill.loggers.examples import Examples
 from distill.module import Distillation
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
-from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, wandb_logger
+from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.codecs.features import Features
@@ -68,14 +71,15 @@ def train(
                 )
         if (run_dir / folder.SUMMARY).exists():
             return read_object(run_dir / folder.SUMMARY, "give another --run_dir") | {"already_finished": True}
-        loggers = []
-        if config.wandb:
-            facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
-            loggers.append(wandb_logger(run_dir, as_values(recipe) | facts))
-        trainer = make_trainer(devices, recipe, run_dir, [elapsed, checkpoints, *callbacks], loggers)
+        facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
+        loggers = open_loggers(config.logger, LoggedRun(run_dir, as_values(recipe) | facts, resumes))
+        pictures = [each.picture for each in loggers if each.picture is not None]
+        examples = [Examples(data.validation.components, pictures)] if pictures else []
+        watching = [elapsed, checkpoints, *callbacks, *examples]
+        trainer = make_trainer(devices, recipe, run_dir, watching, [each.logger for each in loggers])
         fit(trainer, module, data, resumable(checkpoints.folder))
         for logger in loggers:
-            logger.experiment.finish()  # wandb writes the last numbers only now
+            logger.finish()
         summary = summarise(recipe, data, module, trainer.global_step, elapsed.seconds())
         if trainer.is_global_zero:
             if (checkpoints.folder / BEST).exists():

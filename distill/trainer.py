@@ -1,8 +1,6 @@
 """Trainer: Lightning's, set up from a recipe, with progress over optimiser steps and the time that they took."""
 
 import logging
-import netrc
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -48,7 +46,7 @@ def choose_devices(devices: str, precision: str) -> Devices:
 def make_trainer(
     devices: Devices, recipe: Recipe, run_dir: Path, callbacks: list[Any], loggers: Sequence[Logger]
 ) -> lightning.Trainer:
-    """Lightning's trainer for a recipe; it always logs to RUN/logs, a folder an attempt."""
+    """Lightning's trainer for a recipe."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")
@@ -63,7 +61,7 @@ def make_trainer(
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_norm,
         callbacks=[*callbacks, ProgressLines()],
-        logger=[CSVLogger(run_dir, name="logs"), *loggers],
+        logger=list(loggers),
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -71,17 +69,6 @@ def make_trainer(
         use_distributed_sampler=False,
         default_root_dir=run_dir,
     )
-
-
-def wandb_logger(run_dir: Path, config: dict[str, Any]) -> WandbLogger:
-    """Weights & Biases' logger, which writes into the run's folder; without a login `wandb sync` uploads it later."""
-    try:
-        key = os.environ.get("WANDB_API_KEY") or netrc.netrc().authenticators("api.wandb.ai")
-    except (OSError, netrc.NetrcParseError):
-        key = None
-    offline = os.environ.get("WANDB_MODE") == "offline" or not key
-    project = os.environ.get("WANDB_PROJECT", "teacher-shards")  # the entity, wandb takes from WANDB_ENTITY itself
-    return WandbLogger(name=run_dir.name, save_dir=run_dir, offline=offline, project=project, config=config)
 
 
 def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, checkpoint: Path | None) -> None:

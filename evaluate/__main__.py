@@ -18,6 +18,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     config = parse(EvaluateConfig, "evaluate", arguments, DESCRIPTION, aliases=ALIASES)
     check_config(config)
+    if config.runs is not None and config.ledger:
+        from evaluate.ledger import print_ledger
+
+        print_ledger(config.runs, config.shards)
+        return
     if config.runs is not None:
         from pathlib import Path
 

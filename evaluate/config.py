@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.command.arguments import Aliases
-from shards.command.ranges import Count, Positive, Precision, Seed
+from shards.command.ranges import COUNT, Count, Positive, Precision, Seed
 from shards.errors import BadInput
 
 DESCRIPTION = (
@@ -21,6 +21,9 @@ class EvaluateConfig:
     """The folder of a run that `python -m distill` finished; results are merged into its evaluation.json."""
     runs: str | None = None
     """A folder of runs, at any depth: print one table of what was measured of them, and measure nothing."""
+    ledger: bool = False
+    """With --runs: print what each run saved against the teacher in the loop, and which target sets no run has read,
+    of the caches that the runs read or of --shards, as python -m shards ledger does."""
     teacher: str | None = None
     """The run's teacher, as extract's --teacher: measured too, the table has the share that the student keeps."""
     task: str | None = None
@@ -50,16 +53,32 @@ class EvaluateConfig:
     """Samples in one forward (default: 256), and in one training step (default: the preset's)."""
     precision: Precision = "float32"
     """The network's arithmetic: float32, or bfloat16 or float16 by autocast."""
-    num_workers: Count | None = None
-    """Threads that read samples (default: the CPU's cores)."""
     device: str = "auto"
-    """auto (the first GPU, else the CPU), cpu, cuda or cuda:N."""
+    """auto (the first GPU, else the CPU), cpu, cuda or cuda:N; with cpu,threads=N (or auto, cuda) so many threads read
+    samples (default: the cores that this process may use)."""
     epochs: Count | None = None
     """linear, finetune, text_classification, glue: passes over the training split (default: the preset's)."""
     lr: Positive | None = None
     """the same: AdamW's peak learning rate (default: the preset's)."""
     seed: Seed = 0
     """the same: of the head's first weights, the order of samples and all augmentation."""
+
+    @property
+    def device_name(self) -> str:
+        """--device without its threads."""
+        return self.device.partition(",")[0]
+
+    @property
+    def num_threads(self) -> int | None:
+        """The threads of --device; None where it names none, BadInput for what are none."""
+        _, comma, option = self.device.partition(",")
+        if not comma:
+            return None
+        name, _, value = option.rpartition(",")[2].partition("=")
+        if name != "threads":
+            raise BadInput(f"--device {self.device}: expected threads=N after the comma, as in cpu,threads=4")
+        COUNT.check(f"--device {self.device}: threads", int(value) if value.isdecimal() else value)
+        return int(value)
 
 
 def check_config(config: EvaluateConfig) -> None:
@@ -70,9 +89,21 @@ def check_config(config: EvaluateConfig) -> None:
         raise BadInput("--query only shows images of a cache: give it with --run and --shards, and nothing to measure")
     if config.query is not None and not config.query.strip():
         raise BadInput("--query: expected words, found none; give a text as a caption has it")
-    if config.runs is not None and (config.task or config.data or config.shards or config.teacher):
+    if config.ledger and config.runs is None:
+        raise BadInput("--ledger: counts what a folder of runs saved; give it with --runs DIR")
+    shards = None if config.ledger else config.shards
+    if config.runs is not None and (config.task or config.data or shards or config.teacher):
         raise BadInput("--runs only prints what was measured: give --task, --teacher, --data and --shards with --run")
+    _ = config.num_threads  # refuses what are no threads
 
 
-ALIASES = Aliases(("k",), "preset", lambda values: f"knn:k={values['k']}")
-"""The flag of knn before --preset took changes."""
+ALIASES = (
+    Aliases(("k",), "preset", lambda values: f"knn:k={values['k']}"),
+    Aliases(
+        ("num_workers",),
+        "device",
+        lambda values: f"{values.get('device', 'auto')},threads={values['num_workers']}",
+        joins=True,
+    ),
+)
+"""The flag of knn before --preset took changes, and the number of threads, which extract and distill have none for."""

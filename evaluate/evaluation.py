@@ -101,7 +101,7 @@ class Evaluation:
     @property
     def num_threads(self) -> int:
         """Threads that read samples."""
-        return self.config.num_workers or share_of_cores()
+        return self.config.num_threads or share_of_cores()
 
     def train_and_test(self) -> tuple[Views, Views]:
         """Labelled views to learn from and to measure on, of the same classes."""

@@ -27,7 +27,7 @@ def measure_run(config: EvaluateConfig) -> None:
     run, names = Path(config.run), task_names(config.task)
     check_run(run)
     check_preset(config, names)
-    student = load_student(run, config.device, config.precision)
+    student = load_student(run, config.device_name, config.precision)
     evaluation = Evaluation(config, run, student, weights_of(run), run)
     teacher = teacher_beside(evaluation, config.teacher) if config.teacher is not None else None
     tasks = {name: load_task(name) for name in names}

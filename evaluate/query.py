@@ -35,7 +35,7 @@ def show_nearest(config: EvaluateConfig) -> None:
     assert config.run is not None and config.query is not None
     run = Path(config.run)
     check_run(run)
-    student = load_student(run, config.device, config.precision)
+    student = load_student(run, config.device_name, config.precision)
     evaluation = Evaluation(config, run, student, weights_of(run), run)
     viewset = ViewSet(evaluation.stored.viewset(config.split).folder)
     if isinstance(student.inputs, TowersInput):

@@ -100,7 +100,7 @@ def _as_view(values: dict[str, str]) -> str:
 
 
 _OPTIONS = {"image_size": "size", "image_format": "format"}
-ALIASES = Aliases(("augment", *_OPTIONS), "view", _as_view)
+ALIASES = (Aliases(("augment", *_OPTIONS), "view", _as_view),)
 """The flags of images before --view; every saved configuration of an image cache holds them."""
 HIDDEN = ("weights_key",)
 """Flags that --help leaves out: another one says the same."""

@@ -144,16 +144,22 @@ def view_command(config: flags.ViewConfig) -> None:
 
 
 def export_command(config: flags.ExportConfig) -> None:
-    """Write views and decoded targets as WebDataset tars that need nothing of this project."""
+    """Write views and decoded targets as WebDataset tars, or features as parquet, that need nothing of this project."""
     from shards.cache import only
     from shards.export import export
     from shards.reader import TargetSet, ViewSet
 
-    start = time.monotonic()
+    start, output = time.monotonic(), Path(config.output)
     viewset = _viewset(config.path)
     targetsets = [each.folder for each in viewset.targetsets]
     targetset = TargetSet(only(config.path, "target sets", targetsets)) if targetsets else None
-    count, size = export(ViewSet(viewset.folder), targetset, Path(config.output))
+    if output.suffix.lower() == ".parquet":
+        from shards.features_table import export_features, looking
+
+        count, size = export_features(ViewSet(viewset.folder), targetset, output)
+        print(f"shards export: to look at them: {looking(output)}")
+    else:
+        count, size = export(ViewSet(viewset.folder), targetset, output)
     seconds = time.monotonic() - start
     rate = f"{count / seconds:,.0f} samples/s over {seconds:,.1f} s"
     print(f"shards export: done: {counted(count, 'sample')}, {human_bytes(size)}, {rate}: {config.output}")

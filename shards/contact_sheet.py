@@ -81,13 +81,13 @@ def teacher_lines(
     lines: dict[tuple[int, int], list[str]] = {}
     for view in range(num_views):
         decoded = read_decoded(targetset, codec, view, samples)
-        of_view = _output_lines(decoded.rows if isinstance(decoded, Features) else decoded, target, names)
+        of_view = output_lines(decoded.rows if isinstance(decoded, Features) else decoded, target, names)
         lines |= {(view, sample): line for sample, line in zip(samples.tolist(), of_view, strict=True)}
     return lines
 
 
-def _output_lines(decoded: Any, target: str, names: Sequence[str] | None) -> list[list[str]]:
-    """Of each row."""
+def output_lines(decoded: Any, target: str, names: Sequence[str] | None, who: str = "teacher") -> list[list[str]]:
+    """Of each row, what `who` says: its likeliest classes, or of targets without classes the norm."""
     from shards.codecs.distribution import Distribution
 
     if isinstance(decoded, Distribution):
@@ -101,7 +101,7 @@ def _output_lines(decoded: Any, target: str, names: Sequence[str] | None) -> lis
         return [[f"{target}: {share:.1%} on a token's first class"] for share in shares]
     likely = zip(probabilities[:, :_NUM_CLASSES].tolist(), classes[:, :_NUM_CLASSES].tolist(), strict=True)
     return [
-        [f"teacher: {class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
+        [f"{who}: {class_name(names, label)} {share:.1%}" for share, label in zip(*best, strict=True)]
         for best in likely
     ]
 

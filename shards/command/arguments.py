@@ -6,7 +6,7 @@ import re
 import sys
 import typing
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,10 @@ class Aliases(NamedTuple):
     """The flag's value for the values of former flags, by name."""
     repeats: Callable[[dict[str, Any], str], bool] = lambda content, name: False
     """Whether a saved configuration says elsewhere too what it says by a former flag, which is left out then."""
+    joins: bool = False
+    """Whether `fold` takes the flag's own value too, by the flag's name; else the two cannot be given together."""
+    switches: tuple[str, ...] = ()
+    """Those of `names` that were true or false, and may stand alone."""
 
 
 def parse(
@@ -33,13 +37,13 @@ def parse(
     arguments: list[str] | None,
     description: str,
     positional: str = "",
-    aliases: "Aliases | None" = None,
+    aliases: Sequence[Aliases] = (),
     hidden: Collection[str] = (),
 ) -> Config:
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --wandb is --wandb true; so may one of `Options`. `aliases` are former flags, which --help
+    false may stand alone: --dry_run is --dry_run true; so may one of `Options`. `aliases` are former flags, which --help
     leaves out; so it does those `hidden`, which another flag can say too.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
@@ -81,18 +85,19 @@ def _with_ranges(formatter: Any) -> Any:
     return type("HelpWithRanges", (formatter,), {"_expand_help": expand_help})
 
 
-def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | None") -> list[str]:
-    """`arguments` with each flag and its value in one word, and former flags folded into the flag of now.
+def _words(arguments: Iterable[str], config_class: type, aliases: Sequence[Aliases]) -> list[str]:
+    """`arguments` with each flag and its value in one word, and former flags folded into the flags of now.
 
     A configuration file is in its flag's word with its contents. A flag that is true or false may stand alone.
     """
     import yaml
 
-    former = aliases.names if aliases else ()
+    former = [name for group in aliases for name in group.names]
     names = [*(field.name for field in _fields(config_class)), *former]
     switches = [field.name for field in _fields(config_class) if field.type in (bool, bool | None)]
+    switches += [name for group in aliases for name in group.switches]
     lone = [field.name for field in _fields(config_class) if field.type == Options]
-    words, saved, typed = list[str](), dict[str, str](), dict[str, str]()
+    words, contents, typed = list[str](), list[dict[str, Any]](), dict[str, str]()
     rest = deque(arguments)
     while rest:
         word = rest.popleft()
@@ -114,20 +119,33 @@ def _words(arguments: Iterable[str], config_class: type, aliases: "Aliases | Non
             typed[name] = value
         elif name == "config":
             content = _read_config_file(value, names)
-            if aliases and content.get(aliases.flag) is None:  # what stands beside it was folded into it already
-                given = [old for old in former if content.get(old) is not None and not aliases.repeats(content, old)]
-                saved |= {old: str(content[old]) for old in given}
+            contents.append(content)
             words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in former})}")
         else:
             words.append(f"{flag}={value}")
-    if aliases is None or not saved | typed:
-        return words
-    now = f"--{aliases.flag}"
-    if not any(word.startswith(f"{now}=") for word in words):
-        return [*words, f"{now}={aliases.fold(saved | typed)}"]
-    for name, value in typed.items():
-        raise BadInput(f"--{name} {value}: is an option of {now} now; give {now} alone")
+    for group in aliases:
+        words = _folded(words, group, contents, {name: typed[name] for name in group.names if name in typed})
     return words
+
+
+def _folded(words: list[str], group: Aliases, contents: list[dict[str, Any]], typed: dict[str, str]) -> list[str]:
+    """`words` with the former flags of `group`, `typed` or in the `contents` of saved configurations, in its flag."""
+    now, saved, own = f"--{group.flag}", dict[str, str](), dict[str, str]()
+    for content in contents:
+        if content.get(group.flag) is None or group.joins:  # else what stands beside it was folded into it already
+            given = [old for old in group.names if content.get(old) is not None and not group.repeats(content, old)]
+            saved |= {old: str(content[old]) for old in given}
+        if content.get(group.flag) is not None:
+            own = {group.flag: str(content[group.flag])}
+    if given_now := [word for word in words if word.startswith(f"{now}=")]:
+        saved, own = {}, {group.flag: given_now[-1].partition("=")[2]}
+    if not saved | typed:
+        return words
+    if given_now and not group.joins:
+        name, value = next(iter(typed.items()))
+        raise BadInput(f"--{name} {value}: is an option of {now} now; give {now} alone")
+    kept = [word for word in words if word not in given_now]
+    return [*kept, f"{now}={group.fold(saved | typed | (own if group.joins else {}))}"]
 
 
 def _fields(config_class: type) -> tuple["dataclasses.Field[Any]", ...]:

@@ -49,7 +49,8 @@ class ExportConfig:
     path: str
     """A target set, or a view set with one target set or none; a cache will do where it holds one view set."""
     output: str
-    """The folder to write, new or empty."""
+    """The folder to write, new or empty; or a file ending in .parquet: features with keys and thumbnails, as
+    embedding-atlas reads them."""
 
 
 @dataclass(frozen=True)

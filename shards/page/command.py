@@ -37,6 +37,11 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     print_table(HEADINGS, [entry.row() for entry in ledger.entries], right=HEADINGS[1:5])
     for card in ledger.unread:
         print(f"no run has read {card.name}, {card.size}: python -m shards remove {card.removing}")
+    for card in ledger.partial:
+        print(f"{card.tone}: {card.name}: {card.state}")
     if ledger.unread and ledger.num_unknown:
         print(f"shards ledger: {ledger.num_unknown} of these runs do not say what they read, and may have read them")
+    if config.teacher_rate is None and any(entry.hours for entry in ledger.entries):
+        told = "hours are estimates by the times of the cache's commits, on the machine that extracted it"
+        print(f"shards ledger: {told}; --teacher_rate says better")
     print(f"shards ledger: {ledger.summary()}")

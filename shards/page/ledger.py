@@ -5,7 +5,8 @@ computes those that its summary.json tells. How long a forward takes is not reco
 shards were committed tell it, or --teacher_rate does.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from statistics import median
 from shards.command.progress import counted, human_bytes
 from shards.documents import TargetSetManifest
 from shards.identity import canonical_json
-from shards.page.sets import WHOLE, SetCard
+from shards.page.sets import DAMAGED, WHOLE, SetCard
 from shards.page.trained import TrainedRun
 
 HEADINGS = ("run", "samples seen", "forwards saved", "hours saved", "dollars saved", "not known")
@@ -51,8 +52,12 @@ class Ledger:
 
     entries: list[Entry]
     unread: list[SetCard]
+    partial: list[SetCard]
+    """View sets and target sets that are half written or damaged; of these nobody can say what deleting them loses."""
     num_unknown: int
     """Runs that do not say what they read, and may have read any set."""
+    paid_hours: float
+    """What it took to extract the target sets that runs learnt from, each once, as far as commits tell."""
 
     @property
     def saved(self) -> list[int | None]:
@@ -69,7 +74,10 @@ class Ledger:
         known = [entry for entry in self.entries if entry.saved is not None]
         told = f"{sum(entry.saved or 0 for entry in known):,} teacher forwards saved by {counted(len(known), 'run')}"
         hours, dollars = (sum(getattr(entry, name) or 0 for entry in known) for name in ("hours", "dollars"))
-        told += f", about {hours:,.3g} hours and ${dollars:,.2f} where the teacher's rate is known" if hours else ""
+        if hours:
+            told += f", about {hours:,.3g} hours and ${dollars:,.2f} where the teacher's rate is known"
+        if self.paid_hours:
+            told += f"; their extraction took about {self.paid_hours:,.3g} hours, once"
         return f"{told}; {counted(len(self.unread), 'target set')} that no run has read, {self.freed}"
 
 
@@ -79,29 +87,33 @@ def ledger_of(
     """The ledger of `runs` over the sets of a cache; `teacher_rate` in forwards a second, None: as committed."""
     targetsets = [card for viewset in viewsets for card in viewset.targetsets]
     by_identity = {card.identity: card for card in targetsets if card.identity}
-    entries = [_entry(run, by_identity, dollars_per_hour, teacher_rate) for run in runs]
+    learnt = {identity: by_identity[identity] for run in runs for identity in run.learnt if identity in by_identity}
+    committed = {each: seconds for viewset in viewsets for each, seconds in _seconds_a_forward(viewset, learnt)}
+    seconds = dict.fromkeys(learnt, 1 / teacher_rate) if teacher_rate else committed
+    entries = [_entry(run, by_identity, dollars_per_hour, seconds) for run in runs]
     read = {one for run in runs for one in run.reads or ()}
     whole = [card for card in targetsets if card.tone == WHOLE]
     unread = [card for card in whole if card.identity not in read and card.name not in read]
-    return Ledger(entries, unread, sum(run.reads is None for run in runs))
+    partial = [card for card in (*viewsets, *targetsets) if card.tone != WHOLE]
+    paid = {_pass(card): (committed[each] or 0) * _num_rows(card) for each, card in learnt.items()}
+    return Ledger(entries, unread, partial, sum(run.reads is None for run in runs), sum(paid.values()) / 3600)
 
 
 def _entry(
-    run: TrainedRun, targetsets: dict[str, SetCard], dollars_per_hour: float, teacher_rate: float | None
+    run: TrainedRun, targetsets: dict[str, SetCard], dollars_per_hour: float, seconds: Mapping[str, float | None]
 ) -> Entry:
     if run.reads is None or run.samples_seen is None:
         why = "what it read" if run.reads is None else "its steps: it has no summary.json"
-        return Entry(run, None, None, None, why)
+        return Entry(run, None, None, None, f"{DAMAGED}: {run.state}" if run.tone == DAMAGED else why)
     missing = sum(identity not in targetsets for identity in run.learnt)
     if missing:
         return Entry(run, None, None, None, f"{counted(missing, 'target set')} it read, not whole in this cache")
-    teachers = {_teacher(card): card for card in (targetsets[identity] for identity in run.learnt)}
+    teachers = {_teacher(targetsets[identity]): identity for identity in run.learnt}
     saved = run.samples_seen * len(teachers) - (run.summary.teacher_forwards or 0)
     if not teachers:
         return Entry(run, saved, 0.0, 0.0, "")
-    seconds = [1 / teacher_rate if teacher_rate else seconds_a_forward(card) for card in teachers.values()]
-    known = [each for each in seconds if each is not None]
-    if len(known) < len(seconds):
+    known = [each for each in (seconds[identity] for identity in teachers.values()) if each is not None]
+    if len(known) < len(teachers):
         return Entry(run, saved, None, None, "the teacher's rate: give --teacher_rate")
     hours = saved / len(teachers) * sum(known) / 3600
     return Entry(run, saved, hours, hours * dollars_per_hour, "")
@@ -113,20 +125,46 @@ def _teacher(card: SetCard) -> bytes:
     return canonical_json(manifest.identity.get("teacher")) if manifest else b""
 
 
-def seconds_a_forward(card: SetCard) -> float | None:
-    """The median time between the commits of two shards over a shard's rows; None where there are few shards.
-
-    It has the making of views in it where they were made in the same pass; pauses between two commands fall out. Files
-    that were copied without their times say nothing true.
-    """
+def _pass(card: SetCard) -> tuple[bytes, str]:
+    """What two targets that took one forward of one teacher have in common: the view set too."""
     manifest = card.described.manifest
-    times = sorted(_commit_times(card.described.folder))
-    if not isinstance(manifest, TargetSetManifest) or len(times) < _FEWEST_COMMITS:
-        return None
-    gap = median(later - earlier for earlier, later in pairwise(times))
-    return gap / manifest.shard_size or None
+    return _teacher(card), str(manifest.identity.get("viewset")) if manifest else ""
 
 
-def _commit_times(folder: Path) -> Iterator[float]:
-    for path in (folder / "commits").glob("v*.json"):
-        yield path.stat().st_mtime
+def _num_rows(card: SetCard) -> int:
+    """Samples and views of a whole target set: the forwards that it took."""
+    manifest = card.described.manifest
+    return manifest.num_samples * manifest.num_views if isinstance(manifest, TargetSetManifest) else 0
+
+
+def _seconds_a_forward(viewset: SetCard, wanted: Collection[str]) -> Iterator[tuple[str, float | None]]:
+    """For each target set that is `wanted`, by its identity, the median time that a shard took over its rows.
+
+    A shard's time begins with the last commit of the target set, or of another teacher's that was made in the same
+    pass. It has the making of views in it where they were made in that pass; pauses between two commands fall out.
+    None where there are few shards. Files that were copied without their times say nothing true.
+    """
+    made = [card for card in viewset.targetsets if card.identity]
+    if not any(card.identity in wanted for card in made):
+        return
+    times = {card.name: _commit_times(card.described.folder) for card in made}
+    for card in made:
+        manifest = card.described.manifest
+        if card.identity not in wanted or not isinstance(manifest, TargetSetManifest):
+            continue
+        own, others = times[card.name], [times[each.name] for each in made if _teacher(each) != _teacher(card)]
+        between = sorted(time for of_other in others for time in of_other)
+        took = [later - max([earlier, *_last_before(between, later)]) for earlier, later in pairwise(own)]
+        seconds = median(took) / manifest.shard_size if len(own) >= _FEWEST_COMMITS else None
+        yield str(card.identity), seconds or None
+
+
+def _last_before(times: list[float], time: float) -> list[float]:
+    """The last of `times`, ascending, before `time`, if there is one."""
+    place = bisect_left(times, time)
+    return times[place - 1 : place] if place else []
+
+
+def _commit_times(folder: Path) -> list[float]:
+    """When the shards of a set were committed, ascending, in seconds."""
+    return sorted(path.stat().st_mtime for path in (folder / "commits").glob("v*.json"))

@@ -1,7 +1,6 @@
 """Sheet: some stored views as a person sees them, with what each teacher says beside them."""
 
 import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,10 @@ from shards.layout import TOKENIZER
 from shards.page.said import Said, said_of
 from shards.page.sets import anchor_of, short
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.thumbnail import COARSE, thumbnail
 from shards.views.base import Row
 
-SIDE, COARSE = 168, 64
+SIDE = 168
 """Pixels a side of a thumbnail; smaller views are embedded as they are, and drawn as coarse squares up to COARSE."""
 MOST_WORDS = 48
 """Tokens of a text that are shown one by one."""
@@ -130,12 +130,6 @@ def tokenizer_words(folder: Path) -> Callable[[list[int]], list[str]] | None:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """The picture in a few kilobytes: a small one as a PNG, a larger one as a thumbnail."""
-    buffer = io.BytesIO()
-    if max(picture.size) <= COARSE:
-        picture.save(buffer, "PNG")
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    small = picture.convert("RGB")
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    small.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """The picture's thumbnail as the page embeds it."""
+    kind, content = thumbnail(picture, SIDE)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

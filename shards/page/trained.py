@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from shards.command.progress import counted
 from shards.errors import BadInput, TeacherShardsError, one_line
 from shards.page.curves import Points, read_curves
 from shards.page.sets import DAMAGED, HALF, WHOLE, anchor_of, short
+from shards.records import Count, Number
 from shards.runs import ON, SUMMARY, TEACHER, find_runs, missing_files, read_evaluation, read_summary
 from shards.sealed import fields_of, read_object
 
@@ -25,10 +26,10 @@ class Summary(Struct, frozen=True):
 
     recipe: str | None = None
     student: str | None = None
-    num_parameters: int | None = None
-    seconds: float | None = None
-    steps: int | None = None
-    teacher_forwards: int | None = None
+    num_parameters: Number | None = None
+    seconds: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    steps: Number | None = None
+    teacher_forwards: Number | None = None
     best_val_loss: float | None = None
     cache: str | list[str] | None = None
     viewset: str | list[str] | None = None
@@ -39,7 +40,7 @@ class _Recipe(Struct, frozen=True):
 
     name: str | None = None
     student: str | None = None
-    batch_size: int | None = None
+    batch_size: Count | None = None
 
 
 @dataclass(frozen=True)

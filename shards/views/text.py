@@ -1,6 +1,7 @@
 """Texts: a view is a block of token ids, `[CLS] content [SEP]` and then padding; its fields lie in zarr arrays."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,11 +60,9 @@ class TokenCodec(ViewCodec):
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """The text, its special tokens written as the tokenizer names them; Damaged where that is not there."""
-        import tokenizers
-
         path = folder / TOKENIZER
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            tokenizer = _tokenizer(path, path.stat().st_mtime_ns)
         except Exception as error:  # the library raises nothing finer
             raise Damaged(f"{path}: is no tokenizer ({one_line(error)}); restore it") from None
         length = int(row["length"])
@@ -71,6 +70,14 @@ class TokenCodec(ViewCodec):
         hidden = f", {np.count_nonzero(row['masked']):,} masked" if self.num_masked else ""
         text = tokenizer.decode(row["tokens"][:length].tolist(), skip_special_tokens=False)
         return [f"{length:,} tokens{hidden}{padding}", text]
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(path: Path, changed_ns: int) -> Any:
+    """The tokenizer in the file `path` as it was at `changed_ns`: reading it takes longer than a thousand texts."""
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_file(str(path))
 
 
 def codec_of(identity: dict[str, Any]) -> TokenCodec:

@@ -152,6 +152,7 @@ def test_wandb_writes_an_offline_run_without_a_login(
     recipe = write_recipe(tmp_path / "test.yaml")
     distill(shards, tmp_path / "run", *ONE, "--recipe", recipe, "--wandb", "true").succeeds()
     (written,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
+    assert len(list(written.parent.glob("files/media/images/examples_*.png"))) == 2  # one a validation
     content = written.read_bytes()
     data = open_data(shards)
     identity = data.training.identity()

@@ -92,4 +92,4 @@ def oracle(pairs: Path, folder: Path, table: Tensor, of_texts: Tensor, **flags: 
     network = PairNetwork(encoders, {"image": width, "text": width}, shared, {}).eval()
     inputs = PairInput(ImageInput(SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), TextInput.of(16, tokenizer))
     student = TrainedStudent(network, inputs, None, None, torch.device("cpu"), torch.float32)
-    return Evaluation(EvaluateConfig(num_workers=2, batch_size=3, **flags), folder, student, "ab" * 32, folder)
+    return Evaluation(EvaluateConfig(device="cpu,threads=2", batch_size=3, **flags), folder, student, "ab" * 32, folder)

@@ -209,7 +209,7 @@ def test_towers_are_loaded_for_what_is_not_stored(pairs: Path, colours: Path, tm
     record = measured(run)["zeroshot"]
     assert record["top1"] == ((cosines >= own - 1e-6).sum(1) <= 1).double().mean() and record["output"] == "head"
     embedder = Embedder.of(
-        Evaluation(EvaluateConfig(num_workers=2), run, load_student(run, "cpu", "float32"), "", run), ""
+        Evaluation(EvaluateConfig(device="cpu,threads=2"), run, load_student(run, "cpu", "float32"), "", run), ""
     )
     torch.testing.assert_close(embedder.images({"pixels": pixels.expand(4, SIDE, SIDE, 3)}), rows)
     data = ("--data", f"wds:{pairs}/data:captions=caption")

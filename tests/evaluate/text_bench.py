@@ -68,4 +68,4 @@ def evaluation(folder: Path, network: nn.Module | None = None, **flags: Any) -> 
     network = network or TinyBert()
     inputs = TextInput.of(SIZE, tokenizer())
     student = TrainedStudent(network.eval(), inputs, None, None, torch.device("cpu"), torch.float32)
-    return Evaluation(EvaluateConfig(num_workers=2, **flags), folder, student, "ab" * 32, folder)
+    return Evaluation(EvaluateConfig(device="cpu,threads=2", **flags), folder, student, "ab" * 32, folder)

@@ -9,6 +9,8 @@ import caches
 import pytest
 from trained_runs import BATCH_SIZE, STEPS, again, train
 
+from shards.documents import read_targetset_manifest
+from shards.identity import identity_hash
 from shards.page.ledger import Ledger, ledger_of
 from shards.page.sets import cards_of
 from shards.page.trained import runs_in
@@ -71,11 +73,9 @@ def test_what_is_not_known_is_said(full: Path, runs: Path) -> None:
     (again(runs / "first", "half") / "summary.json").unlink()
     (again(runs / "first", "lost") / "run.json").write_text("{}")
     told = ledger(full, runs, rate=1.0)
-    assert {entry.run.name: entry.unknown for entry in told.entries} == {
-        "first": "",
-        "half": "its steps: it has no summary.json",
-        "lost": "what it read",
-    }
+    unknown = {entry.run.name: entry.unknown for entry in told.entries}
+    assert unknown.pop("lost").startswith(f"damaged: {runs}/lost/run.json: recipe")
+    assert unknown == {"first": "", "half": "its steps: it has no summary.json"}
     assert told.num_unknown == 1
     shutil.rmtree(caches.targetset_of(full, "float32"))
     (first, *_) = ledger(full, runs).entries
@@ -91,3 +91,60 @@ def test_the_command_prints_it(full: Path, runs: Path) -> None:
     assert f"no run has read {pooled.name}" in printed and f"python -m shards remove {pooled}" in printed
     assert "96 teacher forwards saved by 1 run, about 2.67 hours and $2.00" in lines[-1]
     caches.command("shards", "ledger", full).refuses("runs")
+
+
+def test_evaluate_prints_the_same_of_the_caches_that_runs_read(full: Path, runs: Path) -> None:
+    """The run read `pristine_full`; a summary that names another cache brings that one in."""
+    printed = caches.command("evaluate", "--runs", runs, "--ledger", "--shards", full).succeeds().out
+    assert printed == caches.command("shards", "ledger", full, "--runs", runs).succeeds().out
+    summary = json.loads((runs / "first/summary.json").read_text())
+    by_itself = caches.command("evaluate", "--runs", runs, "--ledger").succeeds().out
+    assert by_itself == caches.command("shards", "ledger", summary["cache"], "--runs", runs).succeeds().out
+    again(runs / "first", "second", lambda summary: summary.update(cache=[str(full), "/nowhere"]))
+    both = caches.command("evaluate", "--runs", runs, "--ledger").succeeds().out
+    unread = [line for line in both.splitlines() if line.startswith("no run has read")]
+    assert {str(Path(line.split()[-1]).parents[2]) for line in unread} == {str(full), summary["cache"]}
+    for run in ("first", "second"):
+        (runs / run / "summary.json").write_text("{}")
+    caches.command("evaluate", "--runs", runs, "--ledger").refuses("--ledger", "give --shards CACHE")
+    caches.command("evaluate", "--run", runs / "first", "--ledger").refuses("--ledger", "--runs DIR")
+
+
+def test_damaged_runs_and_half_written_sets_are_told(full: Path, runs: Path) -> None:
+    """A run that cannot be read says so and hides no other; a set that is half written is none that may be deleted."""
+    (again(runs / "first", "no json") / "summary.json").write_text("{")
+    (again(runs / "first", "no list") / "run.json").write_text("[]")
+    (caches.targetset_of(full, "topk") / "targetset.json").unlink()
+    (caches.targetset_of(full, "pooled") / "targetset.json").write_text("{")
+    told = ledger(full, runs, rate=1.0)
+    unknown = {entry.run.name: entry.unknown for entry in told.entries}
+    assert unknown["first"] == "" and "not JSON" in unknown["no json"] and "found a list" in unknown["no list"]
+    assert told.unread == []
+    printed = caches.command("shards", "ledger", full, "--runs", runs).succeeds().out
+    assert f"half written: {caches.targetset_of(full, 'topk').name}: 6 of 6 shards; finish it: " in printed
+    assert f"damaged: {caches.targetset_of(full, 'pooled').name}: " in printed
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 10**400}, {"steps": -5}, {"seconds": -1.0}, {"teacher_forwards": -9}, {"num_parameters": 0.5}]
+)
+def test_numbers_that_cannot_be_are_damage(full: Path, runs: Path, wrong: dict[str, float]) -> None:
+    again(runs / "first", "wrong", lambda summary: summary.update(wrong))
+    _, entry = ledger(full, runs, rate=1.0).entries
+    assert entry.saved is None and f"{next(iter(wrong))} cannot be" in entry.unknown
+
+
+def test_two_teachers_of_one_pass_are_not_counted_twice(full: Path, runs: Path, tmp_path: Path) -> None:
+    """The commits of both lie in turn, 2 and 6 seconds after each other: neither forward has the other's in it."""
+    other = caches.write_teacher(tmp_path / "other", seed=1)
+    caches.extract("--teacher", f"run:{other}", "--out", full, *caches.SMALL, "--views", "2", "--codec", "float32")
+    first, second = (path for path in sorted((caches.viewset_of(full) / "targets").iterdir()) if "float32" in path.name)
+    identities = {path.name: identity_hash(read_targetset_manifest(path).identity) for path in (first, second)}
+    learnt = json.loads((runs / "first/run.json").read_text())["cache"]["targetsets"]
+    taught, beside = (first, second) if identities[first.name] in learnt else (second, first)
+    for folder, start in ((taught, 0), (beside, 6)):
+        for number, path in enumerate(sorted((folder / "commits").iterdir())):
+            os.utime(path, (0, start + 8 * number))
+    (entry,) = ledger(full, runs).entries
+    assert entry.hours == pytest.approx(2 / 16 * STEPS * BATCH_SIZE / 3600)
+    assert ledger(full, runs).paid_hours == pytest.approx(2 / 16 * 2 * caches.NUM_SAMPLES / 3600)
