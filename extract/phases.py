@@ -1,6 +1,7 @@
 """Phases: what begins an extraction and what finishes it, whoever runs the shards between."""
 
 import contextlib
+import json
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from extract.manifests import finish_targets, finish_views
 from extract.pipeline import Counts, Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.processes import MAX_COMPUTE_THREADS, device_of
+from extract.stages import STAGES, held_by
 from extract.store import begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
@@ -108,7 +110,13 @@ def finish(plan: ExtractionPlan, counts: Counts, start: float) -> None:
     size = sum(record.size for record in records)
     seconds = time.monotonic() - start
     done = max(counts.views, counts.teacher_forwards)
+    held = ""
+    if done:
+        stages = {name: round(getattr(counts, name), 3) for name in (*STAGES, "wait", "whole")}
+        print(f"extract: seconds: {json.dumps(stages)}")
+        held = f", held by {held_by(stages)}"
     print(
         f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
-        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {plan.views.folder}"
+        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s{held}: "
+        f"{plan.views.folder}"
     )
