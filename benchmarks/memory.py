@@ -3,7 +3,7 @@
 Without a teacher beside it the student has the card to itself. On a GPU the process is capped at 24 GB and makes steps;
 reported is the peak of what torch allocated. On a CPU the same steps run on tensors without values, and all bytes that
 are live at a time are counted: weights, gradients, AdamW's moments, the batch, what autograd keeps and what one
-operation hands to the next (`benchmarks.live_bytes`); what a kernel takes for itself comes on top.
+operation hands to the next (`shards.bill.live_bytes`); what a kernel takes for itself comes on top.
 Limit: 24 GB.
 """
 
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.live_bytes import peak_of, without_values
 from benchmarks.materials import material as material_of
 from benchmarks.measure import Figure, Report, Sizes, Spread, run, settings_here, the_device
 from benchmarks.steps import held_batch, open_cache, stepper, with_bank
@@ -27,6 +26,7 @@ from distill.module import Distillation
 from distill.run import build_module
 from extract.modalities.pair import PairInput
 from extract.modalities.text import TextInput
+from shards.bill.live_bytes import peak_of, without_values
 from shards.loader import Batch
 from shards.order import Reading
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from extract.config import ALIASES, DESCRIPTION, ExtractConfig
+from extract.config import ALIASES, DESCRIPTION, HIDDEN, ExtractConfig
 from extract.launch import Job, make_launcher
 from shards.command.arguments import parse
 from shards.command.run import run_command
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, plan, extract what is missing, and write the manifests."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES)
+    config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN)
     launcher = make_launcher(config.launch)
-    if config.dry_run:
+    if config.dry_run or launcher.is_dry:
         return print(launcher.script(config, arguments))
     launcher.check(config)
 

@@ -1,6 +1,5 @@
 """Calibrate: a codec's statistics from the first samples of the plan, made once and kept with the target set."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -57,10 +56,9 @@ def _first_rows(extraction: Extraction, part: Part, jobs: list[TargetSetJob]) ->
     for (shard,) in extraction.shards([(place, [part]) for place in extraction.views.places(1)]):
         wanted = set(kept_rows(shard)[: CALIBRATION_SAMPLES - count])
         batches = [[row for row in batch if row in wanted] for batch in extraction.batches(shard)]
-        with ThreadPoolExecutor(extraction.stages.num_threads) as pool:
-            for of_jobs in pool.map(partial(extraction.rows_of, shard, part), filter(None, batches)):
-                for job, features in zip(jobs, of_jobs, strict=True):
-                    rows[job.target].append(features.content().vectors.cpu())
+        for of_jobs in extraction.each(partial(extraction.rows_of, shard, part), list(filter(None, batches))):
+            for job, features in zip(jobs, of_jobs, strict=True):
+                rows[job.target].append(features.content().vectors.cpu())
         count += len(wanted)
         if count >= CALIBRATION_SAMPLES:
             break

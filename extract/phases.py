@@ -11,6 +11,7 @@ from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
 from extract.manifests import finish_targets, finish_views
+from extract.memory import batch_within
 from extract.pipeline import Counts, Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.processes import MAX_COMPUTE_THREADS, device_of
@@ -64,7 +65,8 @@ def planned(config: ExtractConfig, shared: bool = False, process: tuple[int, int
         if part.teacher is not None:
             part.teacher.network.to(device)
     skip_errors, compute_threads = config.on_error == "skip", min(num_threads, MAX_COMPUTE_THREADS)
-    how = (config.precision, config.batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
+    batch_size = batch_within(config, plan.parts, device, compute_threads, process is None)
+    how = (config.precision, batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
     folders = [plan.views.folder, *(job.folder for job in plan.targets)]
     upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None
     return Work(plan, Extraction(plan.parts, device, *how), upload)

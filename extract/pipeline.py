@@ -6,11 +6,11 @@ interrupted.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from shards.layout import Place
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
 
+Result = TypeVar("Result")
 Encoded = list[tuple[dict[str, Tensor], dict[str, float]]]
 """Of one batch, for each target set: the stored rows on the CPU, and the codec's error where it is taken."""
 CODEC_ERROR_SAMPLES = 32
@@ -128,6 +129,11 @@ class Extraction:
                     yield futures.pop(0).result()
             for future in futures:
                 yield future.result()
+
+    def each(self, function: Callable[[list[int]], Result], batches: list[list[int]]) -> Iterator[Result]:
+        """`function` of every batch, in order, in the threads that compute batches."""
+        with ThreadPoolExecutor(self.stages.num_threads) as pool:
+            yield from pool.map(function, batches)
 
     def batches(self, shard: ViewShard) -> list[list[int]]:
         """The rows of a shard that have a view, cut into batches, which never cross it."""

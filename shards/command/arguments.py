@@ -1,11 +1,12 @@
 """Arguments: one frozen dataclass becomes a command's flags, its --help, --config file and saved configuration."""
 
+import argparse
 import dataclasses
 import re
 import sys
 import typing
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,11 +34,13 @@ def parse(
     description: str,
     positional: str = "",
     aliases: "Aliases | None" = None,
+    hidden: Collection[str] = (),
 ) -> Config:
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --wandb is --wandb true. `aliases` are former flags, which --help leaves out.
+    false may stand alone: --wandb is --wandb true. `aliases` are former flags, which --help leaves out; so it does
+    those `hidden`, which another flag can say too.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
     exit at once, before anything heavy is imported.
@@ -56,6 +59,9 @@ def parse(
     if positional:
         _add_positional(parser, config_class, positional)
     parser.add_class_arguments(config_class, as_group=False, skip={positional} - {""})
+    for action in parser._actions:
+        if action.dest in hidden:
+            action.help = argparse.SUPPRESS
     try:
         values = parser.parse_args(_words(sys.argv[1:] if arguments is None else arguments, config_class, aliases))
         plain = {field.name: _plain(values[field.name]) for field in _fields(config_class)}

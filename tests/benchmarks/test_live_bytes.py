@@ -11,11 +11,11 @@ from pairs import write_pairs
 from texts import write_encoder
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.live_bytes import LiveBytes, peak_of
 from benchmarks.memory import counted, repeated, uncut
 from benchmarks.steps import held_batch, open_cache, stepper, with_bank
 from distill.module import Distillation
 from distill.run import build_module
+from shards.bill.live_bytes import LiveBytes, peak_of
 from shards.loader import Batch
 
 CPU, SIZE, BANK = torch.device("cpu"), 64, 512
