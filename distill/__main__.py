@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config import ALIASES, DESCRIPTION, DistillConfig
+from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig
 from shards.command.arguments import parse
 from shards.command.run import run_command
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
-    config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES)
+    config = parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN)
 
     from distill.missing import extracting
 

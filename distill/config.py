@@ -46,7 +46,10 @@ class DistillConfig:
     batch_size: Count | None = None
     """Samples an optimiser step, over all devices and accumulation."""
     accumulate: Count | None = None
-    """Cut each batch into so many parts, to fit the memory."""
+    """The recipe's field of this name: each batch in so many parts."""
+    max_memory: str | None = None
+    """Cap each process, as 24GB: a batch is cut into the fewest parts whose step is counted to fit, and stays the batch
+    that it is; a GPU gives no more than that."""
     lr: Positive | None = None
     """AdamW's peak learning rate (default: the recipe's, or what suits the student and the batch)."""
     weight_decay: NotNegative | None = None
@@ -88,3 +91,5 @@ def _in_recipe(content: dict[str, Any], name: str) -> bool:
 
 ALIASES = Aliases(("compile", "warmup"), "read", _without_former, _in_recipe)
 """Former flags, which the saved configurations of earlier runs hold."""
+HIDDEN = ("accumulate",)
+"""Flags that --help leaves out: another one, or the recipe, says the same."""

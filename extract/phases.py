@@ -15,7 +15,6 @@ from extract.memory import batch_within
 from extract.pipeline import Counts, Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.processes import MAX_COMPUTE_THREADS, device_of
-from extract.stages import STAGES, held_by
 from extract.store import begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
@@ -114,9 +113,8 @@ def finish(plan: ExtractionPlan, counts: Counts, start: float) -> None:
     done = max(counts.views, counts.teacher_forwards)
     held = ""
     if done:
-        stages = {name: round(getattr(counts, name), 3) for name in (*STAGES, "wait", "whole")}
-        print(f"extract: seconds: {json.dumps(stages)}")
-        held = f", held by {held_by(stages)}"
+        print(f"extract: seconds: {json.dumps(counts.where_it_went())}")
+        held = f", held by {counts.held_by()}"
     print(
         f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
         f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s{held}: "

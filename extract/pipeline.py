@@ -19,7 +19,7 @@ from torch import Tensor
 from extract.modalities.base import feed
 from extract.plan_targets import Part, TargetSetJob
 from extract.plan_views import ViewSetJob
-from extract.stages import Behind, Stages, stages_on
+from extract.stages import Behind, Seconds, Stages, stages_on
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers, without_padding
 from extract.views import ViewShard, commit_shard, empty, make_shard, read_shard
@@ -39,19 +39,12 @@ CODEC_ERROR_SAMPLES = 32
 
 
 @dataclass
-class Counts:
-    """What a run did, and of its `whole` time the seconds of each stage; those of several processes add up."""
+class Counts(Seconds):
+    """What a run did, and where its time went; those of several processes add up."""
 
     views: int = 0
     teacher_forwards: int = 0
     skipped: int = 0
-    decode: float = 0.0
-    copy: float = 0.0
-    teacher: float = 0.0
-    encode: float = 0.0
-    write: float = 0.0
-    wait: float = 0.0
-    whole: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ class Extraction:
                 fed = list(zip(shards, parts, strict=True))
                 batches = [partial(self._encode, *each, batch) for each in fed for batch in self.batches(each[0])]
                 behind.submit(batches, partial(self._write, fed, counts, progress))
-        return Counts(**(asdict(counts) | self.stages.seconds(time.perf_counter() - start)))
+        return Counts(**(asdict(counts) | asdict(self.stages.seconds(time.perf_counter() - start))))
 
     def shards(self, work: list[tuple[Place, list[Part]]]) -> Iterator[list[ViewShard]]:
         """Each place's views, one for each part, the next ones under way while the caller works on these."""

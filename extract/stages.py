@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,12 +20,43 @@ from torch import Tensor
 Result = TypeVar("Result")
 Rows = Mapping[str, Tensor]
 
-STAGES = ("decode", "copy", "teacher", "encode", "write")
-"""Views made or read back; batches gathered and moved; forwards; codecs; files and commits."""
 BATCHES_IN_FLIGHT = 3
 """On a GPU: one computes, one is queued behind it while the host waits for the rows of a third."""
 _IN_WORK = 2
 """Shards that are computed or written at a time; the views of one more are made meanwhile."""
+
+
+@dataclass
+class Seconds:
+    """Where the time of a run went: how long each stage was busy, which overlap, and the whole.
+
+    A stage of several threads is busy for a share of a second when as many of its threads are.
+    """
+
+    decode: float = 0.0
+    """Views made, or read back."""
+    copy: float = 0.0
+    """Batches taken together, and moved to and from a GPU."""
+    teacher: float = 0.0
+    encode: float = 0.0
+    """By the targets' codecs."""
+    write: float = 0.0
+    """Files and commits."""
+    wait: float = 0.0
+    """What computes batches had none."""
+    whole: float = 0.0
+
+    def where_it_went(self) -> dict[str, float]:
+        """By the names of the stages, to be printed."""
+        return {each.name: round(getattr(self, each.name), 3) for each in fields(Seconds)}
+
+    def held_by(self) -> str:
+        """The stage that was busy for the longest, and its share of the time: 'teacher (82%)'."""
+        slowest = max(STAGES, key=partial(getattr, self))
+        return f"{slowest} ({getattr(self, slowest) / max(self.whole, 1e-9):.0%})"
+
+
+STAGES = ("decode", "copy", "teacher", "encode", "write")
 
 
 def stages_on(device: torch.device, num_threads: int) -> "Stages":
@@ -62,13 +95,10 @@ class Stages:
         """The device's rows on the host, computed."""
         return rows
 
-    def seconds(self, whole: float) -> dict[str, float]:
-        """Of `whole` seconds, how long each stage was busy, and how long what computes batches had to wait.
-
-        A stage with several threads is busy for a share of a second when as many of its threads are.
-        """
+    def seconds(self, whole: float) -> Seconds:
+        """Where `whole` seconds went."""
         waited = max(0.0, whole - sum(self._busy[name] for name in self.computing))
-        return self._busy | {"wait": waited, "whole": whole}
+        return Seconds(**self._busy, wait=waited, whole=whole)
 
     def _add(self, name: str, seconds: float) -> None:
         with self._lock:
@@ -123,7 +153,7 @@ class CudaStages(Stages):
         self._count()
         return host
 
-    def seconds(self, whole: float) -> dict[str, float]:
+    def seconds(self, whole: float) -> Seconds:
         """As on a CPU, in seconds of the device where it is the device that works."""
         torch.cuda.synchronize(self.device)
         self._count()
@@ -178,9 +208,3 @@ class Behind:
         finally:
             self._compute.shutdown(cancel_futures=True)
             self._writer.shutdown(cancel_futures=True)
-
-
-def held_by(seconds: Mapping[str, float]) -> str:
-    """The stage that was busy for the longest, and its share of the time: 'teacher (82%)'."""
-    slowest = max(STAGES, key=seconds.__getitem__)
-    return f"{slowest} ({seconds[slowest] / max(seconds['whole'], 1e-9):.0%})"
