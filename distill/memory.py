@@ -61,9 +61,11 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
             f"so that parts are not the whole; give --batch_size {size}, which fits, or {kind}: {parts} in a recipe"
         )
     if is_first_process():
-        cut = f" in {parts} parts ({kind}; in {least} {whole})" if parts > least else f" in {least}"
-        print(f"distill: {given}: a batch of {batch} a device{cut}: {human_bytes(taken(parts))} a step, counted")
-    data.recipe = module.recipe = replace(recipe, **{kind: parts})
+        cut = f"{parts} parts ({kind})" if parts > 1 else "one part"
+        more = f"; in {least} it were {whole}" if parts > least else ""
+        print(f"distill: {given}: a batch of {batch} in {cut}: {human_bytes(taken(parts))} a step, counted{more}")
+    changes: dict[str, Any] = {kind: parts}
+    data.recipe = module.recipe = replace(recipe, **changes)
     return data.recipe
 
 
@@ -79,10 +81,10 @@ def has_batch_statistics(module: Distillation) -> bool:
 
 def step_bytes(module: Distillation, data: CacheData, kind: str, batch: int, parts: int) -> float:
     """Bytes of a step on `batch` samples whose parts are accumulated or cached (`kind`); the module stays as it is."""
-    kept = module.recipe
+    kept, changes = module.recipe, dict[str, Any]({kind: parts})
     banks = {data.training.targetsets[number].folder.name: size for number, size in data.banks.items()}
     try:
-        module.recipe = replace(kept, **{kind: parts})
+        module.recipe = replace(kept, **changes)
         accumulated = module.recipe.accumulate
         with untouched(module):
             return counted(module, blank_batch(module, data, banks), max(1, batch // accumulated), banks)
