@@ -1,7 +1,7 @@
 """Overlap: a whole extraction, whose views, teacher and writer sleep instead of working, over its slowest stage alone.
 
-Each is the slowest in turn, and the others take less than half as long. A shard has three batches, which two threads that
-compute share, so that a pipeline which waits at the end of each shard has one of them idle.
+Each is the slowest in turn, and the others take less than half as long. A shard has three batches, which two threads
+that compute share, so that a pipeline which waits at the end of each shard has one of them idle.
 Limit: the seconds that the slowest stage sleeps in all, with as many threads as it has.
 """
 
