@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_TASKS = 4_000_000
 """SLURM's own bound of an array (MaxArraySize) is 4,000,001 at most, and 1,001 unless a site says otherwise."""
 DRY_RUN = "--dry_run"
+_DRY = re.compile(r",dry_run=true\b|(?<=slurm:)dry_run=true,")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def _without_dry_run(config: "ExtractConfig", arguments: Sequence[str]) -> list[
     """The command line of a task: the same, without the flag, or the option, that prints the script."""
     kept: list[str] = []
     if not config.dry_run:
-        return [re.sub(r"(,dry_run=true|(?<=slurm:)dry_run=true,)", "", word) for word in arguments]
+        words = [_DRY.sub("", word) for word in arguments]
+        return words if words != list(arguments) else [*words, "--launch", _DRY.sub("", config.launch)]
     for number, word in enumerate(arguments):
         value = number > 0 and arguments[number - 1] == DRY_RUN and word in ("true", "false", "null")
         if not (value or word.partition("=")[0] == DRY_RUN):

@@ -103,6 +103,12 @@ def test_a_cap_with_room_changes_nothing(shards: Path, tmp_path: Path) -> None:
     assert yaml.safe_load((runs[0] / "config.yaml").read_text())["max_memory"] == "24GB"
 
 
+def test_a_step_from_encoded_targets_and_labels_is_counted(shards: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "test.yaml", epochs=1, label_weight=0.5)
+    flags = ("--targets", "one-logits-topk3", "--recipe", recipe, "--max_memory", "24GB")
+    assert "in one part: " in distill(shards, tmp_path / "run", *flags).succeeds().out
+
+
 def test_a_cap_is_a_size(shards: Path) -> None:
     module, data = module_of(shards)
     with pytest.raises(BadInput, match="expected a size above 0, as --max_memory 24GB"):
