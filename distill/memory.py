@@ -25,6 +25,7 @@ from extract.memory import cap_device, parse_cap
 from extract.modalities.pair import PairInput
 from extract.modalities.text import TextInput
 from shards.bill.live_bytes import peak_of, without_values
+from shards.codecs.features import Features
 from shards.command.devices import Devices
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
@@ -157,16 +158,27 @@ def stepper(module: Distillation, device: torch.device) -> Callable[[Iterable[Ba
 
 @dataclass(frozen=True)
 class Uncut(TextInput):
-    """Captions as long as they may be: tensors without values cannot tell the longest."""
+    """Texts as long as they may be: tensors without values cannot tell the longest."""
 
     def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """All tokens."""
         return fields
 
 
+@dataclass(frozen=True)
+class Full(Uncut):
+    """Texts without padding, all of whose tokens have a target."""
+
+    def target(self, features: Features, fields: Mapping[str, Tensor], fed: Mapping[str, Any]) -> Features:
+        """As it is stored."""
+        return features
+
+
 def uncut(inputs: Any) -> Any:
-    """The same input, with captions of the most tokens."""
-    return replace(inputs, text=Uncut(**vars(inputs.text))) if isinstance(inputs, PairInput) else inputs
+    """The same input, with texts and captions of the most tokens."""
+    if isinstance(inputs, PairInput):
+        return replace(inputs, text=Uncut(**vars(inputs.text)))
+    return Full(**vars(inputs)) if isinstance(inputs, TextInput) else inputs
 
 
 def repeated(small: Batch, size: int, banks: Mapping[str, int]) -> Batch:
