@@ -9,6 +9,7 @@ NAMES = (
     "mixing",
     "tokenising",
     "extracting",
+    "overlap",
     "distilling",
     "teacher_in_the_loop",
     "slow_volume",

@@ -30,9 +30,10 @@ from benchmarks.measure import (
     synchronise,
     the_device,
 )
-from benchmarks.steps import held_batch, open_cache, stepper, with_bank
+from benchmarks.steps import held_batch, open_cache, with_bank
 from benchmarks.synthetic import extract, operations, views_of, write_targets
 from distill.data import CacheData
+from distill.memory import stepper
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import make_trainer

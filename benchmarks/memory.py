@@ -3,32 +3,26 @@
 Without a teacher beside it the student has the card to itself. On a GPU the process is capped at 24 GB and makes steps;
 reported is the peak of what torch allocated. On a CPU the same steps run on tensors without values, and all bytes that
 are live at a time are counted: weights, gradients, AdamW's moments, the batch, what autograd keeps and what one
-operation hands to the next (`shards.bill.live_bytes`); what a kernel takes for itself comes on top.
+operation hands to the next (`distill.memory`); what a kernel takes for itself comes on top.
 Limit: 24 GB.
 """
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.materials import material as material_of
 from benchmarks.measure import Figure, Report, Sizes, Spread, run, settings_here, the_device
-from benchmarks.steps import held_batch, open_cache, stepper, with_bank
+from benchmarks.steps import held_batch, open_cache, with_bank
 from benchmarks.synthetic import views_of, write_targets
+from distill.memory import counted, repeated, stepper
 from distill.module import Distillation
 from distill.run import build_module
-from extract.modalities.pair import PairInput
-from extract.modalities.text import TextInput
-from shards.bill.live_bytes import peak_of, without_values
 from shards.loader import Batch
-from shards.order import Reading
 
 CARD_BYTES = 24 * 10**9
 SAMPLES = 4
@@ -74,7 +68,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         module = build_module(cache, recipe)
         module.recipe = replace(recipe, grad_cache=parts)
         small = held_batch(cache, torch.device("cpu"))
-        peak = (allocated if device.type == "cuda" else counted)(module, small, size, settings.get("bank", 0))
+        banks = dict.fromkeys(small.banks, settings.get("bank", 0))
+        peak = (allocated if device.type == "cuda" else counted)(module, small, size, banks)
         in_parts = "" if parts == 1 else f" in {parts} parts"
         how = "peak" if device.type == "cuda" else "live at a time, counted"
         fits = Spread.of([CARD_BYTES / peak])
@@ -84,61 +79,16 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     return report
 
 
-def allocated(module: Distillation, small: Batch, size: int, bank: int) -> float:
+def allocated(module: Distillation, small: Batch, size: int, banks: Mapping[str, int]) -> float:
     """Bytes that torch had allocated on the GPU at most during two steps; infinity where they did not fit."""
     device = the_device()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:
-        stepper(module, device)([repeated(small, size, bank).to(device)] * 2)
+        stepper(module, device)([repeated(small, size, banks).to(device)] * 2)
     except torch.cuda.OutOfMemoryError:
         return float("inf")
     return float(torch.cuda.max_memory_allocated(device))
-
-
-def counted(module: Distillation, small: Batch, size: int, bank: int) -> float:
-    """Bytes that are live at most during a step, of tensors without values.
-
-    A step on a small batch goes before, in which AdamW makes its moments.
-    """
-    module.inputs = uncut(module.inputs)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        without_values(module, mode)
-        first, batch = repeated(small, len(small.samples), bank), repeated(small, size, bank)
-        return float(peak_of(module, batch, lambda: stepper(module, torch.device("cpu"))([first, batch])))
-
-
-@dataclass(frozen=True)
-class Uncut(TextInput):
-    """Captions as long as they may be: tensors without values cannot tell the longest."""
-
-    def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """All tokens."""
-        return fields
-
-
-def uncut(inputs: Any) -> Any:
-    """The same input, with captions of the most tokens."""
-    return replace(inputs, text=Uncut(**vars(inputs.text))) if isinstance(inputs, PairInput) else inputs
-
-
-def repeated(small: Batch, size: int, bank: int) -> Batch:
-    """A batch of `size` samples with a bank of so many rows, those of `small` again and again."""
-
-    def grown(arrays: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-        return {name: rows[torch.arange(count) % len(rows)] for name, rows in arrays.items()}
-
-    def reading(count: int) -> list[Reading]:
-        return [Reading(np.zeros(count, np.int64), 0)]
-
-    return Batch(
-        reading(size),
-        grown(small.fields, size),
-        None,
-        {name: grown(arrays, size) for name, arrays in small.targets.items()},
-        {name: reading(bank) for name in small.banks},
-        {name: grown(arrays, bank) for name, arrays in small.banks.items()},
-    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Steps: training steps of the real module without Lightning, so that what is compared is data and teacher alone."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
-from distill.module import Distillation
 from distill.recipe import FOLDER as RECIPES
 from distill.recipe import Recipe, load_recipe, resolve
 from shards.command.devices import share_of_cores
@@ -48,24 +47,3 @@ def cache_batches(data: CacheData, device: torch.device) -> Iterator[Batch]:
     loader = BatchLoader(holding.components, order.readings, data.recipe.batch_size, **options)
     for batch in loader:
         yield data.transfer_batch_to_device(batch, device, 0)
-
-
-def stepper(module: Distillation, device: torch.device) -> Callable[[Iterable[Batch]], None]:
-    """A function that makes one optimiser step on each batch it is given, as the trainer does."""
-    if module.device != device:
-        module.to(device)
-    module.train()
-    made = module.configure_optimizers()
-    optimiser, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
-    precision = module.recipe.precision
-
-    def take(batches: Iterable[Batch]) -> None:
-        for batch in batches:
-            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                loss = module.loss(batch)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-
-    return take

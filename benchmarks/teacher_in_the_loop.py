@@ -33,9 +33,10 @@ from benchmarks.measure import (
     share,
     the_device,
 )
-from benchmarks.steps import cache_batches, held_batch, open_cache, stepper
+from benchmarks.steps import cache_batches, held_batch, open_cache
 from benchmarks.synthetic import extract, operations
 from distill.data import CacheData
+from distill.memory import stepper
 from distill.recipe import Recipe
 from distill.run import build_module
 from extract.config import ExtractConfig

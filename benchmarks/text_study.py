@@ -23,11 +23,12 @@ import torch
 from benchmarks.embeddings import embeddings, neighbour_agreement
 from benchmarks.live import LiveDistillation
 from benchmarks.measure import Spread, alternate
-from benchmarks.steps import cache_batches, open_cache, stepper
+from benchmarks.steps import cache_batches, open_cache
 from benchmarks.study import command, drawing, mean_and_range, once, parser, write_study
 from distill.config import DESCRIPTION, DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
+from distill.memory import stepper
 from distill.module import Distillation
 from distill.recipe import load_recipe, resolve
 from distill.run import build_module, train

@@ -47,7 +47,10 @@ class DistillConfig:
     batch_size: Count | None = None
     """Samples an optimiser step, over all devices and accumulation."""
     accumulate: Count | None = None
-    """Cut each batch into so many parts, to fit the memory."""
+    """The recipe's field of this name: each batch in so many parts."""
+    max_memory: str | None = None
+    """Cap each process, as 24GB: a batch is cut into the fewest parts whose step is counted to fit, and stays the batch
+    that it is; a GPU gives no more than that."""
     lr: Positive | None = None
     """AdamW's peak learning rate (default: the recipe's, or what suits the student and the batch)."""
     weight_decay: NotNegative | None = None
@@ -72,10 +75,6 @@ class DistillConfig:
     """Say what this will cost, and train nothing: probe this machine (seconds=60, about), then print bytes, files,
     hours, cost (dollars_per_hour=0.75), bottleneck, memory, and when the cache beats the teacher in the loop.
     device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
-
-
-HIDDEN = ("label_weight",)
-"""Flags that --help leaves out: another one says the same."""
 
 
 def unfolded(config: DistillConfig) -> DistillConfig:
@@ -135,3 +134,5 @@ ALIASES = (
     Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
 )
 """Former flags, which the saved configurations of earlier runs hold."""
+HIDDEN = ("label_weight", "accumulate")
+"""Flags that --help leaves out: another one, or the recipe, says the same."""

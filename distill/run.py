@@ -18,6 +18,7 @@ from distill.holding import Holding, sole
 from distill.loggers import open_loggers
 from distill.loggers.base import LoggedRun
 from distill.loggers.examples import Examples
+from distill.memory import within_memory
 from distill.module import Distillation
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
@@ -48,6 +49,7 @@ def train(
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
     resumes = resumable(checkpoints.folder) is not None
     module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
+    recipe = within_memory(config, module, data, devices)
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN)
     launcher = make_launcher(config.launch)
-    if config.dry_run:
+    if config.dry_run or launcher.is_dry:
         return print(launcher.script(config, arguments))
     launcher.check(config)
     if config.plan is not None:

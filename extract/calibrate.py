@@ -54,12 +54,12 @@ def _first_rows(extraction: Extraction, part: Part, jobs: list[TargetSetJob]) ->
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
     count = 0
     for (shard,) in extraction.shards([(place, [part]) for place in extraction.views.places(1)]):
-        kept = kept_rows(shard)[: CALIBRATION_SAMPLES - count]
-        batches = [kept[start : start + extraction.batch_size] for start in range(0, len(kept), extraction.batch_size)]
-        for of_jobs in extraction.each(partial(extraction.rows_of, shard, part), batches):
+        wanted = set(kept_rows(shard)[: CALIBRATION_SAMPLES - count])
+        batches = [[row for row in batch if row in wanted] for batch in extraction.batches(shard)]
+        for of_jobs in extraction.each(partial(extraction.rows_of, shard, part), list(filter(None, batches))):
             for job, features in zip(jobs, of_jobs, strict=True):
                 rows[job.target].append(features.content().vectors.cpu())
-        count += len(kept)
+        count += len(wanted)
         if count >= CALIBRATION_SAMPLES:
             break
     if not count:

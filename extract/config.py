@@ -82,14 +82,17 @@ class ExtractConfig:
     launch: str = "local"
     """local: this command alone writes here; shared: any number of machines with devices of one type start the same
     command on a bucket, or on a folder that all see, and share the shards; slurm: the same, as tasks of SLURM
-    (slurm:tasks=8,time=4:00:00,gpus-per-task=1 --dry_run prints the script that starts at most 8); ray: this command
+    (slurm:tasks=8,time=4:00:00,gpus-per-task=1,dry_run=true prints the script that starts at most 8); ray: this command
     gives the shards to the nodes of a Ray cluster (ray:num_cpus=4,num_gpus=1,accelerator_type=H100)."""
     dry_run: bool = False
-    """Print the script that --launch slurm needs, and do nothing."""
+    """The dry_run=true of --launch slurm."""
     plan: Options = None
     """Say what this will cost, and do nothing: probe this machine (seconds=60, about), then print bytes, files, hours,
     cost (dollars_per_hour=0.75), bottleneck, memory, alternatives, and when the cache beats the teacher in the loop.
     device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
+    max_memory: str | None = None
+    """Cap each process, as 24GB: a GPU's memory cannot exceed it, and batches are as large as fit, --batch_size at
+    most; on a CPU it bounds what teacher and batches are counted to take."""
 
 
 def _as_view(values: dict[str, str]) -> str:
@@ -102,5 +105,5 @@ def _as_view(values: dict[str, str]) -> str:
 _OPTIONS = {"image_size": "size", "image_format": "format"}
 ALIASES = (Aliases(("augment", *_OPTIONS), "view", _as_view),)
 """The flags of images before --view; every saved configuration of an image cache holds them."""
-HIDDEN = ("weights_key",)
+HIDDEN = ("weights_key", "dry_run")
 """Flags that --help leaves out: another one says the same."""

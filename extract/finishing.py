@@ -5,6 +5,7 @@ others wait: a look is one listing of the notes. Whoever sees the lease gone fin
 vanishes with the lease is replaced. Two that write all the same write the same bytes.
 """
 
+import json
 import shutil
 import time
 
@@ -84,7 +85,12 @@ def tell(plan: ExtractionPlan, counts: Counts, start: float) -> None:
     size = sum(record.size for record in records)
     seconds = time.monotonic() - start
     done = max(counts.views, counts.teacher_forwards)
+    held = ""
+    if done:
+        print(f"extract: seconds: {json.dumps(counts.where_it_went())}")
+        held = f", held by {counts.held_by()}"
     print(
         f"extract: done: {counts.views:,} views made, {counts.teacher_forwards:,} teacher forwards, "
-        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s: {plan.views.folder}"
+        f"{human_bytes(size)} in the cache, {done / seconds:,.0f} samples/s over {seconds:,.1f} s{held}: "
+        f"{plan.views.folder}"
     )

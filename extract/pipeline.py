@@ -1,13 +1,15 @@
 """Pipeline: source -> view -> teacher -> target -> encode -> store, one shard at a time, in the order of the data.
 
-While the teacher works on one shard, threads make or read the views of the next one and a thread writes the last one.
-A shard is done when its commit record is on the disk, so the same command finishes whatever was interrupted.
+While the teacher works on one shard, threads make or read the views of the next one and a thread writes the last one
+(`extract/stages.py`). A shard is done when its commit record is on the disk, so the same command finishes whatever was
+interrupted.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,9 +19,10 @@ from torch import Tensor
 from extract.modalities.base import feed
 from extract.plan_targets import Part, TargetSetJob
 from extract.plan_views import ViewSetJob
+from extract.stages import Behind, Seconds, Stages, stages_on
 from extract.store import commit_targets
 from extract.targets import check_finite, first_layer_not_finite, keep_drawn, with_numbers, without_padding
-from extract.views import ViewShard, commit_shard, make_shard, read_shard
+from extract.views import ViewShard, commit_shard, empty, make_shard, read_shard
 from shards.codecs.features import Features
 from shards.command.devices import device_type
 from shards.command.progress import Progress
@@ -29,14 +32,15 @@ if TYPE_CHECKING:
     from extract.teachers.base import Teacher
 
 Result = TypeVar("Result")
-
+Encoded = list[tuple[dict[str, Tensor], dict[str, float]]]
+"""Of one batch, for each target set: the stored rows on the CPU, and the codec's error where it is taken."""
 CODEC_ERROR_SAMPLES = 32
 """At most so many of the plan's first batch tell a codec's error."""
 
 
 @dataclass
-class Counts:
-    """What a run did."""
+class Counts(Seconds):
+    """What a run did, and where its time went; those of several processes add up."""
 
     views: int = 0
     teacher_forwards: int = 0
@@ -75,33 +79,31 @@ class Extraction:
         ]
         return [(place, parts or [Part(self.views)]) for place, parts in lacking if parts or self.views.lacks(*place)]
 
+    @cached_property
+    def stages(self) -> Stages:
+        """The threads, the way to the device and back, and the seconds that each stage took."""
+        return stages_on(self.device, self.compute_threads)
+
     def run(self) -> Counts:
         """Every shard of `work` is committed when this returns."""
-        counts, work = Counts(), self.work()
+        start, counts, work = time.perf_counter(), Counts(), self.work()
         total = sum(len(self.views.plan.rows(shard)) * len(parts) for (_, shard), parts in work)
-        with Progress("extract", total) as progress, ThreadPoolExecutor(1) as writer:
-            pending: list[Future[None]] = []
+        with Progress("extract", total) as progress, Behind(self.stages.num_threads) as behind:
             for shards, (_, parts) in zip(self.shards(work), work, strict=True):
-                shard, rows = shards[0], []
-                for each, part in zip(shards, parts, strict=True):
-                    rows += self._rows(each, part, counts, progress)
-                pending.append(writer.submit(self._write, shard, rows))
-                if len(pending) > 1:
-                    pending.pop(0).result()  # an error of the writer ends the run here
-                counts.skipped += len(shard.skipped)
-                counts.views += len(kept_rows(shard)) if shard.made else 0
-            for future in pending:
-                future.result()
-        return counts
+                fed = list(zip(shards, parts, strict=True))
+                batches = [partial(self._encode, *each, batch) for each in fed for batch in self.batches(each[0])]
+                behind.submit(batches, partial(self._write, fed, counts, progress))
+        return Counts(**(asdict(counts) | asdict(self.stages.seconds(time.perf_counter() - start))))
 
     def shards(self, work: list[tuple[Place, list[Part]]]) -> Iterator[list[ViewShard]]:
         """Each place's views, one for each part, the next ones under way while the caller works on these."""
         with ThreadPoolExecutor(self.num_threads) as pool, ThreadPoolExecutor(1) as ahead:
 
             def shard(views: ViewSetJob, place: Place) -> ViewShard:
-                if views.lacks(*place):
-                    return make_shard(views, *place, pool, self.skip_errors)
-                return read_shard(views, *place, pool)
+                with self.stages.stage("decode"):
+                    if views.lacks(*place):
+                        return make_shard(views, *place, pool, self.skip_errors)
+                    return read_shard(views, *place, pool)
 
             def views(place: Place, parts: list[Part]) -> list[ViewShard]:
                 """Made or read back; parts that read the views alike share them."""
@@ -121,53 +123,35 @@ class Extraction:
             for future in futures:
                 yield future.result()
 
-    def _rows(
-        self, shard: ViewShard, part: Part, counts: Counts, progress: Progress
-    ) -> list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]:
-        """The encoded rows of one shard for each target set of a teacher; a batch never crosses the shard."""
-        kept, jobs = kept_rows(shard), part.targets
-        batches = [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
-        encoded: list[list[dict[str, Tensor]]] = [[] for _ in jobs]
-        errors: list[dict[str, float]] = [{} for _ in jobs]
-        for batch, of_jobs in zip(batches, self.each(partial(self._encode, shard, part), batches), strict=True):
-            for position, (stored, error) in enumerate(of_jobs):
-                encoded[position].append(stored)
-                errors[position] |= error
-            counts.teacher_forwards += len(batch) if jobs else 0
-            progress.advance(len(batch))
-        return [(job, _scatter(encoded[i], job, kept, len(shard.keys)), errors[i]) for i, job in enumerate(jobs)]
-
     def each(self, function: Callable[[list[int]], Result], batches: list[list[int]]) -> Iterator[Result]:
-        """`function` of every batch, in order: on a CPU a batch a thread, each computing alone.
-
-        A kernel that shares one batch between threads adds up in an order that their number decides; a batch that one
-        thread computes has the same bits on any number of cores. It is also faster: nobody waits at barriers.
-        On a GPU a second thread queues the next batch while the first waits for its rows, so that the GPU does not.
-        """
-        with ThreadPoolExecutor(self.compute_threads if self.device.type == "cpu" else 2) as pool:
+        """`function` of every batch, in order, in the threads that compute batches."""
+        with ThreadPoolExecutor(self.stages.num_threads) as pool:
             yield from pool.map(function, batches)
 
-    def _encode(
-        self, shard: ViewShard, part: Part, batch: list[int]
-    ) -> list[tuple[dict[str, Tensor], dict[str, float]]]:
-        """For each target set the encoded rows of one batch, on the CPU, and the codec's error on the plan's first."""
+    def batches(self, shard: ViewShard) -> list[list[int]]:
+        """The rows of a shard that have a view, cut into batches, which never cross it."""
+        kept = kept_rows(shard)
+        return [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
+
+    def _encode(self, shard: ViewShard, part: Part, batch: list[int]) -> Encoded:
+        """For each target set the encoded rows of one batch, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0
         encoded = []
         for job, rows in zip(part.targets, self.rows_of(shard, part, batch), strict=True):
             codec = with_numbers(job.codec, seed, keys, shard.view, self.device)
-            first: Tensor | Features
-            if job.keep_tokens is None:
-                stored, first = codec.encode(rows.vectors), rows[:CODEC_ERROR_SAMPLES].content().vectors
-            else:
+            kept: Tensor | Features = rows.vectors
+            first: Tensor | Features = rows[:CODEC_ERROR_SAMPLES].content().vectors
+            if job.keep_tokens is not None:
                 assert part.teacher is not None
                 worth = part.teacher.inputs.worth_keeping(shard.batch(batch))
                 worth = None if worth is None else worth.to(self.device)
                 kept = keep_drawn(rows, job.keep_tokens, job.extra_tokens, seed, keys, shard.view, worth)
-                stored, first = codec.encode(kept), kept[:CODEC_ERROR_SAMPLES].content()
-            on_cpu = {name: values.cpu() for name, values in stored.items()}
-            encoded.append((on_cpu, job.codec.error(first) if is_first else {}))
-        return encoded
+                first = kept[:CODEC_ERROR_SAMPLES].content()
+            with self.stages.stage("encode"):
+                stored = codec.encode(kept)
+            encoded.append((stored, job.codec.error(first) if is_first else {}))
+        return [(dict(self.stages.back(stored)), error) for stored, error in encoded]
 
     def rows_of(self, shard: ViewShard, part: Part, batch: list[int]) -> list[Features]:
         """For each target set of a teacher its output for some rows of a shard, float32, zero at padding.
@@ -180,7 +164,9 @@ class Extraction:
         teacher, keys = part.teacher.only([job.target for job in part.targets]), [shard.keys[row] for row in batch]
 
         def say(teacher: "Teacher", rows: list[int]) -> dict[str, Tensor]:
-            return forward(teacher, shard.batch(rows), self.device, self.precision)
+            fields = self.stages.onto(partial(shard.batch, rows))
+            with self.stages.stage("teacher"):
+                return forward(teacher, fields, self.device, self.precision)
 
         def layer(number: int) -> str:
             return first_layer_not_finite(teacher, partial(say, rows=[batch[number]]))
@@ -193,12 +179,32 @@ class Extraction:
         return [rows[job.target] for job in part.targets]
 
     def _write(
-        self, shard: ViewShard, rows: list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]
+        self, fed: list[tuple[ViewShard, Part]], counts: Counts, progress: Progress, encoded: Iterator[Encoded]
     ) -> None:
-        if shard.files:
-            commit_shard(self.views, shard)
-        for job, arrays, errors in rows:
-            commit_targets(job, self.views, shard.view, shard.shard, arrays, errors, device_type(self.device))
+        """A shard's views and all rows of them are committed, `encoded` batch by batch."""
+        first = fed[0][0]
+        rows = [each for shard, part in fed for each in self._rows(shard, part, counts, progress, encoded)]
+        with self.stages.stage("write"):
+            if first.files:
+                commit_shard(self.views, first)
+            for job, arrays, errors in rows:
+                commit_targets(job, self.views, first.view, first.shard, arrays, errors, device_type(self.device))
+        counts.skipped += len(first.skipped)
+        counts.views += len(kept_rows(first)) if first.made else 0
+
+    def _rows(
+        self, shard: ViewShard, part: Part, counts: Counts, progress: Progress, encoded: Iterator[Encoded]
+    ) -> list[tuple[TargetSetJob, dict[str, np.ndarray], dict[str, float]]]:
+        """For each target set of a teacher its rows of one shard; zero at skipped ones, which no reader hands out."""
+        rows = [(job, empty(job.codec.arrays(), len(shard.keys)), dict[str, float]()) for job in part.targets]
+        for batch in self.batches(shard):
+            for (_, arrays, errors), (stored, error) in zip(rows, next(encoded), strict=True):
+                errors |= error
+                for name, values in stored.items():
+                    arrays[name][batch] = values.numpy()
+            counts.teacher_forwards += len(batch) if rows else 0
+            progress.advance(len(batch))
+        return rows
 
 
 @torch.inference_mode()
@@ -218,15 +224,3 @@ def forward(
 def kept_rows(shard: ViewShard) -> list[int]:
     """The rows of a shard that have a view."""
     return [row for row in range(len(shard.keys)) if row not in shard.skipped]
-
-
-def _scatter(
-    batches: list[dict[str, Tensor]], job: TargetSetJob, kept: list[int], num_rows: int
-) -> dict[str, np.ndarray]:
-    """The batches of each array as its rows; zero at skipped rows, which no reader hands out."""
-    rows = {}
-    for name, (dtype, row_shape) in job.codec.arrays().items():
-        rows[name] = np.zeros((num_rows, *row_shape), dtype)
-        if kept:
-            rows[name][kept] = torch.cat([stored[name] for stored in batches]).numpy()
-    return rows

@@ -12,7 +12,7 @@ from extract.several import each_teacher, own_flags
 if TYPE_CHECKING:
     from extract.teachers.base import Teacher
 
-MACHINE_SETTINGS = ("out", "devices", "launch", "dry_run", "plan")
+MACHINE_SETTINGS = ("out", "devices", "launch", "dry_run", "plan", "max_memory")
 """Left out of the saved configuration: they differ between machines and change no stored byte."""
 
 

@@ -1,5 +1,6 @@
 """Views: source -> augment -> stored views, one shard at a time; or the stored views read back."""
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from shards.layout import commit_path
 from shards.records import record_of
 from shards.storage import storage_of
 from shards.tar import Members
-from shards.views.base import Row, ViewCodec
+from shards.views.base import Row
 
 
 @dataclass
@@ -54,7 +55,7 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     storage = job.storage
     assert source is not None
     rows = plan.rows(shard)
-    made = ViewShard(view, shard, [plan.keys[row] for row in rows], _empty(codec, len(rows)), made=True)
+    made = ViewShard(view, shard, [plan.keys[row] for row in rows], empty(codec.fields, len(rows)), made=True)
     made.digests = [""] * len(rows) if maker.records_digests else []
     recorded = recorded_digests(job, shard) if view else []
 
@@ -84,8 +85,9 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
     return made
 
 
-def _empty(codec: ViewCodec, num_rows: int) -> Row:
-    return {name: np.zeros((num_rows, *shape), dtype) for name, (dtype, shape) in codec.fields.items()}
+def empty(arrays: Mapping[str, tuple[str, tuple[int, ...]]], num_rows: int) -> Row:
+    """Zeros for so many rows of the `arrays`: their dtypes and shapes by name."""
+    return {name: np.zeros((num_rows, *shape), dtype) for name, (dtype, shape) in arrays.items()}
 
 
 def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewShard:
@@ -102,7 +104,9 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     storage = storage_of(codec)(job.folder, plan, codec, view + 1, checked)
     rows = plan.rows(shard)
     keys = [plan.keys[row] for row in rows]
-    read = ViewShard(view, shard, keys, _empty(codec, len(keys)), set(positions(keys, record.skipped or ()).tolist()))
+    read = ViewShard(
+        view, shard, keys, empty(codec.fields, len(keys)), set(positions(keys, record.skipped or ()).tolist())
+    )
 
     def fill(row: int) -> None:
         storage.read(view, [rows[row]], {name: values[row:] for name, values in read.fields.items()})

@@ -1,18 +1,15 @@
 """The flag --read: how the rows of a cache are read."""
 
-import math
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from shards.bucket_rows import Bound, set_bound
 from shards.checked import CheckedFiles
+from shards.command.sizes import parse_bytes
 from shards.errors import BadInput
 
 CHECKS = ("always", "once")
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_UNITS |= {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?")
+_SIZES = "local_cache=50GB or local_cache=500MB"
 
 
 class ReadSettings(NamedTuple):
@@ -32,19 +29,11 @@ def parse_read(flag: str | None) -> ReadSettings:
         if name == "check" and value in CHECKS:
             settings = settings._replace(check=value)
         elif name == "local_cache":
-            settings = settings._replace(local_cache=_bytes(setting, value))
+            settings = settings._replace(local_cache=parse_bytes(f"--read {setting}", value, _SIZES))
         else:
             expected = "check=always, check=once or local_cache=SIZE"
             raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
     return settings
-
-
-def _bytes(setting: str, value: str) -> int:
-    match = _SIZE.fullmatch(value.strip().upper())
-    size = float(match[1]) * _UNITS.get(match[2], math.nan) if match else math.nan
-    if not size >= 1:
-        raise BadInput(f"--read {setting}: expected a size above 0, as local_cache=50GB or local_cache=500MB")
-    return int(size)
 
 
 def apply_read(settings: ReadSettings, files: Iterable[CheckedFiles], shards: str, rank: int, num_ranks: int) -> None:

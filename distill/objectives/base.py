@@ -13,7 +13,10 @@ from shards.codecs.features import Features
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss on one or more outputs of the student and, last, what they are to match, where a term names that."""
+    """A loss on one or more outputs of the student and, last, what they are to match, where a term names that.
+
+    `compares_samples = True` on one that is no mean over samples: the parts of a batch are not the whole.
+    """
 
     def refusal(self, target: str, codec: str) -> str | None:
         """What keeps it from learning from a target set of this target and codec; None where it can."""

@@ -5,6 +5,7 @@ The batch is that of all ranks together; the gradient goes through the gathered 
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ MAX_SCALE = 100.0
 
 class Contrastive(nn.Module):
     """The mean of both directions' cross-entropies, of cosines over a temperature that is learned in log space."""
+
+    compares_samples: ClassVar[bool] = True
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

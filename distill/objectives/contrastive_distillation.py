@@ -5,6 +5,7 @@ The thesis's CDL: cross-entropy of softmax over cosine(student i; teacher j), on
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from shards.codecs.features import Features
 
 class ContrastiveDistillation(nn.Module):
     """Cross-entropy over cosines to teacher rows, with a temperature that is learned in log space."""
+
+    compares_samples: ClassVar[bool] = True
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 arXiv:1706.00932, section 3.2, over cosines)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,8 @@ from distill.objectives.gathered import partners_of
 @dataclass(frozen=True)
 class Ranking:
     """max(0, margin - cos(i, i) + cos(i, j)), the mean over all pairs j != i of the batch of all ranks, both ways."""
+
+    compares_samples: ClassVar[bool] = True
 
     margin: float
 

@@ -1,6 +1,8 @@
 """Sigmoid loss between images and captions: each pair of the batch is classified as belonging together or not (SigLIP,
 Zhai et al. 2023, arXiv:2303.15343, section 3.2; temperature 10 and bias -10 to start from, both learned)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -11,6 +13,8 @@ from distill.objectives.gathered import partners_of
 
 class Sigmoid(nn.Module):
     """-sum log sigmoid(z (s cos + b)) over all pairs of the batch of all ranks, a mean over images; z is +1 or -1."""
+
+    compares_samples: ClassVar[bool] = True
 
     def __init__(self, scale: float, bias: float) -> None:
         super().__init__()

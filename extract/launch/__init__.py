@@ -40,6 +40,8 @@ class Launcher:
 
     shares = False
     """Whether other commands work on the same cache at the same time."""
+    is_dry = False
+    """Whether the script alone is asked for."""
 
     def check(self, config: "ExtractConfig") -> None:
         """Raises BadInput where this process cannot do its part, before anything is read or written."""
@@ -67,7 +69,7 @@ class Launcher:
         return run_processes(job.arguments, num_processes, job.lock)
 
     def script(self, config: "ExtractConfig", arguments: Sequence[str]) -> str:
-        """What --dry_run prints: the script that starts this command; BadInput where none is needed."""
+        """What a dry run prints: the script that starts this command; BadInput where none is needed."""
         raise BadInput(f"--dry_run: --launch {config.launch} needs no script; give --launch slurm, or drop --dry_run")
 
 

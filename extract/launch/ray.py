@@ -115,12 +115,12 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
     return total
 
 
-def _result(done: Any) -> dict[str, int]:
+def _result(done: Any) -> dict[str, Any]:
     """What a task returned; its own mistake, or one line where no node could end it."""
     import ray
 
     try:
-        counts: dict[str, int] = ray.get(done)
+        counts: dict[str, Any] = ray.get(done)
         return counts
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, (TeacherShardsError, OSError)):  # OSError: a node's disk is full
@@ -138,7 +138,7 @@ _JOBS: dict[str, Job] = {}
 """In a process of a node: the teacher is loaded once, by the configuration."""
 
 
-def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, int]:
+def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, Any]:
     """One shard is committed; runs on a node, in the folder of the command."""
     os.chdir(folder)
     if (key := repr(config)) not in _JOBS:

@@ -1,4 +1,4 @@
-"""`--launch slurm`: tasks of SLURM share the shards; `--dry_run` prints the script that starts them.
+"""`--launch slurm`: tasks of SLURM share the shards; `dry_run=true` prints the script that starts them.
 
 A task's rank is that of its place in the job array (SLURM_ARRAY_TASK_ID), of its place in its step (SLURM_PROCID), or
 of both. It says where a task begins; when its own shards are made it takes those of others, so a task that never
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_TASKS = 4_000_000
 """SLURM's own bound of an array (MaxArraySize) is 4,000,001 at most, and 1,001 unless a site says otherwise."""
 DRY_RUN = "--dry_run"
+_DRY = re.compile(r",dry_run=true\b|(?<=slurm:)dry_run=true,")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Slurm(Shared):
     """Shares the shards, each task from its own place on."""
 
     options: Mapping[str, str]
+
+    @property
+    def is_dry(self) -> bool:  # type: ignore[override]
+        """The option dry_run=true, or the flag of before."""
+        return self.options.get("dry_run") == "true"
 
     def check(self, config: "ExtractConfig") -> None:
         """Raises BadInput where this process is no task of SLURM, or none of its number."""
@@ -55,7 +61,9 @@ class Slurm(Shared):
                 f"time=4:00:00,gpus-per-task=1 (what sbatch takes beside tasks is handed on)"
             )
         directives = {"job-name": "extract", "array": f"0-{int(tasks) - 1}", "requeue": "", "open-mode": "append"}
-        directives |= {name.replace("_", "-"): value for name, value in self.options.items() if name != "tasks"}
+        directives |= {
+            name.replace("_", "-"): value for name, value in self.options.items() if name not in ("tasks", "dry_run")
+        }
         lines = [f"#SBATCH --{_directive(*each)}" for each in directives.items()]
         command = shlex.join([sys.executable, "-m", "extract", *_without_dry_run(config, arguments)])
         folder = shlex.quote(str(Path.cwd()))
@@ -73,7 +81,7 @@ def place_among_tasks(environment: Mapping[str, str]) -> tuple[int, int]:
     if not array and not step:
         raise BadInput(
             "--launch slurm: this is no task of SLURM (neither SLURM_ARRAY_TASK_ID nor SLURM_PROCID is set); print the "
-            "script with --launch slurm:tasks=N --dry_run > extract.sh, then sbatch extract.sh"
+            "script with --launch slurm:tasks=N,dry_run=true > extract.sh, then sbatch extract.sh"
         )
     rank, world = 0, 1
     if array:
@@ -106,8 +114,11 @@ def _directive(name: str, value: str) -> str:
 
 
 def _without_dry_run(config: "ExtractConfig", arguments: Sequence[str]) -> list[str]:
-    """The command line of a task: the same, without the flag that prints the script."""
+    """The command line of a task: the same, without the flag, or the option, that prints the script."""
     kept: list[str] = []
+    if not config.dry_run:
+        words = [_DRY.sub("", word) for word in arguments]
+        return words if words != list(arguments) else [*words, "--launch", _DRY.sub("", config.launch)]
     for number, word in enumerate(arguments):
         value = number > 0 and arguments[number - 1] == DRY_RUN and word in ("true", "false", "null")
         if not (value or word.partition("=")[0] == DRY_RUN):

@@ -43,8 +43,8 @@ def parse(
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --dry_run is --dry_run true; so may one of `Options`. `aliases` are former flags, which --help
-    leaves out; so it does those `hidden`, which another flag can say too.
+    false may stand alone: --dry_run is --dry_run true; so may one of `Options`. `aliases` are former flags, which
+    --help leaves out; so it does those `hidden`, which another flag can say too.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
     exit at once, before anything heavy is imported.

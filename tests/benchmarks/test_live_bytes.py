@@ -11,8 +11,8 @@ from pairs import write_pairs
 from texts import write_encoder
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.memory import counted, repeated, uncut
-from benchmarks.steps import held_batch, open_cache, stepper, with_bank
+from benchmarks.steps import held_batch, open_cache, with_bank
+from distill.memory import counted, repeated, stepper, uncut
 from distill.module import Distillation
 from distill.run import build_module
 from shards.bill.live_bytes import LiveBytes, peak_of
@@ -63,9 +63,10 @@ def test_bytes_live_until_nothing_refers_to_them() -> None:
 def test_a_step_is_counted_as_it_is_computed_and_as_torch_allocates_it(cache: Path, parts: int) -> None:
     module, small = opened(cache, parts)
     module.inputs = uncut(module.inputs)
-    first, batch, take = repeated(small, 8, BANK), repeated(small, SIZE, BANK), stepper(module, CPU)
+    banks = dict.fromkeys(small.banks, BANK)
+    first, batch, take = repeated(small, 8, banks), repeated(small, SIZE, banks), stepper(module, CPU)
     computed = peak_of(module, batch, lambda: take([first, batch]))
-    assert counted(opened(cache, parts)[0], small, SIZE, BANK) == computed
+    assert counted(opened(cache, parts)[0], small, SIZE, banks) == computed
 
     module.zero_grad()
     arrays = [batch.fields, *batch.targets.values(), *batch.banks.values()]

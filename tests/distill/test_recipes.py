@@ -272,7 +272,17 @@ def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
     flags = {one.name for one in fields(DistillConfig)}
     assert len(flags - set(HIDDEN)) <= 20
     known = {one.name for one in fields(Recipe)}
-    assert flags - known == {"shards", "recipe", "run_dir", "targets", "devices", "logger", "read", "on_missing", "plan"}
+    assert flags - known == {
+        "shards",
+        "recipe",
+        "run_dir",
+        "targets",
+        "devices",
+        "logger",
+        "read",
+        "on_missing",
+        "plan",
+    }
 
 
 def test_a_flag_has_the_range_of_the_recipes_field() -> None:

@@ -145,6 +145,16 @@ def test_a_dry_run_that_stands_in_a_configuration_is_undone(tmp_path: Path) -> N
     assert shlex.split(found.splitlines()[-1])[-2:] == ["--dry_run", "false"]
 
 
+@pytest.mark.parametrize("option", ["slurm:tasks=2,dry_run=true", "slurm:dry_run=true,tasks=2"])
+def test_a_dry_run_is_an_option_of_the_launcher(tmp_path: Path, option: str) -> None:
+    (tmp_path / "saved.yaml").write_text(f"launch: {option}\n")
+    for flags in (["--launch", option], ["--config", str(tmp_path / "saved.yaml")]):
+        lines = command("extract", *VIEWS, "--out", "x", *flags).succeeds().out.splitlines()
+        assert not any("dry_run" in line for line in lines if line.startswith("#SBATCH"))
+        words = shlex.split(lines[-1])
+        assert words[-2:] == ["--launch", "slurm:tasks=2"] and option not in words
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -1,0 +1,200 @@
+"""Memory: what a training step takes, counted on tensors without values; and in how many parts it fits --max_memory.
+
+Counted are all bytes that are live at a time: weights, gradients, AdamW's moments, the batch, what autograd keeps and
+what one operation hands to the next (`shards/bill/live_bytes.py`). What a kernel takes for itself comes on top.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from distill.config import DistillConfig
+from distill.data import CacheData
+from distill.module import Distillation
+from distill.recipe import Recipe
+from distill.trainer import is_first_process, rank
+from extract.memory import cap_device, parse_cap
+from extract.modalities.pair import PairInput
+from extract.modalities.text import TextInput
+from shards.bill.live_bytes import peak_of, without_values
+from shards.codecs.features import Features
+from shards.command.devices import Devices
+from shards.command.progress import human_bytes
+from shards.errors import BadInput
+from shards.loader import Batch
+from shards.order import Reading
+
+
+def within_memory(config: DistillConfig, module: Distillation, data: CacheData, devices: Devices) -> Recipe:
+    """The recipe of `data`, its batch in as many parts as --max_memory asks for; `module` and `data` have it too.
+
+    The parts are accumulated, or, where a loss compares the samples of a batch, cached (`grad_cache`): the result is
+    that of the whole batch. BadInput where it would not be, or where not even the smallest part fits.
+    """
+    recipe = data.recipe
+    if config.max_memory is None:
+        return recipe
+    cap, kind = parse_cap(config.max_memory), "grad_cache" if compares_samples(module) else "accumulate"
+    if devices.kind == "cuda":
+        cap_device(cap, torch.device("cuda", devices.indices[rank()]))
+    batch, least = recipe.batch_size // len(devices.indices), getattr(recipe, kind)
+    choices = [parts for parts in range(least, batch + 1, least) if batch % parts == 0] or [least]
+    taken = cache(partial(step_bytes, module, data, kind, batch))
+    fits = 0 if taken(least) <= cap else bisect_left(choices, True, lo=1, key=lambda parts: taken(parts) <= cap)
+    given = f"--max_memory {config.max_memory}"
+    if fits == len(choices):
+        least_bytes = human_bytes(taken(choices[-1]))
+        remedy = "give more than that, a smaller --student, or --precision bfloat16"
+        raise BadInput(f"{given}: a step in {choices[-1]} parts still takes {least_bytes}, counted; {remedy}")
+    parts, whole = choices[fits], human_bytes(taken(least))
+    if parts > least and has_batch_statistics(module):
+        size = recipe.batch_size * least // parts
+        raise BadInput(
+            f"{given}: a batch of {recipe.batch_size} takes {whole}, counted, and {recipe.student} normalises over it, "
+            f"so that parts are not the whole; give --batch_size {size}, which fits, or {kind}: {parts} in a recipe"
+        )
+    if is_first_process():
+        cut = f"{parts} parts ({kind})" if parts > 1 else "one part"
+        more = f"; in {least} it were {whole}" if parts > least else ""
+        print(f"distill: {given}: a batch of {batch} in {cut}: {human_bytes(taken(parts))} a step, counted{more}")
+    changes: dict[str, Any] = {kind: parts}
+    data.recipe = module.recipe = replace(recipe, **changes)
+    return data.recipe
+
+
+def compares_samples(module: Distillation) -> bool:
+    """Whether a loss is between the samples of a batch, so that accumulated parts are not the whole."""
+    return any(getattr(term.objective, "compares_samples", False) for term in module.terms)
+
+
+def has_batch_statistics(module: Distillation) -> bool:
+    """Whether the student normalises over its batch."""
+    return any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.student.modules())
+
+
+def step_bytes(module: Distillation, data: CacheData, kind: str, batch: int, parts: int) -> float:
+    """Bytes of a step on `batch` samples whose parts are accumulated or cached (`kind`); the module stays as it is."""
+    kept, changes = module.recipe, dict[str, Any]({kind: parts})
+    banks = {data.training.targetsets[number].folder.name: size for number, size in data.banks.items()}
+    try:
+        module.recipe = replace(kept, **changes)
+        accumulated = module.recipe.accumulate
+        with untouched(module):
+            return counted(module, blank_batch(module, data, banks), max(1, batch // accumulated), banks)
+    finally:
+        module.recipe = kept
+
+
+def blank_batch(module: Distillation, data: CacheData, banks: Mapping[str, int]) -> Batch:
+    """Two samples of zeros, of the types and shapes that the cache's have."""
+    holding, reading = data.training, [Reading(np.zeros(2, np.int64), 0)]
+
+    def zeros(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {name: torch.zeros(2, *shape, dtype=getattr(torch, dtype)) for name, (dtype, shape) in arrays.items()}
+
+    targets = {each.folder.name: zeros(each.manifest.arrays) for each in holding.targetsets}
+    labels = torch.zeros(2, dtype=torch.int64) if holding.class_names and data.recipe.learns_labels else None
+    fields, drawn = zeros(holding.viewset.codec.fields), {name: targets[name] for name in banks}
+    return Batch(reading, fields, labels, targets, dict.fromkeys(banks, reading), drawn)
+
+
+@contextmanager
+def untouched(module: Distillation) -> Iterator[None]:
+    """What the block puts into the module's place of parameters, buffers and input is gone after it."""
+    inputs, training = module.inputs, module.training
+    owners = [(owner, dict(owner._parameters), dict(owner._buffers)) for owner in module.modules()]
+    compiled, module.student._compiled_call_impl = module.student._compiled_call_impl, None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        module.inputs, module.student._compiled_call_impl = inputs, compiled
+        for owner, parameters, buffers in owners:
+            owner._parameters.update(parameters)
+            owner._buffers.update(buffers)
+        module.train(training)
+
+
+def counted(module: Distillation, small: Batch, size: int, banks: Mapping[str, int]) -> float:
+    """Bytes that are live at most during a step of `size` samples with `banks`, on tensors without values.
+
+    A step on a small batch goes before, in which AdamW makes its moments. The module keeps no values.
+    """
+    module.inputs = uncut(module.inputs)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        without_values(module, mode)
+        first, batch = repeated(small, len(small.samples), banks), repeated(small, size, banks)
+        return float(peak_of(module, batch, lambda: stepper(module, torch.device("cpu"))([first, batch])))
+
+
+def stepper(module: Distillation, device: torch.device) -> Callable[[Iterable[Batch]], None]:
+    """A function that makes one optimiser step on each batch it is given, as the trainer does."""
+    if module.device != device:
+        module.to(device)
+    module.train()
+    made = module.configure_optimizers()
+    optimiser, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    precision = module.recipe.precision
+
+    def take(batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+                loss = module.loss(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+    return take
+
+
+@dataclass(frozen=True)
+class Uncut(TextInput):
+    """Texts as long as they may be: tensors without values cannot tell the longest."""
+
+    def cut(self, fields: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """All tokens."""
+        return fields
+
+
+@dataclass(frozen=True)
+class Full(Uncut):
+    """Texts without padding, all of whose tokens have a target."""
+
+    def target(self, features: Features, fields: Mapping[str, Tensor], fed: Mapping[str, Any]) -> Features:
+        """As it is stored."""
+        return features
+
+
+def uncut(inputs: Any) -> Any:
+    """The same input, with texts and captions of the most tokens."""
+    if isinstance(inputs, PairInput):
+        return replace(inputs, text=Uncut(**vars(inputs.text)))
+    return Full(**vars(inputs)) if isinstance(inputs, TextInput) else inputs
+
+
+def repeated(small: Batch, size: int, banks: Mapping[str, int]) -> Batch:
+    """A batch of `size` samples with `banks` of so many rows, those of `small` again and again."""
+
+    def grown(arrays: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+        return {name: rows[torch.arange(count) % len(rows)] for name, rows in arrays.items()}
+
+    def reading(count: int) -> list[Reading]:
+        return [Reading(np.zeros(count, np.int64), 0)]
+
+    return Batch(
+        reading(size),
+        grown(small.fields, size),
+        None if small.labels is None else grown({"labels": small.labels}, size)["labels"],
+        {name: grown(arrays, size) for name, arrays in small.targets.items()},
+        {name: reading(banks[name]) for name in small.banks},
+        {name: grown(arrays, banks[name]) for name, arrays in small.banks.items()},
+    )
