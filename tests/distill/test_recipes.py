@@ -282,6 +282,7 @@ def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
         "read",
         "on_missing",
         "plan",
+        "max_memory",
     }
 
 
