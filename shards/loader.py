@@ -186,6 +186,7 @@ class BatchLoader:
                 requests.shutdown()
 
     def _read(self, fill: Callable[..., Any], free: "queue.Queue[_Slot | None]", ready: "queue.Queue[Any]") -> None:
+        begun = False
         try:
             for part in self.order():
                 slot = free.get()
@@ -196,7 +197,10 @@ class BatchLoader:
                     continue
                 if slot.last is not None and slot.last.copied is not None:
                     slot.last.copied.synchronize()
-                ready.put((slot, fill(slot, part)))
+                filled = fill(slot, part)
+                ready.put((slot, filled))
+                if not begun:  # the first batch, which a run waits for, has all requests to itself
+                    begun = not filled.cancelled() and filled.exception() is None
             ready.put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             ready.put(error)

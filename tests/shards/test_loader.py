@@ -1,6 +1,7 @@
 """Loader: the batches a training step is given are those of the files, whatever the threads and buffers."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,3 +157,22 @@ def test_a_batch_of_several_sets_is_what_each_gives_alone(cache: Path, tmp_path:
         assert batch.num_bytes == batch.fields["pixels"].nbytes + batch.labels.nbytes + of_bank + (
             batch.targets[name]["values"].nbytes
         )
+
+
+def test_the_first_batch_has_all_requests_to_itself(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = Component(ViewSet(viewset_of(pristine)), [TargetSet(targetset_of(pristine))])
+    gather, gathered, when_asked = component.targetsets[0].gather, list[int](), list[int]()
+
+    def slowly(view: int, samples: np.ndarray, *rest: object) -> None:
+        time.sleep(0.05)
+        gather(view, samples, *rest)  # type: ignore[arg-type]
+        gathered.append(len(samples))
+
+    def order() -> Iterator[Part]:
+        for start in range(0, 12, 4):
+            when_asked.append(len(gathered))
+            yield Part([Reading(np.arange(start, start + 4), 0)])
+
+    monkeypatch.setattr(component.targetsets[0], "gather", slowly)
+    assert len(list(BatchLoader([component], order, 4))) == 3
+    assert when_asked[:2] == [0, 1]  # the second part is asked for when the first was gathered
