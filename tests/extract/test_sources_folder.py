@@ -132,7 +132,7 @@ def test_a_folder_of_img2dataset_is_a_webdataset(tmp_path: Path) -> None:
 def test_notes_are_said_before_work_starts(tmp_path: Path) -> None:
     touch(tmp_path / "pets", "0.png", "notes.txt")
     flags = ("--teacher", "none", "--data", f"folder:{tmp_path}/pets", "--image_size", "8", "--out", tmp_path / "cache")
-    note, announced, done = extract(*flags).out.splitlines()
+    note, announced, *_, done = extract(*flags).out.splitlines()
     left_out = "left out 1 file without an image's ending (.txt 1)"
     assert note == f"extract: note: --data folder:{tmp_path}/pets: {left_out}"
     assert "1 views to make" in announced and "done:" in done

@@ -132,7 +132,7 @@ def test_a_tar_with_a_sample_that_lacks_its_image_is_refused_or_extracted_withou
     flags = ("--teacher", "none", "--data", f"wds:{path}", "--image_size", "8", "--out", tmp_path / "cache")
     command("extract", *flags).refuses("'1' of a.tar must have one image, but has txt", "--on_error skip")
     done = extract(*flags, "--on_error", "skip")
-    note, captions, announced, skipped, _ = done.out.splitlines()
+    note, captions, announced, skipped, *_ = done.out.splitlines()
     assert captions.endswith("a.tar: .txt: no image has a caption")
     assert note.startswith("extract: note: --data wds:") and note.endswith(
         "1 of 3 samples cannot be read, the first is 1"
