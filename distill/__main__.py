@@ -7,6 +7,7 @@ from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
 from distill.loggers import logger_names
 from shards.command.arguments import parse
 from shards.command.run import run_command
+from shards.command.sizes import parse_bytes
 
 if TYPE_CHECKING:
     from distill.missing import Extraction
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
     config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
-    logger_names(config.logger)  # refuses before anything is read or extracted
+    logger_names(config.logger)  # both refuse before anything is read or extracted
+    if config.max_memory is not None:
+        parse_bytes(f"--max_memory {config.max_memory}", config.max_memory, "--max_memory 24GB")
 
     from distill.missing import extracting
 

@@ -74,7 +74,7 @@ class EvaluateConfig:
         _, comma, option = self.device.partition(",")
         if not comma:
             return None
-        name, _, value = option.rpartition(",")[2].partition("=")
+        name, _, value = option.partition("=")
         if name != "threads":
             raise BadInput(f"--device {self.device}: expected threads=N after the comma, as in cpu,threads=4")
         COUNT.check(f"--device {self.device}: threads", int(value) if value.isdecimal() else value)

@@ -33,7 +33,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
         if {CONFIG, STUDENT, TEACHER} & set(files):
             yield Path(parent)
             folders.clear()
-        elif "plan.json" in files:
+        elif "plan.json" in files and "commits" in folders:  # a view set
             folders.clear()
         folders.sort()
 

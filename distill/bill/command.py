@@ -13,6 +13,7 @@ from distill.bill.probe import LoopProbe, probe_loader, probe_loop
 from distill.bill.teachers import LiveProbe, probe_teachers
 from distill.config import DistillConfig
 from distill.data import CacheData
+from distill.memory import within_memory
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import choose_devices, is_first_process
@@ -75,6 +76,7 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
         start = time.perf_counter()
         module = build_module(data, recipe)
         opening = time.perf_counter() - start
+        recipe = within_memory(config, module, data, devices)
         loader = probe_loader(data, len(devices.indices), options.seconds * _SHARES["loader"])
         batch = next(iter(data.training_batches(len(devices.indices)).loader)).to(torch.device("cpu"), copy=True)
         loop = probe_loop(module, recipe, data, devices, trial, options.seconds * _SHARES["loop"])

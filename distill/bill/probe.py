@@ -79,7 +79,7 @@ class _Clock(Callback):
         now = time.perf_counter()
         (self.epoch_starts if self.first else self.steps).append(now - self.last)
         self.first, self.last = False, now
-        if now > self.deadline and len(self.steps) > _WARM_STEPS:
+        if now > self.deadline and len(self.steps) + len(self.epoch_starts) > _WARM_STEPS:
             trainer.should_stop = True
 
     def on_validation_start(self, *arguments: Any) -> None:

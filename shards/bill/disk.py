@@ -69,7 +69,9 @@ def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     """
     free = shutil.disk_usage(folder).free
     if free < 4 * _PIECE_BYTES:
-        raise BadInput(f"--out: {human_bytes(free)} are free on its disk; a probe alone takes {human_bytes(4e8)}")
+        raise BadInput(
+            f"--plan: {human_bytes(free)} are free on the disk of {folder.parent}; a probe alone takes {human_bytes(4e8)}"
+        )
     small = time.perf_counter()
     for number in range(_SMALL_FILES):
         create(folder / f"small-{number}", os.urandom(1000))

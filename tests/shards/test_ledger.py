@@ -14,6 +14,7 @@ from shards.identity import identity_hash
 from shards.page.ledger import Ledger, ledger_of
 from shards.page.sets import cards_of
 from shards.page.trained import runs_in
+from shards.runs import find_runs
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,13 @@ def test_two_teachers_of_one_pass_are_not_counted_twice(full: Path, runs: Path, 
     (entry,) = ledger(full, runs).entries
     assert entry.hours == pytest.approx(2 / 16 * STEPS * BATCH_SIZE / 3600)
     assert ledger(full, runs).paid_hours == pytest.approx(2 / 16 * 2 * caches.NUM_SAMPLES / 3600)
+
+
+def test_a_plan_beside_runs_hides_none_of_them(tmp_path: Path) -> None:
+    for folder, name in ((tmp_path, "plan.json"), (tmp_path / "run", "config.yaml"), (tmp_path / "set", "plan.json")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    (tmp_path / "set/commits").mkdir()  # a view set, which is not looked through
+    (tmp_path / "set/inside").mkdir()
+    (tmp_path / "set/inside/config.yaml").write_text("{}")
+    assert list(find_runs(tmp_path)) == [tmp_path / "run"]
