@@ -69,9 +69,8 @@ def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     """
     free = shutil.disk_usage(folder).free
     if free < 4 * _PIECE_BYTES:
-        raise BadInput(
-            f"--plan: {human_bytes(free)} are free on the disk of {folder.parent}; a probe alone takes {human_bytes(4e8)}"
-        )
+        few, needed = human_bytes(free), human_bytes(4 * _PIECE_BYTES)
+        raise BadInput(f"--plan: {few} are free on the disk of {folder.parent}; a probe alone takes {needed}")
     small = time.perf_counter()
     for number in range(_SMALL_FILES):
         create(folder / f"small-{number}", os.urandom(1000))
