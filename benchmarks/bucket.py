@@ -98,7 +98,7 @@ class _Epochs:
             (reading,) = epoch.readings(batch)
 
             def one(pair: tuple[int, Span]) -> None:
-                self._out[pair[0]] = self.store.get_range(*pair[1])
+                self._out[pair[0]] = self.store.get_range(*pair[1][:3])
 
             list(self._pool.map(one, enumerate(self._spans(reading.samples))))
 
