@@ -23,13 +23,13 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     config = parse(ExtractConfig, "extract", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN)
     launcher = make_launcher(config.launch)
-    if config.dry_run or launcher.is_dry:
-        return print(launcher.script(config, arguments))
-    launcher.check(config)
-    if config.plan is not None:
+    if config.plan is not None:  # also where a job would be started from: it says nothing of the launcher
         from extract.bill.command import print_plan
 
         return print_plan(config)
+    if config.dry_run or launcher.is_dry:
+        return print(launcher.script(config, arguments))
+    launcher.check(config)
 
     from extract.processes import this_process
 
