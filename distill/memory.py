@@ -37,7 +37,8 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
     """The recipe of `data`, its batch in as many parts as --max_memory asks for; `module` and `data` have it too.
 
     The parts are accumulated, or, where a loss compares the samples of a batch, cached (`grad_cache`): the result is
-    that of the whole batch. BadInput where it would not be, or where not even the smallest part fits.
+    that of the whole batch, but for padded texts: the parts weigh alike, however many tokens each has. BadInput where
+    the student normalises over its batch, or where not even the smallest part fits.
     """
     recipe = data.recipe
     if config.max_memory is None:

@@ -122,5 +122,5 @@ def _without_dry_run(config: "ExtractConfig", arguments: Sequence[str]) -> list[
     for number, word in enumerate(arguments):
         value = number > 0 and arguments[number - 1] == DRY_RUN and word in ("true", "false", "null")
         if not (value or word.partition("=")[0] == DRY_RUN):
-            kept.append(word)
+            kept.append(_DRY.sub("", word))
     return kept if len(kept) < len(arguments) else [*kept, DRY_RUN, "false"]  # it stood in a --config
