@@ -16,6 +16,7 @@ from extract.sources.base import Sample, Source
 from shards.errors import BadInput
 from shards.views.base import Row
 from shards.views.image import PixelCodec, format_text, parse_image_format
+from shards.views.rendered import STORE, parse_store
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
@@ -164,7 +165,21 @@ def maker_of(request: ViewRequest) -> ImageViews:
     image_format = asked.image_format or alike.get("image_format") or parse_image_format("jpeg")
     encoded = request.source is not None and request.source.encoded
     upright = "orientation" in stored if request.stored else encoded
-    return ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)
+    views = ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)
+    return _as_stored(views, asked, request)
+
+
+def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> ImageViews:
+    """The views as pixels, or rendered from images: as the flag says, else as the cache's are."""
+    source_size = parse_store(request.spec or "", asked.store, asked.source_size, views.codec.image_size)
+    alike = request.stored or (request.sibling if not views.all_alike else None) or {}
+    if asked.store is None and alike.get(STORE):
+        source_size = max(alike[STORE]["source_size"], views.codec.image_size)
+    if source_size is None:
+        return views
+    from extract.modalities.rendered import rendered
+
+    return rendered(views, source_size)
 
 
 def input_size(request: ViewRequest) -> int | None:
@@ -191,6 +206,12 @@ class _Asked:
     """What `parse_augment` takes; before the colon stands nothing where the default kind is meant."""
     size: int | None
     image_format: dict[str, str | int] | None
+    store: str | None = None
+    source_size: str | None = None
+
+
+_OPTIONS = ("size", "format", "store", "source_size")
+"""Of --view, beside the augmentation's own."""
 
 
 def _parse(spec: str | None) -> _Asked:
@@ -200,7 +221,7 @@ def _parse(spec: str | None) -> _Asked:
     head, _, rest = spec.partition(":")
     kind, text = ("", spec) if "=" in head else (head, rest)
     options = [option.partition("=") for option in filter(None, text.split(","))]
-    values = {name: value for name, _, value in options if name in ("size", "format")}
+    values = {name: value for name, _, value in options if name in _OPTIONS}
     augmentation = ",".join(f"{name}={value}" for name, _, value in options if name not in values)
     if "size" in values and not (values["size"].isdecimal() and 1 <= int(values["size"]) <= MAX_SIZE):
         raise BadInput(f"--view {spec}: size: expected 1 to {MAX_SIZE} pixels, found {values['size']}")
@@ -208,4 +229,6 @@ def _parse(spec: str | None) -> _Asked:
         f"{kind}:{augmentation}".removesuffix(":") if kind or augmentation else None,
         int(values["size"]) if "size" in values else None,
         parse_image_format(values["format"]) if "format" in values else None,
+        values.get("store"),
+        values.get("source_size"),
     )
