@@ -13,7 +13,7 @@ from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.crop import Augment, draw, parse_augment, render
 from extract.modalities.draws import Uniform
 from extract.sources.base import Sample, Source
-from shards.errors import BadInput
+from shards.errors import BadInput, IdentityMismatch
 from shards.views.base import Row
 from shards.views.image import PixelCodec, format_text, parse_image_format
 from shards.views.rendered import STORE, parse_store
@@ -176,6 +176,10 @@ def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> Imag
     if asked.store is None and alike.get(STORE):
         source_size = max(alike[STORE]["source_size"], views.codec.image_size)
     if source_size is None:
+        if (request.stored or {}).get(STORE):
+            raise IdentityMismatch(
+                f"--view {request.spec}: store: the cache has source; ask for it, or give another --out"
+            )
         return views
     from extract.modalities.rendered import rendered
 

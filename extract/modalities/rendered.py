@@ -32,7 +32,7 @@ class RenderedViews(ImageViews):
     @property
     def bytes_a_view(self) -> float:
         """A row, and its checksum in the commit record."""
-        return 2 * COLUMNS + 6
+        return 2.0 * COLUMNS + 6
 
     @property
     def bytes_a_sample(self) -> float:

@@ -50,7 +50,7 @@ class RenderedCodec(image.PixelCodec):
         first, *rest = super().caption(row, facts, folder)
         return [f"{first}, rendered", *rest]
 
-    def render(self, pixels: Pixels, box: Box, flip: bool, out: Pixels) -> int:
+    def render(self, pixels: Pixels, box: Box, flip: bool, out: UInt8[np.ndarray, "size size 3"]) -> int:
         """Fill `out` with the view of a stored image's `pixels`; returns the crc32c of what it holds then."""
         left, top, width, height = box
         cut = Image.fromarray(pixels[top : top + height, left : left + width])
