@@ -12,9 +12,8 @@ from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
 from shards.checked import CommittedFiles
 from shards.documents import Commit
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import BadInput
 from shards.keys import positions
-from shards.layout import commit_path
 from shards.storage import storage_of
 from shards.tar import Members
 from shards.views.base import Row
@@ -89,8 +88,6 @@ def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewSh
     """The shard read back, verified: a second teacher, or a resumed run, needs no source."""
     checked = CommittedFiles(job.folder)
     record = checked.commit(view, shard)
-    if not record.files:
-        raise Damaged(f"{job.folder / commit_path(view, shard)}: is no commit record of a shard of views; {RESTORE}")
     for file in record.files:
         checked(file)
     storage = storage_of(job.codec)(job.folder, job.plan, job.codec, view + 1, checked)

@@ -177,9 +177,8 @@ def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> Imag
         source_size = max(alike[STORE]["source_size"], views.codec.image_size)
     if source_size is None:
         if (request.stored or {}).get(STORE):
-            raise IdentityMismatch(
-                f"--view {request.spec}: store: the cache has source; ask for it, or give another --out"
-            )
+            ask = "ask for what it has, or give another --out"
+            raise IdentityMismatch(f"--view {request.spec}: store: the cache has source; {ask}")
         return views
     from extract.modalities.rendered import rendered
 

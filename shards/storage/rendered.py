@@ -102,7 +102,7 @@ class Storage(ViewStorage):
 
     def _check_same(self, shard: int, contents: Sequence[dict[str, bytes] | None]) -> None:
         record, ending = read_commit(self.folder, 0, shard), self.codec.endings[0]
-        sums = record and row_checksums(self.folder, record.checksums, ending, len(contents))
+        sums = row_checksums(self.folder, record.checksums if record else None, ending, len(contents))
         for row, content, checksum in zip(self.plan.rows(shard), contents, () if sums is None else sums, strict=False):
             if content is not None and crc32c.crc32c(content[ending]) != int(checksum):
                 raise BadInput(

@@ -55,7 +55,7 @@ class RenderedCodec(image.PixelCodec):
         left, top, width, height = box
         cut = Image.fromarray(pixels[top : top + height, left : left + width])
         out[:] = resized(cut, flip, self.image_size, self.interpolation)
-        return int(crc32c.crc32c(np.ascontiguousarray(out)))
+        return crc32c.crc32c(np.ascontiguousarray(out).data)
 
 
 def resized(cut: Image.Image, flip: bool, image_size: int, interpolation: str) -> Pixels:

@@ -120,7 +120,7 @@ def test_stored_and_live_teachers_give_the_same_student(
 
 
 def test_every_command_takes_such_a_cache(direct: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
-    """A second teacher, distil, evaluate, and what `shards` has for a person; the source is gone for all but one."""
+    """A second teacher, distil, evaluate, and what `shards` has for a person."""
     cache = copied(direct, tmp_path / "cache")
     again = extract("--teacher", f"run:{teachers['two']}", "--out", cache, "--devices", "cpu", "--views", "3")
     assert f"done: 0 views made, {3 * NUM} teacher forwards" in again.out
@@ -138,8 +138,10 @@ def test_every_command_takes_such_a_cache(direct: Path, teachers: dict[str, Path
     trained = ("--student", "convnet:width=4,depth=2", "--epochs", "2", "--batch_size", "8", "--devices", "cpu")
     command("distill", "--shards", cache, "--targets", "two", "--run_dir", tmp_path / "run", *trained).succeeds()
     data = viewset.plan.request["data"]
-    measured = ("--data", data, "--train_split", "train", "--split", "train", "--devices", "cpu")
-    command("evaluate", "--run", tmp_path / "run", "--task", "knn", *measured).succeeds()
+    measured = ("--run", tmp_path / "run", "--device", "cpu", "--split", "train")
+    command("evaluate", *measured, "--task", "knn", "--data", data, "--train_split", "train").succeeds()
+    command("evaluate", *measured, "--task", "fidelity", "--shards", cache).succeeds()
+    command("shards", "page", cache, "--output", tmp_path / "page.html").succeeds()
 
 
 def test_what_no_longer_renders_alike_is_refused(direct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
