@@ -73,7 +73,7 @@ def probe_views(part: Part, trial: ViewSetJob, num_threads: int, seconds: float)
         trials = _Trials(trial, pool, seconds)
         shard, stored, to_make = trials.made()
         lacking = [view > 0 for view, shard in views.places() if views.lacks(view, shard)]
-        if views.maker.codec.keeps_sources and any(lacking):
+        if views.maker.bytes_a_sample and any(lacking):
             stored, to_make = trials.with_further(stored, to_make, sum(lacking) / len(lacking))
         start = time.perf_counter()
         read_shard(trials.last, 0, trials.place, pool)

@@ -170,19 +170,20 @@ def maker_of(request: ViewRequest) -> ImageViews:
 
 
 def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> ImageViews:
-    """The views as pixels, or rendered from images: as the flag says, else as the cache's are."""
-    source_size = parse_store(request.spec or "", asked.store, asked.source_size, views.codec.image_size)
+    """The views as pixels, or rendered: as the flag says, else as the cache's are."""
+    store = parse_store(request.spec or "", asked.store, asked.source_size, views.codec.image_size)
     alike = request.stored or (request.sibling if not views.all_alike else None) or {}
     if asked.store is None and alike.get(STORE):
-        source_size = max(alike[STORE]["source_size"], views.codec.image_size)
-    if source_size is None:
-        if (request.stored or {}).get(STORE):
-            ask = "ask for what it has, or give another --out"
-            raise IdentityMismatch(f"--view {request.spec}: store: the cache has source; {ask}")
+        size = alike[STORE].get("source_size")
+        store = parse_store(request.spec or "", alike[STORE]["kind"], size and str(size), views.codec.image_size)
+    elif store is None and alike.get(STORE) and request.stored:
+        ask = "ask for what it has, or give another --out"
+        raise IdentityMismatch(f"--view {request.spec}: store: the cache has {alike[STORE]['kind']}; {ask}")
+    if store is None:
         return views
     from extract.modalities.rendered import rendered
 
-    return rendered(views, source_size)
+    return rendered(views, store)
 
 
 def input_size(request: ViewRequest) -> int | None:

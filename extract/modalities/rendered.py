@@ -1,7 +1,8 @@
-"""Images whose views are rendered when they are read: the maker of `--view crop:...,store=source`."""
+"""Images whose views are rendered when they are read: the makers of `--view crop:...,store=source` and `store=none`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,19 @@ import numpy as np
 from extract.modalities.crop import draw, to_rgb
 from extract.modalities.draws import Uniform
 from extract.modalities.image import ImageViews
+from extract.sources import open_source
 from extract.sources.base import Sample, Source
-from shards.errors import BadInput
+from shards.documents import Plan
+from shards.errors import BadInput, IdentityMismatch
+from shards.identity import differences
+from shards.keys import sha256_of_keys
 from shards.layout import Place
 from shards.storage.base import ViewStorage
 from shards.storage.rendered import Storage
 from shards.views import image
 from shards.views.base import Row
 from shards.views.image import format_text
-from shards.views.rendered import COLUMNS, MAX_SIDE, STORE, RenderedCodec, size_of
+from shards.views.rendered import COLUMNS, MAX_SIDE, STORE, OriginalCodec, Pixels, RenderedCodec, size_of, stored_as
 
 _KEPT = "kept image"
 """The field of a sample that the view set keeps: its image's file."""
@@ -44,9 +49,14 @@ class RenderedViews(ImageViews):
         """The images themselves are kept, so no later view is made of others."""
         return False
 
+    @property
+    def store(self) -> dict[str, Any]:
+        """The identity's field: how large the images are kept."""
+        return {"kind": "source", "source_size": self.codec.source_size}
+
     def describe(self) -> dict[str, Any]:
-        """The image's, and how large it is kept."""
-        return super().describe() | {STORE: {"kind": "source", "source_size": self.codec.source_size}}
+        """The image's, and what views are rendered from."""
+        return super().describe() | {STORE: self.store}
 
     def former(self, identity: dict[str, Any]) -> list[dict[str, Any]]:
         """No earlier version stored views so."""
@@ -56,7 +66,9 @@ class RenderedViews(ImageViews):
         """--view."""
         codec = self.codec
         options = [self.augment.text(), f"size={codec.image_size}", f"format={format_text(codec.image_format)}"]
-        return {"view": ",".join([*options, "store=source", f"source_size={codec.source_size}"])}
+        stored = [f"store={self.store['kind']}"]
+        stored += [f"{name}={value}" for name, value in self.store.items() if name != "kind"]
+        return {"view": ",".join([*options, *stored])}
 
     def reading(self, source: Source | None, storage: ViewStorage, place: Place) -> Callable[[int], Sample]:
         """The images that the view set keeps, where it has those of that shard."""
@@ -80,11 +92,7 @@ class RenderedViews(ImageViews):
 
     def _encoded(self, sample: Sample) -> bytes:
         """The file of the sample's image, its short side `source_size` unless it is smaller."""
-        assert sample.image is not None
-        try:
-            upright = to_rgb(sample.image)
-        except BadInput as error:
-            raise BadInput(f"sample {sample.key}: {error}") from None
+        upright = _rgb_of(sample)
         width, height = upright.size
         times = self.codec.source_size / min(width, height)
         if times < 1:
@@ -95,10 +103,73 @@ class RenderedViews(ImageViews):
         return image.encode(np.asarray(upright), self.codec.image_format)
 
 
-def rendered(views: ImageViews, source_size: int) -> RenderedViews:
-    """The same views, rendered from images whose short side is `source_size`; BadInput where they are all alike."""
+def _rgb_of(sample: Sample) -> image.Image.Image:
+    assert sample.image is not None
+    try:
+        return to_rgb(sample.image)
+    except BadInput as error:
+        raise BadInput(f"sample {sample.key}: {error}") from None
+
+
+@dataclass(frozen=True)
+class OriginalViews(RenderedViews):
+    """Each view a random resized crop of the original image, which is not stored."""
+
+    codec: OriginalCodec
+
+    @property
+    def bytes_a_sample(self) -> float:
+        """The json and the label, with their headers in the tar."""
+        return 2048.0
+
+    @property
+    def records_digests(self) -> bool:
+        """Further views are made of the source, as views of pixels are."""
+        return self.upright
+
+    @property
+    def store(self) -> dict[str, Any]:
+        """The identity's field."""
+        return {"kind": "none"}
+
+    def reading(self, source: Source | None, storage: ViewStorage, place: Place) -> Callable[[int], Sample]:
+        """The source."""
+        return ImageViews.reading(self, source, storage, place)
+
+    def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
+        """`pixels`: the whole image's, from which the storage renders; crop and flip, the image's size."""
+        upright = _rgb_of(sample)
+        if max(upright.size) > MAX_SIDE:
+            raise BadInput(f"sample {sample.key} is {upright.width} x {upright.height} pixels: too long; remove it")
+        box, flip = draw(self.augment, *upright.size, Uniform(self.augment.seed or 0, sample.key, view))
+        return {"pixels": np.asarray(upright)}, {"crop": list(box), "flip": flip, "size": list(upright.size)}
+
+
+def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
+    """The same views, rendered from what `store`, an identity's field, says; BadInput where they are all alike."""
     if views.all_alike:
-        raise BadInput("--view store=source: a resize has one view a sample, whose pixels take less; leave store= out")
-    pixels, interpolation = views.codec, views.augment.interpolation
-    kept = RenderedCodec(pixels.image_size, pixels.image_format, pixels.augmented, source_size, interpolation)
-    return RenderedViews(views.augment, kept, views.upright)
+        ask = "has one view a sample, whose pixels take less; leave store= out"
+        raise BadInput(f"--view store={store['kind']}: a resize {ask}")
+    codec = stored_as(views.codec, store, views.augment.interpolation)
+    if isinstance(codec, OriginalCodec):
+        return OriginalViews(views.augment, codec, views.upright)
+    return RenderedViews(views.augment, codec, views.upright)
+
+
+def original_reader(folder: Path, plan: Plan) -> Callable[[int], Pixels]:
+    """What gives the pixels of the original image of a sample of the view set in `folder`, by its index in `plan`.
+
+    BadInput where its data is gone, IdentityMismatch where it is other data now.
+    """
+    request, identity = plan.request, plan.identity
+    why = f"{folder}: its views are rendered from the original data (store=none)"
+    try:
+        source = open_source(request["data"], request["split"], request.get("data_dir"), request.get("limit"))
+    except BadInput as error:
+        raise BadInput(f"{why}, which cannot be opened: {error}") from None
+    source = replace(source.only(frozenset({"image"})), upright="orientation" in identity)
+    now = {"source": source.name, "revision": source.revision, "split": source.split}
+    now |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}
+    if found := differences({name: identity.get(name) for name in now}, now):
+        raise IdentityMismatch(f"{why}, which is other data now: {'; '.join(found)}; restore it")
+    return lambda sample: np.asarray(_rgb_of(source.read(sample)))

@@ -4,8 +4,10 @@ View 0's commit record of a shard is that of its images too, so that a growth, w
 leaves them as they are.
 """
 
+import importlib
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -20,13 +22,13 @@ from shards.arrays import StoredArrays
 from shards.checked import CheckedFiles, CommittedFiles
 from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.identity import canonical_json
+from shards.identity import canonical_json, identity_hash
 from shards.rows import Checksums, checksums_of, row_checksums
 from shards.storage import tars
 from shards.storage.base import Fetched, ViewStorage
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
-from shards.views.rendered import ARRAY, COLUMNS, RenderedCodec, as_row, of_row, pixels_of
+from shards.views.rendered import ARRAY, COLUMNS, Pixels, RenderedCodec, as_row, of_row, pixels_of
 from shards.zarr_json import check_array
 from shards.zarrs import ArraySpec, group_bytes, metadata_bytes, object_rows, pack, without_padding
 
@@ -61,7 +63,7 @@ class Storage(ViewStorage):
 
     def kept_image(self, view: int, shard: int) -> Callable[[int], tuple[bytes, int | None]] | None:
         """What gives a sample's stored image and its label, for a further view; None where the shard has none yet."""
-        if view == 0 or read_commit(self.folder, 0, shard) is None:
+        if view == 0 or not self.codec.keeps_sources or read_commit(self.folder, 0, shard) is None:
             return None
         stored = tars.Storage(self.folder, self.plan, self.codec, 1, CommittedFiles(self.folder))
 
@@ -72,11 +74,12 @@ class Storage(ViewStorage):
         return read
 
     def store(self, row: Row, out: Row, facts: dict[str, Any]) -> dict[str, bytes]:
-        """The image's own file, which `row` holds, beside what the view shows of it."""
-        content, box, flip = row["pixels"].tobytes(), tuple(facts["crop"]), bool(facts["flip"])
-        checksum = self.codec.render(pixels_of(content), box, flip, out["pixels"])
+        """The image's own file, which `row` holds, or nothing of an original; beside it what the view shows of it."""
+        held, box, flip = row["pixels"], tuple(facts["crop"]), bool(facts["flip"])
+        members = {ending: held.tobytes() for ending in self.codec.endings}
+        pixels = pixels_of(held.tobytes()) if members else held
+        checksum = self.codec.render(pixels, box, flip, out["pixels"])
         shared = {name: value for name, value in facts.items() if name not in _OF_A_VIEW}
-        members = {self.codec.endings[0]: content}
         if "label" in facts:
             members["cls"] = str(facts["label"]).encode()
         members["json"] = json.dumps(shared, sort_keys=True).encode()
@@ -101,7 +104,7 @@ class Storage(ViewStorage):
         return files | tar, places
 
     def _check_same(self, shard: int, contents: Sequence[dict[str, bytes] | None]) -> None:
-        record, ending = read_commit(self.folder, 0, shard), self.codec.endings[0]
+        record, ending = read_commit(self.folder, 0, shard), next(iter(self.codec.endings), "")
         sums = row_checksums(self.folder, record.checksums if record else None, ending, len(contents))
         for row, content, checksum in zip(self.plan.rows(shard), contents, () if sums is None else sums, strict=False):
             if content is not None and crc32c.crc32c(content[ending]) != int(checksum):
@@ -133,21 +136,26 @@ class Storage(ViewStorage):
         """Render the views of `samples`; Damaged, with what differs, where one is not what extract made."""
         fetched = self.fetch(view, samples) if fetched is None else fetched
         for position, sample in enumerate(samples):
-            content = self.images.content(0, sample, self.codec.endings[0], fetched)
             row = self._row(view, sample) if fetched is None else np.frombuffer(fetched[sample, ARRAY], np.uint16)
-            self._render(view, sample, content, row, out["pixels"][position])
+            self._render(view, sample, row, out["pixels"][position], fetched)
 
     def _row(self, view: int, sample: int) -> np.ndarray:
         row: np.ndarray = self.arrays.read(view, np.array([sample]))[ARRAY][0]
         return row
 
-    def _render(self, view: int, sample: int, content: bytes, row: np.ndarray, out: np.ndarray) -> None:
+    def _pixels(self, sample: int, fetched: Fetched | None) -> Pixels:
+        """The image's, as it is stored, or where none is the original's."""
+        if not self.codec.keeps_sources:
+            return original(self.folder, self.plan, sample)
+        try:
+            return pixels_of(self.images.content(0, sample, self.codec.endings[0], fetched))
+        except Damaged as error:
+            raise Damaged(f"{self.folder}: the image of {self.plan.keys[sample]}: {error}; {RESTORE}") from None
+
+    def _render(self, view: int, sample: int, row: np.ndarray, out: np.ndarray, fetched: Fetched | None) -> None:
         (left, top, width, height), flip, expected = of_row(row)
         where = f"{self.folder}: view {view} of {self.plan.keys[sample]}"
-        try:
-            pixels = pixels_of(content)
-        except Damaged as error:
-            raise Damaged(f"{where}: {error}; {RESTORE}") from None
+        pixels = self._pixels(sample, fetched)
         if not (width > 0 and left + width <= pixels.shape[1] and height > 0 and top + height <= pixels.shape[0]):
             size, crop = f"{pixels.shape[1]} x {pixels.shape[0]} pixels", f"{width} x {height} at {left}, {top}"
             raise Damaged(f"{where}: its image is of another size, {size}, than its crop of {crop}; {RESTORE}")
@@ -155,8 +163,8 @@ class Storage(ViewStorage):
         if found != expected:
             raise Damaged(
                 f"{where} is not rendered to the pixels that the teacher saw (crc32c {found:08x}, expected "
-                f"{expected:08x}): the image's bytes and size are those that were stored, so its decoder or resize "
-                f"differs: use the simplejpeg and Pillow that extract used (constraints.txt), or extract again"
+                f"{expected:08x}): {self.codec.blame}: use the simplejpeg and Pillow that extract used "
+                "(constraints.txt), or extract again"
             )
 
     def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
@@ -178,3 +186,16 @@ class Storage(ViewStorage):
         if self.plan.class_names is not None:
             members["cls"] = self.images.content(0, sample, "cls")
         return members
+
+
+_ORIGINALS: dict[tuple[Path, str], Callable[[int], Pixels]] = {}
+_OPENING = threading.Lock()
+
+
+def original(folder: Path, plan: Plan, sample: int) -> Pixels:
+    """The pixels of a sample's original image; the data is opened once a process."""
+    name = folder, identity_hash(plan.identity)
+    with _OPENING:
+        if name not in _ORIGINALS:
+            _ORIGINALS[name] = importlib.import_module("extract.modalities.rendered").original_reader(folder, plan)
+    return _ORIGINALS[name](sample)

@@ -25,7 +25,7 @@ Box = tuple[int, int, int, int]
 """left, top, width, height in pixels of the image that is cut."""
 
 STORE, SOURCE_SIZE = "store", 320
-"""The identity's field of such a view set, {"kind": "source", "source_size": 320}; and the default short side."""
+"""The identity's field of such a view set, {"kind": "source", "source_size": 320} or {"kind": "none"}; the default."""
 ARRAY, COLUMNS = "crops", 7
 """The array of the views: uint16 left, top, width, height in pixels of the stored image, 1 where it is flipped, and the
 low and the high half of the rendered pixels' crc32c."""
@@ -40,6 +40,8 @@ class RenderedCodec(image.PixelCodec):
     interpolation: str = "bicubic"
     storage: ClassVar[str] = "rendered"
     keeps_sources: ClassVar[bool] = True
+    blame: ClassVar[str] = "the image's bytes and size are those that were stored, so its decoder or resize differs"
+    """What is different where a view is rendered to other pixels than extract's."""
 
     def decode(self, members: Mapping[str, bytes], out: Row, choice: int = 0) -> None:
         """No view lies in a member."""
@@ -56,6 +58,19 @@ class RenderedCodec(image.PixelCodec):
         cut = Image.fromarray(pixels[top : top + height, left : left + width])
         out[:] = resized(cut, flip, self.image_size, self.interpolation)
         return crc32c.crc32c(np.ascontiguousarray(out).data)
+
+
+@dataclass(frozen=True)
+class OriginalCodec(RenderedCodec):
+    """Rendered from the original images, which stay where they are: none is stored."""
+
+    keeps_sources: ClassVar[bool] = False
+    blame: ClassVar[str] = "the original is another image of that name now, or its decoder or resize differs"
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """No member is read."""
+        return ()
 
 
 def resized(cut: Image.Image, flip: bool, image_size: int, interpolation: str) -> Pixels:
@@ -105,6 +120,8 @@ def fits(store: Any) -> bool:
     """Whether an identity may say so of how its views are stored; None: as pixels."""
     if store is None:
         return True
+    if store == {"kind": "none"}:
+        return True
     size = store.get("source_size") if isinstance(store, dict) and store.get("kind") == "source" else None
     return type(size) is int and 1 <= size <= image.MAX_IMAGE_SIZE
 
@@ -115,26 +132,28 @@ def codec_of(identity: dict[str, Any]) -> RenderedCodec:
     interpolation = str(augment.get("interpolation", "bicubic"))
     if interpolation.upper() not in Image.Resampling.__members__:
         raise Damaged(f"identity.augment.interpolation cannot be {interpolation[:40]!r}; extract it again")
-    size, source_size = identity["image_size"], identity[STORE]["source_size"]
-    return RenderedCodec(size, identity["image_format"], augment.get("kind") != "resize", source_size, interpolation)
+    pixels = image.PixelCodec(identity["image_size"], identity["image_format"], augment.get("kind") != "resize")
+    return stored_as(pixels, identity[STORE], interpolation)
 
 
-def parse_store(spec: str, store: str | None, source_size: str | None, image_size: int) -> int | None:
-    """The short side of the stored images that `store=` and `source_size=` of --view ask for; None: views of pixels.
+def stored_as(views: image.PixelCodec, store: dict[str, Any], interpolation: str) -> RenderedCodec:
+    """The same views, rendered from what `store`, an identity's field, says."""
+    kind = OriginalCodec if store["kind"] == "none" else RenderedCodec
+    source_size = store.get("source_size", SOURCE_SIZE)
+    return kind(views.image_size, views.image_format, views.augmented, source_size, interpolation)
+
+
+def parse_store(spec: str, store: str | None, source_size: str | None, image_size: int) -> dict[str, Any] | None:
+    """The identity's field that `store=` and `source_size=` of --view ask for; None: views of pixels.
 
     BadInput where they make no sense for views of `image_size`.
     """
-    if store == "none":
-        raise BadInput(
-            f"--view {spec}: store=none, which would render from the original data, is not known yet; give "
-            "store=source, which keeps each image once"
-        )
-    if store not in (None, "view", "source"):
-        raise BadInput(f"--view {spec}: store: expected view or source, found {store!r}")
+    if store not in (None, "view", "source", "none"):
+        raise BadInput(f"--view {spec}: store: expected view, source or none, found {store!r}")
     if store != "source":
         if source_size is not None:
             raise BadInput(f"--view {spec}: source_size is of store=source alone; add it, or leave source_size out")
-        return None
+        return {"kind": "none"} if store == "none" else None
     if source_size is not None and not (source_size.isdecimal() and 1 <= int(source_size) <= image.MAX_IMAGE_SIZE):
         expected = f"expected {image_size} to {image.MAX_IMAGE_SIZE} pixels"
         raise BadInput(f"--view {spec}: source_size: {expected}, found {source_size}")
@@ -144,4 +163,4 @@ def parse_store(spec: str, store: str | None, source_size: str | None, image_siz
             f"--view {spec}: source_size={size} is smaller than the views' {image_size} pixels, which would all be "
             f"enlarged; give source_size={image_size} or more"
         )
-    return size
+    return {"kind": "source", "source_size": size}

@@ -24,14 +24,14 @@ NUM, SIZE, SOURCE_SIZE = 40, 16, 24
 VIEW = f"crop:scale=0.2-1,size={SIZE},store=source,source_size={SOURCE_SIZE}"
 
 
-def write_photos(folder: Path, num: int = NUM) -> Path:
+def write_photos(folder: Path, num: int = NUM, ending: str = "png") -> Path:
     """Photos of many sizes, most of them larger than what is kept of them, in the folders of two classes."""
     generator = np.random.default_rng(0)
     for number in range(num):
         width, height = generator.integers(18, 90, 2).tolist()
         grey = np.linspace(0, 255, width * height * 3).reshape(height, width, 3)
         pixels = np.uint8((grey + generator.integers(0, 60, (height, width, 3))) % 256)
-        path = folder / "train" / f"class{number % 2}" / f"{number:03d}.png"
+        path = folder / "train" / f"class{number % 2}" / f"{number:03d}.{ending}"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     return folder
@@ -186,8 +186,8 @@ def _of_size(cache: Path, source_size: int) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        ("crop:store=none", "store=none, which would render from the original data, is not known yet"),
-        ("crop:store=pixels", "store: expected view or source, found 'pixels'"),
+        ("crop:store=pixels", "store: expected view, source or none, found 'pixels'"),
+        ("crop:store=none,source_size=32", "source_size is of store=source alone"),
         ("crop:size=16,store=source,source_size=12", "source_size=12 is smaller than the views' 16 pixels"),
         ("crop:size=16,store=source,source_size=many", "source_size: expected 16 to"),
         ("crop:size=16,source_size=32", "source_size is of store=source alone"),
