@@ -99,6 +99,14 @@ class CommittedFiles(CheckedFiles):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {})
 
+    def commit(self, view: int, shard: int) -> Commit:
+        """The commit record of one shard of views; Damaged where it is none."""
+        record = super().commit(view, shard)
+        if not record.files:
+            path = self.folder / commit_path(view, shard)
+            raise Damaged(f"{path}: is no commit record of a shard of views; {RESTORE}")
+        return record
+
     def _record(self, relative: str) -> FileRecord:
         if relative not in self.files and (place := place_of(relative)) is not None:
             name = commit_path(*place)

@@ -168,7 +168,7 @@ def original_reader(folder: Path, plan: Plan) -> Callable[[int], Pixels]:
     except BadInput as error:
         raise BadInput(f"{why}, which cannot be opened: {error}") from None
     source = replace(source.only(frozenset({"image"})), upright="orientation" in identity)
-    now = {"source": source.name, "revision": source.revision, "split": source.split}
+    now: dict[str, Any] = {"source": source.name, "revision": source.revision, "split": source.split}
     now |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}
     if found := differences({name: identity.get(name) for name in now}, now):
         raise IdentityMismatch(f"{why}, which is other data now: {'; '.join(found)}; restore it")

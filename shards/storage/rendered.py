@@ -4,10 +4,8 @@ View 0's commit record of a shard is that of its images too, so that a growth, w
 leaves them as they are.
 """
 
-import importlib
 import io
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -22,10 +20,11 @@ from shards.arrays import StoredArrays
 from shards.checked import CheckedFiles, CommittedFiles
 from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
-from shards.identity import canonical_json, identity_hash
+from shards.identity import canonical_json
 from shards.rows import Checksums, checksums_of, row_checksums
 from shards.storage import tars
 from shards.storage.base import Fetched, ViewStorage
+from shards.storage.originals import original
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
 from shards.views.rendered import ARRAY, COLUMNS, Pixels, RenderedCodec, as_row, of_row, pixels_of
@@ -186,16 +185,3 @@ class Storage(ViewStorage):
         if self.plan.class_names is not None:
             members["cls"] = self.images.content(0, sample, "cls")
         return members
-
-
-_ORIGINALS: dict[tuple[Path, str], Callable[[int], Pixels]] = {}
-_OPENING = threading.Lock()
-
-
-def original(folder: Path, plan: Plan, sample: int) -> Pixels:
-    """The pixels of a sample's original image; the data is opened once a process."""
-    name = folder, identity_hash(plan.identity)
-    with _OPENING:
-        if name not in _ORIGINALS:
-            _ORIGINALS[name] = importlib.import_module("extract.modalities.rendered").original_reader(folder, plan)
-    return _ORIGINALS[name](sample)

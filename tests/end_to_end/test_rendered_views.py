@@ -221,3 +221,8 @@ def test_a_plan_says_what_such_views_take(flags: tuple[Any, ...], tmp_path: Path
     plan = json.loads(saved.read_bytes())
     assert plan["files"] == len(stored)
     assert plan["bytes"] == pytest.approx(sum(map(len, stored.values())), rel=0.05)
+
+
+def test_pairs_are_stored_as_pixels(photos: Path, tmp_path: Path) -> None:
+    flags = ("--teacher", "none", "--data", f"folder:{photos}", "--view", "pair:size=16,scale=0.2-1,store=source")
+    command("extract", *flags, "--out", tmp_path / "cache").refuses("store= is of images without captions")
