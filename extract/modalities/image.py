@@ -162,7 +162,8 @@ def maker_of(request: ViewRequest) -> ImageViews:
     seed = augment.seed if augment.seed is not None else stored.get("seed") or 0
     augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
     size = asked.size or alike.get("image_size") or _size_of(request.inputs) or DEFAULT_SIZE
-    image_format = asked.image_format or alike.get("image_format") or parse_image_format("jpeg")
+    quality = 90 if asked.store == "source" else 95  # of many views the images are most of the bytes
+    image_format = asked.image_format or alike.get("image_format") or parse_image_format(f"jpeg:{quality}")
     encoded = request.source is not None and request.source.encoded
     upright = "orientation" in stored if request.stored else encoded
     views = ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)

@@ -41,8 +41,8 @@ class RenderedViews(ImageViews):
 
     @property
     def bytes_a_sample(self) -> float:
-        """An image of 4 to 3, as a q95 JPEG of 0.4 bytes a pixel; headers and the json add 3 kB."""
-        return self.codec.source_size**2 * 4 / 3 * 0.4 + 3072
+        """An image of 4 to 3, as a q90 JPEG of 0.3 bytes a pixel; headers and the json add 3 kB."""
+        return self.codec.source_size**2 * 4 / 3 * 0.3 + 3072
 
     @property
     def records_digests(self) -> bool:
