@@ -5,7 +5,6 @@ these pixels is stored with the view and checked whenever it is rendered.
 """
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,10 +41,6 @@ class RenderedCodec(image.PixelCodec):
     keeps_sources: ClassVar[bool] = True
     blame: ClassVar[str] = "the image's bytes and size are those that were stored, so its decoder or resize differs"
     """What is different where a view is rendered to other pixels than extract's."""
-
-    def decode(self, members: Mapping[str, bytes], out: Row, choice: int = 0) -> None:
-        """No view lies in a member."""
-        raise NotImplementedError("shards/storage/rendered.py renders a view")
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """As of a stored view; its pixels are rendered."""

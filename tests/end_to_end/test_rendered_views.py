@@ -124,6 +124,8 @@ def test_every_command_takes_such_a_cache(direct: Path, teachers: dict[str, Path
     cache = copied(direct, tmp_path / "cache")
     again = extract("--teacher", f"run:{teachers['two']}", "--out", cache, "--devices", "cpu", "--views", "3")
     assert f"done: 0 views made, {3 * NUM} teacher forwards" in again.out
+    saved = viewset_of(cache) / "extract.yaml"
+    assert "done: 0 views made, 0 teacher forwards" in extract("--config", saved, "--out", cache).out
     assert "whole" in command("shards", "verify", cache).succeeds().out
     recomputed = command("shards", "verify", cache, "--recompute", "6").succeeds()
     assert "least cosine" in recomputed.out
