@@ -162,7 +162,10 @@ def maker_of(request: ViewRequest) -> ImageViews:
     seed = augment.seed if augment.seed is not None else stored.get("seed") or 0
     augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
     size = asked.size or alike.get("image_size") or _size_of(request.inputs) or DEFAULT_SIZE
-    quality = 90 if asked.store == "source" else 95  # of many views the images are most of the bytes
+    renders = asked.store in ("source", "none") if asked.store else augment.kind == "crop" and STORE in alike
+    if request.stored is None and renders != (STORE in alike):
+        alike = {}  # what is stored of the other split is no view, or what is stored here
+    quality = 90 if renders else 95  # the images are most of the bytes of many views
     image_format = asked.image_format or alike.get("image_format") or parse_image_format(f"jpeg:{quality}")
     encoded = request.source is not None and request.source.encoded
     upright = "orientation" in stored if request.stored else encoded

@@ -28,7 +28,7 @@ STORE, SOURCE_SIZE = "store", 320
 ARRAY, COLUMNS = "crops", 7
 """The array of the views: uint16 left, top, width, height in pixels of the stored image, 1 where it is flipped, and the
 low and the high half of the rendered pixels' crc32c."""
-MAX_SIDE, _MAX_PIXELS = (1 << 16) - 1, 1 << 26
+MAX_SIDE, _MAX_PIXELS = 65_500, 1 << 26
 
 
 @dataclass(frozen=True)

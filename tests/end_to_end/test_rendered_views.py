@@ -228,3 +228,21 @@ def test_a_plan_says_what_such_views_take(flags: tuple[Any, ...], tmp_path: Path
 def test_pairs_are_stored_as_pixels(photos: Path, tmp_path: Path) -> None:
     flags = ("--teacher", "none", "--data", f"folder:{photos}", "--view", "pair:size=16,scale=0.2-1,store=source")
     command("extract", *flags, "--out", tmp_path / "cache").refuses("store= is of images without captions")
+
+
+def test_the_other_split_is_stored_as_its_own_views_ask(tmp_path: Path) -> None:
+    """One view of whole images is of pixels, at their own quality; crops are kept as the training split's."""
+    photos, cache = write_photos(tmp_path / "photos", 6), tmp_path / "cache"
+    shutil.copytree(photos / "train", photos / "val")
+    flags = ("--teacher", "none", "--out", cache, "--data", f"folder:{photos}", "--devices", "cpu")
+    extract(*flags, "--view", VIEW)
+    for view, stored, quality in (
+        (f"resize:size={SIZE}", None, 95),
+        ("crop", {"kind": "source", "source_size": 24}, 90),
+    ):
+        extract(*flags, "--split", "val", "--view", view)
+        (folder,) = (path.parent for path in cache.glob("*/viewset.json") if "-train-" not in path.parent.name)
+        identity = ViewSet(folder).identity
+        assert identity.get("store") == stored and identity["image_format"]["quality"] == quality
+        assert identity["image_size"] == SIZE
+        shutil.rmtree(folder)
