@@ -6,6 +6,7 @@ NAMES = (
     "page",
     "exporting",
     "delivering",
+    "rendering",
     "mixing",
     "tokenising",
     "extracting",

@@ -119,7 +119,7 @@ def write_many_views(cache: Path, num_samples: int, shard_size: int, image_size:
 def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dict[str, np.ndarray]]:
     """A target set of random rows, as `extract` would write it; its folder, and all its stored rows by array."""
     row_shape = ROWS[target]
-    job = _job(views, target, row_shape, codec)
+    job = target_job(views, target, row_shape, codec)
     generator = np.random.default_rng(0)
     begin_targets(job, views, b"")
     if job.codec.has_statistics:
@@ -137,7 +137,8 @@ def write_targets(views: ViewSetJob, target: str, codec: str) -> tuple[Path, dic
     return job.folder, {name: np.concatenate(values) for name, values in stored.items()}
 
 
-def _job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
+def target_job(views: ViewSetJob, target: str, row_shape: tuple[int, ...], codec: str) -> TargetSetJob:
+    """A target set over `views`, as `extract` would plan it; nothing is written."""
     inputs = default_input(views.maker.codec)
     teacher = Teacher("random", "random", "0" * 64, inputs, {target: row_shape}, nn.Identity(), None)
     config = ExtractConfig(teacher="random", out=str(views.folder.parent), target=target, codec=codec)

@@ -26,10 +26,11 @@ from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
+from shards.class_names import logit_names
 from shards.codecs.features import Features
 from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.reader import TargetSet, logit_names
+from shards.reader import TargetSet
 from shards.sealed import read_object
 
 

@@ -50,7 +50,8 @@ class ExtractConfig:
     view: str | None = None
     """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
     with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else
-    the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95); of texts
+    the source's, else crop for train and resize for other splits, at the teacher's size as jpeg:95); crop with
+    store=source keeps each image once (source_size=320) and renders views from it, store=none from the data; of texts
     blocks:size=TOKENS,pack=stream or pack=none, a view a text (default: blocks of 256 tokens), with mask=0.15 hiding
     that share of tokens, others in each view (seed=0)."""
     shard_size: Count | None = None

@@ -36,9 +36,10 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     for note in views.source.notes if views.source else ():
         print(f"extract: note: {note}")
     samples = len(views.plan.keys)
-    left = sum(len(views.plan.rows(shard)) for _, shard in views.missing())
+    missing = [(view, len(views.plan.rows(shard))) for view, shard in views.missing()]
+    left, new = sum(count for _, count in missing), sum(count for view, count in missing if view == 0)
     print(f"extract: {views.folder}: {samples:,} samples x {views.num_views} views, {left:,} views to make")
-    needed = of_views = left * views.maker.bytes_a_view
+    needed = of_views = left * views.maker.bytes_a_view + new * views.maker.bytes_a_sample
     masked = views.maker.codec.num_masked
     offers = (masked,) if masked else KEPT
     to_make: list[tuple[TargetSetJob, int]] = []

@@ -20,7 +20,7 @@ from shards.layout import PLAN, commit_path, inside, is_viewset, viewset_is_whol
 from shards.records import record_of
 from shards.splits import canonical_split
 from shards.storage import storage_of
-from shards.views import DEFAULT_MODALITY
+from shards.views import DEFAULT_MODALITY, view_codec
 
 if TYPE_CHECKING:
     from extract.modalities.base import InputSpec, ViewMaker
@@ -148,7 +148,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     config, folder, plan = stored.config, stored.folder, stored.plan
     whole_views = read_viewset_manifest(folder).num_views if folder and viewset_is_whole(folder) else 0
     asked_views = config.views or max(1, whole_views)
-    source = _open(config, needed=asked_views > whole_views)
+    keeps_sources = plan is not None and whole_views > 0 and view_codec(plan.identity).keeps_sources
+    source = _open(config, needed=asked_views > whole_views and not keeps_sources)
     maker = view_maker(stored.request(source, inputs))
     inputs = None if inputs is None else _fed(config.teacher, inputs, maker.codec)
     if asked_views > 1 and maker.all_alike:

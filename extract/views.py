@@ -10,12 +10,10 @@ import torch
 from extract.committing import commit
 from extract.plan_views import ViewSetJob
 from extract.same_source import check_sample, digest, recorded_digests
-from shards.checked import CheckedFiles
-from shards.documents import Commit, read_commit
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.checked import CommittedFiles
+from shards.documents import Commit
+from shards.errors import BadInput
 from shards.keys import positions
-from shards.layout import commit_path
-from shards.records import record_of
 from shards.storage import storage_of
 from shards.tar import Members
 from shards.views.base import Row
@@ -51,9 +49,8 @@ class ViewShard:
 
 def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_errors: bool) -> ViewShard:
     """The shard made from the source: each view made, encoded, and decoded again as it will be read."""
-    source, plan, maker, codec = job.source, job.plan, job.maker, job.codec
-    storage = job.storage
-    assert source is not None
+    plan, maker, codec, storage = job.plan, job.maker, job.codec, job.storage
+    read = maker.reading(job.source, storage, (view, shard))
     rows = plan.rows(shard)
     made = ViewShard(view, shard, [plan.keys[row] for row in rows], empty(codec.fields, len(rows)), made=True)
     made.digests = [""] * len(rows) if maker.records_digests else []
@@ -61,15 +58,12 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
 
     def make(index: int) -> dict[str, bytes] | None:
         try:
-            sample = source.read(index)
+            sample = read(index)
             row, facts = maker.make(sample, view)
         except BadInput as error:
             if skip_errors:
                 return None
             raise BadInput(f"{error}, or leave such samples out with --on_error skip") from error
-        if len(row) > len(made.fields):
-            pair = f"source {source.name}: sample {sample.key} is a pair of sentences"
-            raise BadInput(f"{pair}, which evaluate takes and no cache stores; give single texts as --data")
         if made.digests:
             made.digests[index - rows.start] = digest(sample)
         if recorded:
@@ -92,20 +86,15 @@ def empty(arrays: Mapping[str, tuple[str, tuple[int, ...]]], num_rows: int) -> R
 
 def read_shard(job: ViewSetJob, view: int, shard: int, pool: Executor) -> ViewShard:
     """The shard read back, verified: a second teacher, or a resumed run, needs no source."""
-    record = read_commit(job.folder, view, shard)
-    assert record is not None
-    name = commit_path(view, shard)
-    if not record.files:
-        raise Damaged(f"{job.folder / name}: is no commit record of a shard of views; {RESTORE}")
-    checked = CheckedFiles(job.folder, record.files | {name: record_of((job.folder / name).read_bytes())})
+    checked = CommittedFiles(job.folder)
+    record = checked.commit(view, shard)
     for file in record.files:
         checked(file)
-    plan, codec = job.plan, job.codec
-    storage = storage_of(codec)(job.folder, plan, codec, view + 1, checked)
-    rows = plan.rows(shard)
-    keys = [plan.keys[row] for row in rows]
+    storage = storage_of(job.codec)(job.folder, job.plan, job.codec, view + 1, checked)
+    rows = job.plan.rows(shard)
+    keys = [job.plan.keys[row] for row in rows]
     read = ViewShard(
-        view, shard, keys, empty(codec.fields, len(keys)), set(positions(keys, record.skipped or ()).tolist())
+        view, shard, keys, empty(job.codec.fields, len(keys)), set(positions(keys, record.skipped or ()).tolist())
     )
 
     def fill(row: int) -> None:

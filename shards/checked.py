@@ -11,10 +11,10 @@ from pathlib import Path
 from shards.bucket_rows import NextUses
 from shards.documents import Commit, read_commit
 from shards.errors import RESTORE, Damaged
-from shards.layout import commit_path, inside
+from shards.layout import commit_path, inside, place_of
 from shards.mirror import origin_of
 from shards.ranges import FolderRanges
-from shards.records import FileRecord, Files, check_file, check_size
+from shards.records import FileRecord, Files, check_file, check_size, record_of
 
 
 class CheckedFiles:
@@ -91,3 +91,25 @@ class UncheckedFiles(CheckedFiles):
         return inside(self.folder, relative)
 
     sized = __call__
+
+
+class CommittedFiles(CheckedFiles):
+    """The files of a set that may have no manifest yet, each as the commit record of its shard says that it is."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {})
+
+    def commit(self, view: int, shard: int) -> Commit:
+        """The commit record of one shard of views; Damaged where it is none."""
+        record = super().commit(view, shard)
+        if not record.files:
+            path = self.folder / commit_path(view, shard)
+            raise Damaged(f"{path}: is no commit record of a shard of views; {RESTORE}")
+        return record
+
+    def _record(self, relative: str) -> FileRecord:
+        if relative not in self.files and (place := place_of(relative)) is not None:
+            name = commit_path(*place)
+            if (record := read_commit(self.folder, *place)) is not None:
+                self.files |= record.files | {name: record_of((self.folder / name).read_bytes())}
+        return super()._record(relative)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from shards.class_names import class_name, logit_names
 from shards.decode import codec_of, read_decoded, spread
 from shards.errors import BadInput
-from shards.reader import TargetSet, ViewSet, check_pair, logit_names
+from shards.reader import TargetSet, ViewSet, check_pair
 
 Cell = tuple[int, int]
 """View and sample."""
@@ -64,11 +65,6 @@ def caption_of(viewset: ViewSet, view: int, sample: int) -> list[str]:
     if "label" in facts:
         lines.append(f"label: {class_name(viewset.class_names, facts['label'])}")
     return lines
-
-
-def class_name(names: Sequence[str] | None, label: int) -> str:
-    """A class by its name, or by its number where it has none."""
-    return names[label] if names is not None and 0 <= label < len(names) else f"class {label}"
 
 
 def teacher_lines(

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from shards.class_names import class_name
 from shards.codecs.distribution import Distribution
 from shards.codecs.features import Features
 from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
 from shards.commit import TEMPORARY_PREFIX, make_folder, sync_folder
-from shards.contact_sheet import class_name
 from shards.decode import codec_of, read_decoded
 from shards.errors import BadInput
 from shards.reader import TargetSet, ViewSet, check_pair

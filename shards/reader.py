@@ -173,9 +173,3 @@ def check_pair(viewset: ViewSet, targetset: TargetSet) -> None:
             f"{targetset.folder}: was made from view set {held[:8]}, but lies in {asked[:8]}; "
             f"python -m shards remove {targetset.folder}, and extract it again"
         )
-
-
-def logit_names(viewset: ViewSet, targetset: TargetSet) -> list[str] | None:
-    """The names of the classes that a target set's logits are for: the teacher's own, else the view set's as many."""
-    names = targetset.manifest.class_names or viewset.class_names
-    return names if names is not None and targetset.row_shape == (len(names),) else None

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from distill.module import Distillation
 from distill.terms import LABELS, BoundTerm
+from shards.class_names import logit_names
 from shards.codecs.distribution import Distribution
 from shards.contact_sheet import Cell, caption_of, contact_sheet, output_lines, teacher_lines
 from shards.loader import Batch
-from shards.reader import Component, logit_names
+from shards.reader import Component
 from shards.views import view_codec
 
 NUM_EXAMPLES = 12

@@ -67,8 +67,14 @@ def probe_views(part: Part, trial: ViewSetJob, num_threads: int, seconds: float)
             start = time.perf_counter()
             shard = read_shard(views, 0, 0, pool)
             return ViewsProbe(shard, seconds_to_read=(time.perf_counter() - start) / len(shard.keys))
+        if trial.source is None:
+            request = views.plan.request
+            raise BadInput(f"--plan: makes views of the source for a trial, and --data {request['data']} is gone")
         trials = _Trials(trial, pool, seconds)
         shard, stored, to_make = trials.made()
+        lacking = [view > 0 for view, shard in views.places() if views.lacks(view, shard)]
+        if views.maker.bytes_a_sample and any(lacking):
+            stored, to_make = trials.with_further(stored, to_make, sum(lacking) / len(lacking))
         start = time.perf_counter()
         read_shard(trials.last, 0, trials.place, pool)
         to_read = (time.perf_counter() - start) / len(shard.keys)
@@ -103,6 +109,16 @@ class _Trials:
             shard, stored, lasted = self._make(self.trial.plan.shard_size, (self.trial.plan.num_shards - 1) // 2)
             rows, taken = rows + len(shard.keys), taken + lasted
         return shard, stored, taken / rows
+
+    def with_further(self, stored: Amount, to_make: float, share: float) -> tuple[Amount, float]:
+        """What the last shard, and a view, take where `share` of the views are made of images that view 0 stored."""
+        start = time.perf_counter()
+        shard = make_shard(self.last, 1, self.place, self.pool, skip_errors=True)
+        lasted = (time.perf_counter() - start) / len(shard.keys)
+        commit_shard(self.last, shard)
+        both = amount_in(self.last.folder)
+        further = Amount(both.num_bytes - stored.num_bytes, both.num_files - stored.num_files)
+        return stored * (1 - share) + further * share, to_make * (1 - share) + lasted * share
 
     def _make(self, size: int, place: int) -> tuple[ViewShard, Amount, float]:
         """One shard of a plan with so many rows a shard, committed to a folder of its own, and the seconds it took."""

@@ -1,6 +1,6 @@
 """What a modality brings to extract and distill: a maker of views, and the input that a network takes of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from extract.sources.base import Sample, Source
 from shards.codecs.features import Features
+from shards.layout import Place
+from shards.storage.base import ViewStorage
 from shards.views.base import Row, ViewCodec
 
 
@@ -92,6 +94,11 @@ class ViewMaker(Protocol):
         """About how many bytes a stored view takes in its tar."""
         ...
 
+    @property
+    def bytes_a_sample(self) -> float:
+        """About how many bytes all views of a sample share."""
+        return 0.0
+
     def describe(self) -> dict[str, Any]:
         """The maker's part of a view set's identity; `seed` is one of its fields."""
         ...
@@ -119,6 +126,11 @@ class ViewMaker(Protocol):
         What that needs on the disk lies in the folder `scratch`, where a killed command finds it again.
         """
         return source
+
+    def reading(self, source: Source | None, storage: ViewStorage, place: Place) -> Callable[[int], Sample]:
+        """What gives the samples that one shard's views are made of: the source, or what the view set keeps of it."""
+        assert source is not None
+        return source.read
 
     def make(self, sample: Sample, view: int) -> tuple[Row, dict[str, Any]]:
         """The fields of one view of a sample, before they are encoded, and the facts that its .json tells.

@@ -11,6 +11,7 @@ from PIL import Image
 
 from extract.modalities.draws import Uniform
 from shards.errors import BadInput
+from shards.views.rendered import resized
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Box = tuple[int, int, int, int]
@@ -119,18 +120,13 @@ def draw(augment: Augment, width: int, height: int, uniform: Uniform) -> tuple[B
 
 
 def render(image: Image.Image, box: Box, flip: bool, image_size: int, interpolation: str = "bicubic") -> Pixels:
-    """The `image_size` x `image_size` RGB pixels of one crop, antialiased as Pillow's resize is.
-
-    Cut first and then resized, as torchvision does: resize's own `box` would let the filter reach beyond the crop.
-    """
+    """The `image_size` x `image_size` RGB pixels of one crop, as torchvision's: cut first, then resized."""
     left, top, width, height = box
-    method = Image.Resampling[interpolation.upper()]
-    cut = _rgb(image).crop((left, top, left + width, top + height))
-    pixels = np.asarray(cut.resize((image_size, image_size), method))
-    return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+    cut = to_rgb(image).crop((left, top, left + width, top + height))
+    return np.ascontiguousarray(resized(cut, flip, image_size, interpolation))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """`image` as RGB; transparent pixels on white, for a palette or alpha channel says nothing of what is behind."""
     # Pillow's own conversion of 16 bits would cut at 255; it spreads a PGM of 9 to 16 bits over 0..65535 in mode I
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):

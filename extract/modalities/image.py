@@ -13,9 +13,10 @@ from extract.modalities.base import InputSpec, ViewMaker, ViewRequest
 from extract.modalities.crop import Augment, draw, parse_augment, render
 from extract.modalities.draws import Uniform
 from extract.sources.base import Sample, Source
-from shards.errors import BadInput
+from shards.errors import BadInput, IdentityMismatch
 from shards.views.base import Row
 from shards.views.image import PixelCodec, format_text, parse_image_format
+from shards.views.rendered import STORE, parse_store
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
@@ -161,10 +162,32 @@ def maker_of(request: ViewRequest) -> ImageViews:
     seed = augment.seed if augment.seed is not None else stored.get("seed") or 0
     augment = replace(augment, seed=seed if augment.kind == "crop" else None)  # a plain resize draws nothing
     size = asked.size or alike.get("image_size") or _size_of(request.inputs) or DEFAULT_SIZE
-    image_format = asked.image_format or alike.get("image_format") or parse_image_format("jpeg")
+    renders = asked.store in ("source", "none") if asked.store else augment.kind == "crop" and STORE in alike
+    if request.stored is None and renders != (STORE in alike):
+        alike = {}  # what is stored of the other split is no view, or what is stored here
+    quality = 90 if renders else 95  # the images are most of the bytes of many views
+    image_format = asked.image_format or alike.get("image_format") or parse_image_format(f"jpeg:{quality}")
     encoded = request.source is not None and request.source.encoded
     upright = "orientation" in stored if request.stored else encoded
-    return ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)
+    views = ImageViews(augment, PixelCodec(size, image_format, augment.kind != "resize"), upright)
+    return _as_stored(views, asked, request)
+
+
+def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> ImageViews:
+    """The views as pixels, or rendered: as the flag says, else as the cache's are."""
+    store = parse_store(request.spec or "", asked.store, asked.source_size, views.codec.image_size)
+    alike = request.stored or (request.sibling if not views.all_alike else None) or {}
+    if asked.store is None and alike.get(STORE):
+        size = alike[STORE].get("source_size")
+        store = parse_store(request.spec or "", alike[STORE]["kind"], size and str(size), views.codec.image_size)
+    elif store is None and alike.get(STORE) and request.stored:
+        ask = "ask for what it has, or give another --out"
+        raise IdentityMismatch(f"--view {request.spec}: store: the cache has {alike[STORE]['kind']}; {ask}")
+    if store is None:
+        return views
+    from extract.modalities.rendered import rendered
+
+    return rendered(views, store)
 
 
 def input_size(request: ViewRequest) -> int | None:
@@ -191,6 +214,12 @@ class _Asked:
     """What `parse_augment` takes; before the colon stands nothing where the default kind is meant."""
     size: int | None
     image_format: dict[str, str | int] | None
+    store: str | None = None
+    source_size: str | None = None
+
+
+_OPTIONS = ("size", "format", "store", "source_size")
+"""Of --view, beside the augmentation's own."""
 
 
 def _parse(spec: str | None) -> _Asked:
@@ -200,7 +229,7 @@ def _parse(spec: str | None) -> _Asked:
     head, _, rest = spec.partition(":")
     kind, text = ("", spec) if "=" in head else (head, rest)
     options = [option.partition("=") for option in filter(None, text.split(","))]
-    values = {name: value for name, _, value in options if name in ("size", "format")}
+    values = {name: value for name, _, value in options if name in _OPTIONS}
     augmentation = ",".join(f"{name}={value}" for name, _, value in options if name not in values)
     if "size" in values and not (values["size"].isdecimal() and 1 <= int(values["size"]) <= MAX_SIZE):
         raise BadInput(f"--view {spec}: size: expected 1 to {MAX_SIZE} pixels, found {values['size']}")
@@ -208,4 +237,6 @@ def _parse(spec: str | None) -> _Asked:
         f"{kind}:{augmentation}".removesuffix(":") if kind or augmentation else None,
         int(values["size"]) if "size" in values else None,
         parse_image_format(values["format"]) if "format" in values else None,
+        values.get("store"),
+        values.get("source_size"),
     )

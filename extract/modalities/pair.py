@@ -231,6 +231,8 @@ def maker_of(request: ViewRequest) -> PairViews:
     source = request.source and replace(request.source, default_augment=DEFAULT_AUGMENT)
     stored = request.stored or request.sibling or {}
     views = image.maker_of(replace(request, spec=spec, source=source))
+    if views.codec.storage == "rendered":
+        raise BadInput(f"--view {request.spec}: store= is of images without captions; leave it out")
     most = asked or stored.get(CAPTIONS) or (min(source.most_texts, MAX_CAPTIONS) if source else 1)
     codec = PairCodec(views.codec.image_size, views.codec.image_format, views.codec.augmented, most=most)
     return PairViews(views.augment, codec, views.upright)
@@ -245,8 +247,7 @@ def plain_maker(inputs: InputSpec) -> ViewMaker:
     """The whole image and all its captions."""
     assert isinstance(inputs, PairInput)
     views = image.plain_maker(inputs.image)
-    codec = PairCodec(views.codec.image_size, views.codec.image_format, most=MAX_CAPTIONS)
-    return PairViews(views.augment, codec)
+    return PairViews(views.augment, PairCodec(views.codec.image_size, views.codec.image_format, most=MAX_CAPTIONS))
 
 
 def _parse(spec: str | None) -> tuple[int | None, str | None]:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shards.contact_sheet import Cell, class_name
+from shards.class_names import class_name, logit_names
+from shards.contact_sheet import Cell
 from shards.decode import codec_of, read_decoded
 from shards.page.sets import short
-from shards.reader import TargetSet, ViewSet, logit_names
+from shards.reader import TargetSet, ViewSet
 from shards.views.base import Row
 
 NUM_CLASSES, MOST_GUESSES, MOST_CLASS_NAME = 3, 16, 60

@@ -11,7 +11,7 @@ from shards.storage.base import ViewStorage
 from shards.views import view_codec
 from shards.views.base import ViewCodec
 
-REGISTRY = {"tars": "shards.storage.tars", "arrays": "shards.storage.arrays"}
+REGISTRY = {name: f"shards.storage.{name}" for name in ("tars", "arrays", "rendered")}
 """A module of this folder offers `Storage`, a ViewStorage."""
 
 

@@ -56,7 +56,13 @@ class Storage(ViewStorage):
             check_array(self.folder, spec, self.num_views)
 
     def store(self, row: Row, out: Row, facts: dict[str, Any]) -> dict[str, bytes]:
-        """The fields are stored as they are; the label is the one fact that no key tells."""
+        """The fields are stored as they are; the label is the one fact that no key tells.
+
+        BadInput where there are more than a view has.
+        """
+        if row.keys() - out.keys():
+            pair = f"source {self.plan.identity['source']}: sample {facts['key']} is a pair of sentences"
+            raise BadInput(f"{pair}, which evaluate takes and no cache stores; give single texts as --data")
         for name, values in row.items():
             out[name][...] = values
         return {LABEL: str(facts.get(LABEL, NO_LABEL)).encode()}

@@ -13,6 +13,7 @@ from shards.layout import Place, commit_path, inside, tar_path
 from shards.records import FileRecord, check_file
 from shards.rows import check_row, row_checksums
 from shards.storage.arrays import view_specs
+from shards.storage.rendered import spec_of
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.views import view_codec
@@ -117,7 +118,14 @@ def _array_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> d
     }
 
 
-_CHECKS_OF = {"tars": _tar_checks, "arrays": _array_checks}
+def _rendered_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -> dict[str, Check]:
+    spec = spec_of(plan)
+    drawn = partial(check_object, spec=spec, num_rows=spec.num_rows(place[1]), folder=folder, place=place)
+    images = {} if place[0] else _tar_checks(folder, plan, codec, place)
+    return images | {spec.shard_path(*place): drawn}
+
+
+_CHECKS_OF = {"tars": _tar_checks, "arrays": _array_checks, "rendered": _rendered_checks}
 """By how the views are stored."""
 
 

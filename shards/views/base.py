@@ -30,6 +30,8 @@ class ViewCodec(Protocol):
     """Whether a view shows its sample changed at random, and so is not what an evaluation measures on."""
     num_masked: int = 0
     """The most tokens of a view that are hidden from the network: where there are some, --keep_tokens keeps these."""
+    keeps_sources: ClassVar[bool] = False
+    """Whether the view set holds the samples that further views are made of."""
     vocabulary: Any = None
     """What gives the numbers in the fields their meaning; None where that is fixed, as of pixels."""
 

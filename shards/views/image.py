@@ -1,5 +1,6 @@
 """Images: a view is `pixels`, encoded once by extract as a JPEG or PNG, decoded alike by teacher and student."""
 
+import importlib
 import io
 import struct
 import zlib
@@ -17,7 +18,7 @@ from shards.errors import BadInput, Damaged, one_line
 from shards.views.base import MemberCodec, Row
 
 # what simplejpeg, and Pillow's PNG decoder, raise on bytes that are not in order
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     *(ValueError, OSError, SyntaxError, TypeError, LookupError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
@@ -29,6 +30,7 @@ CHECKS = {
     "augment": lambda value: isinstance(value, dict),
     "image_size": lambda value: type(value) is int and 1 <= value <= MAX_IMAGE_SIZE,
     "image_format": lambda value: isinstance(value, dict) and isinstance(value.get("format"), str),
+    "store": lambda value: value is None or _rendered().fits(value),
 }
 """What the identity of a view set of images must hold."""
 
@@ -75,8 +77,15 @@ class PixelCodec(MemberCodec):
 
 
 def codec_of(identity: dict[str, Any]) -> PixelCodec:
-    """How the views of a view set of that identity are stored."""
+    """How the views of a view set of that identity are stored: as pixels, or the images that they are rendered from."""
+    if identity.get("store") is not None:
+        codec: PixelCodec = _rendered().codec_of(identity)
+        return codec
     return PixelCodec(identity["image_size"], identity["image_format"], identity["augment"].get("kind") != "resize")
+
+
+def _rendered() -> Any:
+    return importlib.import_module("shards.views.rendered")
 
 
 def parse_image_format(text: str) -> dict[str, str | int]:
@@ -123,7 +132,7 @@ def decode(content: bytes, out: Pixels) -> None:
                 width, height = image.size
                 if (height, width) == out.shape[:2]:
                     out[:] = np.asarray(image.convert("RGB"))
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise Damaged(f"a stored view cannot be decoded ({error})") from error
     if (height, width) != out.shape[:2]:
         raise Damaged(f"a stored view is {width} x {height} pixels, expected {out.shape[1]} x {out.shape[0]}")

@@ -199,6 +199,11 @@ def growing(folder: Path, teacher: Path, how: str, seed: int) -> Job:
     return found
 
 
+def of_rendered(folder: Path, teacher: Path, how: str, seed: int) -> Job:
+    """Three views that are rendered from images, which are stored with the first."""
+    return job(folder, teacher, how, seed, "--view", "crop:size=16,store=source", "--views", "3")
+
+
 def kept(folder: Path, checkpoint: Path, how: str, seed: int) -> Job:
     """Four tokens a view of a layer mean in int8, CLS whole beside them: a calibration and arrays of three kinds."""
     return job(folder, checkpoint, how, seed, "--target", "layer_mean,cls", "--keep_tokens", "4")

@@ -11,9 +11,10 @@ import torch
 from extract.modalities.image import ImageInput
 from extract.networks import build_network, export_network, load_exported
 from extract.teachers.base import freeze
+from shards.class_names import logit_names
 from shards.contact_sheet import teacher_lines
 from shards.errors import BadInput
-from shards.reader import TargetSet, ViewSet, logit_names
+from shards.reader import TargetSet, ViewSet
 
 WORDS = ["nought", "ace", "deuce", "trey", "four", "five", "six", "seven", "eight", "nine"]
 NETWORK = {"architecture": "convnet", "arguments": {"width": 4, "depth": 2}, "num_classes": 10}

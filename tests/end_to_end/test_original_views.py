@@ -1,0 +1,85 @@
+"""Views of which no pixel is stored: rendered from the original data, which must be there, and be the same."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from caches import command, contents, copied, extract, viewset_of
+from PIL import Image
+from test_exactness import run
+from test_rendered_views import NUM, SIZE, write_photos
+
+from extract.teachers import load_teacher
+from shards.errors import BadInput, Damaged, IdentityMismatch
+from shards.reader import ViewSet
+
+VIEW = f"crop:scale=0.2-1,size={SIZE},store=none"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Uncompressed, so that a pixel changes and no file's size does."""
+    return write_photos(tmp_path / "photos", ending="bmp")
+
+
+@pytest.fixture
+def cache(photos: Path, teacher: Path, tmp_path: Path) -> Path:
+    flags = ("--teacher", f"run:{teacher}", "--codec", "float32", "--devices", "cpu", "--batch_size", "8")
+    extract("--out", tmp_path / "cache", *flags, "--data", f"folder:{photos}", "--view", VIEW, "--shard_size", "16")
+    extract("--out", tmp_path / "cache", *flags, "--views", "3")
+    return tmp_path / "cache"
+
+
+def test_the_views_are_those_of_the_originals(cache: Path, photos: Path, teachers: dict[str, Path]) -> None:
+    """A growth made them alike, a second teacher reads them, and no image is in the cache."""
+    viewset = ViewSet(viewset_of(cache))
+    assert sum(map(len, contents(viewset.folder / "crops").values())) < 3 * NUM * 30
+    assert {ending for shard in range(3) for ending in viewset.checked.commit(0, shard).members or {}} == {
+        "json",
+        "cls",
+    }
+    crops = zarr.open_array(viewset.folder / "crops", mode="r")[:]
+    for sample, key in enumerate(viewset.plan.keys):
+        whole = Image.open(photos / "train" / f"{key}.bmp")
+        for view in range(3):
+            left, top, width, height, flip, *_ = crops[view, sample].tolist()
+            cut = whole.crop((left, top, left + width, top + height)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+            pixels = np.asarray(cut)[:, ::-1] if flip else np.asarray(cut)
+            assert np.array_equal(viewset.row(view, sample)["pixels"], pixels)
+    again = extract("--teacher", f"run:{teachers['two']}", "--out", cache, "--devices", "cpu", "--views", "3")
+    assert f"done: 0 views made, {3 * NUM} teacher forwards" in again.out
+    assert "whole" in command("shards", "verify", cache).succeeds().out
+    assert viewset.labels(2, [0, 39]).tolist() == [0, 1]
+
+
+def test_stored_and_live_teachers_give_the_same_student(cache: Path, teacher: Path, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"epochs": 3, "batch_size": 8}
+    run(cache, tmp_path / "stored", "teacher", [], **values)
+    run(cache, tmp_path / "live", "teacher", [load_teacher(f"run:{teacher}")], **values)
+    stored, lived = ((tmp_path / name / "student.safetensors").read_bytes() for name in ("stored", "live"))
+    assert stored == lived
+
+
+def test_data_that_is_gone_or_another_is_refused(cache: Path, photos: Path, tmp_path: Path) -> None:
+    """In one line that names the cache and what to do; nothing else is read in its place."""
+    path = photos / "train/class1/007.bmp"
+    data = path.read_bytes()
+    path.write_bytes(data[:60] + bytes(255 - byte for byte in data[60:]))
+    changed = viewset_of(copied(cache, tmp_path / "changed"))
+    sample = list(ViewSet(changed).plan.keys).index("class1/007")
+    with pytest.raises(Damaged, match=r"view 1 of class1/007 is not rendered .* the original is another image"):
+        ViewSet(changed).row(1, sample)
+    path.write_bytes(data)
+    shutil.copy(path, path.with_name("999.bmp"))
+    with pytest.raises(IdentityMismatch, match=r"other data now: .*num_samples: the cache has 40"):
+        ViewSet(viewset_of(copied(cache, tmp_path / "more"))).row(0, 0)
+    shutil.rmtree(photos)
+    gone = copied(cache, tmp_path / "gone")
+    with pytest.raises(BadInput, match=r"store=none\), which cannot be opened: --data folder:"):
+        ViewSet(viewset_of(gone)).row(0, 0)
+    flags = ("--student", "convnet:width=4,depth=2", "--epochs", "1", "--batch_size", "8", "--devices", "cpu")
+    told = command("distill", "--shards", gone, "--run_dir", tmp_path / "run", *flags)
+    told.refuses("store=none", "cannot be opened", "photos")
