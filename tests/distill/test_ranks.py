@@ -58,6 +58,21 @@ def test_two_ranks_train_the_student_that_one_rank_accumulates(shards: Path, tmp
     assert again.returncode == 0 and again.stdout.count("finished before") == 1
 
 
+@pytest.mark.slow
+def test_two_ranks_train_the_student_of_one_on_padded_texts(padded: Path, tmp_path: Path) -> None:
+    """The longer texts of one rank count more: the mean of two means would be another gradient."""
+    values = {"student": "encoder:depth=2", "init": "teacher", "objective": "mse", "batch_size": 8}
+    recipe = write_recipe(tmp_path / "test.yaml", **values, lr=1e-3, eps=1e-3, epochs=1)
+    targets = ("--targets", "no_norm-float32")
+    done = two_ranks(padded, tmp_path / "two", recipe, targets=targets)
+    assert done.returncode == 0, done.stderr
+    distill(padded, tmp_path / "one", *targets, "--recipe", recipe).succeeds()
+    two, one = last(tmp_path / "two"), last(tmp_path / "one")
+    assert two["global_step"] == one["global_step"] > 4
+    for name, tensor in one["state_dict"].items():
+        assert torch.allclose(two["state_dict"][name], tensor, rtol=1e-4, atol=1e-5), name
+
+
 def _mean_loss(shards: Path, run_dir: Path) -> float:
     from training import open_data
 
