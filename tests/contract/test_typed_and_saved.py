@@ -68,6 +68,7 @@ def _parsed(kind: str, words: list[str]) -> Any:
         ("extract", {"dry_run": True}, "--launch slurm:tasks=2,dry_run=false", {"dry_run": False}),
         ("extract", {"launch": "slurm:dry_run=true,tasks=2"}, "--dry_run false", {"launch": "slurm:tasks=2"}),
         ("extract", {"launch": "slurm:tasks=2,dry_run=true"}, "--dry_run false", {"launch": "slurm:tasks=2"}),
+        ("distill", {"plan": "dollars_per_hour=1"}, "--plan dollars_per_hour=2", {"plan": "dollars_per_hour=2"}),
         ("extract", {"image_size": 32}, "--view crop:size=16", {"view": "crop:size=16"}),
         ("evaluate", {"num_workers": 8}, "--device cpu,threads=2", {"device": "cpu,threads=2"}),
         ("evaluate", {"device": "cpu,threads=8"}, "--num_workers 2", {"device": "cpu,threads=2"}),
