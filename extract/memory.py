@@ -49,7 +49,7 @@ def cap_device(cap: int, device: torch.device) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), device)
 
 
-def batch_within(
+def batches_within(
     config: "ExtractConfig", parts: Sequence[Part], device: torch.device, num_threads: int, speaks: bool
 ) -> tuple[int, int]:
     """The batch size, --batch_size at most, and how many of `num_threads` compute a batch each, within --max_memory.
@@ -58,17 +58,38 @@ def batch_within(
     of which as many batches fit as any CPU computes at a time, else 1; where cores are left over they wait. It is said
     where this process `speaks`. BadInput where not even one batch of one sample fits.
     """
+    if device.type == "cuda":
+        return batch_within(config, parts, device, BATCHES_IN_FLIGHT, speaks), num_threads
+    return _fitting(config, parts, device, MAX_COMPUTE_THREADS, 1, num_threads, speaks)
+
+
+def batch_within(
+    config: "ExtractConfig", parts: Sequence[Part], device: torch.device, at_a_time: int, speaks: bool
+) -> int:
+    """The largest batch, of --batch_size at most, of which so many fit into --max_memory; BadInput where none does."""
+    return _fitting(config, parts, device, at_a_time, at_a_time, at_a_time, speaks)[0]
+
+
+def _fitting(
+    config: "ExtractConfig",
+    parts: Sequence[Part],
+    device: torch.device,
+    most: int,
+    least: int,
+    num_threads: int,
+    speaks: bool,
+) -> tuple[int, int]:
+    """The size of which `most` batches fit, else 1; and how many of it at a time, `least` to `num_threads`."""
+    working = [part for part in parts if part.teacher and part.targets]
     if config.max_memory is None:
         return config.batch_size, num_threads
-    cap, working = parse_cap(config.max_memory), [part for part in parts if part.teacher and part.targets]
+    cap = parse_cap(config.max_memory)
     cap_device(cap, device)
     if not working:
         return config.batch_size, num_threads
     # of each whole network: what its targets do not need is on the device, too
     weights = sum(rows.nbytes for part in working if part.teacher for rows in _held(part.teacher.network))
     growths = [growths_of(part, device, config.precision) for part in working]
-    on_gpu = device.type == "cuda"
-    most, least = (BATCHES_IN_FLIGHT, BATCHES_IN_FLIGHT) if on_gpu else (MAX_COMPUTE_THREADS, 1)
 
     def taken(size: int, at_a_time: int) -> float:
         return weights + at_a_time * max(batch_bytes(growth, size) for growth in growths)
@@ -80,15 +101,14 @@ def batch_within(
             f"{batches}make it {human_bytes(taken(1, least))}; give more than that, or a smaller teacher"
         )
     size = max((size for size in range(1, config.batch_size + 1) if taken(size, most) <= cap), default=1)
-    threads = max(number for number in range(1, num_threads + 1) if number == 1 or taken(size, number) <= cap)
+    here = max(number for number in range(least, num_threads + 1) if number == least or taken(size, number) <= cap)
     if speaks:
-        at_a_time = most if on_gpu else threads
         whole = human_bytes(taken(config.batch_size, most))
         instead = "" if size == config.batch_size else f" instead of {config.batch_size} ({whole}, {most} at a time)"
-        fit = f"batches of {size}{instead}, here {at_a_time} at a time"
-        counted = f"{human_bytes(taken(size, at_a_time))} with the teacher, counted"
+        fit = f"batches of {size}{instead}, here {here} at a time"
+        counted = f"{human_bytes(taken(size, here))} with the teacher, counted"
         print(f"extract: --max_memory {config.max_memory}: {fit}: {counted}")
-    return size, threads
+    return size, here
 
 
 def batch_bytes(growths: tuple[Growth, Growth], size: int) -> float:

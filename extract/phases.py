@@ -8,7 +8,7 @@ from pathlib import Path
 from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
-from extract.memory import batch_within
+from extract.memory import batches_within
 from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.plan_views import ViewSetJob
@@ -63,7 +63,7 @@ def planned(
         if part.teacher is not None:
             part.teacher.network.to(device)
     skip_errors, compute_threads = config.on_error == "skip", min(num_threads, MAX_COMPUTE_THREADS)
-    batch_size, compute_threads = batch_within(config, plan.parts, device, compute_threads, process is None)
+    batch_size, compute_threads = batches_within(config, plan.parts, device, compute_threads, process is None)
     how = (config.precision, batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
     folders = [plan.views.folder, *(job.folder for job in plan.targets)]
     upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None

@@ -19,7 +19,7 @@ from texts import WORDS, write_corpus, write_encoder
 from extract import teachers
 from extract.config import ExtractConfig
 from extract.launch.ray import _ready
-from extract.memory import batch_bytes, batch_within, growths_of
+from extract.memory import batch_bytes, batch_within, batches_within, growths_of
 from extract.modalities.image import ImageInput
 from extract.phases import Work, begin, planned
 from extract.plan_targets import Part
@@ -98,7 +98,9 @@ def test_of_several_teachers_the_weights_add_up_and_the_largest_batch_counts(wor
     weights = sum(rows.nbytes for network in networks for rows in network.state_dict().values())
     largest = max(batch_bytes(growths_of(part, CPU, "float32"), 5) for part in parts)
     config = ExtractConfig("", "", max_memory=f"{int(weights + MAX_COMPUTE_THREADS * largest) + 1}B")
-    assert batch_within(config, parts, CPU, 4, speaks=False) == (5, 4)
+    assert batches_within(config, parts, CPU, 4, speaks=False) == (5, 4)
+    assert batch_within(config, parts, CPU, MAX_COMPUTE_THREADS, speaks=False) == 5
+    assert batch_within(config, parts, CPU, 3, speaks=False) > 5  # as many as a GPU has in work
 
 
 def cap_for(teacher: Path, out: Path, size: int, at_a_time: int = MAX_COMPUTE_THREADS) -> str:
