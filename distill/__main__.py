@@ -32,11 +32,13 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.data import CacheData
     from distill.fitting import check_modality, pick_recipe
     from distill.holding import open_training
+    from distill.memory import what_to_lower
     from distill.recipe import load_recipe, resolve
     from distill.run import train
     from distill.students import check_captions
     from distill.trainer import choose_devices, is_first_process, rank
     from shards.bill.options import parse_plan
+    from shards.command.devices import device_memory
     from shards.command.progress import human_bytes
     from shards.read_flag import apply_read, parse_read
 
@@ -67,7 +69,8 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
 
         return print_plan(config, recipe, data, run_dir)
     take_arrivals(data, extraction, run_dir, num_devices)
-    summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])
+    with device_memory(what_to_lower(config, recipe)):
+        summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])
     if not is_first_process():
         return
     if summary.pop("already_finished", False):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shards.command.arguments import Aliases
+from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
 
@@ -82,22 +82,30 @@ def unfolded(config: DistillConfig) -> DistillConfig:
 
     BadInput where that is no share, or stands there twice.
     """
-    name, colon, rest = (config.objective or "").partition(":")
-    options = rest.split(",") if colon else [] if "=" not in name else [name]
-    weights = [option for option in options if option.startswith(_LABEL_WEIGHT)]
-    if not weights:
+    objective, text = _split_label_weight(config.objective or "")
+    if text is None:
         return config
-    where, text = f"--objective {config.objective}: label_weight", weights[0].removeprefix(_LABEL_WEIGHT)
-    if len(weights) > 1 or config.label_weight is not None:
+    where = f"--objective {config.objective}: label_weight"
+    if _split_label_weight(objective or "")[1] is not None or config.label_weight is not None:
         raise BadInput(f"{where} is given twice; give it once")
     try:
         share = float(text)
     except ValueError:
         raise BadInput(f"{where} {text}: expected {SHARE.expected}") from None
     SHARE.check(where, share)
-    others = ",".join(option for option in options if option not in weights)
-    objective = f"{name}:{others}".removesuffix(":") if colon else None
     return replace(config, objective=objective, label_weight=share)
+
+
+def _split_label_weight(objective: str) -> tuple[str | None, str | None]:
+    """An objective without its first label_weight=SHARE, which may stand alone; and SHARE."""
+    name, colon, rest = objective.partition(":")
+    options = rest.split(",") if colon else [name]
+    weights = [option for option in options if option.startswith(_LABEL_WEIGHT)]
+    if not weights:
+        return objective or None, None
+    options.remove(weights[0])
+    others = f"{name}:{','.join(options)}".removesuffix(":") if colon else None
+    return others, weights[0].removeprefix(_LABEL_WEIGHT)
 
 
 _LABEL_WEIGHT = "label_weight="
@@ -125,8 +133,8 @@ def _with_wandb(values: dict[str, str]) -> str:
     given = values["wandb"].lower()
     if given not in ("true", "false"):
         raise BadInput(f"--wandb {given}: expected true or false; --logger wandb is what it means now")
-    names = values.get("logger", "csv").split(",")
-    return ",".join(names if given == "false" or "wandb" in names else [*names, "wandb"])
+    names = [name for name in values.get("logger", "csv").split(",") if name != "wandb"]
+    return ",".join(names if given == "false" else [*names, "wandb"]) or "csv"
 
 
 ALIASES = (
@@ -134,5 +142,5 @@ ALIASES = (
     Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
 )
 """Former flags, which the saved configurations of earlier runs hold."""
-HIDDEN = ("label_weight", "accumulate")
-"""Flags that --help leaves out: another one, or the recipe, says the same."""
+HIDDEN = {"label_weight": Hidden("objective", _split_label_weight), "accumulate": None}
+"""Flags that --help leaves out, and those that say the same; the recipe says what none does."""

@@ -218,10 +218,11 @@ def _like(first: Component, listed: ListedViewSet) -> Component:
 
 def _command(targetset: TargetSet, listed: ListedViewSet) -> str:
     """The command that extracts the target of `targetset` over the views of `listed`."""
-    saved = saved_flags(targetset.folder)
-    flags = {name: saved.get(name) for name in ("teacher", "weights", "weights_key", "keep_tokens", "precision")}
-    flags |= {"target": targetset.manifest.target, "codec": targetset.manifest.codec}
-    flags |= {"out": listed.folder.parent, **listed.request}
+    saved, manifest = saved_flags(targetset.folder), targetset.manifest
+    flags = {name: saved.get(name) for name in ("teacher", "weights", "keep_tokens", "precision")}
+    if key := saved.get("weights_key"):
+        flags["weights"] = f"{flags['weights'] or ''}:key={key}"
+    flags |= {"target": manifest.target, "codec": manifest.codec, "out": listed.folder.parent, **listed.request}
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     return f"python -m extract {shlex.join(words)}"
 

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.module import Distillation
+from distill.parts import compares_samples
 from distill.recipe import Recipe
 from distill.trainer import is_first_process, rank
 from extract.memory import cap_device, parse_cap
@@ -34,21 +35,22 @@ from shards.order import Reading
 
 
 def within_memory(config: DistillConfig, module: Distillation, data: CacheData, devices: Devices) -> Recipe:
-    """The recipe of `data`, its batch in as many parts as --max_memory asks for; `module` and `data` have it too.
+    """`module` computes a batch in the fewest parts whose step is counted to fit into --max_memory.
 
-    The parts are accumulated, or, where a loss compares the samples of a batch, cached (`grad_cache`): the result is
-    that of the whole batch, but for padded texts: the parts weigh alike, however many tokens each has. BadInput where
+    The result is that of the whole batch but for rounding (`distill/parts.py`), so the run's recipe stays as it is.
+    Returned is the recipe with so many parts as its `grad_cache`, for whoever counts what a step takes. BadInput where
     the student normalises over its batch, or where not even the smallest part fits.
     """
-    recipe = data.recipe
+    recipe, module.most_samples = data.recipe, None
     if config.max_memory is None:
         return recipe
-    cap, kind = parse_cap(config.max_memory), "grad_cache" if compares_samples(module) else "accumulate"
+    cap = parse_cap(config.max_memory)
     if devices.kind == "cuda":
         cap_device(cap, torch.device("cuda", devices.indices[rank()]))
-    batch, least = recipe.batch_size // len(devices.indices), getattr(recipe, kind)
+    kind, least = ("grad_cache", recipe.grad_cache) if compares_samples(module) else ("accumulate", 1)
+    batch = recipe.batch_size // len(devices.indices) // recipe.accumulate
     choices = [parts for parts in range(least, batch + 1, least) if batch % parts == 0] or [least]
-    taken = cache(partial(step_bytes, module, data, kind, batch))
+    taken = cache(partial(step_bytes, module, data, batch))
     fits = 0 if taken(least) <= cap else bisect_left(choices, True, lo=1, key=lambda parts: taken(parts) <= cap)
     given = f"--max_memory {config.max_memory}"
     if fits == len(choices):
@@ -57,23 +59,26 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
         raise BadInput(f"{given}: a step in {choices[-1]} parts still takes {least_bytes}, counted; {remedy}")
     parts, whole = choices[fits], human_bytes(taken(least))
     if parts > least and has_batch_statistics(module):
-        size = recipe.batch_size * least // parts
+        size, field = recipe.batch_size * least // parts, f"{kind}: {parts * getattr(recipe, kind) // least}"
         raise BadInput(
             f"{given}: a batch of {recipe.batch_size} takes {whole}, counted, and {recipe.student} normalises over it, "
-            f"so that parts are not the whole; give --batch_size {size}, which fits, or {kind}: {parts} in a recipe"
+            f"so that parts are not the whole; give --batch_size {size}, which fits, or {field} in a recipe"
         )
     if is_first_process():
-        cut = f"{parts} parts ({kind})" if parts > 1 else "one part"
+        cut = f"{parts} parts" if parts > 1 else "one part"
         more = f"; in {least} it were {whole}" if parts > least else ""
         print(f"distill: {given}: a batch of {batch} in {cut}: {human_bytes(taken(parts))} a step, counted{more}")
-    changes: dict[str, Any] = {kind: parts}
-    data.recipe = module.recipe = replace(recipe, **changes)
-    return data.recipe
+    module.most_samples = batch // parts
+    return replace(recipe, grad_cache=max(parts, recipe.grad_cache))
 
 
-def compares_samples(module: Distillation) -> bool:
-    """Whether a loss is between the samples of a batch, so that accumulated parts are not the whole."""
-    return any(getattr(term.objective, "compares_samples", False) for term in module.terms)
+def what_to_lower(config: DistillConfig, recipe: Recipe) -> str:
+    """What helps where the device's memory is used up all the same."""
+    lower = "give --max_memory 24GB, which computes a batch in parts"
+    if config.max_memory is not None:
+        lower = f"kernels take more than is counted: give --max_memory below {config.max_memory}"
+    others = f"--batch_size below {recipe.batch_size} or a smaller --student is another run"
+    return f"{lower}, and the run goes on from its last checkpoint; {others}"
 
 
 def has_batch_statistics(module: Distillation) -> bool:
@@ -81,17 +86,22 @@ def has_batch_statistics(module: Distillation) -> bool:
     return any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.student.modules())
 
 
-def step_bytes(module: Distillation, data: CacheData, kind: str, batch: int, parts: int) -> float:
-    """Bytes of a step on `batch` samples whose parts are accumulated or cached (`kind`); the module stays as it is."""
-    kept, changes = module.recipe, dict[str, Any]({kind: parts})
+def step_bytes(module: Distillation, data: CacheData, batch: int, parts: int) -> float:
+    """Bytes of a step on `batch` samples in so many parts; the module stays as it is.
+
+    Of parts whose gradients add up two are counted, and what is held of the samples of the others.
+    """
     banks = {data.training.targetsets[number].folder.name: size for number, size in data.banks.items()}
+    small, most = blank_batch(module, data, banks), -(-batch // parts)
+    size = batch if compares_samples(module) else min(batch, 2 * most)
+    kept = module.most_samples
     try:
-        module.recipe = replace(kept, **changes)
-        accumulated = module.recipe.accumulate
+        module.most_samples = most
         with untouched(module):
-            return counted(module, blank_batch(module, data, banks), max(1, batch // accumulated), banks)
+            held = (batch - size) * replace(small, banks={}).num_bytes / len(small.samples)
+            return held + counted(module, small, size, banks)
     finally:
-        module.recipe = kept
+        module.most_samples = kept
 
 
 def blank_batch(module: Distillation, data: CacheData, banks: Mapping[str, int]) -> Batch:

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.grad_cache import in_parts
 from distill.holding import Holding
 from distill.optimiser import make_optimiser, rate_factor
+from distill.parts import loss_in_parts, outputs_in_parts
 from distill.recipe import Recipe
 from distill.students import Student
 from distill.terms import BoundTerm
-from extract.modalities.base import feed
 from shards.decode import decode_readings
 from shards.draws import draw_seed
 from shards.loader import Batch
@@ -28,6 +27,8 @@ class Distillation(lightning.LightningModule):
     """Samples that a teacher saw during this attempt, on this rank; a cache needs none."""
     num_bytes_moved, num_parts_seen = 0, 0
     """Bytes of the training batches of this attempt on this rank, encoded as the device gets them, and their number."""
+    most_samples: int | None = None
+    """Samples that --max_memory lets the student hold activations of at a time; None: all."""
 
     def __init__(
         self,
@@ -69,27 +70,25 @@ class Distillation(lightning.LightningModule):
             if name in batch.banks
         }
 
-    def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
-        """The sum of the recipe's terms on one batch.
+    def met(self, batch: Batch, validating: bool) -> tuple[list[Any], list[Any]]:
+        """The decoded targets, of the validation split when `validating`; and what they are to the student."""
+        sets = (self.validation_sets, self.validation_codecs) if validating else (self.training_sets, self.codecs)
+        whole = self.targets(batch, *sets)
+        return whole, [self.inputs.target(rows, batch.fields, fed) for rows, fed in zip(whole, self.fed, strict=True)]
 
-        When `validating`, the batch's targets are those of the validation split's target sets.
-        """
-        if validating:
-            targets = self.targets(batch, self.validation_sets, self.validation_codecs)
-        else:
-            targets = self.targets(batch, self.training_sets, self.codecs)
-        outputs = self.student_outputs(self.inputs.beside(batch.fields, targets, self.fed))
-        targets = [self.inputs.target(rows, batch.fields, fed) for rows, fed in zip(targets, self.fed, strict=True)]
-        loss, banks = torch.zeros((), device=batch.device), self.banks(batch)
-        for term in self.terms:
-            loss = loss + term(outputs, targets, batch.labels, banks)
-        return loss
+    def each_loss(self, batch: Batch, validating: bool) -> list[Float[Tensor, ""]]:
+        """The recipe's terms on one batch, weighted."""
+        targets, met = self.met(batch, validating)
+        outputs, banks = self.student_outputs(self.inputs.beside(batch.fields, targets, self.fed)), self.banks(batch)
+        return [term(outputs, met, batch.labels, banks) for term in self.terms]
+
+    def loss(self, batch: Batch, validating: bool = False) -> Float[Tensor, ""]:
+        """The sum of the recipe's terms on one batch."""
+        return loss_in_parts(self, batch, validating)
 
     def student_outputs(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The student's outputs for a batch of fields, with the recipe's `grad_cache` in so many parts."""
-        if self.recipe.grad_cache == 1 or not torch.is_grad_enabled():
-            return feed(self.student, self.inputs, fields)
-        return in_parts(self.student, self.inputs, fields, self.recipe.grad_cache)
+        """The student's outputs for a batch of fields."""
+        return outputs_in_parts(self, fields)
 
     def training_step(self, batch: Batch, batch_index: int) -> Float[Tensor, ""]:
         """One forward; Lightning does the rest."""

@@ -107,7 +107,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     resolved = replace(recipe, **given_flags(Recipe, config))
     if recipe.terms is not None and (config.objective or config.label_weight is not None):
         own = f"the recipe {recipe.name} has terms of its own"
-        raise BadInput(f"--objective and --label_weight: {own}; change them there")
+        raise BadInput(f"--objective: {own}; change them there")
     if (resolved.terms is None) != bool(resolved.objective):
         raise BadInput(f"--recipe {recipe.name}: expected an objective or terms, one of the two")
     if resolved.terms is None:
@@ -115,7 +115,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     _ = resolved.losses  # refuses what is no term
     if resolved.objective == "supervised" and resolved.label_weight != 1:
         only = "the objective supervised is cross-entropy with the labels alone: expected 1"
-        raise BadInput(f"--label_weight {resolved.label_weight}: {only}")
+        raise BadInput(f"--objective label_weight={resolved.label_weight}: {only}")
     if resolved.lr is None:
         resolved = replace(resolved, lr=peak_rate(resolved.student, resolved.batch_size))
     return resolved

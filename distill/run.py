@@ -50,13 +50,14 @@ def train(
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
     resumes = resumable(checkpoints.folder) is not None
     module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
-    recipe = within_memory(config, module, data, devices)
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
         # a cache may have grown since the run began: it goes on with the views it had
         if (former := folder.former_run(run_dir)) is not None:
             data.training = data.training.limited(former.num_views)
+        if not (finished := (run_dir / folder.SUMMARY).exists()):
+            within_memory(config, module, data, devices)
         if is_first:
             folder.begin(run_dir, config, recipe, data)
             learnt = ", ".join(targetset.folder.name for targetset in data.training.targetsets) or "the labels"
@@ -72,7 +73,7 @@ def train(
                 print(
                     f"distill: {recipe.precision} is slow on most CPUs; --precision float32 may be several times faster"
                 )
-        if (run_dir / folder.SUMMARY).exists():
+        if finished:
             return read_object(run_dir / folder.SUMMARY, "give another --run_dir") | {"already_finished": True}
         facts = {"cache": data.training.identity(), "git_revision": folder.git_revision()}
         loggers = open_loggers(config.logger, LoggedRun(run_dir, as_values(recipe) | facts, resumes))
@@ -132,7 +133,7 @@ def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | N
     num_classes = sizes.pop() if sizes else len(names) if with_labels and names else None
     if with_labels and (names is None or len(names) != num_classes):
         lacking = "the samples have no labels for the teacher's classes"
-        raise BadInput(f"--label_weight {recipe.label_weight}: {lacking}; use 0")
+        raise BadInput(f"--objective label_weight={recipe.label_weight}: {lacking}; use 0")
     return num_classes
 
 
@@ -153,7 +154,9 @@ def _check_outputs(student: Student, recipe: Recipe, holding: Holding, terms: li
     for term in terms:
         missing = [name for name in term.of if name not in given]
         if missing and term.to == LABELS:
-            raise BadInput(f"--label_weight {recipe.label_weight}: {recipe.student} has no {missing[0]}; use 0")
+            raise BadInput(
+                f"--objective label_weight={recipe.label_weight}: {recipe.student} has no {missing[0]}; use 0"
+            )
         if isinstance(term.to, int):
             target = holding.targetsets[term.to]
             shape = _row_shape(student, target)

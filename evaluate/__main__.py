@@ -30,14 +30,16 @@ def main(arguments: list[str] | None = None) -> None:
 
         print_runs(Path(config.runs))
         return
-    if config.query is not None:
-        from evaluate.query import show_nearest
+    from shards.command.devices import device_memory
 
-        show_nearest(config)
-        return
-    from evaluate.measure import measure_run
+    with device_memory("give a smaller --batch_size; what was measured is kept"):
+        if config.query is not None:
+            from evaluate.query import show_nearest
 
-    measure_run(replace(config, task=config.task or "accuracy"))
+            return show_nearest(config)
+        from evaluate.measure import measure_run
+
+        measure_run(replace(config, task=config.task or "accuracy"))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ ALIASES = (
     Aliases(
         ("num_workers",),
         "device",
-        lambda values: f"{values.get('device', 'auto')},threads={values['num_workers']}",
+        lambda values: f"{values.get('device', 'auto').partition(',')[0]},threads={values['num_workers']}",
         joins=True,
     ),
 )

@@ -31,14 +31,17 @@ def main(arguments: list[str] | None = None) -> None:
         return print(launcher.script(config, arguments))
     launcher.check(config)
 
+    from extract.memory import what_to_lower
     from extract.processes import this_process
+    from shards.command.devices import device_memory
 
     process = this_process()
     try:
-        if process is None:
-            _extract(config, arguments, launcher)
-        else:
-            _share(config, arguments, launcher, process)
+        with device_memory(what_to_lower(config)):
+            if process is None:
+                _extract(config, arguments, launcher)
+            else:
+                _share(config, arguments, launcher, process)
     except TeacherShardsError as error:
         if process is None:
             raise

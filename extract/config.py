@@ -1,10 +1,11 @@
 """The flags of `python -m extract`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from shards.command.arguments import Aliases
+from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import Count, Options, Precision, Range
 
 DESCRIPTION = (
@@ -92,8 +93,8 @@ class ExtractConfig:
     cost (dollars_per_hour=0.75), bottleneck, memory, alternatives, and when the cache beats the teacher in the loop.
     device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
     max_memory: str | None = None
-    """Cap each process, as 24GB: a GPU's memory cannot exceed it, and batches are as large as fit, --batch_size at
-    most; on a CPU it bounds what teacher and batches are counted to take."""
+    """Cap each process, as 24GB: a GPU's memory cannot exceed it, and batches are the largest, --batch_size at most, of
+    which three fit, or on a CPU 16 whatever its cores; there it bounds what teacher and batches are counted to take."""
 
 
 def _as_view(values: dict[str, str]) -> str:
@@ -106,5 +107,19 @@ def _as_view(values: dict[str, str]) -> str:
 _OPTIONS = {"image_size": "size", "image_format": "format"}
 ALIASES = (Aliases(("augment", *_OPTIONS), "view", _as_view),)
 """The flags of images before --view; every saved configuration of an image cache holds them."""
-HIDDEN = ("weights_key", "dry_run")
-"""Flags that --help leaves out: another one says the same."""
+_KEY, _DRY_RUN = re.compile(r":key=([^,]*)"), re.compile(r"(?<=:)dry_run=([^,]*),?|,dry_run=([^,]*)")
+
+
+def split_key(weights: str) -> tuple[str | None, str | None]:
+    """FILE:key=NAME as FILE and NAME; None for what is not there."""
+    key = _KEY.search(weights)
+    return _KEY.sub("", weights) or None, key and key[1]
+
+
+def _split_dry_run(launch: str) -> tuple[str, str | None]:
+    dry = _DRY_RUN.search(launch)
+    return _DRY_RUN.sub("", launch).removesuffix(":"), dry and (dry[1] or dry[2])
+
+
+HIDDEN = {"weights_key": Hidden("weights", split_key), "dry_run": Hidden("launch", _split_dry_run)}
+"""Flags that --help leaves out, and those that say the same."""

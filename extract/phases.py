@@ -8,7 +8,7 @@ from pathlib import Path
 from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
-from extract.memory import batch_within
+from extract.memory import batches_within
 from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan, resolve
 from extract.plan_views import ViewSetJob
@@ -45,23 +45,25 @@ def folder_of(out: str) -> Path:
     return mirror_of(out) if is_url(out) else Path(out)
 
 
-def planned(config: ExtractConfig, shared: bool = False, process: tuple[int, int] | None = None) -> Work:
+def planned(
+    config: ExtractConfig, shared: bool = False, process: tuple[int, int] | None = None, num_threads: int | None = None
+) -> Work:
     """What `config` means here, and the work of one process: `process`, or where it is None the first device's.
 
-    Its teachers are on the device; nothing is written yet. Of a bucket the mirror has the documents, which the command
-    that started a `process` brought there.
+    It has `num_threads`, or its share of the cores. Its teachers are on the device; nothing is written yet. Of a bucket
+    the mirror has the documents, which the command that started a `process` brought there.
     """
     url, config, committed = config.out, replace(config, out=str(folder_of(config.out))), set[str]()
     if is_url(url) and process is None:
         committed = stage(url, shared)
     devices, plan = parse_devices("devices", config.devices), resolve(config)
     rank, num_processes = process or (0, len(devices.indices))
-    device, num_threads = device_of(devices.kind, devices.indices[rank]), share_of_cores(num_processes)
+    device, num_threads = device_of(devices.kind, devices.indices[rank]), num_threads or share_of_cores(num_processes)
     for part in plan.parts:
         if part.teacher is not None:
             part.teacher.network.to(device)
     skip_errors, compute_threads = config.on_error == "skip", min(num_threads, MAX_COMPUTE_THREADS)
-    batch_size = batch_within(config, plan.parts, device, compute_threads, process is None)
+    batch_size, compute_threads = batches_within(config, plan.parts, device, compute_threads, process is None)
     how = (config.precision, batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
     folders = [plan.views.folder, *(job.folder for job in plan.targets)]
     upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None

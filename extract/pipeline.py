@@ -91,7 +91,7 @@ class Extraction:
         with Progress("extract", total) as progress, Behind(self.stages.num_threads) as behind:
             for shards, (_, parts) in zip(self.shards(work), work, strict=True):
                 fed = list(zip(shards, parts, strict=True))
-                batches = [partial(self._encode, *each, batch) for each in fed for batch in self.batches(each[0])]
+                batches = [partial(self.encode, *each, batch) for each in fed for batch in self.batches(each[0])]
                 behind.submit(batches, partial(self._write, fed, counts, progress))
         return Counts(**(asdict(counts) | asdict(self.stages.seconds(time.perf_counter() - start))))
 
@@ -133,7 +133,7 @@ class Extraction:
         kept = kept_rows(shard)
         return [kept[start : start + self.batch_size] for start in range(0, len(kept), self.batch_size)]
 
-    def _encode(self, shard: ViewShard, part: Part, batch: list[int]) -> Encoded:
+    def encode(self, shard: ViewShard, part: Part, batch: list[int]) -> Encoded:
         """For each target set the encoded rows of one batch, and the codec's error on the plan's first."""
         is_first = (shard.view, shard.shard) == (0, 0) and batch[0] == kept_rows(shard)[0]
         keys, seed = [shard.keys[row] for row in batch], self.views.plan.identity["seed"] or 0

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from extract.config import split_key
 from extract.modalities import adapted, size_of
 from extract.pipeline import forward
 from extract.targets import with_numbers, without_padding
@@ -132,8 +133,9 @@ def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None,
     saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
     spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
     try:
-        size, key = size_of(identity["preprocessing"]), saved.get("weights_key")
-        teacher = load_teacher(spec, weights or saved.get("weights"), size, key)
+        file, key = split_key(weights or "")
+        key, size = key or saved.get("weights_key"), size_of(identity["preprocessing"])
+        teacher = load_teacher(spec, file or saved.get("weights"), size, key)
         viewset = read_viewset_manifest(targetset.folder.parents[1])
         teacher = teacher.taking(adapted(teacher.inputs, view_codec(viewset.identity)))
     except BadInput as error:

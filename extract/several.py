@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from extract.config import ExtractConfig
+from extract.config import ExtractConfig, split_key
 from shards.errors import BadInput
 
 _NAMED = re.compile(r"(?P<name>.+)=(?P<target>[a-z_]+[0-9]*)")
@@ -13,7 +13,6 @@ _OPTION = re.compile(r":statistics=[a-z]+$")
 """What the name of one text encoder may end in, which is no target."""
 _OF_EACH = ("weights", "weights_key")
 """Flags that take NAME=VALUE,NAME=VALUE where there are several teachers."""
-_KEY = ":key="
 _OWN = ("teacher", "target", "codec", *_OF_EACH)
 
 
@@ -55,10 +54,12 @@ def own_flags(config: ExtractConfig) -> dict[str, Any]:
 
 def _with_key(config: ExtractConfig) -> ExtractConfig:
     """`config` with the set of weights that --weights FILE:key=NAME names as its --weights_key."""
-    if config.weights is None or _KEY not in config.weights or config.weights_key is not None:
+    weights, key = split_key(config.weights or "")
+    if key is None:
         return config
-    file, _, key = config.weights.rpartition(_KEY)
-    return replace(config, weights=file or None, weights_key=key)
+    if config.weights_key not in (None, key):
+        raise BadInput(f"--weights {config.weights}: another key, {config.weights_key}, is given too; give one")
+    return replace(config, weights=weights, weights_key=key)
 
 
 def _of_each(flag: str, value: str | None, names: list[str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a logger is to a run: Lightning's own, what it does with a picture, and how it ends."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from PIL import Image
+
+from shards.commit import write_atomically
 
 EXAMPLES = "examples"
 """What the pictures of validation examples are logged as."""
@@ -22,6 +25,17 @@ class LoggedRun:
     """The recipe's values, hashes of what is read, and the revision of this project."""
     resumes: bool
     """Whether a checkpoint of an earlier attempt goes on."""
+
+
+def own_name(run: LoggedRun, logger: str) -> str:
+    """A name for `run` that no other run has, of the same folder's name or of the same folder before.
+
+    It is kept in RUN/LOGGER.name, where the run finds it when it resumes.
+    """
+    path = run.folder / f"{logger}.name"
+    if not (run.resumes and path.exists()):
+        write_atomically(path, f"{run.folder.name}-{uuid.uuid4().hex[:8]}".encode())
+    return path.read_text()
 
 
 @dataclass(frozen=True)

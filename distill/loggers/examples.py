@@ -59,10 +59,9 @@ def student_lines(module: Distillation, batch: Batch, component: Component, num:
     """Of each of the first `num` samples of a validation batch: the student's likeliest classes, or its cosine to each
     target of features, the mean over tokens that are content.
     """
-    decoded = module.targets(batch, module.validation_sets, module.validation_codecs)
+    decoded, targets = module.met(batch, validating=True)
     # the whole batch: a compiled student would be compiled anew for another size
     outputs = module.student_outputs(module.inputs.beside(batch.fields, decoded, module.fed))
-    targets = [module.inputs.target(rows, batch.fields, fed) for rows, fed in zip(decoded, module.fed, strict=True)]
     lines: list[list[str]] = [[] for _ in range(num)]
     for term in {(term.of, term.to): term for term in module.terms}.values():
         for of_sample, further in zip(lines, _lines(term, outputs, targets, component, num), strict=False):

@@ -15,11 +15,11 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from distill.loggers.base import EXAMPLES, LoggedRun, RunLogger
+from distill.loggers.base import EXAMPLES, LoggedRun, RunLogger, own_name
 
 
 def open_logger(run: LoggedRun) -> RunLogger:
-    """The project is TRACKIO_PROJECT, else teacher-shards; a run that resumes goes on under its name."""
+    """The project is TRACKIO_PROJECT, else teacher-shards; a run that resumes goes on in its own curves."""
     logger = TrackioLogger(run)
     return RunLogger(logger, picture=logger.log_picture, finish=logger.finish)
 
@@ -38,7 +38,7 @@ class TrackioLogger(Logger):
 
     @property
     def version(self) -> str:
-        """The run's name."""
+        """The folder's name; Trackio knows the run by its own (`own_name`)."""
         return self._run.folder.name
 
     @property
@@ -48,7 +48,8 @@ class TrackioLogger(Logger):
         if self._experiment is None:
             resume = "allow" if self._run.resumes else "never"
             with contextlib.redirect_stdout(sys.stderr):  # its welcome is no result of the command
-                self._experiment = trackio.init(self.name, self.version, config=self._run.facts, resume=resume)
+                name = own_name(self._run, "trackio")
+                self._experiment = trackio.init(self.name, name, config=self._run.facts, resume=resume)
         return self._experiment
 
     @rank_zero_only

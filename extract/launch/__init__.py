@@ -70,7 +70,7 @@ class Launcher:
 
     def script(self, config: "ExtractConfig", arguments: Sequence[str]) -> str:
         """What a dry run prints: the script that starts this command; BadInput where none is needed."""
-        raise BadInput(f"--dry_run: --launch {config.launch} needs no script; give --launch slurm, or drop --dry_run")
+        raise BadInput(f"--launch {config.launch}: needs no script; --launch slurm:tasks=8,dry_run=true prints one")
 
 
 def launcher_names() -> list[str]:

@@ -140,20 +140,24 @@ _JOBS: dict[str, Job] = {}
 
 def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, Any]:
     """One shard is committed; runs on a node, in the folder of the command."""
+    from extract.memory import what_to_lower
+    from shards.command.devices import device_memory
+
     os.chdir(folder)
-    if (key := repr(config)) not in _JOBS:
-        _JOBS[key] = _ready(config)
-    job = _JOBS[key]
-    counts = replace(job.extraction, places=[place], num_threads=num_threads, compute_threads=num_threads).run()
+    with device_memory(what_to_lower(config)):
+        if (key := repr(config)) not in _JOBS:
+            _JOBS[key] = _ready(config, num_threads)
+        job = _JOBS[key]
+        counts = replace(job.extraction, places=[place]).run()
     job.board.send([place])
     return asdict(counts)
 
 
-def _ready(config: "ExtractConfig") -> Job:
-    """This node's part of the job: one process on its first device."""
+def _ready(config: "ExtractConfig", num_threads: int) -> Job:
+    """This node's part of the job: one process on its first device, with so many threads at most."""
     from extract.phases import folder_of, planned
     from extract.sharing import turn
 
     with turn(folder_of(config.out)):
-        work = planned(config, shared=True)
+        work = planned(config, shared=True, num_threads=num_threads)
         return Shared().begin(Job(config, [], work.extraction, work.board, -1))

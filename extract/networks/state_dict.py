@@ -110,7 +110,7 @@ def _parts_hint(state: Mapping[str, Tensor]) -> str:
     """A trainer's module may hold two networks: then each of the names' first parts could be the one that is meant."""
     nested = {name.partition(".")[0] for name in state if name.count(".") > 1}
     if len(nested) > 1 and nested == {name.partition(".")[0] for name in state}:
-        return f"its tensors are parts of {shown(nested)}: --weights_key takes one of them"
+        return f"its tensors are parts of {shown(nested)}: --weights FILE:key=NAME takes one of them"
     return "give the weights of that architecture"
 
 

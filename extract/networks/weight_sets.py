@@ -32,7 +32,7 @@ def choose_set(loaded: Any, where: str, key: str | None) -> tuple[dict[str, Tens
     if key is not None:
         found = _matching(sets, key)
         if len(found) > 1:
-            raise BadInput(f"{where}: --weights_key {key}: several fit ({', '.join(found)}); name one whole")
+            raise BadInput(f"{where}: --weights FILE:key={key}: several fit ({', '.join(found)}); name one whole")
         return sets[found[0]] if found else _with_prefix(sets, where, key), ""
     if len(sets) == 1:
         return next(iter(sets.values())), ""
@@ -40,8 +40,8 @@ def choose_set(loaded: Any, where: str, key: str | None) -> tuple[dict[str, Tens
     name = next((usual for usual in _USUAL if usual in sets), others[0] if len(others) == 1 else None)
     names = ", ".join(sets)
     if name is None:
-        raise BadInput(f"{where}: holds several sets of weights ({names}); name one with --weights_key")
-    return sets[name], f"holds the weights {names}: taking {name} (--weights_key takes another)"
+        raise BadInput(f"{where}: holds several sets of weights ({names}); name one with --weights FILE:key=NAME")
+    return sets[name], f"holds the weights {names}: taking {name} (--weights FILE:key=NAME takes another)"
 
 
 def common_prefix(names: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _with_prefix(sets: Mapping[str, dict[str, Tensor]], where: str, key: str) ->
         if len(found := [state for state in inside if state]) == 1:
             return found[0]
     names = ", ".join(name for name in sets if name) or f"one set, of the parts {', '.join(tops[:8])}"
-    raise BadInput(f"{where}: --weights_key {key}: the file holds {names}; name one of them, or leave the flag out")
+    raise BadInput(f"{where}: --weights FILE:key={key}: the file holds {names}; name one of them, or leave key= out")
 
 
 def _what_stands_there(loaded: Any) -> str:

@@ -61,6 +61,6 @@ def load_teacher(
     size = image_size if image_size is None or "size" in parameters else int(image_size)
     choice = {"weights_key": weights_key} if weights_key is not None else {}
     if choice and "weights_key" not in parameters:
-        raise BadInput(f"--weights_key {weights_key}: the weights of {spec} come in one kind; leave the flag out")
+        raise BadInput(f"--weights :key={weights_key}: the weights of {spec} come in one kind; leave key= out")
     teacher: extract.teachers.base.Teacher = module.load(spec, weights, size, **choice)
     return teacher

@@ -6,8 +6,9 @@ import re
 import sys
 import typing
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from shards.command.ranges import Options, check_fields, expected
@@ -31,6 +32,14 @@ class Aliases(NamedTuple):
     """Those of `names` that were true or false, and may stand alone."""
 
 
+class Hidden(NamedTuple):
+    """A flag that --help leaves out, because an option of another flag says the same."""
+
+    flag: str
+    split: Callable[[str], tuple[str | None, str | None]]
+    """The value of `flag` without that option, and what the option says; None for either that is not there."""
+
+
 def parse(
     config_class: type[Config],
     program: str,
@@ -38,13 +47,13 @@ def parse(
     description: str,
     positional: str = "",
     aliases: Sequence[Aliases] = (),
-    hidden: Collection[str] = (),
+    hidden: Mapping[str, Hidden | None] = MappingProxyType({}),
 ) -> Config:
     """The command line as a `config_class`; its fields' docstrings are the help.
 
     The field `positional` is given without a flag, once or, where it is a tuple, once or more. A flag that is true or
-    false may stand alone: --dry_run is --dry_run true; so may one of `Options`. `aliases` are former flags, which
-    --help leaves out; so it does those `hidden`, which another flag can say too.
+    false may stand alone; so may one of `Options`. `aliases` are former flags, which --help leaves out; so it does
+    those `hidden`, which another flag, or a file, can say too. What is typed goes before what a --config says.
 
     Flags and configuration keys that are unknown, ill-typed or out of range raise BadInput. --help and --print_config
     exit at once, before anything heavy is imported.
@@ -67,7 +76,8 @@ def parse(
         if action.dest in hidden:
             action.help = argparse.SUPPRESS
     try:
-        values = parser.parse_args(_words(sys.argv[1:] if arguments is None else arguments, config_class, aliases))
+        given = sys.argv[1:] if arguments is None else arguments
+        values = parser.parse_args(_words(given, config_class, aliases, hidden))
         plain = {field.name: _plain(values[field.name]) for field in _fields(config_class)}
         check_fields(config_class, plain, "--")
     except (BadInput, jsonargparse.ArgumentError) as error:
@@ -85,10 +95,12 @@ def _with_ranges(formatter: Any) -> Any:
     return type("HelpWithRanges", (formatter,), {"_expand_help": expand_help})
 
 
-def _words(arguments: Iterable[str], config_class: type, aliases: Sequence[Aliases]) -> list[str]:
+def _words(
+    arguments: Iterable[str], config_class: type, aliases: Sequence[Aliases], hidden: Mapping[str, Hidden | None]
+) -> list[str]:
     """`arguments` with each flag and its value in one word, and former flags folded into the flags of now.
 
-    A configuration file is in its flag's word with its contents. A flag that is true or false may stand alone.
+    A configuration file comes first, in its flag's word with its contents. A flag of true or false may stand alone.
     """
     import yaml
 
@@ -118,14 +130,31 @@ def _words(arguments: Iterable[str], config_class: type, aliases: Sequence[Alias
         if name in former:
             typed[name] = value
         elif name == "config":
-            content = _read_config_file(value, names)
-            contents.append(content)
-            words.append(f"--config={yaml.safe_dump({key: content[key] for key in content if key not in former})}")
+            contents.append(_read_config_file(value, names))
         else:
             words.append(f"{flag}={value}")
+    _settle(words, contents, {name: other for name, other in hidden.items() if other is not None})
+    plain = [{name: value for name, value in content.items() if name not in former} for content in contents]
+    words = [*(f"--config={yaml.safe_dump(content)}" for content in plain), *words]
     for group in aliases:
         words = _folded(words, group, contents, {name: typed[name] for name in group.names if name in typed})
     return words
+
+
+def _settle(words: Sequence[str], contents: Sequence[dict[str, Any]], hidden: Mapping[str, Hidden]) -> None:
+    """Of what a hidden flag and an option of another both say, `contents` keep nothing that `words` say otherwise."""
+    typed = {
+        flag.removeprefix("--"): value for flag, equals, value in (word.partition("=") for word in words) if equals
+    }
+    for name, (flag, split) in hidden.items():
+        said = split(typed[flag])[1] if flag in typed else None
+        if said is not None and typed.get(name, said) != said:
+            raise BadInput(f"--{name} {typed[name]}: --{flag} {typed[flag]} says another; give one of the two")
+        for content in contents:
+            if said is not None:
+                content.pop(name, None)
+            elif name in typed and isinstance(content.get(flag), str):
+                content[flag] = split(content[flag])[0]
 
 
 def _folded(words: list[str], group: Aliases, contents: list[dict[str, Any]], typed: dict[str, str]) -> list[str]:

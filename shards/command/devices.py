@@ -1,8 +1,10 @@
 """Devices: on which a command computes, and how many cores it may use; decided here for every command."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from shards.errors import BadInput
+from shards.errors import BadInput, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -73,3 +75,15 @@ def device_type(device: "torch.device") -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {torch.backends.cpu.get_cpu_capability()}"
+
+
+@contextlib.contextmanager
+def device_memory(remedy: str) -> Iterator[None]:
+    """What asks a device for more memory than it has, in the block, is the user's to lower: BadInput with `remedy`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        asked = one_line(error).partition(" GPU ")[0].rstrip(".")  # what follows counts all that is allocated
+        raise BadInput(f"{asked}; {remedy}") from None

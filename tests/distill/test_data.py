@@ -214,7 +214,7 @@ def test_teachers_of_other_classes_or_outputs_do_not_mix(own_shards: Path, tmp_p
     refused("two,three-logits").refuses("[3, 10] classes")
     refused("three-pooled").refuses("objective kl:temperature=2 needs logits", "pooled")
     refused("three-logits", "--label_weight", "0.5").refuses(
-        "--label_weight 0.5", "no labels for the teacher's classes"
+        "--objective label_weight=0.5", "no labels for the teacher's classes"
     )
     assert not (tmp_path / "run" / "run.json").exists()
 

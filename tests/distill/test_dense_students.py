@@ -247,7 +247,7 @@ def test_a_narrow_student_that_teaches_keeps_each_blocks_projector(dense: Path) 
         (("--student", "resnet8", "--init", "random"), ("resnet8", "layer_mean (10, 16)", "another student")),
         (("--init", "nothere.pt"), ("nothere.pt", "no such file", "--init")),
         (("--objective", "kl"), ("objective kl needs logits", "layer_mean")),
-        (("--label_weight", "0.5"), ("--label_weight 0.5", "no logits")),
+        (("--label_weight", "0.5"), ("--objective label_weight=0.5", "no logits")),
     ],
 )
 def test_what_does_not_fit_is_refused_on_one_line(

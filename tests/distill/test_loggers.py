@@ -17,6 +17,7 @@ from PIL import Image
 from training import VALIDATION, distill, open_data, write_recipe
 
 from distill.loggers import logger_names
+from distill.loggers.base import LoggedRun, own_name
 from distill.loggers.examples import NUM_EXAMPLES, Examples, student_lines
 from distill.run import build_module
 from shards.contact_sheet import CELL
@@ -108,8 +109,9 @@ def test_trackio_has_losses_pictures_and_facts(
     done = distill(shards, tmp_path / "run", *ONE, "--recipe", recipe, "--logger", "trackio").succeeds()
     assert all(line.startswith("distill: ") for line in done.out.splitlines())
     with sqlite3.connect(trackio_folder / "tested.db") as database:
-        rows = database.execute("select step, metrics from metrics where run_name = 'run'").fetchall()
-        (config,) = database.execute("select config from configs where run_name = 'run'").fetchone()
+        own = ((tmp_path / "run/trackio.name").read_text(),)
+        rows = database.execute("select step, metrics from metrics where run_name = ?", own).fetchall()
+        (config,) = database.execute("select config from configs where run_name = ?", own).fetchone()
     logged = [(step, json.loads(metrics)) for step, metrics in rows]
     losses = logged_losses(tmp_path / "run")
     assert {step: metrics["val_loss"] for step, metrics in logged if "val_loss" in metrics} == pytest.approx(losses)
@@ -117,6 +119,22 @@ def test_trackio_has_losses_pictures_and_facts(
     assert len(pictures) == 2
     assert min(Image.open(trackio_folder / "media" / pictures[0]).size) > CELL
     assert json.loads(config)["cache"] == open_data(shards).training.identity()
+
+
+def test_a_run_has_a_name_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+    """Two runs in folders of one name, one of them begun anew: no curve is another's."""
+
+    def named(folder: str, resumes: bool) -> str:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        return own_name(LoggedRun(tmp_path / folder, {}, resumes), "trackio")
+
+    first, other = named("one/run", resumes=False), named("other/run", resumes=False)
+    assert first != other and all(name.startswith("run-") for name in (first, other))
+    assert named("one/run", resumes=True) == first == named("one/run", resumes=True)
+    (tmp_path / "one").rename(tmp_path / "moved")
+    assert named("moved/run", resumes=True) == first
+    assert named("moved/run", resumes=False) not in (first, other)
+    assert named("third/run", resumes=True) not in (first, other)  # whose first attempt had another logger
 
 
 def test_names_are_refused_in_one_line(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,24 @@
 """--max_memory: the fewest parts of a batch whose step is counted to fit, the batch as it is; or one line."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 import yaml
+from torch._subclasses.fake_tensor import FakeTensor
 from training import distill, open_data, write_recipe
 
+from distill import students
 from distill.config import DistillConfig
 from distill.data import CacheData
-from distill.memory import step_bytes, within_memory
+from distill.memory import blank_batch, counted, step_bytes, untouched, within_memory
 from distill.module import Distillation
 from distill.recipe import Recipe, load_recipe
 from distill.run import build_module
+from distill.students import Student
 from shards.command.devices import Devices
 from shards.errors import BadInput
 
@@ -49,26 +54,40 @@ def capped(module: Distillation, data: CacheData, cap: float) -> Recipe:
 def test_the_fewest_parts_that_fit_are_taken_and_the_module_stays_as_it_is(shards: Path) -> None:
     module, data = module_of(shards, NoNorm())
     before = {name: rows.clone() for name, rows in module.state_dict().items()}
-    state = torch.get_rng_state()
-    taken = {parts: step_bytes(module, data, "accumulate", 16, parts) for parts in (1, 2, 4, 8, 16)}
+    state, own = torch.get_rng_state(), data.recipe
+    taken = {parts: step_bytes(module, data, 16, parts) for parts in (1, 2, 4, 8, 16)}
     assert sorted(taken.values(), reverse=True) == list(taken.values()) and taken[1] > taken[2] > taken[4]
     for parts in (1, 2, 4):
-        module.recipe = data.recipe = replace(data.recipe, accumulate=1)
-        recipe = capped(module, data, taken[parts])
-        assert (recipe.accumulate, recipe.grad_cache, recipe.batch_size) == (parts, 1, 16)
-        assert module.recipe is recipe is data.recipe
+        assert capped(module, data, taken[parts]) == replace(own, grad_cache=parts)  # as a plan counts it
+        assert module.most_samples == 16 // parts and module.recipe is data.recipe is own
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(rows, before[name]) for name, rows in module.state_dict().items())
     assert {type(rows) for rows in module.parameters()} == {torch.nn.Parameter}
 
 
-def test_where_losses_compare_samples_the_parts_are_cached_and_not_accumulated(shards: Path) -> None:
+def test_what_parts_take_is_what_a_step_of_all_of_them_takes(shards: Path) -> None:
+    """Two parts are counted for any number of them; here all are, of the same small tensors."""
+    module, data = module_of(shards, NoNorm())
+    banks = dict[str, int]()
+    for parts in (4, 8):
+        module.most_samples = 16 // parts
+        with untouched(module):
+            whole = counted(module, blank_batch(module, data, banks), 16, banks)
+        assert step_bytes(module, data, 16, parts) == pytest.approx(whole, rel=0.01)
+
+
+def test_where_losses_compare_samples_the_outputs_alone_are_in_parts(shards: Path) -> None:
     module, data = module_of(shards, NoNorm())
     module.terms[0].objective.__dict__["compares_samples"] = True  # as contrastive is one
-    whole, half = (step_bytes(module, data, "grad_cache", 16, parts) for parts in (1, 2))
+    whole, half = (step_bytes(module, data, 16, parts) for parts in (1, 2))
     assert half < whole
-    recipe = capped(module, data, half)
-    assert (recipe.accumulate, recipe.grad_cache) == (1, 2)
+    capped(module, data, half)
+    assert module.most_samples == 8 and data.recipe.grad_cache == 1
+    batch, sizes = next(iter(data.training_batches())), list[int]()
+    module.student.register_forward_hook(lambda network, inputs, outputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        module.loss(batch, validating=False)
+    assert sizes == [8, 8]
 
 
 @pytest.mark.parametrize("name", ["shre", "s-smke", "clip-kd"])
@@ -82,7 +101,7 @@ def test_recipes_that_compare_samples_are_known(name: str) -> None:
 def test_what_cannot_be_cut_or_does_not_fit_is_refused_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path / "test.yaml"), tmp_path / "run"
     module, data = module_of(shards, student=None)
-    taken = {parts: step_bytes(module, data, "accumulate", 16, parts) for parts in (1, 2)}
+    taken = {parts: step_bytes(module, data, 16, parts) for parts in (1, 2)}
     normalises = distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", f"{int(taken[2])}B")
     normalises.refuses("--max_memory", "normalises over it", "give --batch_size 8, which fits, or accumulate: 2")
     small = distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", "1kB")
@@ -113,3 +132,28 @@ def test_a_cap_is_a_size(shards: Path) -> None:
     module, data = module_of(shards)
     with pytest.raises(BadInput, match="expected a size above 0, as --max_memory 24GB"):
         within_memory(DistillConfig(shards=".", max_memory="0"), module, data, Devices("cpu"))
+
+
+class Exhausting(NoNorm):
+    """Asks for more memory than there is, as a GPU's allocator says it, when it learns."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        if torch.is_grad_enabled() and not isinstance(images, FakeTensor):
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 1 GiB that is free."
+            )
+        return super().forward(images)
+
+
+def test_a_device_without_memory_is_one_line_that_says_what_to_lower(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = ModuleType("exhausting")
+    registered.build = lambda request: Student(Exhausting(), request.inputs, "exhausting", {}, 10)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "exhausting", registered)
+    monkeypatch.setitem(students.REGISTRY, "exhausting", "exhausting")
+    flags = (*ONE, "--recipe", write_recipe(tmp_path / "test.yaml", student="exhausting"))
+    used_up = "distill: CUDA out of memory. Tried to allocate 20.00 GiB; "
+    distill(shards, tmp_path / "run", *flags).refuses(used_up + "give --max_memory 24GB", "--batch_size below 16")
+    capped = distill(shards, tmp_path / "run", *flags, "--max_memory", "24GB")
+    capped.refuses(used_up + "kernels take more than is counted: give --max_memory below 24GB")

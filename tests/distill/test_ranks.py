@@ -10,6 +10,14 @@ import pytest
 import torch
 from training import distill, last, write_recipe
 
+from distill.config import DistillConfig
+from distill.data import CacheData
+from distill.holding import open_training
+from distill.memory import step_bytes
+from distill.module import Distillation
+from distill.recipe import load_recipe, resolve
+from distill.run import build_module
+
 ONE = ("--targets", "one-logits-float32")
 
 
@@ -56,6 +64,35 @@ def test_two_ranks_train_the_student_that_one_rank_accumulates(shards: Path, tmp
 
     again = two_ranks(shards, tmp_path / "two", recipe)
     assert again.returncode == 0 and again.stdout.count("finished before") == 1
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_student_of_one_on_padded_texts(padded: Path, tmp_path: Path) -> None:
+    """The longer texts of one rank count more: the mean of two means would be another gradient."""
+    values = {"student": "encoder:depth=2", "init": "teacher", "objective": "mse", "batch_size": 8}
+    recipe = write_recipe(tmp_path / "test.yaml", **values, lr=1e-3, eps=1e-3, epochs=1)
+    targets = ("--targets", "no_norm-float32")
+    done = two_ranks(padded, tmp_path / "two", recipe, targets=targets)
+    assert done.returncode == 0, done.stderr
+    distill(padded, tmp_path / "one", *targets, "--recipe", recipe).succeeds()
+    module, data = opened(padded, targets[1], recipe)
+    cap = f"{int(step_bytes(module, data, 4, 2))}B"  # half of a rank's half
+    done = two_ranks(padded, tmp_path / "capped", recipe, "--max_memory", cap, targets=targets)
+    assert done.returncode == 0 and "a batch of 4 in 2 parts: " in done.stdout, done.stderr
+    one = last(tmp_path / "one")
+    for run in (tmp_path / "two", tmp_path / "capped"):
+        found = last(run)
+        assert found["global_step"] == one["global_step"] > 4
+        for name, tensor in one["state_dict"].items():
+            assert torch.allclose(found["state_dict"][name], tensor, rtol=1e-4, atol=1e-5), name
+        assert (run / "run.json").read_bytes() == (tmp_path / "one/run.json").read_bytes()
+
+
+def opened(cache: Path, targets: str, recipe: Path) -> tuple[Distillation, CacheData]:
+    data = CacheData(
+        open_training(str(cache), targets, False), resolve(load_recipe(str(recipe)), DistillConfig(".")), 1
+    )
+    return build_module(data, data.recipe), data
 
 
 def _mean_loss(shards: Path, run_dir: Path) -> float:

@@ -60,7 +60,7 @@ def test_parts_without_an_average_come_from_the_student(tmp_path: Path, flags: d
 def test_an_average_that_is_not_there_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint()
     file = write_checkpoint(tmp_path / "no_ema.pt", with_model(checkpoint, {"_ema": None}))
-    refused(file, "--weights_key ema: the file holds no averaged weights ('_ema')", weights="ema")
+    refused(file, "--weights FILE:key=ema: the file holds no averaged weights ('_ema')", weights="ema")
     load_data2vec2(file)
     del checkpoint["model"]["_ema"]["blocks.1.norm1.bias"]
     file = write_checkpoint(tmp_path / "half_ema.pt", checkpoint)

@@ -159,7 +159,9 @@ def test_flags_that_do_not_fit(tmp_path: Path) -> None:
         load_teacher("hf:")
     with pytest.raises(BadInput, match=r"'/no/such/folder' is no folder here and no name on the hub"):
         load_teacher("hf:/no/such/folder")
-    with pytest.raises(BadInput, match=r"--weights_key ema: the file holds one set, of the parts classifier, vit;"):
+    with pytest.raises(
+        BadInput, match=r"--weights FILE:key=ema: the file holds one set, of the parts classifier, vit;"
+    ):
         load_teacher(f"hf:{tmp_path}", weights_key="ema")
 
 

@@ -13,6 +13,7 @@ from extract.modalities.draws import draw_tokens
 from shards.decode import as_arrays, codec_of, read_decoded
 from shards.errors import Damaged
 from shards.identity import sha256_of
+from shards.listing import saved_flags
 from shards.reader import TargetSet, ViewSet
 from shards.zarrs import pack
 from tests.extract.test_data2vec2_writer import write_checkpoint
@@ -200,3 +201,8 @@ def test_student_and_average_are_two_teachers_of_one_file(teacher: tuple[str, ..
     found = caches.command("shards", "verify", tmp_path, "--recompute", "5").succeeds()  # each by its saved flags
     assert found.out.count("5 views recomputed") == 2
     caches.command("extract", *teacher, "--out", tmp_path, "--weights_key", "mean").refuses("'mean'", "ema, student")
+    (average,) = (folder for folder in folders if saved_flags(folder)["weights_key"] == "ema")
+    verify = ("shards", "verify", average, "--recompute", "5", "--weights")
+    file = teacher[teacher.index("--weights") + 1]
+    caches.command(*verify, f"{file}:key=ema").succeeds()
+    caches.command(*verify, f"{file}:key=student").refuses("teacher.weights_sha256")

@@ -162,7 +162,7 @@ def test_a_dry_run_is_an_option_of_the_launcher(tmp_path: Path, option: str) -> 
         (("--launch", "slurm:tasks=0"), "expected a number of tasks"),
         (("--launch", "slurm:tasks=2,a b=c"), "expected an option of sbatch"),
         (("--launch", "slurm:tasks=2,comment=a\nsrun"), "expected an option of sbatch"),
-        ((), "--launch local needs no script; give --launch slurm"),
+        ((), "--launch local: needs no script; --launch slurm:tasks=8,dry_run=true"),
     ],
 )
 def test_no_script_of_what_is_not_to_be_started_so(flags: tuple[str, ...], words: str) -> None:

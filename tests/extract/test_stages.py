@@ -1,4 +1,4 @@
-"""Stages: shards are written in order behind the batches; where the time went adds up; --max_memory picks a batch."""
+"""Stages: shards are written in order behind the batches; where the time went adds up."""
 
 import json
 import re
@@ -9,14 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import joblib
 import pytest
-import torch
-from caches import SMALL, command, contents, extract, viewset_of
+from caches import SMALL, extract
 
-from extract.memory import _growth
 from extract.stages import STAGES, Behind, Stages
-from extract.teachers import load_teacher
 from shards.errors import BadInput
 
 
@@ -109,29 +105,3 @@ def test_the_command_says_where_its_time_went(tmp_path: Path, teacher: Path) -> 
     assert held and seconds[held[1]] == max(seconds[name] for name in STAGES)
     again = extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
     assert "held by" not in again.out  # nothing was to be done
-
-
-def test_a_cap_picks_the_largest_batch_that_is_counted_to_fit(
-    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
-    flags = ("--teacher", f"run:{teacher}", *SMALL)
-    network = load_teacher(f"run:{teacher}")
-    weights = sum(rows.nbytes for rows in network.network.state_dict().values())
-    fixed, each = _growth(network, torch.device("cpu"), "float32")
-    wanted = int(weights + 2 * (fixed + 5.5 * each))  # two cores compute two batches at a time
-    capped = extract(*flags, "--out", tmp_path / "capped", "--max_memory", f"{wanted}B")
-    assert "batches of 5 instead of 64" in capped.out and "with the teacher, counted" in capped.out
-    extract(*flags, "--out", tmp_path / "five", "--batch_size", "5")
-    files = [contents(tmp_path / name) for name in ("capped", "five")]
-    arrays = [{name: data for name, data in each.items() if "/c/" in name or ".tar" in name} for each in files]
-    assert arrays[0] == arrays[1] and arrays[0]
-    assert "max_memory" not in (viewset_of(tmp_path / "capped") / "extract.yaml").read_text()
-
-
-def test_a_cap_below_a_batch_of_one_is_refused_with_what_would_fit(tmp_path: Path, teacher: Path) -> None:
-    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *SMALL)
-    refused = command("extract", *flags, "--max_memory", "1kB")
-    refused.refuses("--max_memory 1kB: the teacher takes", "give more than that, a smaller teacher")
-    command("extract", *flags, "--max_memory", "many").refuses("--max_memory many: expected a size above 0")
-    assert contents(tmp_path / "cache") == {}

@@ -80,7 +80,7 @@ def test_of_several_sets_one_is_taken_and_said_and_the_others_are_named(
     path = saved(tmp_path, content)
     assert same(read_state_dict(path), PLAIN)
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and f"taking {usual} (--weights_key takes another)" in said
+    assert said.count("\n") == 1 and f"taking {usual} (--weights FILE:key=NAME takes another)" in said
     assert all(name in said for name in names.values())
     for key in (*names, *names.values()):
         assert same(read_state_dict(path, key), AVERAGE)
@@ -90,10 +90,12 @@ def test_of_several_sets_one_is_taken_and_said_and_the_others_are_named(
 
 def test_sets_without_a_usual_name_are_to_be_named(tmp_path: Path) -> None:
     path = saved(tmp_path, {"student": PLAIN, "teacher": under("module.backbone.", AVERAGE)})
-    with pytest.raises(BadInput, match=r"several sets of weights \(student, teacher\); name one with --weights_key$"):
+    with pytest.raises(
+        BadInput, match=r"several sets of weights \(student, teacher\); name one with --weights FILE:key=NAME$"
+    ):
         read_state_dict(path)
     assert same(read_state_dict(path, "teacher"), AVERAGE)
-    with pytest.raises(BadInput, match=r"--weights_key ema: the file holds student, teacher; name one of them"):
+    with pytest.raises(BadInput, match=r"--weights FILE:key=ema: the file holds student, teacher; name one of them"):
         read_state_dict(path, "ema")
 
 
@@ -101,7 +103,7 @@ def test_a_module_of_two_networks_is_split_by_its_names(tmp_path: Path) -> None:
     path = saved(tmp_path, {"state_dict": under("model.", PLAIN) | under("ema_model.", AVERAGE)})
     for key, expected in (("model", PLAIN), ("ema_model", AVERAGE), ("ema", AVERAGE)):
         assert same(read_state_dict(path, key), expected)
-    with pytest.raises(BadInput, match=r"--weights_key nosuch: the file holds state_dict"):
+    with pytest.raises(BadInput, match=r"--weights FILE:key=nosuch: the file holds state_dict"):
         read_state_dict(path, "nosuch")
 
 
@@ -128,7 +130,9 @@ def test_resnets_take_any_of_them(tmp_path: Path) -> None:
         teacher = load_teacher("resnet18", str(path), image_size=32, weights_key=key)
         assert teacher.weights_sha256 == sha256_of_state(state)
     two = saved(tmp_path, under("student.", states[0]) | under("teacher.", states[1]))
-    with pytest.raises(BadInput, match=r"its tensors are parts of student, teacher: --weights_key takes one of them$"):
+    with pytest.raises(
+        BadInput, match=r"its tensors are parts of student, teacher: --weights FILE:key=NAME takes one of them$"
+    ):
         load_teacher("resnet18", str(two), image_size=32)
     assert load_teacher("resnet18", str(two), 32, "teacher").weights_sha256 == sha256_of_state(states[1])
 

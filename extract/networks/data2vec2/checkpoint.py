@@ -140,14 +140,14 @@ def _with_ema(file: Path, student: Tensors, ema: Tensors, modality: str) -> Tens
     """The student's tensors, overlaid with the averaged ones: of all parts or (`ema_encoder_only`) of the blocks."""
     if not ema:
         raise BadInput(
-            f"{file}: --weights_key ema: the file holds no averaged weights ('_ema'); take --weights_key student"
+            f"{file}: --weights FILE:key=ema: the file holds no averaged weights ('_ema'); take FILE:key=student"
         )
     if all(key[:1].isdigit() for key in ema):
         ema = {f"blocks.{key}": tensor for key, tensor in ema.items()}
     ema = _rename(ema, modality)
     without = [key for key in student if key.startswith("blocks.") and key not in ema]
     if without:
-        raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take --weights_key student")
+        raise BadInput(f"{file}: '_ema' lacks {shown(without)} of the shared blocks; take --weights FILE:key=student")
     return {**student, **ema}
 
 
