@@ -65,10 +65,12 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     from extract.promises import promise
     from extract.same_source import check_source
     from extract.sharing import turn
+    from shards.bill.trial import remove_stale_trials
     from shards.command.progress import human_bytes
     from shards.lock import writing
 
     start, cache, shared, alone = time.monotonic(), folder_of(config.out), launcher.shares, contextlib.nullcontext()
+    remove_stale_trials(cache)
     with writing(cache, shared) as lock, contextlib.ExitStack() as at:
         at.enter_context(turn(cache) if shared else alone)
         work = planned(config, shared)

@@ -17,11 +17,13 @@ from distill.memory import within_memory
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import choose_devices, is_first_process
+from extract.memory import parse_cap
 from shards.bill.arithmetic import Bill, BreakEven, Stage, human_seconds
 from shards.bill.counting import Growth
-from shards.bill.disk import DiskRates, probe_disk, read_rate, trial_folder
+from shards.bill.disk import DiskRates, probe_disk, read_rate
 from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan
+from shards.bill.trial import trial_folder
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 
@@ -47,6 +49,8 @@ class Training:
     opening: float
     world_size: int
     on_gpu: bool
+    cap: int | None
+    """Of --max_memory, bytes."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -85,7 +89,8 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
         growth = counted_step(module, batch)
     disk = disk._replace(read=_read_rate(data) or disk.read)
     world = len(devices.indices)
-    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, devices.kind == "cuda"), options)
+    cap, on_gpu = parse_cap(config.max_memory) if config.max_memory else None, devices.kind == "cuda"
+    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, on_gpu, cap), options)
 
 
 def _read_rate(data: CacheData) -> float | None:
@@ -93,6 +98,16 @@ def _read_rate(data: CacheData) -> float | None:
     sets = [each for component in data.training.components for each in (component.viewset, *component.targetsets)]
     files = [each.folder / name for each in sets for name, record in each.checked.files.items() if record.size > 1e6]
     return read_rate([path for path in files if path.exists()])
+
+
+def bytes_an_epoch(data: CacheData) -> float:
+    """Of the cache: of each component one view of as many samples as an epoch draws from it."""
+    read = 0.0
+    for component, draws in zip(data.training.components, data.order(1).counts, strict=True):
+        for each in (component.viewset, *component.targetsets):
+            a_view = sum(record.size for record in each.manifest.files.values()) / each.manifest.num_views
+            read += a_view * draws / max(1, len(component.viewset.usable))
+    return read
 
 
 def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, int | float]]:
@@ -109,7 +124,7 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
         step = parts * options.card.seconds(training.growth.operations(per_rank / parts), recipe.precision)
         a_validation = step / per_rank / 3  # a forward is about a third of a step
     saves = times + training.steps // recipe.checkpoint_every
-    cache_bytes = data.training.num_bytes / max(data.training.num_views) * training.epochs
+    cache_bytes = bytes_an_epoch(data) * training.epochs
     stages = [
         Stage(READ, training.steps * training.loader, "cores"),
         Stage(DISK, cache_bytes / training.disk.read, "disk"),
@@ -170,7 +185,7 @@ def _print(training: Training, options: PlanOptions) -> None:
         parts = recipe.accumulate * recipe.grad_cache * training.world_size
         peak = training.growth.peak_bytes(recipe.batch_size / parts)
     gpu = float(torch.cuda.get_device_properties(0).total_memory) if training.on_gpu else None
-    print(f"distill: plan: {said_memory(peak, options, gpu)}")
+    print(f"distill: plan: {said_memory(peak, options, gpu, training.cap)}")
     rows = _held(training, bill, options)
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)

@@ -43,9 +43,10 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
             return LiveProbe(0.0, [], str(error))
         teacher = teacher.only([each.manifest.target for each in sets])
         teacher.network.to(device)
-        viewset = ViewSet(data.training.viewset.folder)  # as no student reads it
+        reading = batch.readings[0]
+        viewset = ViewSet(data.training.components[reading.component].viewset.folder)  # as no student reads it
         viewset = viewset.read_by(teacher.inputs.reads(viewset.codec))
-        samples = batch.readings[0].samples.tolist()
+        samples = reading.samples.tolist()
         fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(0, samples).items()}
         fields = {name: rows.to(device) for name, rows in fields.items()}
         say = partial(forward, teacher, device=device, precision=sets[0].identity["precision"])
