@@ -59,6 +59,7 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
 
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:
     """Begin, let the launcher run all shards, and finish."""
+    from extract.bill.happened import tell_planned
     from extract.disk import announce
     from extract.finishing import finish, finish_together, tell
     from extract.phases import begin, folder_of, leave, planned
@@ -95,6 +96,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         else:
             finish(work)
         tell(plan, counts, start)
+        tell_planned(work, cache, counts, time.monotonic() - start)
         if upload is not None:
             print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
     if shared:

@@ -8,6 +8,7 @@ import torch
 
 from extract.bill.alternatives import Alternative, alternatives, asked_bytes
 from extract.bill.estimate import Estimate, Places, Probes, amounts_of, peak_of
+from extract.bill.happened import print_happened, work_of
 from extract.bill.probe import TeacherProbe, ViewsProbe, probe_teacher, probe_views, trial_of
 from extract.bill.sizes import begun
 from extract.bill.trial_cache import TrialCache
@@ -47,6 +48,8 @@ def print_plan(config: ExtractConfig) -> None:
         documents, parts = begun(work.plan, trial / "documents")
         probes = _probed(work, Places(disk, bucket, view_bytes), opening, trial, options.seconds)
         amounts = amounts_of(work, probes, documents, parts)
+        if not amounts.views and not sum(amounts.forwards) and print_happened(work, place, options.save):
+            return
         _print(Estimate(work, probes, amounts, options), parse_cap(config.max_memory) if config.max_memory else None)
 
 
@@ -114,8 +117,13 @@ def _print(estimate: Estimate, cap: int | None) -> None:
     if even is not None:
         print(f"extract: plan: the student's own steps left out, {even}")
     told = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-    epochs = even.epochs if even else None
-    save_plan(options, bill, peak, {"command": "extract", "break_even_epochs": epochs, "alternatives": told})
+    epochs, to_make = even.epochs if even else None, (amounts.views, sum(amounts.forwards))
+    save_plan(
+        options,
+        bill,
+        peak,
+        {**work_of(work), "to_make": to_make, "break_even_epochs": epochs, "alternatives": told},
+    )
 
 
 _COLUMNS = ("target", "codec", "tokens", "views", "bytes", "hours", "cosine")

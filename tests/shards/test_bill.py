@@ -49,6 +49,8 @@ def test_a_kernel_is_held_by_the_processor_or_by_the_memory() -> None:
     assert card.seconds(kernels, "bfloat16") == 2 + 10 and card.seconds(kernels, "float32") == 20 + 10
     assert "does not fit: the small" in said_memory(960.0, PlanOptions(card=card), None)
     assert "; fits: the small" in said_memory(940.0, PlanOptions(card=card), None)
+    assert "does not fit: --max_memory gives 500" in said_memory(501.0, PlanOptions(card=card), None, 500)
+    assert "; fits: --max_memory gives 500" in said_memory(500.0, PlanOptions(card=card), None, 500)
 
 
 def test_counted_kernels_and_memory_grow_with_the_batch_and_not_the_weights() -> None:
