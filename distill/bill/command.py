@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distill.bill.alternatives import alternatives
 from distill.bill.counted import counted_step
 from distill.bill.happened import print_happened, work_of
 from distill.bill.probe import LoopProbe, probe_loader, probe_loop
@@ -26,7 +27,6 @@ from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan
 from shards.bill.trial import trial_folder
 from shards.command.progress import human_bytes
-from shards.command.tables import print_table
 
 READ, DISK, STEP, MOVE, VALIDATION, SAVE = "read, decode", "read", "step", "transfer", "validation", "checkpoints"
 _SHARES = {"disk": 0.1, "loop": 0.4, "loader": 0.1, "teacher": 0.2}
@@ -145,17 +145,22 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     return Bill(stages, once, written, _RUN_FILES + loop.saved_files), units
 
 
+def forward_seconds(training: Training, options: PlanOptions) -> float:
+    """Of a sample, by all teachers: measured, or predicted of a card."""
+    if options.card is None or not training.data.training.targetsets:
+        return training.live.seconds
+    size = training.recipe.batch_size // training.world_size
+    precision = training.data.training.targetsets[0].identity["precision"]
+    return sum(options.card.seconds(each.operations(size), precision) / size for each in training.live.growth)
+
+
 def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEven | None:
     """The cache against the same steps with the teacher in each; None where no teacher can be asked."""
     if training.live.unknown or not training.data.training.targetsets:
         return None
     lanes, epochs = dict(bill.lanes), training.epochs
     cached = max(lanes.values()) / epochs
-    a_forward = training.live.seconds
-    if options.card is not None:
-        size = training.recipe.batch_size // training.world_size
-        precision = training.data.training.targetsets[0].identity["precision"]
-        a_forward = sum(options.card.seconds(each.operations(size), precision) / size for each in training.live.growth)
+    a_forward = forward_seconds(training, options)
     taught = training.steps_an_epoch * training.recipe.batch_size * a_forward / training.world_size
     lane = "device" if training.on_gpu or options.card is not None else "cores"
     lanes[lane] = lanes.get(lane, 0.0) + taught * epochs
@@ -189,30 +194,20 @@ def _print(training: Training, options: PlanOptions, run_dir: Path) -> None:
         peak = training.growth.peak_bytes(recipe.batch_size / parts)
     gpu = float(torch.cuda.get_device_properties(0).total_memory) if training.on_gpu else None
     print(f"distill: plan: {said_memory(peak, options, gpu, training.cap)}")
-    rows = _held(training, bill, options)
+    rows = alternatives(
+        training.data,
+        bill,
+        training.epochs,
+        training.disk.read,
+        training.live.offers,
+        forward_seconds(training, options),
+    )
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
     told: dict[str, Any] = {**work_of(run_dir), "steps": training.steps, "epochs": training.epochs}
     told["opening"] = training.opening
     told |= {"break_even_epochs": even.epochs if even else None, "alternatives": rows}
     save_plan(options, bill, peak, told)
-
-
-def _held(training: Training, bill: Bill, options: PlanOptions) -> list[tuple[str, ...]]:
-    """A table of the target sets that are trained on, with what each view takes; its rows."""
-    columns = ("target", "codec", "tokens", "views", "bytes", "hours", "cosine")
-    rows: list[tuple[str, ...]] = []
-    for targetset in training.data.training.targetsets:
-        manifest, error = targetset.manifest, targetset.manifest.codec_error
-        size = sum(record.size for record in manifest.files.values())
-        name, value = next(iter(error.items()), ("-", 0.0))
-        cosine = f"{value:.5f}" if name == "cosine_mean" else f"{name} {value:.3g}"
-        tokens = "all" if manifest.keep_tokens is None else str(manifest.keep_tokens)
-        shape = (manifest.target, manifest.codec, tokens, str(manifest.num_views))
-        rows.append((*shape, human_bytes(size), f"{bill.hours:,.3g}", cosine))
-    if rows:
-        print_table(columns, rows, columns[2:])
-    return rows
 
 
 def _print_break_even(training: Training, bill: Bill, even: BreakEven | None, options: PlanOptions) -> None:

@@ -34,7 +34,8 @@ def tell_planned(work: Work, cache: Path, counts: Counts, seconds: float) -> Non
 def work_of(work: Work) -> dict[str, Any]:
     """What tells the plan of this work from others."""
     plan = work.plan
-    sets = [job.folder.relative_to(plan.views.folder.parent).as_posix() for job in (plan.views, *plan.targets)]
+    folders = [plan.views.folder, *(job.folder for job in plan.targets)]
+    sets = [folder.relative_to(plan.views.folder.parent).as_posix() for folder in folders]
     return {"command": "extract", "sets": sets, "views": plan.views.asked_views}
 
 

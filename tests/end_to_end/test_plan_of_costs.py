@@ -84,6 +84,24 @@ def test_a_plan_of_a_training_stands_beside_what_happened(cache: Path, tmp_path:
     assert "is finished" in out and "ratio" in out
 
 
+@pytest.mark.slow
+def test_a_training_from_two_sets_lists_what_else_there_is(teacher: Path, tmp_path: Path) -> None:
+    """A mixture whose second set has other samples than the first: the teacher reads each set's own rows."""
+    flags = ("--teacher", f"run:{teacher}", "--devices", "cpu", "--image_size", "16", "--data", "digits")
+    one, other = tmp_path / "one", tmp_path / "other"
+    caches.extract(*flags, "--limit", "8", "--out", one)
+    caches.extract(*flags, "--limit", "60", "--out", other)
+    caches.extract(*flags, "--limit", "8", "--out", one, "--target", "pooled")
+    run = ("--student", "convnet:width=4", "--epochs", "1", "--batch_size", "4", "--devices", "cpu")
+    run = (*run, "--targets", "logits", "--run_dir", tmp_path / "run")
+    plan, _ = planned(tmp_path / "plan.json", "distill", "--shards", f"{one}=1,{other}=30", *run)
+    assert plan["break_even_epochs"] is None or plan["break_even_epochs"] > 0
+    rows = [(*row[:4], row[7]) for row in plan["alternatives"]]
+    assert rows[0] == ("logits *", "float16", "all", "1", "the cache") == tuple(rows[0])
+    assert ("pooled", "float16", "all", "1", "the cache") in rows and len(set(rows)) == len(rows)
+    assert ("pooled", "int8", "all", "1", "extract") in rows and ("logits", "float16", "all", "4", "extract") in rows
+
+
 def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
