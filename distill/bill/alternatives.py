@@ -47,23 +47,24 @@ def alternatives(
     first = component.targetsets[0].manifest if component.targetsets else None
     views = component.num_views
     for offer in offers:
-        what = (offer.target, offer.codec, _tokens(offer.keep_tokens))
         if first and (first.teacher, offer.target, offer.codec, offer.keep_tokens) not in known:
             lasts = hours(offer.view_bytes, views)
-            size = human_bytes(offer.view_bytes * views)
-            rows.append((*what, str(views), size, f"{lasts:,.3g}", offer.error, EXTRACT))
+            rows.append((*_offered(offer, views), f"{lasts:,.3g}", offer.error, EXTRACT))
     for offer in [offer for offer in offers if offer.chosen and first][:1]:
         for number in views_to_show(views):
             lasts, there = hours(offer.view_bytes, max(0, number - views)), number <= views
-            what = (offer.target, offer.codec, _tokens(offer.keep_tokens), str(number))
-            source = CACHE if there else EXTRACT
-            rows.append((*what, human_bytes(offer.view_bytes * number), f"{lasts:,.3g}", offer.error, source))
+            rows.append((*_offered(offer, number), f"{lasts:,.3g}", offer.error, CACHE if there else EXTRACT))
     print_table(COLUMNS, rows, COLUMNS[2:7])
     return rows
 
 
 def _view_bytes(manifest: TargetSetManifest) -> float:
     return sum(record.size for record in manifest.files.values()) / manifest.num_views
+
+
+def _offered(offer: Alternative, views: int) -> tuple[str, ...]:
+    tokens = _tokens(offer.keep_tokens)
+    return offer.target, offer.codec, tokens, str(views), human_bytes(offer.view_bytes * views)
 
 
 def _tokens(kept: int | None) -> str:

@@ -27,6 +27,7 @@ from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan
 from shards.bill.trial import trial_folder
 from shards.command.progress import human_bytes
+from shards.reader import TargetSet, ViewSet
 
 READ, DISK, STEP, MOVE, VALIDATION, SAVE = "read, decode", "read", "step", "transfer", "validation", "checkpoints"
 _SHARES = {"disk": 0.1, "loop": 0.4, "loader": 0.1, "teacher": 0.2}
@@ -107,7 +108,8 @@ def bytes_an_epoch(data: CacheData) -> float:
     """Of the cache: of each component one view of as many samples as an epoch draws from it."""
     read = 0.0
     for component, draws in zip(data.training.components, data.order(1).counts, strict=True):
-        for each in (component.viewset, *component.targetsets):
+        sets: list[ViewSet | TargetSet] = [component.viewset, *component.targetsets]
+        for each in sets:
             a_view = sum(record.size for record in each.manifest.files.values()) / each.manifest.num_views
             read += a_view * draws / max(1, len(component.viewset.usable))
     return read

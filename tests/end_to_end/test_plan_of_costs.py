@@ -1,6 +1,8 @@
 """`--plan` says before a run what it will write, and leaves nothing behind."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import caches
@@ -54,6 +56,27 @@ def test_a_training_writes_what_its_plan_says(cache: Path, tmp_path: Path) -> No
     assert plan["files"] == num_files and abs(plan["bytes"] / num_bytes - 1) < 0.1
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT])
+def test_a_plan_never_works_on_the_cache_itself(
+    number: int, cache: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without hard links gets copies; a file that goes away meanwhile, as a run's own do, is left out."""
+    gone = "v01-00002.json"
+    link = os.link
+
+    def refuses(path: Path, name: Path, **options: bool) -> None:
+        if number == errno.EPERM or path.name == gone:
+            raise OSError(number, os.strerror(number), str(path))
+        link(path, name, **options)
+
+    monkeypatch.setattr(os, "link", refuses)
+    before, there = caches.contents(cache), sorted(cache.parent.iterdir())
+    flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "2", "--codec", "float16")
+    out = caches.command("extract", *flags, "--plan", "seconds=0.5").succeeds().out
+    assert f"{8 if number == errno.ENOENT else 0} views and 80 forwards to make" in out
+    assert caches.contents(cache) == before and sorted(cache.parent.iterdir()) == there
+
+
 def test_a_plan_stands_beside_what_happened(teacher: Path, tmp_path: Path) -> None:
     cache, saved = tmp_path / "cache", tmp_path / "cache.plan.json"
     flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL)
@@ -86,7 +109,6 @@ def test_a_plan_of_a_training_stands_beside_what_happened(cache: Path, tmp_path:
 
 @pytest.mark.slow
 def test_a_training_from_two_sets_lists_what_else_there_is(teacher: Path, tmp_path: Path) -> None:
-    """A mixture whose second set has other samples than the first: the teacher reads each set's own rows."""
     flags = ("--teacher", f"run:{teacher}", "--devices", "cpu", "--image_size", "16", "--data", "digits")
     one, other = tmp_path / "one", tmp_path / "other"
     caches.extract(*flags, "--limit", "8", "--out", one)
