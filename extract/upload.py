@@ -36,13 +36,14 @@ def stage(url: str, shared: bool) -> set[str]:
         if shared:
             raise BadInput(f"{ignores}, without which machines would replace each other's files; give --launch local")
         print(f"extract: note: {ignores}: let no second machine write there before this one ends")
-    remove_trials(store)
-    return fetch_documents(store, root)
+    there = list(store.sizes())
+    remove_trials(store, there)
+    return fetch_documents(store, there, root)
 
 
-def fetch_documents(store: Store, root: Path) -> set[str]:
-    """`root` has the documents and commit records of the store; the names of these records."""
-    places = {name: place_of(in_set(name)) for name in store.sizes() if not name.startswith(".")}
+def fetch_documents(store: Store, there: Iterable[str], root: Path) -> set[str]:
+    """`root` has the documents and commit records of all that is `there` in the store; the names of these records."""
+    places = {name: place_of(in_set(name)) for name in there if not name.startswith(".")}
     names = [name for name, place in places.items() if place is None or in_set(name).startswith("commits/")]
     _fetch(store, root, names)
     return {name for name in names if places[name] is not None}

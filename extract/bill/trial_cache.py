@@ -20,7 +20,8 @@ class TrialCache:
         self.out, self.root = out, root
         root.mkdir(parents=True)
         if is_url(out):
-            fetch_documents(open_store(out), root)
+            store = open_store(out)
+            fetch_documents(store, store.sizes(), root)
             return
         for path in Path(out).rglob("*"):
             name = path.relative_to(out).as_posix()

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,12 +44,11 @@ def probe_store(store: Store, seconds: int | float) -> DiskRates:
         with contextlib.suppress(Damaged):  # another plan has removed its own, which have the same names
             read = IN_FLIGHT * size / wave(store.get)
     finally:
-        remove_trials(store)
+        remove_trials(store, _NAMES)
     return DiskRates(write, read, small / IN_FLIGHT)
 
 
-def remove_trials(store: Store) -> None:
-    """No temporary object of a plan is left."""
-    for name in store.sizes():
-        if name.startswith(TRIAL_PREFIX):
-            store.remove(name)
+def remove_trials(store: Store, there: Iterable[str]) -> None:
+    """Of what is `there`, no temporary object of a plan is left."""
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        list(pool.map(store.remove, [name for name in there if name.startswith(TRIAL_PREFIX)]))
