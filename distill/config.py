@@ -74,7 +74,8 @@ class DistillConfig:
     plan: Options = None
     """Say what this will cost, and train nothing: probe this machine (seconds=60, about), then print bytes, files,
     hours, cost (dollars_per_hour=0.75), bottleneck, memory, and when the cache beats the teacher in the loop.
-    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
+    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON, RUN_DIR.plan.json
+    beside what happens then."""
 
 
 def unfolded(config: DistillConfig) -> DistillConfig:

@@ -14,6 +14,7 @@ from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import sole
 from distill.recipe import Recipe, as_values
+from shards.bill.trial import remove_stale_trials
 from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, IdentityMismatch
@@ -40,6 +41,7 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
 @contextlib.contextmanager
 def only_run(run_dir: Path) -> Iterator[None]:
     """This process (and the ranks it starts) is the only one that trains in `run_dir` while the block runs."""
+    remove_stale_trials(run_dir)
     with locked(run_dir, f"--run_dir {run_dir}: another distill trains here; wait, or give another folder"):
         remove_leftovers(run_dir)
         yield

@@ -62,16 +62,19 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
 
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:
     """Begin, let the launcher run all shards, and finish."""
+    from extract.bill.happened import tell_planned
     from extract.disk import announce
     from extract.finishing import finish, finish_together, tell
     from extract.phases import begin, folder_of, leave, planned
     from extract.promises import promise
     from extract.same_source import check_source
     from extract.sharing import turn
+    from shards.bill.trial import remove_stale_trials
     from shards.command.progress import human_bytes
     from shards.lock import writing
 
     start, cache, shared, alone = time.monotonic(), folder_of(config.out), launcher.shares, contextlib.nullcontext()
+    remove_stale_trials(cache)
     with writing(cache, shared) as lock, contextlib.ExitStack() as at:
         at.enter_context(turn(cache) if shared else alone)
         work = planned(config, shared)
@@ -96,6 +99,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         else:
             finish(work)
         tell(plan, counts, start)
+        tell_planned(work, cache, counts, time.monotonic() - start)
         if upload is not None:
             print(f"extract: sent: {upload.num_files:,} files, {human_bytes(upload.num_bytes)}: {config.out}")
     if shared:

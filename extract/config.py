@@ -91,7 +91,8 @@ class ExtractConfig:
     plan: Options = None
     """Say what this will cost, and do nothing: probe this machine (seconds=60, about), then print bytes, files, hours,
     cost (dollars_per_hour=0.75), bottleneck, memory, alternatives, and when the cache beats the teacher in the loop.
-    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON."""
+    device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON, OUT.plan.json
+    beside what happens then."""
     max_memory: str | None = None
     """Cap each process, as 24GB: a GPU's memory cannot exceed it, and batches are the largest, --batch_size at most, of
     which three fit, or on a CPU 16 whatever its cores; there it bounds what teacher and batches are counted to take."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from shards.bill.bucket import remove_trials
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
 from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
@@ -35,8 +36,15 @@ def stage(url: str, shared: bool) -> set[str]:
         if shared:
             raise BadInput(f"{ignores}, without which machines would replace each other's files; give --launch local")
         print(f"extract: note: {ignores}: let no second machine write there before this one ends")
-    places = {name: place_of(_in_set(name)) for name in store.sizes() if not name.startswith(".")}
-    names = [name for name, place in places.items() if place is None or _in_set(name).startswith("commits/")]
+    there = list(store.sizes())
+    remove_trials(store, there)
+    return fetch_documents(store, there, root)
+
+
+def fetch_documents(store: Store, there: Iterable[str], root: Path) -> set[str]:
+    """`root` has the documents and commit records of all that is `there` in the store; the names of these records."""
+    places = {name: place_of(in_set(name)) for name in there if not name.startswith(".")}
+    names = [name for name, place in places.items() if place is None or in_set(name).startswith("commits/")]
     _fetch(store, root, names)
     return {name for name in names if places[name] is not None}
 
@@ -46,7 +54,7 @@ def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
 
     def fetch(name: str) -> None:
         content, path = store.get(name), inside(root, name)
-        if place_of(_in_set(name)) is not None and path.exists() and path.read_bytes() != content:
+        if place_of(in_set(name)) is not None and path.exists() and path.read_bytes() != content:
             raise _another(store, name)
         write(path, content)
 
@@ -54,7 +62,7 @@ def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
         list(pool.map(fetch, names))
 
 
-def _in_set(name: str) -> str:
+def in_set(name: str) -> str:
     """The path of a file in its set, by its name in the cache."""
     parts = name.split("/")
     return "/".join(parts[3:] if parts[1:2] == ["targets"] else parts[1:])

@@ -43,10 +43,15 @@ def writing_there() -> Iterator[None]:
         ) from None
 
 
+def mirror_path(url: str) -> Path:
+    """Where the mirror of the cache at `url` is, or would be."""
+    url = url.rstrip("/")
+    return home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
+
+
 def mirror_of(url: str) -> Path:
     """The folder in which files of the cache at `url` are kept, made if missing."""
-    url = url.rstrip("/")
-    root = home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
+    url, root = url.rstrip("/"), mirror_path(url)
     with writing_there():
         root.mkdir(parents=True, exist_ok=True)
     for leftover in root.rglob(".partial-*"):

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from distill.bill.alternatives import alternatives
 from distill.bill.counted import counted_step
+from distill.bill.happened import print_happened, work_of
 from distill.bill.probe import LoopProbe, probe_loader, probe_loop
 from distill.bill.teachers import LiveProbe, probe_teachers
 from distill.config import DistillConfig
@@ -17,13 +19,15 @@ from distill.memory import within_memory
 from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import choose_devices, is_first_process
+from extract.memory import parse_cap
 from shards.bill.arithmetic import Bill, BreakEven, Stage, human_seconds
 from shards.bill.counting import Growth
-from shards.bill.disk import DiskRates, probe_disk, read_rate, trial_folder
+from shards.bill.disk import DiskRates, probe_disk, read_rate
 from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan
+from shards.bill.trial import trial_folder
 from shards.command.progress import human_bytes
-from shards.command.tables import print_table
+from shards.reader import TargetSet, ViewSet
 
 READ, DISK, STEP, MOVE, VALIDATION, SAVE = "read, decode", "read", "step", "transfer", "validation", "checkpoints"
 _SHARES = {"disk": 0.1, "loop": 0.4, "loader": 0.1, "teacher": 0.2}
@@ -47,6 +51,8 @@ class Training:
     opening: float
     world_size: int
     on_gpu: bool
+    cap: int | None
+    """Of --max_memory, bytes."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -70,6 +76,8 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
     if not is_first_process():
         return
     check_save(options.save, run_dir, *(each.viewset.folder.parent for each in data.training.components))
+    if print_happened(run_dir, options.save):
+        return
     devices = choose_devices(config.devices, recipe.precision)
     with trial_folder(run_dir, "--run_dir") as trial:
         disk = probe_disk(trial, options.seconds * _SHARES["disk"])
@@ -85,7 +93,8 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
         growth = counted_step(module, batch)
     disk = disk._replace(read=_read_rate(data) or disk.read)
     world = len(devices.indices)
-    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, devices.kind == "cuda"), options)
+    cap, on_gpu = parse_cap(config.max_memory) if config.max_memory else None, devices.kind == "cuda"
+    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, on_gpu, cap), options, run_dir)
 
 
 def _read_rate(data: CacheData) -> float | None:
@@ -93,6 +102,17 @@ def _read_rate(data: CacheData) -> float | None:
     sets = [each for component in data.training.components for each in (component.viewset, *component.targetsets)]
     files = [each.folder / name for each in sets for name, record in each.checked.files.items() if record.size > 1e6]
     return read_rate([path for path in files if path.exists()])
+
+
+def bytes_an_epoch(data: CacheData) -> float:
+    """Of the cache: of each component one view of as many samples as an epoch draws from it."""
+    read = 0.0
+    for component, draws in zip(data.training.components, data.order(1).counts, strict=True):
+        sets: list[ViewSet | TargetSet] = [component.viewset, *component.targetsets]
+        for each in sets:
+            a_view = sum(record.size for record in each.manifest.files.values()) / each.manifest.num_views
+            read += a_view * draws / max(1, len(component.viewset.usable))
+    return read
 
 
 def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, int | float]]:
@@ -109,7 +129,7 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
         step = parts * options.card.seconds(training.growth.operations(per_rank / parts), recipe.precision)
         a_validation = step / per_rank / 3  # a forward is about a third of a step
     saves = times + training.steps // recipe.checkpoint_every
-    cache_bytes = data.training.num_bytes / max(data.training.num_views) * training.epochs
+    cache_bytes = bytes_an_epoch(data) * training.epochs
     stages = [
         Stage(READ, training.steps * training.loader, "cores"),
         Stage(DISK, cache_bytes / training.disk.read, "disk"),
@@ -127,17 +147,22 @@ def bill_of(training: Training, options: PlanOptions) -> tuple[Bill, dict[str, i
     return Bill(stages, once, written, _RUN_FILES + loop.saved_files), units
 
 
+def forward_seconds(training: Training, options: PlanOptions) -> float:
+    """Of a sample, by all teachers: measured, or predicted of a card."""
+    if options.card is None or not training.data.training.targetsets:
+        return training.live.seconds
+    size = training.recipe.batch_size // training.world_size
+    precision = training.data.training.targetsets[0].identity["precision"]
+    return sum(options.card.seconds(each.operations(size), precision) / size for each in training.live.growth)
+
+
 def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEven | None:
     """The cache against the same steps with the teacher in each; None where no teacher can be asked."""
     if training.live.unknown or not training.data.training.targetsets:
         return None
     lanes, epochs = dict(bill.lanes), training.epochs
     cached = max(lanes.values()) / epochs
-    a_forward = training.live.seconds
-    if options.card is not None:
-        size = training.recipe.batch_size // training.world_size
-        precision = training.data.training.targetsets[0].identity["precision"]
-        a_forward = sum(options.card.seconds(each.operations(size), precision) / size for each in training.live.growth)
+    a_forward = forward_seconds(training, options)
     taught = training.steps_an_epoch * training.recipe.batch_size * a_forward / training.world_size
     lane = "device" if training.on_gpu or options.card is not None else "cores"
     lanes[lane] = lanes.get(lane, 0.0) + taught * epochs
@@ -146,7 +171,7 @@ def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEve
     return BreakEven(rows * a_forward, max(lanes.values()) / epochs, cached)
 
 
-def _print(training: Training, options: PlanOptions) -> None:
+def _print(training: Training, options: PlanOptions, run_dir: Path) -> None:
     recipe, holding = training.recipe, training.data.training
     learnt = ", ".join(targetset.folder.name for targetset in holding.targetsets) or "the labels"
     length = f"{training.steps:,} steps ({training.epochs:,.3g} epochs) of {recipe.batch_size}"
@@ -170,31 +195,21 @@ def _print(training: Training, options: PlanOptions) -> None:
         parts = recipe.accumulate * recipe.grad_cache * training.world_size
         peak = training.growth.peak_bytes(recipe.batch_size / parts)
     gpu = float(torch.cuda.get_device_properties(0).total_memory) if training.on_gpu else None
-    print(f"distill: plan: {said_memory(peak, options, gpu)}")
-    rows = _held(training, bill, options)
+    print(f"distill: plan: {said_memory(peak, options, gpu, training.cap)}")
+    rows = alternatives(
+        training.data,
+        bill,
+        training.epochs,
+        training.disk.read,
+        training.live.offers,
+        forward_seconds(training, options),
+    )
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
-    told: dict[str, Any] = {"command": "distill", "steps": training.steps, "epochs": training.epochs}
+    told: dict[str, Any] = {**work_of(run_dir), "steps": training.steps, "epochs": training.epochs}
     told["opening"] = training.opening
     told |= {"break_even_epochs": even.epochs if even else None, "alternatives": rows}
     save_plan(options, bill, peak, told)
-
-
-def _held(training: Training, bill: Bill, options: PlanOptions) -> list[tuple[str, ...]]:
-    """A table of the target sets that are trained on, with what each view takes; its rows."""
-    columns = ("target", "codec", "tokens", "views", "bytes", "hours", "cosine")
-    rows: list[tuple[str, ...]] = []
-    for targetset in training.data.training.targetsets:
-        manifest, error = targetset.manifest, targetset.manifest.codec_error
-        size = sum(record.size for record in manifest.files.values())
-        name, value = next(iter(error.items()), ("-", 0.0))
-        cosine = f"{value:.5f}" if name == "cosine_mean" else f"{name} {value:.3g}"
-        tokens = "all" if manifest.keep_tokens is None else str(manifest.keep_tokens)
-        shape = (manifest.target, manifest.codec, tokens, str(manifest.num_views))
-        rows.append((*shape, human_bytes(size), f"{bill.hours:,.3g}", cosine))
-    if rows:
-        print_table(columns, rows, columns[2:])
-    return rows
 
 
 def _print_break_even(training: Training, bill: Bill, even: BreakEven | None, options: PlanOptions) -> None:

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
 from distill.data import CacheData
+from extract.bill.alternatives import NUM_SAMPLES, Alternative, Sampled, offered
 from extract.pipeline import forward
 from extract.recompute import load_teacher_of
 from shards.bill.counting import Growth, count
@@ -26,13 +27,15 @@ class LiveProbe:
     """Of a sample, all of them together."""
     growth: list[Growth]
     """Kernels and memory of each by the number of samples."""
+    offers: list[Alternative] = field(default_factory=list)
+    """What else the first of them might give of the views."""
     unknown: str = ""
     """Why a teacher cannot be asked."""
 
 
 def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds: float) -> LiveProbe:
     """The forward of each distinct teacher on a held batch; a teacher that is not here is a reason and no error."""
-    taken, growths = 0.0, []
+    taken, growths, offers = 0.0, [], list[Alternative]()
     by_teacher: dict[str, list[Any]] = {}
     for targetset in data.training.targetsets:
         by_teacher.setdefault(str(targetset.identity["teacher"]), []).append(targetset)
@@ -40,12 +43,13 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
         try:
             teacher = load_teacher_of(sets[0], None, None, "a plan takes it from where extract found it")
         except TeacherShardsError as error:
-            return LiveProbe(0.0, [], str(error))
-        teacher = teacher.only([each.manifest.target for each in sets])
+            return LiveProbe(0.0, [], unknown=str(error))
+        whole, teacher = teacher, teacher.only([each.manifest.target for each in sets])
         teacher.network.to(device)
-        viewset = ViewSet(data.training.viewset.folder)  # as no student reads it
+        reading = batch.readings[0]
+        viewset = ViewSet(data.training.components[reading.component].viewset.folder)  # as no student reads it
         viewset = viewset.read_by(teacher.inputs.reads(viewset.codec))
-        samples = batch.readings[0].samples.tolist()
+        samples = reading.samples.tolist()
         fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(0, samples).items()}
         fields = {name: rows.to(device) for name, rows in fields.items()}
         say = partial(forward, teacher, device=device, precision=sets[0].identity["precision"])
@@ -55,7 +59,13 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
             count(partial(say, few := _first(fields, number)), [*held, *few.values()], number) for number in (1, 2)
         ]
         growths.append(Growth(*counted))
-    return LiveProbe(taken, growths)
+        if not offers:
+            keys = [viewset.plan.keys[sample] for sample in samples[:NUM_SAMPLES]]
+            few, seed = _first(fields, len(keys)), viewset.identity["seed"] or 0
+            sampled = Sampled(few, keys, 0, seed, device, sets[0].identity["precision"])
+            asked = [(each.manifest.target, each.manifest.codec, each.manifest.keep_tokens) for each in sets]
+            offers = list(offered(whole, sampled, asked, viewset.plan))
+    return LiveProbe(taken, growths, offers)
 
 
 def _first(fields: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:

@@ -1,6 +1,5 @@
 """Command: `python -m extract ... --plan`: the bill of an extraction, printed before anything of it is written."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,69 +7,71 @@ from pathlib import Path
 import torch
 
 from extract.bill.alternatives import Alternative, alternatives, asked_bytes
-from extract.bill.estimate import Estimate, Probes, amounts_of
+from extract.bill.estimate import Estimate, Places, Probes, amounts_of, peak_of
+from extract.bill.happened import print_happened, work_of
 from extract.bill.probe import TeacherProbe, ViewsProbe, probe_teacher, probe_views, trial_of
 from extract.bill.sizes import begun
+from extract.bill.trial_cache import TrialCache
 from extract.config import ExtractConfig
-from extract.phases import Work, folder_of, planned
-from shards.bill.disk import DiskRates, probe_disk, trial_folder
-from shards.bill.options import PlanOptions, parse_plan
+from extract.memory import batch_within, parse_cap
+from extract.phases import Work, planned
+from extract.stages import BATCHES_IN_FLIGHT
+from shards.bill.bucket import probe_store
+from shards.bill.disk import probe_disk
+from shards.bill.options import parse_plan
 from shards.bill.show import check_save, print_stages, said_bill, said_disk, said_memory, save_plan, views_to_show
+from shards.bill.trial import trial_folder
+from shards.command.devices import parse_devices
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.errors import TeacherShardsError
-from shards.lock import LOCK
-from shards.stores import is_url
+from shards.mirror import mirror_path
+from shards.stores import is_url, open_store
 
 _SHARES = {"disk": 0.15, "views": 0.25, "teacher": 0.4}
 """Of the seconds that probes may take; what is left is for the alternatives."""
 
 
 def print_plan(config: ExtractConfig) -> None:
-    """Probe, and print what the command line would take; the cache stays as it is."""
+    """Probe, and print what the command line would take; the cache, a folder or a bucket, stays as it is."""
     options = parse_plan(config.plan or "")
-    cache = folder_of(config.out)
-    check_save(options.save, cache)
-    with trial_folder(cache) as trial:
+    devices = parse_devices("devices", config.devices)
+    place = mirror_path(config.out) if is_url(config.out) else Path(config.out)
+    check_save(options.save, place)
+    with trial_folder(place) as trial:
         disk = probe_disk(trial, options.seconds * _SHARES["disk"])
+        bucket = probe_store(open_store(config.out), options.seconds * _SHARES["disk"]) if is_url(config.out) else None
         start = time.perf_counter()
-        work = _planned(config, cache, trial / "cache")
-        opening = time.perf_counter() - start
+        cache = TrialCache(config.out, trial / "cache")
+        work = _planned(config, cache, options.card is not None and devices.kind == "cpu")
+        opening, view_bytes = time.perf_counter() - start, cache.bring_first(work.plan.views)
         documents, parts = begun(work.plan, trial / "documents")
-        probes = _probed(work, disk, opening, trial, options.seconds)
+        probes = _probed(work, Places(disk, bucket, view_bytes), opening, trial, options.seconds)
         amounts = amounts_of(work, probes, documents, parts)
-        _print(Estimate(work, probes, amounts, options))
+        if not amounts.views and not sum(amounts.forwards) and print_happened(work, place, options.save):
+            return
+        _print(Estimate(work, probes, amounts, options), parse_cap(config.max_memory) if config.max_memory else None)
 
 
-def _planned(config: ExtractConfig, cache: Path, trial: Path) -> Work:
-    """The work that the command line means, found in the `trial`, which has the cache's files under second names.
+def _planned(config: ExtractConfig, cache: TrialCache, predicts: bool) -> Work:
+    """The work that the command line means, found in a trial `cache`: a corpus is cut into samples there too.
 
-    So nothing is written into the cache: a corpus is cut into samples there too.
+    Where it `predicts` a card, --max_memory has room for the batches that a GPU has in work, and not for a CPU's.
     """
-    config = replace(config, plan=None)
-    if is_url(config.out) or not _linked(cache, trial):
-        return planned(config)
+    asked = replace(config, plan=None, out=str(cache.root), max_memory=None if predicts else config.max_memory)
     try:
-        return planned(replace(config, out=str(trial)))
+        work = planned(asked)
+        if not predicts or config.max_memory is None:
+            return work
+        size = batch_within(config, work.plan.parts, work.extraction.device, BATCHES_IN_FLIGHT, True)
+        return replace(work, extraction=replace(work.extraction, batch_size=size))
     except TeacherShardsError as error:
-        error.args = (str(error).replace(str(trial), str(cache)),)
+        above = str(Path(cache.out).absolute().parent)
+        error.args = (str(error).replace(str(cache.root), cache.out).replace(str(cache.root.parent), above),)
         raise
 
 
-def _linked(cache: Path, trial: Path) -> bool:
-    """Whether the files of `cache` are hard links in `trial` now: where the disk has none, the cache itself is read."""
-    files = [path for path in cache.rglob("*") if path.is_file() and path.name != LOCK] if cache.is_dir() else []
-    try:
-        for path in files:
-            there = trial / path.relative_to(cache)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, there)
-    except OSError:
-        return False
-    return True
-
-
-def _probed(work: Work, disk: DiskRates, opening: float, trial: Path, seconds: float) -> Probes:
+def _probed(work: Work, where: Places, opening: float, trial: Path, seconds: float) -> Probes:
     extraction = work.extraction
     views: list[ViewsProbe] = []
     teachers: list[TeacherProbe | None] = []
@@ -81,17 +82,20 @@ def _probed(work: Work, disk: DiskRates, opening: float, trial: Path, seconds: f
         views.append(same[0] if same else probe_views(part, place, extraction.num_threads, share * _SHARES["views"]))
         taught = probe_teacher(extraction, part, views[-1].shard, share * _SHARES["teacher"]) if part.targets else None
         teachers.append(taught)
-    return Probes(disk, views, teachers, opening)
+    return Probes(where, views, teachers, opening)
 
 
-def _print(estimate: Estimate) -> None:
+def _print(estimate: Estimate, cap: int | None) -> None:
     work, amounts, options = estimate.work, estimate.amounts, estimate.options
     bill, units = estimate.bill()
     views, device = work.plan.views, work.extraction.device
     names = ", ".join(part.teacher.name for part in work.plan.parts if part.teacher) or "no teacher"
     amount = f"{amounts.views:,} views and {sum(amounts.forwards):,} forwards to make"
     print(f"extract: plan: {len(views.plan.keys):,} samples x {views.asked_views} views, {names}: {amount}")
-    print(f"extract: plan: {said_disk(estimate.probes.disk)}; {work.extraction.num_threads} threads, {device.type}")
+    where = estimate.probes.where
+    print(f"extract: plan: {said_disk(where.disk)}; {work.extraction.num_threads} threads, {device.type}")
+    if where.bucket is not None:
+        print(f"extract: plan: {said_disk(where.bucket, 'bucket')}")
     if options.card is not None:
         print(
             f"extract: plan: the teacher is a prediction, measured on no {options.card.name}: counted operations and "
@@ -99,26 +103,27 @@ def _print(estimate: Estimate) -> None:
         )
     print_stages(bill, units)
     print(f"extract: plan: {said_bill(bill, options)}")
-    if bill.num_bytes > estimate.probes.disk.free:
+    if bill.num_bytes > where.disk.free:
         print("extract: plan: the disk has no room for that: take other flags of the table below, or another --out")
     found = [probe for probe in estimate.probes.teachers if probe is not None]
-    peak = max((_peak(work, probe, options) for probe in found), default=0.0)
+    on_gpu = device.type == "cuda"
+    at_a_time = BATCHES_IN_FLIGHT if options.card is not None else work.extraction.stages.num_threads
+    peak = peak_of(found, at_a_time * work.extraction.batch_size) if found else 0.0
     if found:
-        gpu = float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
-        print(f"extract: plan: {said_memory(peak, options, gpu)}")
+        gpu = float(torch.cuda.get_device_properties(device).total_memory) if on_gpu else None
+        print(f"extract: plan: {said_memory(peak, options, gpu, cap)}")
     rows = _alternatives(estimate)
     even = estimate.break_even()
     if even is not None:
         print(f"extract: plan: the student's own steps left out, {even}")
     told = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-    epochs = even.epochs if even else None
-    save_plan(options, bill, peak, {"command": "extract", "break_even_epochs": epochs, "alternatives": told})
-
-
-def _peak(work: Work, probe: TeacherProbe, options: PlanOptions) -> float:
-    if options.card is None or work.extraction.device.type == "cuda":
-        return probe.peak_bytes
-    return probe.growth.peak_bytes(2 * work.extraction.batch_size)
+    epochs, to_make = even.epochs if even else None, (amounts.views, sum(amounts.forwards))
+    save_plan(
+        options,
+        bill,
+        peak,
+        {**work_of(work), "to_make": to_make, "break_even_epochs": epochs, "alternatives": told},
+    )
 
 
 _COLUMNS = ("target", "codec", "tokens", "views", "bytes", "hours", "cosine")

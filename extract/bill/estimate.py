@@ -20,14 +20,26 @@ from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions
 from shards.codecs.channels import CALIBRATION_SAMPLES
 
-VIEWS, READ, TEACHER, MOVE, ENCODE, WRITE = "views", "stored views", "teacher", "transfer", "encode", "write"
+VIEWS, READ, TEACHER, MOVE, ENCODE = "views", "stored views", "teacher", "transfer", "encode"
+WRITE, FETCH, SEND = "write", "fetch", "send"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an extraction writes and reads."""
+
+    disk: DiskRates
+    """Of the cache, or of a bucket's mirror."""
+    bucket: DiskRates | None = None
+    view_bytes: float = 0.0
+    """Of a stored view."""
 
 
 @dataclass(frozen=True)
 class Probes:
     """What was measured, by part where each has its own."""
 
-    disk: DiskRates
+    where: Places
     views: list[ViewsProbe]
     teachers: list[TeacherProbe | None]
     opening: float
@@ -110,8 +122,13 @@ class Estimate:
             Stage(TEACHER, teacher, lane),
             Stage(MOVE, move, lane),
             Stage(ENCODE, encode, lane),
-            Stage(WRITE, probes.disk.seconds_to_write(num_bytes, num_files), "disk"),
+            Stage(WRITE, probes.where.disk.seconds_to_write(num_bytes, num_files), "disk"),
         ]
+        if (bucket := probes.where.bucket) is not None:
+            fetched = units[READ] * probes.where.view_bytes
+            units |= {FETCH: fetched, SEND: num_bytes}
+            stages.append(Stage(FETCH, fetched / bucket.read, "bucket"))
+            stages.append(Stage(SEND, bucket.seconds_to_write(num_bytes, num_files), "bucket"))
         once = probes.opening + calibration
         if lane == "device" and amounts.views:  # nothing is there to compute on while the first shard's views are made
             once += min(amounts.views, self.work.plan.views.plan.shard_size) * views.seconds_to_make
@@ -132,6 +149,18 @@ class Estimate:
             return None
         taught = samples * sum(self.forward_seconds(probe) for probe in teachers)
         live = Bill([Stage(VIEWS, samples * views.seconds_to_make, "cores"), Stage(TEACHER, taught, self.lane)])
-        read = self.amounts.written.num_bytes / self.work.plan.views.asked_views / self.probes.disk.read
+        read = self.amounts.written.num_bytes / self.work.plan.views.asked_views / self.probes.where.disk.read
         cached = Bill([Stage(READ, samples * views.seconds_to_read, "cores"), Stage("disk", read, "disk")])
         return BreakEven(self.bill()[0].seconds, live.seconds, cached.seconds)
+
+
+def peak_of(probes: Sequence[TeacherProbe], num_samples: int) -> float:
+    """Most bytes of device memory while `num_samples`, all batches in work together, pass a teacher.
+
+    All teachers are there; measured where every one was, with its own batches.
+    """
+    measured = [probe.peak_bytes for probe in probes if probe.peak_bytes is not None]
+    if len(measured) == len(probes):
+        return max(measured)
+    weights = sum(probe.weights for probe in probes)
+    return weights + max(probe.growth.peak_bytes(num_samples) - probe.weights for probe in probes)

@@ -7,7 +7,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from msgspec import structs
@@ -53,8 +52,10 @@ class TeacherProbe:
     """Of a sample: its view to the device, its encoded rows back."""
     targets: list[TargetSetJob]
     """With codecs that are ready to encode."""
-    peak_bytes: float
-    """Of device memory at the run's own batch size."""
+    peak_bytes: float | None
+    """Of a GPU's memory at the run's own batch size, all teachers there; None where it was not measured."""
+    weights: float
+    """Bytes."""
     growth: Growth
     """Kernels and memory by the number of samples."""
 
@@ -152,8 +153,7 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     back: list[int] = []
     timed(first)
     moved = sum(back) + sum(rows.nbytes for rows in shard.batch(first).values())
-    at_a_time, size, begun = (extraction.compute_threads, 1, time.perf_counter()) if not on_gpu else (2, 1, 0.0)
-    begun = time.perf_counter()
+    at_a_time, size, begun = extraction.stages.num_threads, 1, time.perf_counter()
     while True:
         batches = [list(itertools.islice(itertools.cycle(kept), size))] * at_a_time
         start = time.perf_counter()
@@ -165,11 +165,13 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     forwards, encodings = (sum(each) for each in zip(*shares, strict=True))
     share = encodings / (forwards + encodings)
     a_sample = taken / (size * at_a_time)
+    measured = on_gpu and size == extraction.batch_size
+    peak = float(torch.cuda.max_memory_allocated(extraction.device)) if measured else None
     growth = _growth(extraction, part, shard, kept)
-    peak = growth.peak_bytes(extraction.batch_size * at_a_time)
-    if on_gpu and size == extraction.batch_size:
-        peak = float(torch.cuda.max_memory_allocated(extraction.device))
-    return TeacherProbe(a_sample * (1 - share), a_sample * share, float(moved), list(part.targets), peak, growth)
+    weights = float(sum(rows.nbytes for rows in _weights_of(part)))
+    return TeacherProbe(
+        a_sample * (1 - share), a_sample * share, float(moved), list(part.targets), peak, weights, growth
+    )
 
 
 def _rows(
@@ -204,13 +206,19 @@ def _growth(extraction: Extraction, part: Part, shard: ViewShard, kept: list[int
     """The kernels and live bytes of two small forwards."""
     assert part.teacher is not None
     teacher = part.teacher.only([job.target for job in part.targets])
-    held: list[Any] = [*teacher.network.parameters(), *teacher.network.buffers()]
-    counted = []
+    held, counted = _weights_of(part), []
     for number in _COUNTED:
         fields = shard.batch(list(itertools.islice(itertools.cycle(kept), number)))
         work = partial(forward, teacher, fields, extraction.device, extraction.precision)
         counted.append(count(work, [*held, *fields.values()], number))
     return Growth(*counted)
+
+
+def _weights_of(part: Part) -> list[torch.Tensor]:
+    """What the teacher holds while it computes the part's targets."""
+    assert part.teacher is not None
+    network = part.teacher.only([job.target for job in part.targets]).network
+    return [*network.parameters(), *network.buffers()]
 
 
 def trial_of(part: Part, folder: Path) -> ViewSetJob:

@@ -1,12 +1,10 @@
 """Disk: how fast the disk of a cache takes and gives, measured past the page cache in a place that is left clean."""
 
-import contextlib
 import math
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,32 +34,6 @@ class DiskRates(NamedTuple):
         return num_bytes / self.write + num_files * self.seconds_a_file
 
 
-@contextlib.contextmanager
-def trial_folder(out: Path, flag: str = "--out") -> Iterator[Path]:
-    """A temporary folder on the file system of `out`, beside it where that can be; gone after the block.
-
-    BadInput, which names the `flag`, where nothing can be written there.
-    """
-    there = out.absolute()
-    while not there.exists():
-        there = there.parent
-    beside = there.parent if there == out.absolute() and _same_disk(there, there.parent) else there
-    try:
-        folder = tempfile.mkdtemp(prefix=".plan-", dir=beside)
-    except OSError as error:
-        raise BadInput(
-            f"{flag} {out}: cannot be written ({error.strerror}: {beside}); give a folder that can, on the disk to use"
-        ) from None
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _same_disk(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev and os.access(other, os.W_OK | os.X_OK)
-
-
 def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     """The rates of the disk of `folder`, in about so many seconds; what is written takes a quarter of what is free.
 
@@ -85,7 +57,7 @@ def probe_disk(folder: Path, seconds: int | float) -> DiskRates:
     written = time.perf_counter() - start
     rate = len(paths) * _PIECE_BYTES / written
     read = read_rate(paths) or rate
-    for path in folder.iterdir():
+    for path in (*folder.glob("small-*"), *paths):
         path.unlink()
     return DiskRates(rate, read, seconds_a_file, float(free))
 

@@ -1,6 +1,7 @@
 """Show: a bill as lines and tables, and as JSON."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ def print_stages(bill: Bill, units: Mapping[str, int | float]) -> None:
     rows = [("the start", "", "", "", human_seconds(bill.once))] if bill.once else []
     for stage in bill.stages:
         amount, rate = units[stage.name], units[stage.name] / max(stage.seconds, 1e-9)
-        shown = human_bytes if stage.lane == "disk" else lambda number: f"{number:,.0f}"
+        shown = human_bytes if stage.lane in ("disk", "bucket") else lambda number: f"{number:,.0f}"
         rows.append((stage.name, stage.lane, shown(amount), shown(rate), human_seconds(stage.seconds)))
     print_table(columns, rows, columns[2:])
 
@@ -33,22 +34,26 @@ def said_bill(bill: Bill, options: PlanOptions) -> str:
     return f"{size if bill.num_files else ''}{bill.hours:,.4g} hours, {cost}; held by {bill.bottleneck}"
 
 
-def said_memory(peak_bytes: float, options: PlanOptions, gpu_bytes: float | None) -> str:
-    """The peak, and whether it fits the card, the GPU that is here, or this machine."""
+def said_memory(peak_bytes: float, options: PlanOptions, gpu_bytes: float | None, cap: int | None = None) -> str:
+    """The peak, and whether it fits the card, the GPU that is here, or this machine; and the `cap` of --max_memory."""
     if options.card is not None:
-        room, whose = options.card.memory_bytes, f"the {options.card.name}"
+        room, whose = options.card.memory_bytes, f"the {options.card.name} has"
     elif gpu_bytes is not None:
-        room, whose = gpu_bytes, "this GPU"
+        room, whose = gpu_bytes, "this GPU has"
     else:
-        room, whose = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine"
-    verdict = "fits" if peak_bytes <= 0.95 * room else "does not fit"
-    return f"{human_bytes(peak_bytes)} of device memory at most; {verdict}: {whose} has {human_bytes(room)}"
+        room, whose = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine has"
+    most = 0.95 * room
+    if cap is not None and cap < most:
+        room, most, whose = cap, cap, "--max_memory gives"
+    verdict = "fits" if peak_bytes <= most else "does not fit"
+    return f"{human_bytes(peak_bytes)} of device memory at most; {verdict}: {whose} {human_bytes(room)}"
 
 
-def said_disk(rates: DiskRates) -> str:
-    """What the disk does."""
-    files = f"{1000 * rates.seconds_a_file:,.2g} ms a small file, has {human_bytes(rates.free)} free"
-    return f"the disk writes {human_bytes(rates.write)}/s, reads {human_bytes(rates.read)}/s, takes {files}"
+def said_disk(rates: DiskRates, what: str = "disk") -> str:
+    """What the disk, or the bucket, does."""
+    free = f", has {human_bytes(rates.free)} free" if math.isfinite(rates.free) else ""
+    files = f"{1000 * rates.seconds_a_file:,.2g} ms a small file{free}"
+    return f"the {what} writes {human_bytes(rates.write)}/s, reads {human_bytes(rates.read)}/s, takes {files}"
 
 
 def save_plan(options: PlanOptions, bill: Bill, peak_bytes: float, beside: Mapping[str, Any]) -> None:

@@ -1,10 +1,14 @@
 """`--plan` says before a run what it will write, and leaves nothing behind."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import caches
 import pytest
+
+from extract.stages import BATCHES_IN_FLIGHT
 
 
 def amount(folder: Path) -> tuple[int, int]:
@@ -52,10 +56,84 @@ def test_a_training_writes_what_its_plan_says(cache: Path, tmp_path: Path) -> No
     assert plan["files"] == num_files and abs(plan["bytes"] / num_bytes - 1) < 0.1
 
 
-def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOENT])
+def test_a_plan_never_works_on_the_cache_itself(
+    number: int, cache: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without hard links gets copies; a file that goes away meanwhile, as a run's own do, is left out."""
+    gone = "v01-00002.json"
+    link = os.link
+
+    def refuses(path: Path, name: Path, **options: bool) -> None:
+        if number == errno.EPERM or path.name == gone:
+            raise OSError(number, os.strerror(number), str(path))
+        link(path, name, **options)
+
+    monkeypatch.setattr(os, "link", refuses)
+    before, there = caches.contents(cache), sorted(cache.parent.iterdir())
+    flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "2", "--codec", "float16")
+    out = caches.command("extract", *flags, "--plan", "seconds=0.5").succeeds().out
+    assert f"{8 if number == errno.ENOENT else 0} views and 80 forwards to make" in out
+    assert caches.contents(cache) == before and sorted(cache.parent.iterdir()) == there
+
+
+def test_a_plan_stands_beside_what_happened(teacher: Path, tmp_path: Path) -> None:
+    cache, saved = tmp_path / "cache", tmp_path / "cache.plan.json"
+    flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL)
+    plan, _ = planned(saved, "extract", *flags)
+    out = caches.extract(*flags).out
+    assert f"): {saved}" in out.splitlines()[-1] and "extract: planned: time" in out.splitlines()[-1]
+    noted = json.loads(saved.read_bytes())
+    happened = noted.pop("happened")
+    assert noted == plan and happened["num_bytes"] == amount(cache)[0] and happened["seconds"] > 0
+    before = saved.read_bytes()
+    for where in ("seconds=0.5", f"seconds=0.5,save={saved}"):
+        out = caches.command("extract", *flags, "--plan", where).succeeds().out
+        assert "what happened" in out and f"{happened['num_bytes'] / plan['bytes']:,.2f}" in out
+    assert saved.read_bytes() == before
+    assert "extract: planned" not in caches.extract(*flags, "--views", "2").out  # other work than was planned
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_training_stands_beside_what_happened(cache: Path, tmp_path: Path) -> None:
+    run, saved = tmp_path / "run", tmp_path / "run.plan.json"
+    flags = ("--shards", cache, "--run_dir", run, "--student", "convnet:width=4", "--epochs", "1", "--batch_size", "8")
+    planned(saved, "distill", *flags, "--devices", "cpu")
+    out = caches.command("distill", *flags, "--devices", "cpu").succeeds().out
+    assert "distill: planned: time" in out.splitlines()[-1]
+    happened = json.loads(saved.read_bytes())["happened"]
+    assert happened["seconds"] == json.loads((run / "summary.json").read_bytes())["seconds"]
+    out = caches.command("distill", *flags, "--plan", "seconds=0.5").succeeds().out
+    assert "is finished" in out and "ratio" in out
+
+
+@pytest.mark.slow
+def test_a_training_from_two_sets_lists_what_else_there_is(teacher: Path, tmp_path: Path) -> None:
+    flags = ("--teacher", f"run:{teacher}", "--devices", "cpu", "--image_size", "16", "--data", "digits")
+    one, other = tmp_path / "one", tmp_path / "other"
+    caches.extract(*flags, "--limit", "8", "--out", one)
+    caches.extract(*flags, "--limit", "60", "--out", other)
+    caches.extract(*flags, "--limit", "8", "--out", one, "--target", "pooled")
+    run = ("--student", "convnet:width=4", "--epochs", "1", "--batch_size", "4", "--devices", "cpu")
+    run = (*run, "--targets", "logits", "--run_dir", tmp_path / "run")
+    plan, _ = planned(tmp_path / "plan.json", "distill", "--shards", f"{one}=1,{other}=30", *run)
+    assert plan["break_even_epochs"] is None or plan["break_even_epochs"] > 0
+    rows = [(*row[:4], row[7]) for row in plan["alternatives"]]
+    assert rows[0] == ("logits *", "float16", "all", "1", "the cache") == tuple(rows[0])
+    assert ("pooled", "float16", "all", "1", "the cache") in rows and len(set(rows)) == len(rows)
+    assert ("pooled", "int8", "all", "1", "extract") in rows and ("logits", "float16", "all", "4", "extract") in rows
+
+
+def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL)
     out = caches.command("extract", *flags, "--plan", "device_profile=rtx4090,seconds=0.5").succeeds().out
     assert "the teacher is a prediction, measured on no rtx4090" in out and "the rtx4090 has 24.0 GB" in out
+    capped = ("--max_memory", "3MB", "--plan", "device_profile=rtx4090,seconds=0.5")
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    out = caches.command("extract", *flags, *capped).succeeds().out
+    assert f"{BATCHES_IN_FLIGHT} at a time" in out and "; fits: --max_memory gives 3.0 MB" in out
 
 
 def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Path, tmp_path: Path) -> None:
@@ -67,6 +145,11 @@ def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Pat
     out = ("--out", tmp_path / "new")
     caches.command("extract", *flags, *out, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     caches.command("extract", *flags[:2], *out, "--devices", "cuda:7", "--plan").refuses("--devices cuda:7")
+    small = ("--max_memory", "1KB", "--plan", "seconds=0.5")
+    caches.command("extract", *flags, *out, *small).refuses("--max_memory 1KB", "make it")
+    run = ("--shards", cache, "--batch_size", "8", "--run_dir", tmp_path / "run", "--student", "convnet:width=4")
+    caches.command("distill", *run, *small).refuses("--max_memory 1KB", "still takes")
+    caches.command("distill", *run, "--devices", "cuda:7", "--plan").refuses("--devices cuda:7")
     caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     inside = f"save={tmp_path / 'new/plan.json'}"
     caches.command("extract", *flags, *out, "--plan", inside).refuses("in which a plan writes nothing")

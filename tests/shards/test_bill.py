@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from extract.bill.estimate import peak_of
+from extract.bill.probe import TeacherProbe
 from extract.config import HIDDEN, ExtractConfig
 from shards.bill.arithmetic import Bill, BreakEven, Stage
 from shards.bill.cards import CARDS, Card, Operation
-from shards.bill.counting import Growth, count
+from shards.bill.counting import Counts, Growth, count
 from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import said_bill, said_memory
@@ -49,6 +51,8 @@ def test_a_kernel_is_held_by_the_processor_or_by_the_memory() -> None:
     assert card.seconds(kernels, "bfloat16") == 2 + 10 and card.seconds(kernels, "float32") == 20 + 10
     assert "does not fit: the small" in said_memory(960.0, PlanOptions(card=card), None)
     assert "; fits: the small" in said_memory(940.0, PlanOptions(card=card), None)
+    assert "does not fit: --max_memory gives 500" in said_memory(501.0, PlanOptions(card=card), None, 500)
+    assert "; fits: --max_memory gives 500" in said_memory(500.0, PlanOptions(card=card), None, 500)
 
 
 def test_counted_kernels_and_memory_grow_with_the_batch_and_not_the_weights() -> None:
@@ -67,6 +71,16 @@ def test_counted_kernels_and_memory_grow_with_the_batch_and_not_the_weights() ->
     assert sum(each.num_bytes for each in growth.operations(64.0)) == sum(
         each.num_bytes for each in counted(64).operations
     )
+
+
+def test_all_teachers_are_on_the_device_and_one_at_a_time_has_batches() -> None:
+    def probe(weights: float, each: float, measured: float | None = None) -> TeacherProbe:
+        growth = Growth(Counts(1, [], weights + each), Counts(2, [], weights + 2 * each))
+        return TeacherProbe(1.0, 1.0, 1.0, [], measured, weights, growth)
+
+    assert peak_of([probe(1000.0, 2.0)], 3 * 64) == 1000 + 3 * 64 * 2
+    assert peak_of([probe(1000.0, 2.0), probe(300.0, 5.0)], 3 * 64) == 1300 + 3 * 64 * 5
+    assert peak_of([probe(1000.0, 2.0, 7000.0), probe(300.0, 5.0, 6000.0)], 3 * 64) == 7000
 
 
 def test_the_flag_says_how_a_plan_is_made() -> None:
