@@ -21,6 +21,7 @@ from shards.lock import locked
 _BLOCK = 4
 """Shards that are taken at a time: the next one's views are made while the teacher works on one."""
 _POLLS_A_LEASE = 20
+DEVICE = ".device"
 
 
 def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
@@ -103,11 +104,16 @@ def turn(cache: Path) -> Iterator[None]:
             return
 
 
+def device_note(targetset: str) -> str:
+    """The name of the note that says which type of device makes a target set."""
+    return targetset + DEVICE
+
+
 def check_device(board: Board, extraction: Extraction) -> None:
     """All machines that make a target set have the same type of device; BadInput for one of another type."""
     ours = device_type(extraction.device)
     for name in [job.folder.name for part in extraction.parts for job in part.targets]:
-        theirs = board.first(f"{name}.device", ours.encode()).decode()
+        theirs = board.first(device_note(name), ours.encode()).decode()
         if theirs != ours:
             raise BadInput(
                 f"{name} is being made on {theirs}, and this machine has {ours}, which computes other bytes; share it "

@@ -149,6 +149,25 @@ MANIFESTS = "manifests"
 """The lease of who writes them."""
 
 
+@pytest.mark.parametrize("more_views", [False, True])
+def test_notes_of_who_makes_something_else_stay(
+    pristine: Path, teacher: Path, tmp_path: Path, more_views: bool
+) -> None:
+    """Another target set's device and, while another makes more views, also that of the target set that is done."""
+    cache = copied(pristine, tmp_path / "cache")
+    own, board = f"{targetset_of(cache).name}.device", Board(viewset_of(cache))
+    left = {"another.device", *(["v07-00000", own] if more_views else [])}
+    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--launch", "shared")
+    with writing(cache, shared=True):  # who works there still
+        board.look()
+        for name in (*sorted(left - {own}), "v00-00000"):
+            assert board.take(name)
+        command("extract", *flags, "--out", cache).succeeds()
+        assert board.look().keys() == left
+        board.clear()
+        assert not (cache / SHARING / viewset_of(cache).name).exists()
+
+
 @pytest.fixture
 def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A view set whose shards are all committed, without its manifest, on which another machine has the lease."""
