@@ -5,7 +5,7 @@ What is done is what has a commit record, created only if absent. Leases keep tw
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +21,8 @@ from shards.lock import locked
 _BLOCK = 4
 """Shards that are taken at a time: the next one's views are made while the teacher works on one."""
 _POLLS_A_LEASE = 20
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 1.0
+"""Between two looks of a command that waits for its turn."""
 DEVICE = ".device"
 
 
@@ -91,16 +93,24 @@ def _names_in(folder: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def turn(cache: Path) -> Iterator[None]:
-    """One of the commands that share `cache` begins or finishes at a time; the others wait here."""
+def turn(cache: Path, is_needless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """One of the commands that share `cache` begins or finishes at a time; the others wait here.
+
+    Gives whether this one has the turn: it has not, and goes on at once, where that `is_needless` now.
+    """
+    pause_s = _FIRST_PAUSE_S
     while True:
+        if is_needless():
+            yield False
+            return
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(cache / SHARING / "turn", ""))
             except BadInput:
-                time.sleep(0.1)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_PAUSE_S)
                 continue
-            yield
+            yield True
             return
 
 
