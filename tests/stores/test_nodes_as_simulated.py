@@ -34,7 +34,7 @@ def test_nodes_on_a_folder_ask_for_what_is_simulated(tmp_path: Path) -> None:
         assert len(list(tmp_path.glob(f"{nodes}/*/commits/*.json"))) == SHARDS
         for kind in ("commit", "send shard"):
             assert found[kind] == simulated[kind] == SHARDS
-        # nodes that begin at once try what another has taken since they looked, each a few times, and then ask once more
+        # nodes that begin at once try what another has taken since they looked, and then ask once more
         for kind in ("try lease", "give lease back"):
             assert SHARDS <= found[kind] <= SHARDS + 3 * nodes and simulated[kind] <= SHARDS + 3 * nodes
         begin, finish = phases["begin"], phases["finish"]
