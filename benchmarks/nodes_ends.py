@@ -18,7 +18,7 @@ def begin(node: "Node") -> Steps:
         bucket.counts["look for commit"] += (looks := (2 + work.sets) * work.shards + 3 * there)
         bucket.counts["read commit"] += 3 * there
         seconds = work.begin_s + (looks + 3 * there) * bucket.latency_s
-        yield node.sharing.in_turn(seconds) if node.rules.begins_in_turn else seconds
+        yield _wait(node, seconds) + seconds
         return
     seconds = bucket.ask("probe", 3) + bucket.ask("list all", 2 * (1 + _num_files(node) // PAGE))
     seconds += bucket.ask("look at probe", 2)
@@ -30,6 +30,19 @@ def begin(node: "Node") -> Steps:
     if not node.sharing.begins:
         node.sharing.begins = True
         yield bucket.ask("send document", work.documents)
+
+
+def _wait(node: "Node", seconds: float) -> float:
+    """Seconds until the node may begin, which takes it `seconds`."""
+    sharing, now = node.sharing, node.sharing.clock.now
+    if not node.rules.begins_in_turn:
+        return 0.0
+    if not node.rules.plan_frees:
+        return sharing.in_turn(seconds) - seconds
+    if sharing.planned_s is None:  # the first one, which the others wait for
+        sharing.planned_s = now + seconds
+        return 0.0
+    return max(0.0, sharing.planned_s - now)
 
 
 def finish(node: "Node") -> Steps:

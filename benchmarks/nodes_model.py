@@ -104,6 +104,8 @@ class Rules:
     """Who leases the manifests writes them, and the others wait; else every node reads every commit record."""
     begins_in_turn: bool = True
     """One node opens its source and its teacher at a time, as finishing is done by one at a time."""
+    plan_frees: bool = True
+    """Who finds the plan that the first one has written begins at once; else all in turn."""
     in_a_bucket: bool = False
     """What a node has made lies in its mirror; else all lies in one folder."""
     fetches_commits: bool = True

@@ -35,6 +35,8 @@ class Sharing:
         self.holder, self.changed_s = [-1] * work.shards, np.zeros(work.shards)
         """Who has leased each shard, and when the lease was last renewed."""
         self.turn_s, self.begins = 0.0, False
+        self.planned_s: float | None = None
+        """When the first node has written the plan."""
         self.writer: int | None = None
         """Who has the lease on the manifests."""
         self.finishes, self.finished = False, False

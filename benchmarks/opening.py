@@ -64,8 +64,9 @@ def first_batch(cache: str, batch_size: int) -> None:
     config = DistillConfig(shards=cache, recipe="logits", batch_size=batch_size)
     recipe = resolve(load_recipe("logits"), config)
     start = time.perf_counter()
-    batch = next(iter(CacheData(open_training(cache, None, False), recipe).training_batches()))
-    seconds = time.perf_counter() - start
+    batches = iter(CacheData(open_training(cache, None, False), recipe).training_batches())
+    batch = next(batches)
+    seconds = time.perf_counter() - start  # before the iterator ends, which waits for the batches that follow
     assert len(batch.samples) == batch_size
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(json.dumps({"seconds": seconds, "bytes": 1024 * int(status["RssAnon"].split()[0])}))

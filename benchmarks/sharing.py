@@ -2,8 +2,8 @@
 
 Each is `python -m extract --launch shared` with a mirror of its own, as on a machine of its own; the bucket is moto's
 server. Of `steady` the time counts from the moment at which all four have begun, until the last of them has nothing
-left to do. Of `kill` one of them is killed every few seconds and started again. Of both every byte must be that of a
-single process, and nothing else may lie there.
+left to do. Of `kill` one that works is killed again and again, each time that as many more shards are committed, and
+is started again at once. Of both every byte must be that of a single process, and nothing else may lie there.
 Limit: the time that the teacher sleeps, over four.
 """
 
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from shards.stores import is_url, open_store
 NUM_PROCESSES, SHARD_SIZE = 4, 8
 KILLED_LEASE_S = 4.0
 """Of `kill`, where the default would be waited for again and again."""
-SIZES = {"shards": 128, "shard_s": 1.0, "kill_every_s": 10.0}
-QUICK_SIZES = {"shards": 24, "shard_s": 0.5, "kill_every_s": 8.0}
+SIZES = {"shards": 128, "shard_s": 1.0, "kills": 6}
+QUICK_SIZES = {"shards": 24, "shard_s": 0.5, "kills": 1}
 GOAL = 0.9
 
 
@@ -47,10 +47,12 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         sharing.alone()
         if options.case == "kill":
             for where in ("folder", "bucket"):
-                killed = sharing.killing(sharing.place(where))
-                report.figures.append(
-                    Figure(f"{where}: files of a single process, {killed} killed", "every byte", Spread.of([1.0]), 1.0)
-                )
+                killed, seconds_a_shard, different = sharing.killing(sharing.place(where))
+                equal = f"no, {len(different)} files differ, as {different[0]}" if different else "yes"
+                print(f"sharing: {where}: {killed} killed; every byte that of a single process: {equal}", flush=True)
+                report.add_rates({f"{where}, {killed} killed": [seconds_a_shard]})
+                name = f"{where}: files of a single process, {killed} killed"
+                report.figures.append(Figure(name, "every byte", Spread.of([float(not different)]), 1.0))
             return report
         seconds = alternate(
             {where: lambda where=where: sharing.steady(sharing.place(where)) for where in ("folder", "bucket")},  # type: ignore[misc]
@@ -107,39 +109,60 @@ class _Sharing:
 
     def steady(self, out: str) -> float:
         """Seconds a shard with all processes from the beginning to the end."""
-        files = {name: self.folder / f"{name}-{next(self._numbers)}" for name in (READY, GO, DONE)}
-        each = [
-            {READY: f"{files[READY]}-{number}", GO: str(files[GO]), DONE: f"{files[DONE]}-{number}"}
-            for number in range(NUM_PROCESSES)
-        ]
-        processes = [self._start(out, number, **each[number]) for number in range(NUM_PROCESSES)]
-        while not all(Path(of[READY]).exists() for of in each):
-            if any(process.poll() for process in processes):
+        go = self._file(GO)
+        each = [self._start_at(out, number, go) for number in range(NUM_PROCESSES)]
+        while not all(files[READY].exists() for _, files in each):
+            if any(process.poll() for process, _ in each):
                 break  # its own words say why
             time.sleep(0.05)
-        files[GO].touch()
-        for process in processes:
+        go.touch()
+        for process, _ in each:
             self._end(process)
-        times = [tuple(map(float, Path(of[DONE]).read_text().split())) for of in each]
-        self._check(out)
-        return (max(end for _, end in times) - min(start for start, _ in times)) / self.sizes["shards"]
+        if different := self._different(out):
+            raise BadInput(f"{out}: {len(different)} files differ from a single process's, as {different[0]}")
+        return self._seconds([files for _, files in each]) / self.sizes["shards"]
 
-    def killing(self, out: str) -> int:
-        """One process is killed every few seconds and starts again, until the work is done; how often."""
-        lease = {LEASE_S: str(KILLED_LEASE_S)}
-        processes = [self._start(out, number, **lease) for number in range(NUM_PROCESSES)]
-        killed, last = 0, time.monotonic()
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.05)
-            if time.monotonic() - last >= self.sizes["kill_every_s"]:
-                last, number = time.monotonic(), self._random.randrange(NUM_PROCESSES)
-                processes[number].kill()
-                processes[number].communicate()
-                processes[number], killed = self._start(out, number, **lease), killed + 1
-        for process in processes:
+    def killing(self, out: str) -> tuple[int, float, list[str]]:
+        """How many were killed, seconds a shard, and the files that are not those of a single process.
+
+        One that works is killed where a further share of the shards is committed, so that all kills fall into the work
+        however long a process takes to start.
+        """
+        go, lease = self._file(GO), {LEASE_S: str(KILLED_LEASE_S)}
+        go.touch()
+        each = [self._start_at(out, number, go, **lease) for number in range(NUM_PROCESSES)]
+        all_files, killed = [files for _, files in each], 0
+        while all(process.poll() is None for process, _ in each):
+            time.sleep(0.5 if is_url(out) else 0.1)  # the bucket's server is in this process
+            working = [number for number, (_, files) in enumerate(each) if files[READY].exists()]
+            due = (killed + 1) * self.sizes["shards"] / (self.sizes["kills"] + 1)
+            if killed < self.sizes["kills"] and working and _num_committed(out) >= due:
+                number = self._random.choice(working)
+                each[number][0].kill()
+                each[number][0].communicate()
+                each[number], killed = self._start_at(out, number, go, **lease), killed + 1
+                all_files.append(each[number][1])
+        for process, _ in each:
             self._end(process)
-        self._check(out)
-        return killed
+        return killed, self._seconds(all_files) / self.sizes["shards"], self._different(out)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}-{next(self._numbers)}"
+
+    def _seconds(self, of_all: Sequence[Mapping[str, Path]]) -> float:
+        """From the first beginning of work to the last end; of a process that was killed neither is known."""
+        times = [tuple(map(float, files[DONE].read_text().split())) for files in of_all if files[DONE].exists()]
+        begun = [files[READY].stat().st_mtime for files in of_all if files[READY].exists()]
+        first = min(min(start for start, _ in times), time.monotonic() - time.time() + min(begun))
+        return max(end for _, end in times) - first
+
+    def _start_at(
+        self, out: str, number: int, go: Path, **environment: str
+    ) -> "tuple[subprocess.Popen[str], dict[str, Path]]":
+        """A process that works from when `go` is there, and the files by which it says so."""
+        files = {READY: self._file(READY), DONE: self._file(DONE)}
+        named = {name: str(path) for name, path in files.items()}
+        return self._start(out, number, **named, **{GO: str(go)}, **environment), files
 
     def _start(self, out: str, number: int, *flags: str, **environment: str) -> "subprocess.Popen[str]":
         samples = int(self.sizes["shards"]) * SHARD_SIZE
@@ -157,13 +180,20 @@ class _Sharing:
         if process.returncode:
             raise BadInput(f"extract ended with {process.returncode}: {errors.strip()[-300:]}")
 
-    def _check(self, out: str) -> None:
-        """Raises BadInput where there is anything else than a single process wrote; then it is no longer there."""
+    def _different(self, out: str) -> list[str]:
+        """The files that are not as a single process wrote them, or that it did not write; then `out` is gone."""
         found = _contents(out)
-        if different := [name for name in self._expected | found if found.get(name) != self._expected.get(name)]:
-            raise BadInput(f"{out}: {len(different)} files differ from a single process's, as {different[0]}")
-        if not is_url(out):
+        different = [name for name in self._expected | found if found.get(name) != self._expected.get(name)]
+        if not is_url(out) and not different:
             shutil.rmtree(out)
+        return different
+
+
+def _num_committed(out: str) -> int:
+    """Shards whose targets are committed."""
+    if is_url(out):
+        return sum("/targets/" in name and "/commits/" in name for name in open_store(out).sizes())
+    return sum(1 for _ in Path(out).glob("*/targets/*/commits/*.json"))
 
 
 def _contents(out: str) -> dict[str, bytes]:

@@ -23,12 +23,15 @@ SHAPES = {
 }
 FOLDER_S, BUCKET_S = 0.002, 0.02
 """Seconds that a call on a network volume takes, and a request at a bucket."""
+_IN_TURN = Rules(plan_frees=False)
 _IN_A_BUCKET = {"in_a_bucket": True, "begins_in_turn": False}
 FOLDER = {
-    "one look a shard, in one order": Rules(own_start=False, lists=False, fewer_at_the_end=False, one_finishes=False),
-    "listings, a start of its own": Rules(one_finishes=False),
-    "and one node alone writes the manifests": Rules(),
-    "and all begin at once": Rules(begins_in_turn=False),
+    "one look a shard, in one order": replace(
+        _IN_TURN, own_start=False, lists=False, fewer_at_the_end=False, one_finishes=False
+    ),
+    "listings, a start of its own": replace(_IN_TURN, one_finishes=False),
+    "and one node alone writes the manifests": _IN_TURN,
+    "and who finds the plan begins at once": Rules(),
 }
 _AS_SEEN = Rules(own_start=False, one_finishes=False, looks_again=False, **_IN_A_BUCKET)
 _FOR_MANIFESTS = replace(_AS_SEEN, fetches_commits=False)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from extract.config import ALIASES, DESCRIPTION, HIDDEN, ExtractConfig
@@ -51,10 +52,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", process: tuple[int, int]) -> None:
     """The share of a child, which works within the lock of the command that started it."""
-    from extract.phases import folder_of, planned
+    from extract.phases import folder_of, planned, plans_at_once
     from extract.sharing import turn
 
-    with turn(folder_of(config.out)) if launcher.shares else contextlib.nullcontext():
+    at_once = partial(plans_at_once, config)
+    with turn(folder_of(config.out), at_once) if launcher.shares else contextlib.nullcontext():
         work = planned(config, launcher.shares, process)
         job = launcher.begin(Job(config, arguments, work.extraction, work.board, -1))
     print(json.dumps(asdict(launcher.share(job))))
@@ -65,7 +67,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     from extract.bill.happened import tell_planned
     from extract.disk import announce
     from extract.finishing import finish, finish_together, tell
-    from extract.phases import begin, folder_of, leave, planned
+    from extract.phases import begin, folder_of, has_begun, leave, planned, plans_at_once
     from extract.promises import promise
     from extract.same_source import check_source
     from extract.sharing import turn
@@ -76,7 +78,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     start, cache, shared, alone = time.monotonic(), folder_of(config.out), launcher.shares, contextlib.nullcontext()
     remove_stale_trials(cache)
     with writing(cache, shared) as lock, contextlib.ExitStack() as at:
-        at.enter_context(turn(cache) if shared else alone)
+        first = not shared or at.enter_context(turn(cache, partial(plans_at_once, config)))
         work = planned(config, shared)
         plan, upload, folder = work.plan, work.upload, work.plan.views.folder
         check_source(plan.views, work.extraction.skip_errors)
@@ -85,7 +87,8 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         # commands that share a bucket send each what it has made, and do not look for more in the mirror
         with upload if upload and not shared else alone:
             try:
-                begin(plan, shared)
+                if first or at.enter_context(turn(cache, partial(has_begun, plan))):
+                    begin(plan, shared)
                 job = launcher.begin(Job(config, arguments, work.extraction, work.board, lock))
                 promise(plan, job.extraction)
                 at.close()

@@ -6,9 +6,8 @@ A note is a lease on a shard (`extract/leases.py`), or the type of device that a
 
 import contextlib
 import os
-import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,9 +75,15 @@ class Board:
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is where others see it: here it is already."""
 
-    def clear(self) -> None:
-        """No note is left."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def clear(self, of_others: Callable[[Iterable[str]], Container[str]] = lambda _: ()) -> None:
+        """No note is left but, of all that there are, those `of_others`."""
+        names = self.look().keys()
+        kept = of_others(names)
+        for name in names:
+            if name not in kept:
+                self.remove(name)
+        with contextlib.suppress(OSError):  # some are left
+            self._folder.rmdir()
 
 
 class BucketBoard(Board):
@@ -128,10 +133,13 @@ class BucketBoard(Board):
         """What this process committed of `places` is in the store, or the first error says why not."""
         self._upload.send(places)
 
-    def clear(self) -> None:
-        """No note is left."""
-        for name in self._store.sizes(self._prefix):
-            self._store.remove(name)
+    def clear(self, of_others: Callable[[Iterable[str]], Container[str]] = lambda _: ()) -> None:
+        """No note is left but, of all that there are, those `of_others`."""
+        names = self.look().keys()
+        kept = of_others(names)
+        for name in names:
+            if name not in kept:
+                self.remove(name)
 
     def _content(self) -> bytes:
         self._count += 1

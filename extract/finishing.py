@@ -8,6 +8,7 @@ vanishes with the lease is replaced. Two that write all the same write the same 
 import json
 import shutil
 import time
+from collections.abc import Iterable
 
 from extract.boards import Board
 from extract.leases import Leases
@@ -15,10 +16,10 @@ from extract.manifests import finish_targets, finish_views
 from extract.phases import Work
 from extract.pipeline import Counts
 from extract.plan import ExtractionPlan
-from extract.sharing import turn
+from extract.sharing import DEVICE, device_note, turn
 from shards.command.progress import counted, human_bytes
 from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest
-from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST
+from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
 from shards.remote import KINDS
 
 _NOTE = "manifests"
@@ -56,7 +57,15 @@ def finish_together(work: Work, board: Board) -> None:
             time.sleep(pause_s)
             pause_s = min(_LONGER * pause_s, leases.lease_s / _LOOKS_A_LEASE)
             leases.look()
-        board.clear()  # who comes late left notes too
+        board.clear(lambda names: _of_others(work, names))  # who comes late left notes too
+
+
+def _of_others(work: Work, names: Iterable[str]) -> set[str]:
+    """Those of the notes `names` that commands need which make other target sets of these views, or more views."""
+    places = {name: place_of(f"commits/{name}.json") for name in names}
+    beyond = {name for name, place in places.items() if place is not None and place[0] >= work.plan.views.num_views}
+    ours = set[str]() if beyond else {device_note(job.folder.name) for job in work.plan.targets}
+    return beyond | {name for name in names if name.endswith(DEVICE) and name not in ours}
 
 
 def _are_there(work: Work) -> bool:

@@ -11,17 +11,21 @@ from extract.config import ExtractConfig
 from extract.memory import batches_within
 from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan, resolve
-from extract.plan_views import ViewSetJob
+from extract.plan_views import ViewSetJob, stored_views
 from extract.processes import MAX_COMPUTE_THREADS, device_of
-from extract.store import begin_targets, begin_views
+from extract.several import each_teacher
+from extract.store import array_specs, begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
 from shards.command.devices import parse_devices, share_of_cores
 from shards.commit import remove_leftovers
 from shards.errors import BadInput
+from shards.layout import CALIBRATION, PLAN
 from shards.lock import writing
 from shards.mirror import mirror_of
 from shards.stores import is_url
+from shards.views import view_codec
+from shards.zarrs import metadata_bytes
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,31 @@ def planned(
     folders = [plan.views.folder, *(job.folder for job in plan.targets)]
     upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None
     return Work(plan, Extraction(plan.parts, device, *how), upload)
+
+
+def plans_at_once(config: ExtractConfig) -> bool:
+    """Whether commands that share a folder may plan `config` at the same time: its plan is there, no text is cut.
+
+    Of a bucket the documents are not here yet, and the turn is this machine's alone.
+    """
+    if is_url(config.out):
+        return False
+    plan = stored_views(each_teacher(config)[0]).plan
+    return plan is not None and view_codec(plan.identity).vocabulary is None
+
+
+def has_begun(plan: ExtractionPlan) -> bool:
+    """Whether nothing is left to write before the shards: all documents and statistics are there, and are equal."""
+    views = plan.views
+    documents = {views.folder / name: content for name, content in views.storage.metadata().items()}
+    for job in plan.targets:
+        if job.codec.has_statistics and not (job.folder / CALIBRATION).exists():
+            return False
+        for spec in array_specs(job, views):
+            documents[job.folder / spec.name / "zarr.json"] = metadata_bytes(spec.metadata(job.num_views))
+    return (views.folder / PLAN).exists() and all(
+        path.exists() and path.read_bytes() == content for path, content in documents.items()
+    )
 
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:

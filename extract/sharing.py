@@ -5,7 +5,7 @@ What is done is what has a commit record, created only if absent. Leases keep tw
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +21,9 @@ from shards.lock import locked
 _BLOCK = 4
 """Shards that are taken at a time: the next one's views are made while the teacher works on one."""
 _POLLS_A_LEASE = 20
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 1.0
+"""Between two looks of a command that waits for its turn."""
+DEVICE = ".device"
 
 
 def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
@@ -90,24 +93,37 @@ def _names_in(folder: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def turn(cache: Path) -> Iterator[None]:
-    """One of the commands that share `cache` begins or finishes at a time; the others wait here."""
+def turn(cache: Path, is_needless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """One of the commands that share `cache` begins or finishes at a time; the others wait here.
+
+    Gives whether this one has the turn: it has not, and goes on at once, where that `is_needless` now.
+    """
+    pause_s = _FIRST_PAUSE_S
     while True:
+        if is_needless():
+            yield False
+            return
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(cache / SHARING / "turn", ""))
             except BadInput:
-                time.sleep(0.1)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_PAUSE_S)
                 continue
-            yield
+            yield True
             return
+
+
+def device_note(targetset: str) -> str:
+    """The name of the note that says which type of device makes a target set."""
+    return targetset + DEVICE
 
 
 def check_device(board: Board, extraction: Extraction) -> None:
     """All machines that make a target set have the same type of device; BadInput for one of another type."""
     ours = device_type(extraction.device)
     for name in [job.folder.name for part in extraction.parts for job in part.targets]:
-        theirs = board.first(f"{name}.device", ours.encode()).decode()
+        theirs = board.first(device_note(name), ours.encode()).decode()
         if theirs != ours:
             raise BadInput(
                 f"{name} is being made on {theirs}, and this machine has {ours}, which computes other bytes; share it "

@@ -144,6 +144,15 @@ def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
     with writing_there():
         folder.mkdir(parents=True, exist_ok=True)
         number, claim = _claim(folder, bound)
+    try:
+        return _within(folder, bound, number), claim
+    except BaseException:
+        claim.close()  # else the next one has another number, and finds what this folder holds to be no room
+        raise
+
+
+def _within(folder: Path, bound: Bound, number: int) -> RowCache:
+    """The row cache in the folder of that number; BadInput where the disk has no room for it."""
     if bound.rank == 0:
         _remove_unused(folder, bound.num_ranks, number)
     state = os.statvfs(folder)
@@ -162,7 +171,7 @@ def _open(folder: Path, bound: Bound) -> tuple[RowCache, TextIO]:
         return f"{folder.parent}: {share}; free some, or name another disk ({LOCAL_CACHE})"
 
     refusal = too_small if bound.limit_bytes else share_too_small
-    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks, refusal), claim
+    return RowCache(_Buckets(), folder / str(number), limit // bound.num_ranks, refusal)
 
 
 def _claim(folder: Path, bound: Bound) -> tuple[int, TextIO]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from shards.bucket_rows import NextUses
 from shards.documents import Commit, read_commit
 from shards.errors import RESTORE, Damaged
+from shards.identity import sha256_of
 from shards.layout import commit_path, inside, place_of
 from shards.mirror import origin_of
 from shards.ranges import FolderRanges
@@ -68,11 +69,19 @@ class CheckedFiles:
 
     def commit(self, view: int, shard: int) -> Commit:
         """The commit record of one shard; Damaged where it is not what the manifest says."""
-        path = self(commit_path(view, shard))
-        record = read_commit(self.folder, view, shard)
+        relative = commit_path(view, shard)
+        record = read_commit(self.folder, view, shard, self._content(relative))
         if record is None:
-            raise Damaged(f"{path}: missing; {RESTORE}")
+            raise Damaged(f"{self.folder / relative}: missing; {RESTORE}")
         return record
+
+    def _content(self, relative: str) -> bytes | None:
+        """What a file holds, read once and checked; Damaged where it is not what the manifest says."""
+        record = self._record(relative)
+        content = check_size(self.folder, relative, record).read_bytes()
+        if sha256_of(content) != record.sha256:  # which says so, and fetches the file again in a mirror
+            content = check_file(self.folder, relative, record).read_bytes()
+        return content
 
     def _record(self, relative: str) -> FileRecord:
         if relative not in self.files:
@@ -91,6 +100,9 @@ class UncheckedFiles(CheckedFiles):
         return inside(self.folder, relative)
 
     sized = __call__
+
+    def _content(self, relative: str) -> bytes | None:
+        return None
 
 
 class CommittedFiles(CheckedFiles):

@@ -207,12 +207,12 @@ class TargetSetManifest(Document, frozen=True):
 SealedKind = TypeVar("SealedKind", bound=Document)
 
 
-def read_commit(folder: Path, view: int, shard: int) -> Commit | None:
-    """The commit record of one shard, or None when the shard was not committed."""
+def read_commit(folder: Path, view: int, shard: int, content: bytes | None = None) -> Commit | None:
+    """The commit record of one shard, that of `content` where it was read before; None when it was not committed."""
     path = inside(folder, commit_path(view, shard))
-    if not path.exists():
+    if content is None and not path.exists():
         return None
-    record = read_document(path, Commit)
+    record = read_document(path, Commit, content)
     if (record.view, record.shard) != (view, shard):
         raise Damaged(f"{path}: is the commit of {shard_name(record.view, record.shard)}; shards were swapped")
     return record
@@ -232,13 +232,13 @@ def read_targetset_manifest(folder: Path) -> TargetSetManifest:
     return read_document(inside(folder, TARGETSET_MANIFEST), TargetSetManifest)
 
 
-def read_document(path: Path, kind: type[SealedKind]) -> SealedKind:
-    """The sealed document at `path`, every field of a type and size that its kind can have.
+def read_document(path: Path, kind: type[SealedKind], content: bytes | None = None) -> SealedKind:
+    """The sealed document at `path`, or of its `content`, every field of a type and size that its kind can have.
 
     Raises Damaged when it is missing, too large, no JSON, of another kind, altered, or makes no sense, and NewerVersion
     when a later version of teacher-shards wrote it.
     """
-    document = unsealed(path, kind.kind)
+    document = unsealed(path, kind.kind, content)
     fields = fields_of(document, kind, str(path))
     for name, part in kind.parts.items():
         fields_of(document[name], part, str(path), f"{name}.")

@@ -27,11 +27,16 @@ def extents(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def make_hole(path: Path, offset: int, size: int) -> None:
-    """`size` bytes of the file take no room any more and read as zeros; BadInput on a file system without holes."""
+    """`size` bytes of the file take no room any more and read as zeros; BadInput on a file system without holes.
+
+    OSError where it takes none now: a hole takes room itself on a full disk that copies on write (btrfs, zfs).
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     with path.open("r+b", buffering=0) as file:
         if libc.fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH, ctypes.c_int64(offset), ctypes.c_int64(size)):
             number = ctypes.get_errno()
+            if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise OSError(number, os.strerror(number), str(path))
             raise BadInput(
                 f"{path}: this file system makes no holes ({os.strerror(number)}); put the local cache on another disk "
                 f"(TEACHER_SHARDS_LOCAL_CACHE), such as ext4, xfs or tmpfs"

@@ -12,6 +12,7 @@ system's own map of holes says after a crash what is there, and every row passes
 disk as from the store: what is torn or altered is fetched again.
 """
 
+import contextlib
 import heapq
 import sys
 import threading
@@ -143,7 +144,10 @@ class RowCache:
         """What was fetched for the row is on the disk, unless all there is read before, or the disk takes no more."""
         with self._lock:
             while self._pages.count + self._pages.num_lacking(span) > self._most:
-                if not self._let_go(next_use):
+                try:
+                    if not self._let_go(next_use):
+                        return
+                except OSError:  # no hole can be made now: what takes the room keeps it, and the row is not kept
                     return
             if span in self._writing:
                 return
@@ -165,7 +169,8 @@ class RowCache:
         """The row, which could not be written, is let go, and the cache keeps no more than it has; it is said once."""
         with self._lock:
             self._writing.remove(span)
-            self._pages.let_go(span)
+            with contextlib.suppress(OSError):  # the disk is so full that it makes no hole; what is read is checked
+                self._pages.let_go(span)
             self._most = min(self._most, self._pages.count)
             if not self._is_full:
                 self._is_full = True
@@ -207,5 +212,5 @@ class RowCache:
 
     def let_go_unclaimed(self) -> None:
         """What a process before left, and this one has not read yet, goes before all else: it will not be read."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             self._pages.let_go_all_unclaimed()

@@ -13,7 +13,10 @@ from shards.spans import PAGE, Span
 
 
 class RowPages:
-    """Pages of the files under `root`; one thread at a time, but for `load` and `write`."""
+    """Pages of the files under `root`; one thread at a time, but for `load` and `write`.
+
+    What lets go raises OSError where the disk makes no hole now; the pages then are there still, no row's.
+    """
 
     def __init__(self, root: Path, most: int) -> None:
         """What a process before left on the disk counts as there, as far as `most` pages allow."""
@@ -30,7 +33,7 @@ class RowPages:
         there = self._there.get(span.name)
         if there is None or len(there) < span.pages.stop or not there[span.pages].all():
             return False
-        with contextlib.suppress(FileNotFoundError), (self.root / span.name).open("rb", buffering=0) as file:
+        with contextlib.suppress(OSError), (self.root / span.name).open("rb", buffering=0) as file:
             return os.preadv(file.fileno(), [out], span.offset) == span.size
         return False
 
@@ -118,7 +121,8 @@ class RowPages:
                 self._there[name], self._users[name] = there, np.zeros(len(there), np.uint16)
                 self.count += int(np.count_nonzero(there))
                 if self.count > most:
-                    self._punch(name, there, np.flatnonzero(there)[most - self.count :])
+                    with contextlib.suppress(OSError):
+                        self._punch(name, there, np.flatnonzero(there)[most - self.count :])
 
 
 def set_of(name: str) -> str:

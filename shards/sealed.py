@@ -30,10 +30,13 @@ def sealed(document: dict[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def unsealed(path: Path, kind: str) -> dict[str, Any]:
-    """The sealed document of `kind` at `path`, its own hash, kind and format checked, and nothing else."""
+def unsealed(path: Path, kind: str, content: bytes | None = None) -> dict[str, Any]:
+    """The sealed document of `kind` at `path`, its own hash, kind and format checked, and nothing else.
+
+    `content` is what the file holds, where it was read before.
+    """
     absent = "run the extract command again to write it"
-    document = read_object(path, RESTORE, absent=absent, error=Damaged, limit=MAX_DOCUMENT_BYTES)
+    document = read_object(path, RESTORE, absent, Damaged, MAX_DOCUMENT_BYTES, content)
     check_seal(path, document)
     if document.get("kind") != kind:
         raise Damaged(f"{path}: expected a {kind}, found {repr(document.get('kind'))[:60]}")
@@ -52,15 +55,16 @@ def read_object(
     absent: str | None = None,
     error: type[TeacherShardsError] = BadInput,
     limit: int = MAX_RUN_BYTES,
+    content: bytes | None = None,
 ) -> dict[str, Any]:
     """The JSON object at `path`; `error`, with `remedy`, where it is missing, larger than `limit` bytes, or none.
 
-    `absent` is the remedy for a file that is missing, where that is another one.
+    `absent` is the remedy for a file that is missing, where that is another one. `content` is the file's.
     """
     try:
-        if path.stat().st_size > limit:
+        if (path.stat().st_size if content is None else len(content)) > limit:
             raise error(f"{path}: larger than {limit} bytes, which no {path.name} is; {remedy}")
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes() if content is None else content)
     except FileNotFoundError:
         raise error(f"{path}: missing; {absent or remedy}") from None
     except OSError as failure:

@@ -177,6 +177,17 @@ def open_url(url: str) -> Bucket:
         return Bucket(url, from_url(url, retry_config=retry, client_options=options), read_from)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
     config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
-    prefix = parts.path.strip("/") or None
-    store = S3Store(parts.netloc, prefix=prefix, config=config, retry_config=retry, client_options=options)
+    keys: Any = None
+    if "access_key_id" in config and "secret_access_key" in config:
+        keys = {name: config.pop(name) for name in ("access_key_id", "secret_access_key")}
+        keys |= {"token": config.pop("session_token", None), "expires_at": None}
+    store = S3Store(
+        parts.netloc,
+        prefix=parts.path.strip("/") or None,
+        config=config,
+        retry_config=retry,
+        client_options=options,
+        # given as settings, keys of a file would be sent with the token that obstore finds in the environment
+        credential_provider=keys and (lambda: keys),
+    )
     return Bucket(url, store, read_from)

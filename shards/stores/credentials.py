@@ -56,6 +56,8 @@ def _of_amazon() -> Credentials:
         name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
     }
     settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
+    if "access_key_id" not in settings:  # a token without its keys is a stray one: a pair of keys comes from one place
+        settings = {name: value for name, value in settings.items() if name in ("region", "endpoint")}
     read_from = "AWS_ACCESS_KEY_ID in the environment" if "access_key_id" in settings else _MACHINE
     profile, found = os.environ.get("AWS_PROFILE", "default"), False
     for variable, default, section in (
@@ -65,13 +67,13 @@ def _of_amazon() -> Credentials:
         path = Path(os.environ.get(variable, default)).expanduser()
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(path)
-        except configparser.Error as error:
+            parser.read(path, "utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
             raise BadInput(f"{path}: cannot be read ({one_line(error)}); mend it, or set {variable}") from None
         if parser.has_section(section):
             found = True
             given = {_FROM_FILES[name]: value for name, value in parser.items(section) if name in _FROM_FILES}
-            if "access_key_id" in settings:  # a pair of keys comes from one place
+            if "access_key_id" in settings:
                 given = {name: value for name, value in given.items() if name in ("region", "endpoint")}
             elif "access_key_id" in given:
                 read_from = f"the profile {profile} of {path}"

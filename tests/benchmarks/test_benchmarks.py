@@ -32,6 +32,14 @@ def test_quick_run_writes_its_figures(name: str, tmp_path: Path) -> None:
         _check(json.loads(path.read_text()), path.name, name, done.stdout.replace("\n", " "))
 
 
+@pytest.mark.slow
+def test_processes_that_are_killed_write_the_bytes_of_one(tmp_path: Path) -> None:
+    done = run("sharing", "--case", "kill", "--quick", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for where in ("folder", "bucket"):
+        assert f"sharing: {where}: 1 killed; every byte that of a single process: yes" in done.stdout
+
+
 def _check(found: dict[str, Any], file: str, name: str, printed: str) -> None:
     assert file.startswith(f"{name}-") and found["benchmark"].startswith(name) and found["quick"]
     assert {"device", "cpu", "date", "revision", "num_cores", "num_threads", "settings", "unit"} <= found.keys()

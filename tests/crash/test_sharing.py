@@ -23,7 +23,7 @@ from shards.__main__ import main as python_m_shards
 from shards.command.devices import device_type
 from shards.documents import Commit, read_commit
 from shards.errors import BadInput
-from shards.lock import writing
+from shards.lock import locked, writing
 from shards.reader import TargetSet
 
 VIEWS = ("--teacher", "none", "--data", "digits", "--limit", "32", "--view", "size=16", "--shard_size", "4")
@@ -145,8 +145,44 @@ def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.slow
+def test_who_finds_the_plan_begins_without_the_turn(tmp_path: Path) -> None:
+    """Another command has the turn from the beginning to the end, and writes the plan in between."""
+    alone, cache = tmp_path / "alone", tmp_path / "cache"
+    command("extract", *VIEWS, "--devices", "cpu", "--out", alone).succeeds()
+    (alone / ".lock").unlink(missing_ok=True)
+    with locked(cache / SHARING / "turn", ""):
+        waiting = start(cache, *SHARED)
+        while not list(cache.glob(".lock")):  # it is there, and waits
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert waiting.poll() is None
+        viewset_of(alone).rename(cache / viewset_of(alone).name)
+        end(waiting)
+    assert waiting.returncode == 0
+
+
 MANIFESTS = "manifests"
 """The lease of who writes them."""
+
+
+@pytest.mark.parametrize("more_views", [False, True])
+def test_notes_of_who_makes_something_else_stay(
+    pristine: Path, teacher: Path, tmp_path: Path, more_views: bool
+) -> None:
+    """Another target set's device and, while another makes more views, also that of the target set that is done."""
+    cache = copied(pristine, tmp_path / "cache")
+    own, board = f"{targetset_of(cache).name}.device", Board(viewset_of(cache))
+    left = {"another.device", *(["v07-00000", own] if more_views else [])}
+    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--launch", "shared")
+    with writing(cache, shared=True):  # who works there still
+        board.look()
+        for name in (*sorted(left - {own}), "v00-00000"):
+            assert board.take(name)
+        command("extract", *flags, "--out", cache).succeeds()
+        assert board.look().keys() == left
+        board.clear()
+        assert not (cache / SHARING / viewset_of(cache).name).exists()
 
 
 @pytest.fixture

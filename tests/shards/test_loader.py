@@ -1,7 +1,9 @@
 """Loader: the batches a training step is given are those of the files, whatever the threads and buffers."""
 
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from shards.errors import Damaged
 from shards.in_order import in_order
+from shards.layout import commit_path
 from shards.loader import Batch, BatchLoader, Part
 from shards.order import BatchOrder, Reading
 from shards.reader import Component, TargetSet, ViewSet
@@ -69,6 +72,27 @@ def test_a_batch_stays_valid_while_it_may_be_held(pristine: Path) -> None:
         recent = [*recent[-2:], batch]
         for held in recent[-2:]:
             check(held, views, targets)
+
+
+def test_a_first_batch_reads_each_commit_record_once(pristine: Path) -> None:
+    """To hash it and to parse it; a volume takes milliseconds for each request."""
+    opened, listens = Counter[str](), [True]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and listens and "/commits/" in str(arguments[0]):
+            opened[str(arguments[0])] += 1
+
+    batches = loader(pristine, NUM_SAMPLES // 2)
+    sys.addaudithook(hook)  # for ever: there is no way to remove it
+    first = next(iter(batches.order()))
+    samples, view = first.readings[0].samples, first.readings[0].view
+    batches.order = lambda: iter([first])
+    for batch in batches:
+        assert len(batch.samples) == len(samples)
+    listens.clear()
+    shards = {sample // batches.components[0].viewset.plan.shard_size for sample in samples.tolist()}
+    folders = [each.folder for each in (batches.components[0].viewset, *batches.components[0].targetsets)]
+    assert opened == {str(folder / commit_path(view, shard)): 1 for folder in folders for shard in shards}
 
 
 def test_the_buffers_are_reused(pristine: Path) -> None:

@@ -1,5 +1,7 @@
 """Credentials that a real server refuses, by IAM and by their signatures: one line that says where they were read."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -8,6 +10,9 @@ from caches import command
 from moto import settings
 from moto.core.authorization import ActionAuthenticatorMixin
 from s3_server import Server
+
+from shards.errors import Damaged
+from shards.stores import open_store
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -44,3 +49,51 @@ def test_what_the_server_refuses_is_one_line_that_says_what_was_read(
     command("shards", "list", s3.url).refuses(
         f"refuses the credentials read from the profile mine of {tmp_path}/absent"
     )
+
+
+def test_a_file_of_credentials_that_is_no_text_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    (tmp_path / "credentials").write_bytes(b"[default]\naws_access_key_id = \xff\xfe\n")
+    command("shards", "list", "s3://bucket/cache").refuses(
+        f"{tmp_path}/credentials: cannot be read (", "mend it, or set AWS_SHARED_CREDENTIALS_FILE"
+    )
+
+
+def test_a_token_goes_with_the_keys_that_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the environment is not sent with the keys of a file, one of the file is."""
+    tokens = []
+
+    class Asked(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            tokens.append(
+                (self.headers["Authorization"].split("/")[0].split("=")[1], self.headers["x-amz-security-token"])
+            )
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        for name in KEYS:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "stray")
+        of_file = "[default]\naws_access_key_id = file\naws_secret_access_key = secret\n"
+        for content in (of_file, f"{of_file}aws_session_token = own\n"):
+            (tmp_path / "credentials").write_text(content)
+            with pytest.raises(Damaged):
+                open_store("s3://bucket/cache").get("absent")
+        for name in KEYS:
+            monkeypatch.setenv(name, "environment")
+        with pytest.raises(Damaged):
+            open_store("s3://bucket/cache").get("absent")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert tokens == [("file", None), ("file", "own"), ("environment", "stray")]

@@ -304,6 +304,22 @@ def test_where_the_disk_takes_no_more_rows_arrive_all_the_same(
         train(data, RowCache(data.store, tmp_path / "disk/rows", int(ROWS * ROW * PAGES)), range(1))
 
 
+def test_where_the_disk_makes_no_hole_rows_arrive_all_the_same(
+    data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of the local cache can neither be written nor be made a hole in: here a folder has its name."""
+    whole = int(ROWS * ROW * PAGES)
+    cache = RowCache(data.store, tmp_path / "rows", whole // 2)
+    train(data, cache, range(1))
+    (tmp_path / "rows/set/0").unlink()
+    (tmp_path / "rows/set/0").mkdir()
+    cache.let_go_unclaimed()
+    assert all(each <= ROWS * ROW for each in train(data, cache, range(1, 4)))
+    assert on_disk(tmp_path / "rows") <= whole // 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {tmp_path}/rows: {os.strerror(errno.EISDIR)}: no more rows are kept")
+
+
 def test_what_another_run_holds_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows cannot be let go for ours; those that nobody holds any more can."""
     monkeypatch.setenv(LOCAL_CACHE, str(tmp_path))
@@ -322,7 +338,11 @@ def test_what_another_run_holds_is_no_room(tmp_path: Path, monkeypatch: pytest.M
             fcntl.flock(other, fcntl.LOCK_EX)
             assert row_cache().limit_bytes == free // 2
             set_bound(Bound(140 * 4096))
-            with pytest.raises(BadInput, match=rf"local_cache=573.4 kB: {tmp_path} has room for 409.6 kB; give less"):
+            words = rf"local_cache=573.4 kB: {tmp_path} has room for 409.6 kB; give less"
+            with pytest.raises(BadInput, match=words) as refused:
                 row_cache()
+            set_bound(Bound())
+            assert row_cache().limit_bytes == free // 2 and refused.value.__traceback__ is not None
+            assert not (rows / "2.lock").exists()  # who was refused holds no folder
     finally:
         set_bound(Bound())
