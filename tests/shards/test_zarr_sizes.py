@@ -20,6 +20,24 @@ SETS = {
 }
 
 
+SIZES = [
+    *range(1, 140),
+    *range(141, 1100, 9),
+    511,
+    512,
+    513,
+    1023,
+    1024,
+    1025,
+    1500,
+    2000,
+    2559,
+    2560,
+    10_000,
+    1_281_167,
+]
+
+
 @pytest.mark.parametrize(
     ("name", "shard_size"), [*((name, 512) for name in SETS), ("logits of 640 float32", 100), ("int8", 100)]
 )
@@ -30,7 +48,7 @@ def test_a_set_of_any_size_is_stored_in_little_more_than_its_rows(name: str, sha
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zarrs, "CHUNK_BYTES", 5 << 20)
-        for num_samples in [*range(1, 1100), 1500, 2000, 2559, 2560, 10_000, 1_281_167]:
+        for num_samples in SIZES:
             plain = [ArraySpec("values", *array, num_samples, shard_size) for array in SETS[name]]
             payload = sum(spec.num_samples * spec.row_bytes for spec in plain)
             num_objects = len(plain) * -(-num_samples // shard_size)
