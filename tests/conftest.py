@@ -16,6 +16,13 @@ settings.register_profile("suite", deadline=None, max_examples=40, derandomize=T
 settings.load_profile("suite")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: three workers on two cores, as a test that waits for a disk, a server or a process needs no core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
+
+
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny network: `--teacher run:FOLDER`."""

@@ -12,11 +12,8 @@ from shards.__main__ import COMMANDS
 from shards.command.run import run_command
 
 ROOT = Path(__file__).parents[2]
-LOADED = (
-    *("jsonargparse", "docstring_parser", "zarr", "shards.cache", "shards.listing", "shards.verify", "shards.reader"),
-    *("shards.contact_sheet", "shards.export", "shards.page.build", "evaluate.config", "evaluate.report"),
-    *("evaluate.ledger",),
-)
+LOADED = ("jsonargparse", "docstring_parser", "shards.cache", "shards.listing", "shards.verify", "evaluate.ledger")
+"""What the commands import, but torch: a process that ends takes longer to put it away than these need."""
 WARM = """
 import importlib, json, os, runpy, sys
 commands, outputs, modules = json.load(sys.stdin)
@@ -64,18 +61,15 @@ def test_a_command_whose_output_nobody_reads_stops_in_silence(
     pristine_full: Path, trained: Path, tmp_path: Path
 ) -> None:
     cache, runs = pristine_full, ("--runs", trained)
-    (targetset,) = cache.glob("*/targets/*pooled*")
     unread(
         *(("shards", name, cache) for name in ("list", "info", "verify")),
         ("shards", "page", cache, *runs, "--output", tmp_path / "page.html"),
         ("shards", "ledger", cache, *runs),
-        ("shards", "view", targetset, "--output", tmp_path / "sheet.png"),
-        ("shards", "export", targetset, "--output", tmp_path / "exported"),
         ("evaluate", *runs),
         ("evaluate", *runs, "--ledger", "--shards", cache),
         modules=LOADED,
     )
-    assert (tmp_path / "page.html").exists() and (tmp_path / "sheet.png").exists()  # the work itself is done
+    assert (tmp_path / "page.html").exists()  # the work itself is done
 
 
 def test_so_does_what_is_printed_before_a_command_begins() -> None:
