@@ -1,8 +1,10 @@
 """Fixtures of all tests: one tiny teacher and one small cache of digits, made once and copied for each test."""
 
 import os
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers that share cores stall at OpenMP's barriers
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # else each command that a test starts compiles this project anew
 
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False  # else each worker compiles all tests and the whole project anew
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("suite")
 
