@@ -8,7 +8,7 @@ NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
 	$(wildcard $(addprefix tests/contract/test_,codec_contract.py open.py same_bytes.py)) \
 	$(wildcard $(addprefix tests/shards/test_,*codecs.py kept_sets.py recompute.py)) \
 	$(wildcard $(addprefix tests/extract/test_,data2vec2_*.py beitv2.py hugging_face_teachers.py dense_targets.py \
-	kept_tokens.py networks.py teachers.py pipeline.py augment.py))
+	kept_tokens.py networks.py teachers.py efficientnet_lite0.py pipeline.py bad_images.py augment.py))
 
 .PHONY: demo test kernels lint clean
 

@@ -1,8 +1,10 @@
 """Fixtures of all tests: one tiny teacher and one small cache of digits, made once and copied for each test."""
 
 import os
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers that share cores stall at OpenMP's barriers
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # else each command that a test starts compiles this project anew
 
 from pathlib import Path
 
@@ -12,8 +14,16 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False  # else each worker compiles all tests and the whole project anew
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: three workers on two cores, as a test that waits for a disk, a server or a process needs no core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
 
 
 @pytest.fixture(scope="session")

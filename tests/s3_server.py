@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 ERROR = "<Error><Code>{}</Code><Message>as a store says it</Message></Error>"
 
@@ -124,6 +123,8 @@ class _Quiet(http.server.ThreadingHTTPServer):
 @contextmanager
 def served() -> Iterator[tuple[int, int, Faults]]:
     """The ports of the proxy and of the server behind it."""
+    from moto.server import ThreadedMotoServer  # a second and more, which workers without a bucket need not spend
+
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     faults = Faults()

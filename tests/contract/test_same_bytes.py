@@ -13,9 +13,10 @@ from shards.reader import TargetSet
 from tests.extract.test_data2vec2_writer import write_checkpoint
 
 FLAGS = (*SMALL, "--views", "2", "--codec", "float32")
+CASES = ("logits", "drawn logits", "kept tokens")
 
 
-@pytest.fixture(scope="module", params=["logits", "drawn logits", "kept tokens"])
+@pytest.fixture(scope="module", params=CASES)
 def made(
     request: pytest.FixtureRequest, pristine: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[str], Path]:
@@ -43,6 +44,9 @@ def test_for_any_number_of_threads(
     assert contents(tmp_path / "cache") == contents(reference)
 
 
+@pytest.mark.parametrize(
+    "made", [*(pytest.param(name, marks=pytest.mark.slow) for name in CASES[:2]), CASES[2]], indirect=True
+)
 def test_for_any_number_of_processes(made: tuple[list[str], Path], tmp_path: Path) -> None:
     flags, reference = made
     done = extract(*flags, "--out", tmp_path / "cache", "--devices", "2")

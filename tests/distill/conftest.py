@@ -1,4 +1,4 @@
-"""One small cache of digits for all tests of distill: two teachers, three views, a validation split."""
+"""Small caches of digits for all tests of distill: of logits, a second one to mix with it, and one of features."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 import torch
 import training
 from texts import write_corpus, write_encoder
+
+from tests.extract.test_data2vec2_writer import write_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +57,30 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     caches.extract(*flags, "--target", "layer_mean_no_norm,mlm_logits", "--codec", "float32,topk:8")
     caches.extract(*flags, "--target", "layer_mean_no_norm", "--codec", "float16", "--keep_tokens", "5")
     return folder / "cache"
+
+
+def other(teachers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Never written to by a test. Target sets: one-logits-float32, one-logits-int8."""
+    cache = tmp_path_factory.mktemp("mixtures") / "other"
+    size = ("--limit", str(training.OTHER), "--shard_size", "16", "--view", f"crop:seed=9,size={caches.IMAGE_SIZE}")
+    caches.extract("--teacher", "none", "--data", "digits", "--out", cache, "--devices", "cpu", *size, "--views", "2")
+    for codec in ("float32", "int8"):
+        caches.extract("--teacher", f"run:{teachers['one']}", "--codec", codec, "--out", cache, "--devices", "cpu")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pt", depth=4, average_top_k_layers=4)
+
+
+@pytest.fixture(scope="session")
+def dense(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Never written to by a test: two views of digits, all targets in float32, and the layer mean in int8."""
+    cache = tmp_path_factory.mktemp("dense") / "cache"
+    teacher = ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, "--devices", "cpu")
+    size = ("--data", "digits", "--limit", "48", "--shard_size", "16", "--batch_size", "16", "--views", "2")
+    caches.extract(*teacher, *size, "--target", "layer_mean,layer_2,layer_4,cls,pooled", "--codec", "float32")
+    caches.extract(*teacher, "--target", "layer_mean", "--codec", "int8")
+    caches.extract(*teacher, "--target", "layer_mean", "--codec", "int8", "--keep_tokens", "4")
+    return cache

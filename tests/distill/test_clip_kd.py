@@ -2,12 +2,12 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ranks import on_two_ranks
 from torch import Tensor, nn
 
 from distill.named_targets import named_targets
@@ -129,8 +129,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(t
     network = Loss()
     loss = network(*batch())
     loss.backward()
-    spawn: Callable[..., object] = torch.multiprocessing.spawn
-    spawn(on_one_rank, (str(tmp_path),), nprocs=2)
+    on_two_ranks(on_one_rank, str(tmp_path))
     of_ranks = torch.load(tmp_path / "gradients.pt", weights_only=True)
     # sums of 8 float32 terms in another order; of gradients the largest tells the scale
     torch.testing.assert_close(of_ranks["loss"], loss.detach(), rtol=1e-5, atol=1e-6)

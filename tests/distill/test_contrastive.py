@@ -2,12 +2,12 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from ranks import on_two_ranks
 from torch import Tensor, nn
 
 from distill.objectives import make_objective
@@ -113,8 +113,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(s
     network = towers()
     loss = loss_of(spec, network, *inputs())
     loss.backward()
-    spawn: Callable[..., object] = torch.multiprocessing.spawn
-    spawn(on_one_rank, (spec, str(tmp_path)), nprocs=2)
+    on_two_ranks(on_one_rank, spec, str(tmp_path))
     of_ranks = torch.load(tmp_path / "gradients.pt", weights_only=True)
     # sums of 8 float32 terms in another order
     torch.testing.assert_close(of_ranks["loss"], loss.detach(), rtol=1e-5, atol=1e-6)

@@ -10,7 +10,6 @@ from typing import Any
 import caches
 import pytest
 import torch
-from msgspec import structs
 from test_ranks import two_ranks
 from test_resume import Recorder
 from training import distill, same, weights, write_recipe
@@ -21,20 +20,16 @@ from distill.data import CacheData
 from distill.holding import open_training
 from distill.module import Distillation
 from distill.objectives import make_objective
-from distill.recipe import Recipe, load_recipe, resolve
+from distill.recipe import Recipe, resolve
 from distill.run import build_module, train
 from distill.trainer import Elapsed, fit, make_trainer
 from extract.networks import load_exported
 from extract.networks.data2vec2 import NamedOutputs
 from extract.teachers import load_teacher
-from shards.cache import named
 from shards.codecs.features import Features
 from shards.command.devices import Devices
-from shards.errors import BadInput
 from tests.extract.test_data2vec2_writer import write_checkpoint
 
-SAMPLES = 48
-TARGETS = "layer_mean,layer_2,layer_4,cls,pooled"
 RECIPE: dict[str, Any] = {
     "student": "data2vec2:depth=2",
     "init": "teacher",
@@ -44,23 +39,6 @@ RECIPE: dict[str, Any] = {
     "batch_size": 16,
     "epochs": 3,
 }
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.pt", depth=4, average_top_k_layers=4)
-
-
-@pytest.fixture(scope="module")
-def dense(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Never written to by a test: two views of digits, all targets in float32, and the layer mean in int8."""
-    cache = tmp_path_factory.mktemp("dense") / "cache"
-    teacher = ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, "--devices", "cpu")
-    size = ("--data", "digits", "--limit", str(SAMPLES), "--shard_size", "16", "--batch_size", "16", "--views", "2")
-    caches.extract(*teacher, *size, "--target", TARGETS, "--codec", "float32")
-    caches.extract(*teacher, "--target", "layer_mean", "--codec", "int8")
-    caches.extract(*teacher, "--target", "layer_mean", "--codec", "int8", "--keep_tokens", "4")
-    return cache
 
 
 def data_of(shards: Path, targets: str, **values: Any) -> CacheData:
@@ -234,60 +212,3 @@ def test_a_narrow_student_that_teaches_keeps_each_blocks_projector(dense: Path) 
     own = student.by_own_blocks().only(["layer_1", "layer_2"])(images)
     said = student(images)
     assert torch.equal(own["layer_1"], said["layer_2"]) and torch.equal(own["layer_2"], said["layer_4"])
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (("--student", "data2vec2:depth=5"), ("data2vec2:depth=5", "deeper than the teacher", "4 blocks")),
-        (("--student", "data2vec2:width=8,heads=2"), ("--init teacher", "width 8", "--init random")),
-        (("--student", "data2vec2:size=8"), ("unknown size", "depth, width and heads")),
-        (("--student", "data2vec2:depth=half"), ("depth half: expected a whole number",)),
-        (("--student", "data2vec2:depth=2,width=9", "--init", "random"), ("width 9",)),
-        (("--student", "resnet8", "--init", "random"), ("resnet8", "layer_mean (10, 16)", "another student")),
-        (("--init", "nothere.pt"), ("nothere.pt", "no such file", "--init")),
-        (("--objective", "kl"), ("objective kl needs logits", "layer_mean")),
-        (("--label_weight", "0.5"), ("--objective label_weight=0.5", "no logits")),
-    ],
-)
-def test_what_does_not_fit_is_refused_on_one_line(
-    flags: tuple[str, ...], words: tuple[str, ...], dense: Path, tmp_path: Path
-) -> None:
-    recipe = write_recipe(tmp_path / "dense.yaml", **RECIPE)
-    flags = ("--recipe", str(recipe), "--targets", "layer_mean-float32", *flags)
-    outcome = distill(dense, tmp_path / "run", *flags)
-    outcome.refuses(*words)
-    assert outcome.out == "" and not (tmp_path / "run").exists()
-
-
-def test_other_weights_than_those_of_the_targets_are_refused(dense: Path, tmp_path: Path) -> None:
-    other = write_checkpoint(tmp_path / "other.pt", seed=1, depth=4, average_top_k_layers=4)
-    recipe = write_recipe(tmp_path / "dense.yaml", **RECIPE)
-    flags = ("--recipe", recipe, "--targets", "layer_mean-float32", "--init", other)
-    distill(dense, tmp_path / "run", *flags).refuses("is not the teacher of", "weights_sha256", "--init")
-
-
-def test_a_layer_that_the_student_has_no_block_for(dense: Path) -> None:
-    with pytest.raises(BadInput, match=r"gives .*layer_4.* and no layer_2"):
-        student_of(dense, "layer_2-float32", student="data2vec2:depth=1")
-
-
-def test_of_another_kind_of_teacher_a_transformer_with_tokens_like_its(dense: Path) -> None:
-    data = data_of(dense, "layer_mean-float32", init="random", student="data2vec2:depth=2")
-    (targetset,) = data.training.targetsets
-    assert targetset.manifest.teacher_settings["depth"] == 4
-    targetset.manifest = structs.replace(targetset.manifest, teacher_settings=None)
-    module = build_module(data, data.recipe)
-    assert isinstance(module.student, NamedOutputs)
-    assert (module.student.settings.patch_size, module.student.settings.num_extra_tokens) == (4, 1)
-    assert load_recipe("features").objective == "smooth_l1:beta=1"
-
-
-def test_a_target_is_named_by_its_own_words(dense: Path) -> None:
-    """layer_mean is in layer_mean_no_cls's name, and the whole set's in that of the one with kept tokens."""
-    names = ["d-layer_mean-int8-1a2b", "d-layer_mean-int8-4tokens-3c4d", "d-layer_mean_no_cls-int8-5e6f"]
-    names += ["d-layer_1-int8-aaaa", "d-layer_12-int8-bbbb"]
-    assert named(names, "layer_mean-int8") == names[:1] and named(names, "4tokens") == names[1:2]
-    assert named(names, "layer_1") == names[3:4] and named(names, "no_cls") == names[2:3]
-    assert named(names, "layer_mean") == names[:2] and named(names, "other") == []
-    assert open_training(str(dense), "layer_mean-int8", False).targetsets[0].folder.name == whole_int8(dense)

@@ -1,23 +1,22 @@
-"""Recipes: which one a cache picks, what a YAML file may hold, what flags and saved files make of it."""
+"""Recipes: which one a cache picks, what a YAML file may hold, what flags make of it."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 import yaml
 from caches import command
-from training import PLAIN, distill, same, write_recipe
+from training import distill, write_recipe
 
-from distill.config import HIDDEN, DistillConfig, unfolded
+from distill.config import DistillConfig
 from distill.fitting import pick_recipe, recipe_names
 from distill.objectives import make_objective
 from distill.objectives.base import Objective
 from distill.peak_rate import peak_rate
 from distill.recipe import (
     FOLDER,
-    Recipe,
     as_values,
     load_recipe,
     long_enough,
@@ -25,8 +24,7 @@ from distill.recipe import (
 )
 from distill.students import student_names
 from extract.networks import architecture_names
-from shards.command.arguments import as_yaml, parse
-from shards.command.ranges import expected
+from shards.command.arguments import as_yaml
 from shards.command.specs import parse_spec
 from shards.errors import BadInput, UnknownName
 
@@ -196,53 +194,6 @@ def test_a_student_of_logits_comes_near_its_teacher_with_no_hyperparameter_given
 
 
 @pytest.mark.parametrize(
-    ("objective", "said"),
-    [
-        ("kl:temperature=2,label_weight=0.1", ("kl:temperature=2", 0.1)),
-        ("mse:label_weight=1", ("mse", 1.0)),
-        ("label_weight=0.5", (None, 0.5)),
-        ("cosine", ("cosine", None)),
-    ],
-)
-def test_an_objective_may_say_the_share_of_the_labels(objective: str, said: tuple[str | None, float | None]) -> None:
-    config = unfolded(DistillConfig(".", objective=objective))
-    assert (config.objective, config.label_weight) == said
-    same = unfolded(DistillConfig(".", objective=said[0], label_weight=said[1]))
-    assert same == config
-
-
-@pytest.mark.parametrize("share", ["1.5", "much", "0.1,label_weight=0.2"])
-def test_a_share_of_the_labels_is_one(share: str) -> None:
-    with pytest.raises(BadInput, match=r"label_weight.*(expected a number from 0 to 1|given twice)"):
-        unfolded(DistillConfig(".", objective=f"kl:label_weight={share}"))
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--lr", "0"), "--lr 0.0: expected a number above 0"),
-        (("--lr", "nan"), "--lr nan: expected a number above 0"),
-        (("--batch_size", "0"), "--batch_size 0: expected a whole number of at least 1"),
-        (("--accumulate", "-1"), "--accumulate -1"),
-        (("--max_steps", "0"), "--max_steps 0"),
-        (("--epochs", "0"), "--epochs 0"),
-        (("--label_weight", "1.5"), "--label_weight 1.5: expected a number from 0 to 1"),
-        (("--weight_decay", "-1"), "--weight_decay -1.0: expected a number of at least 0"),
-        (("--precision", "float8"), "--precision float8: expected float32 or bfloat16 or float16"),
-        (("--seed", "-1"), "--seed -1: expected a whole number from 0 to 4294967295"),
-    ],
-)
-def test_flags_that_make_no_sense(flags: tuple[str, ...], message: str) -> None:
-    with pytest.raises(BadInput, match=f"^{message}.*; python -m distill --help lists the flags$"):
-        parse(DistillConfig, "distill", ["--shards", ".", *flags], "")
-
-
-def test_an_objective_that_makes_no_sense() -> None:
-    with pytest.raises(BadInput, match="--objective kl:temperature=0: temperature 0: expected a number above 0"):
-        resolve(load_recipe("digits"), DistillConfig(shards=".", objective="kl:temperature=0"))
-
-
-@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"validation_fraction": 1.0}, "validation_fraction 1.0: expected a number of at least 0, below 1"),
@@ -266,59 +217,3 @@ def test_supervised_is_cross_entropy_alone(tmp_path: Path) -> None:
         recipe = load_recipe(str(write_recipe(tmp_path / "bad.yaml", objective="supervised", label_weight=share)))
         with pytest.raises(BadInput, match="with the labels alone: expected 1"):
             resolve(recipe, DistillConfig(shards="."))
-
-
-def test_every_flag_but_those_of_the_machine_is_a_recipes_field() -> None:
-    flags = {one.name for one in fields(DistillConfig)}
-    assert len(flags - set(HIDDEN)) <= 20
-    known = {one.name for one in fields(Recipe)}
-    assert flags - known == {
-        "shards",
-        "recipe",
-        "run_dir",
-        "targets",
-        "devices",
-        "logger",
-        "read",
-        "on_missing",
-        "plan",
-        "max_memory",
-    }
-
-
-def test_a_flag_has_the_range_of_the_recipes_field() -> None:
-    flags, known = (get_type_hints(kind, include_extras=True) for kind in (DistillConfig, Recipe))
-    for name in flags.keys() & known.keys():
-        assert expected(flags[name]) == expected(known[name]), name
-
-
-def test_a_runs_saved_configuration_gives_the_same_weights(shards: Path, tmp_path: Path) -> None:
-    recipe, run, other = write_recipe(tmp_path / "test.yaml"), tmp_path / "run", tmp_path / "other"
-    distill(shards, run, *ONE, "--recipe", recipe, "--lr", "0.02", "--label_weight", "0.25").succeeds()
-    recipe.unlink()  # the run holds a copy
-    command("distill", "--config", run / "config.yaml", "--run_dir", other).succeeds()
-    assert same(run, other)
-    assert "finished before" in command("distill", "--config", run / "config.yaml").succeeds().out
-    saved = yaml.safe_load((run / "recipe.yaml").read_text())
-    assert saved["lr"] == 0.02 and saved["label_weight"] == 0.25 and saved["student"] == PLAIN["student"]
-    assert parse(DistillConfig, "distill", ["--config", str(run / "config.yaml")], "").lr == 0.02
-
-
-@pytest.mark.parametrize("value", ["null", "false"])
-def test_a_configuration_that_was_saved_with_compile_is_read(value: str, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(f"shards: {tmp_path / 'none'}\ncompile: {value}\n")
-    command("distill", "--config", tmp_path / "config.yaml").refuses("no such folder")
-    command("distill", "--shards", "x", "--compile", "true").refuses("--compile", "field of the recipe")
-
-
-def test_a_configuration_that_was_saved_with_warmup_is_read_where_its_recipe_says_the_same(tmp_path: Path) -> None:
-    config, recipe = tmp_path / "config.yaml", tmp_path / "recipe.yaml"
-    recipe.write_text("student: resnet8\nobjective: mse\nwarmup: 0.05\n")
-    for warmup, said in (
-        ("null", "no such folder"),
-        ("0.05", "no such folder"),
-        ("0.2", "write warmup: 0.2 in a recipe"),
-    ):
-        config.write_text(f"shards: {tmp_path / 'none'}\nrecipe: {recipe}\nwarmup: {warmup}\n")
-        command("distill", "--config", config).refuses(said)
-    command("distill", "--shards", "x", "--warmup", "0.05").refuses("--warmup", "field of the recipe")

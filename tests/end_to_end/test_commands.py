@@ -25,6 +25,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_typed_beside_a_cache_called_shards(shards: Path, tmp_path: Path) -> None:
     caches.copied(shards, tmp_path / "shards")
     line = last_line(typed(tmp_path, "distill", "--shards", "shards/", "--targets", "one", *TINY))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from caches import command
 from digits_bench import Bench
 
 from evaluate.__main__ import main
@@ -207,14 +208,10 @@ def test_finding_runs_leaves_caches_and_links_alone(bench: Bench) -> None:
 
 
 def test_exit_status_and_one_line(bench: Bench) -> None:
-    def evaluate(*flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "evaluate", *flags]
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-
-    wrong = evaluate("--run", str(bench.scratch / "no"))
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and wrong.stderr.startswith("evaluate: ")
-    right = evaluate("--run", str(bench.run()), "--limit", "5")
-    assert right.returncode == 0 and right.stderr == ""
+    wrong = command("evaluate", "--run", bench.scratch / "no")
+    wrong.refuses("evaluate: ")
+    right = command("evaluate", "--run", bench.run(), "--limit", "5").succeeds()
+    assert right.err == ""
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -155,6 +155,17 @@ def test_a_dry_run_is_an_option_of_the_launcher(tmp_path: Path, option: str) -> 
         assert words[-2:] == ["--launch", "slurm:tasks=2"] and option not in words
 
 
+@pytest.mark.parametrize("flag", [["--dry_run"], ["--dry_run", "true"], ["--dry_run=true"]])
+def test_both_words_of_a_dry_run_are_gone_from_the_script(flag: list[str]) -> None:
+    """A task that kept either of them would print the script again instead of working."""
+    launch = ["--launch", "slurm:tasks=2,dry_run=true,time=1:00:00"]
+    for typed in ([*launch, *flag], [*flag, *launch]):
+        lines = command("extract", *VIEWS, "--out", "x", *typed).succeeds().out.splitlines()
+        assert not any("dry" in line for line in lines)
+        words = shlex.split(lines[-1])[4:]  # behind exec python -m extract
+        assert words == [*VIEWS, "--out", "x", "--launch", "slurm:tasks=2,time=1:00:00"]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -5,13 +5,11 @@ import json
 import tarfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from extract.sources import Document, Source, open_source
 from extract.sources.documents import MAX_DOCUMENT_BYTES
-from shards.errors import BadInput, SourceUnavailable
+from shards.errors import BadInput
 
 
 def documents(source: Source, start: int = 0) -> list[Document]:
@@ -139,60 +137,6 @@ def test_the_revision_covers_names_and_sizes_not_the_path(tmp_path: Path) -> Non
     assert revisions[0] == revisions[1] and len(set(revisions)) == 3
 
 
-def write_parquet(path: Path, rows: int = 700, first: int = 0, **columns: pa.Array) -> None:
-    """Texts `text 0` on, in groups of 100 rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = columns or {"text": pa.array([f"text {first + row}" for row in range(rows)])}
-    pq.write_table(pa.table(columns), path, row_group_size=100)
-
-
-@pytest.mark.parametrize("scheme", ["parquet", "text", "hf"])
-def test_a_text_column_of_a_table(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
-    write_parquet(tmp_path / "corpus" / "train-0.parquet")
-    write_parquet(tmp_path / "corpus" / "train-1.parquet", 300, 700)
-    source = open_source(f"{scheme}:{tmp_path / 'corpus'}", "train")
-    assert texts(source) == [f"text {row}" for row in range(1000)]
-    for start in (0, 99, 100, 256, 699, 700, 701, 999, 1000, 2000):
-        assert documents(source, start) == documents(source)[start:]
-
-
-@pytest.mark.parametrize("scheme", ["parquet", "hf"])
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
-def test_chosen_columns_of_texts_and_labels(
-    scheme: str, kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets_cache"))
-    body = pa.array(["a\n\nb", None, "", "\ufeffd"], kind)
-    write_parquet(tmp_path / "corpus" / "train.parquet", body=body, mood=pa.array(["up", "down", "up", None]))
-    data = f"{scheme}:{tmp_path / 'corpus'}"
-    source = open_source(f"{data}:text=body,label=mood", "train")
-    assert [document[:2] for document in documents(source)] == [("a\nb", 1), ("", 0), ("", 1), ("d", None)]
-    assert source.class_names == ("down", "up")
-    for spec, expected in (
-        ("", f"none called text holds text, only body, mood: name one, as in --data {data}:image=COLUMN"),
-        (":text=bodi", "no column 'bodi' for text=, only body, mood"),
-        (":text=body,image=mood", "samples are images or texts"),
-        (":text=", "text= names no column"),
-    ):
-        with pytest.raises(BadInput) as refused:
-            open_source(f"{data}{spec}", "train")
-        assert expected in str(refused.value)
-
-
-def test_rows_of_a_table_that_are_not_utf8_or_too_long_are_named(tmp_path: Path) -> None:
-    raw = pa.array([b"good", b"b\xffd", b"x" * (MAX_DOCUMENT_BYTES + 1)])
-    text = pa.StringArray.from_buffers(3, *raw.buffers()[1:])
-    write_parquet(tmp_path / "a.parquet", text=text)
-    faults = [document.fault for document in documents(open_source(f"parquet:{tmp_path}", "train"))]
-    assert faults[0] is None
-    assert "a.parquet: row 1: byte 1 (0xff) is not UTF-8" in str(faults[1]) and "row 2 is longer than" in str(faults[2])
-
-
 def write_tar(path: Path, members: dict[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
@@ -222,87 +166,6 @@ def test_texts_of_tars_with_and_without_labels(tmp_path: Path) -> None:
         ("", None),
     ]
     assert source.class_names == ("cars", "pets")
-
-
-def xz(files: dict[str, bytes]) -> bytes:
-    """A .tar.xz as the hub's slices hold them."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:xz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def write_slice(folder: Path, number: int, unpacked: bool = False) -> list[str]:
-    """Two archives of two texts each; gives the texts in the order of the archives' numbers."""
-    archives = {
-        f"urlsf_subset{number:02d}-{part}_data.xz": xz(
-            {f"{part}-{text}.txt": f"{number}.{part}.{text}\n\n\nx\0\n".encode() for text in (0, 1)}
-        )
-        for part in (2, 11)
-    }
-    if unpacked:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in archives.items():
-            (folder / name).write_bytes(content)
-    else:
-        members = {"openwebtext/readme": b"?"} | {f"openwebtext/{name}": content for name, content in archives.items()}
-        write_tar(folder / "subsets" / f"urlsf_subset{number:02d}.tar", members)
-    return [f"{number}.{part}.{text}\nx" for part in (2, 11) for text in (0, 1)]
-
-
-@pytest.mark.parametrize("unpacked", [False, True])
-def test_openwebtext_of_archives(unpacked: bool, tmp_path: Path) -> None:
-    written = {number: write_slice(tmp_path, number, unpacked) for number in (0, 1, 3, 4, 5, 6)}
-    train = open_source("openwebtext", "train", str(tmp_path))
-    assert texts(train) == [*written[0], *written[1], *written[3], *written[4]]
-    assert (
-        train.notes == (f"--data_dir {tmp_path}: split train lacks slice 2 in {tmp_path}",)
-        and train.name == "openwebtext"
-    )
-    assert documents(train, 5) == documents(train)[5:]
-    validation = open_source("openwebtext", "val", str(tmp_path))
-    assert texts(validation) == written[5] and validation.notes == () and validation.split == "validation"
-
-
-def test_openwebtext_of_parquet_is_cut_in_the_same_proportions(tmp_path: Path) -> None:
-    for number in range(4):
-        write_parquet(tmp_path / "plain_text" / f"train-{number:05d}-of-00004.parquet", 420, number * 420)
-    train, validation = (texts(open_source("openwebtext", split, str(tmp_path))) for split in ("train", "validation"))
-    assert train == [f"text {row}" for row in range(400)]
-    assert validation == [f"text {row}" for row in range(400, 480)]
-    (tmp_path / "plain_text" / "train-00000-of-00004.parquet").unlink()
-    source = open_source("openwebtext", "validation", str(tmp_path))
-    assert texts(source) == [f"text {row}" for row in range(420, 480)] and "lacks file 0 of 4" in source.notes[0]
-    with pytest.raises(BadInput, match=r"split train: download subsets/urlsf_subset00\.tar to urlsf_subset04"):
-        open_source("openwebtext", "train", str(tmp_path))
-
-
-def test_openwebtext_out_of_reach_says_what_to_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    expected = r"out of reach .* download subsets/urlsf_subset05\.tar of https://\S+ and give .* --data_dir"
-    with pytest.raises(SourceUnavailable, match=expected):
-        open_source("openwebtext", "validation")
-
-
-@pytest.mark.parametrize("cut", [30, 100, -1, -40])
-def test_a_damaged_archive_of_openwebtext_is_named(cut: int, tmp_path: Path) -> None:
-    write_slice(tmp_path, 5, unpacked=True)
-    path = tmp_path / "urlsf_subset05-11_data.xz"
-    content = path.read_bytes()
-    for damaged in (content[:cut], content[:cut] + bytes([content[cut] ^ 0x55]) + content[len(content[:cut]) + 1 :]):
-        path.write_bytes(damaged)
-        try:
-            read = documents(open_source("openwebtext", "validation", str(tmp_path)))
-        except BadInput as refused:
-            assert "urlsf_subset05-11_data.xz is damaged" in str(refused)
-        else:  # what lies behind the archive's last text is not read
-            assert len(read) == 4
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import caches
 import pytest
+from trained_runs import train
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +15,12 @@ def pristine_full(pristine: Path, teacher: Path, tmp_path_factory: pytest.TempPa
     caches.extract(*flags, "--target", "logits", "--codec", "topk:3")
     caches.extract(*flags, "--target", "pooled", "--codec", "float16")
     return cache
+
+
+@pytest.fixture(scope="session")
+def trained(pristine_full: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds one run over `pristine_full`; tests copy it."""
+    return train(pristine_full, tmp_path_factory.mktemp("trained") / "runs" / "first").parent
 
 
 @pytest.fixture

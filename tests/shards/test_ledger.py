@@ -7,7 +7,7 @@ from pathlib import Path
 
 import caches
 import pytest
-from trained_runs import BATCH_SIZE, STEPS, again, train
+from trained_runs import BATCH_SIZE, STEPS, again
 
 from shards.documents import read_targetset_manifest
 from shards.identity import identity_hash
@@ -15,11 +15,6 @@ from shards.page.ledger import Ledger, ledger_of
 from shards.page.sets import cards_of
 from shards.page.trained import runs_in
 from shards.runs import find_runs
-
-
-@pytest.fixture(scope="module")
-def trained(pristine_full: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(pristine_full, tmp_path_factory.mktemp("ledger") / "runs" / "first").parent
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ import caches
 import numpy as np
 import pytest
 from PIL import Image
-from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, train, write_page
-
-
-@pytest.fixture(scope="session")
-def trained(pristine_full: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds one run over `pristine_full`; tests copy it."""
-    return train(pristine_full, tmp_path_factory.mktemp("trained") / "runs" / "first").parent
+from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, write_page
 
 
 @pytest.fixture

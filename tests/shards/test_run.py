@@ -1,5 +1,6 @@
 """Running a command: what `| head`, which has read enough, makes of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,38 +8,83 @@ from pathlib import Path
 
 import pytest
 
+from shards.__main__ import COMMANDS
 from shards.command.run import run_command
 
 ROOT = Path(__file__).parents[2]
+LOADED = ("jsonargparse", "docstring_parser", "shards.cache", "shards.listing", "shards.verify", "evaluate.ledger")
+"""What the commands import, but torch: a process that ends takes longer to put it away than these need."""
+WARM = """
+import importlib, json, os, runpy, sys
+commands, outputs, modules = json.load(sys.stdin)
+for name in modules:
+    importlib.import_module(name)
+for words in commands:
+    saying, said = os.pipe()
+    child = os.fork()
+    if child == 0:
+        reading, writing = os.pipe()
+        os.close(reading)
+        for output in (1, 2):
+            os.dup2(writing if output in outputs else said, output)
+        os.close(said)
+        sys.argv = words
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    os.close(said)
+    with open(saying) as pipe:
+        stderr = pipe.read()
+    print(json.dumps((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), stderr)), flush=True)
+"""
+"""`python -m WORDS` for each command, in a fork of one process: what all of them import costs more than they."""
 
 
-def unread(*words: str | Path, stderr_too: bool = False) -> subprocess.CompletedProcess[str]:
-    """`python -m WORDS` with its output in a pipe that nobody reads."""
-    reading, writing = os.pipe()
-    os.close(reading)
+def unread(*commands: tuple[str | Path, ...], outputs: tuple[int, ...] = (1,), modules: tuple[str, ...] = ()) -> None:
+    """Commands whose `outputs` are pipes that nobody reads end in silence, with status 141.
+
+    What argparse prints itself may also end with 0: it passes over what it cannot print.
+    """
+    words = [[*map(str, command)] for command in commands]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    error = subprocess.STDOUT if stderr_too else subprocess.PIPE
-    try:
-        command = [sys.executable, "-m", *map(str, words)]
-        return subprocess.run(command, stdout=writing, stderr=error, env=environment, text=True, timeout=300)
-    finally:
-        os.close(writing)
+    given = json.dumps([words, outputs, modules])
+    done = subprocess.run(
+        [sys.executable, "-c", WARM], input=given, capture_output=True, env=environment, text=True, timeout=300
+    )
+    ended = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(ended) == len(commands), done.stderr
+    for command, (status, stderr) in zip(words, ended, strict=True):
+        printed = {"--help", "--print_config"} & {*command}
+        assert (status in (0, 141) if printed else status == 141) and stderr == "", (command, status, stderr)
 
 
-@pytest.mark.parametrize("words", [("shards", "list"), ("shards", "info"), ("shards", "verify")])
-def test_a_command_whose_output_nobody_reads_stops_in_silence(pristine: Path, words: tuple[str, ...]) -> None:
-    done = unread(*words, pristine)
-    assert (done.returncode, done.stderr) == (141, "")
+def test_a_command_whose_output_nobody_reads_stops_in_silence(
+    pristine_full: Path, trained: Path, tmp_path: Path
+) -> None:
+    cache, runs = pristine_full, ("--runs", trained)
+    unread(
+        *(("shards", name, cache) for name in ("list", "info", "verify")),
+        ("shards", "page", cache, *runs, "--output", tmp_path / "page.html"),
+        ("shards", "ledger", cache, *runs),
+        ("evaluate", *runs),
+        ("evaluate", *runs, "--ledger", "--shards", cache),
+        modules=LOADED,
+    )
+    assert (tmp_path / "page.html").exists()  # the work itself is done
 
 
-@pytest.mark.parametrize("words", [("extract", "--help"), ("evaluate", "--print_config"), ("shards", "--help")])
-def test_so_does_what_is_printed_before_a_command_begins(words: tuple[str, ...]) -> None:
-    done = unread(*words)
-    assert done.returncode in (0, 141) and done.stderr == ""  # argparse itself passes over what it cannot print
+def test_so_does_what_is_printed_before_a_command_begins() -> None:
+    script = ("extract", "--teacher", "none", "--out", "x", "--launch", "slurm:tasks=2,dry_run=true")
+    unread(
+        script,
+        *((name, "--help") for name in ("extract", "distill", "evaluate", "shards")),
+        *((name, "--print_config") for name in ("extract", "distill", "evaluate")),
+        *(("shards", name, "--help") for name in COMMANDS),
+        modules=("jsonargparse",),
+    )
 
 
 def test_and_a_mistake_that_nobody_reads(tmp_path: Path) -> None:
-    assert unread("shards", "list", tmp_path, stderr_too=True).returncode == 141
+    unread(("shards", "list", tmp_path), ("evaluate", "--runs", tmp_path / "none"), outputs=(1, 2))
 
 
 def test_a_broken_pipe_to_another_process_is_no_silence() -> None:

@@ -14,7 +14,7 @@ from caches import command, contents
 from PIL import Image
 from s3_server import Server
 from test_bucket import put
-from test_row_cache import small_disk
+from test_row_cache_bounds import small_disk
 
 from shards.bucket_rows import Bound, set_bound
 from shards.mirror import LOCAL_CACHE
