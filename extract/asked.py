@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from extract.config import ExtractConfig
 from extract.targets import default_codec, default_target, has_tokens
-from shards.codecs import LOGITS, PROBABILITIES, make_codec
+from shards.codecs import LOGITS, PROBABILITIES, make_codec, split_codecs
 from shards.errors import BadInput
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _codec_specs(config: ExtractConfig, targets: list[str], teacher: "Teacher") 
     """A codec for each target: --codec's only one for all, one each, or each target's default."""
     if config.codec is None:
         return [default_codec(target, teacher.outputs[target]) for target in targets]
-    specs = config.codec.split(",")
+    specs = split_codecs(config.codec)
     if len(specs) not in (1, len(targets)):
         raise BadInput(f"--codec {config.codec}: give one codec, or one for each of --target {','.join(targets)}")
     return specs * (len(targets) // len(specs))

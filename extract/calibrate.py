@@ -15,15 +15,19 @@ from shards.errors import BadInput, Damaged
 from shards.layout import CALIBRATION, inside, targetset_is_whole
 from shards.reader import TargetSet
 
+VECTORS_A_CENTROID = 40
+"""That train a codebook: with fewer it is made of single vectors (faiss asks for 39)."""
+
 
 def calibrated(extraction: Extraction) -> Extraction:
     """`extraction` with every codec ready to encode; what had to be calibrated is on the disk."""
     for part in extraction.parts:
         waiting = [job for job in part.targets if job.codec.has_statistics]
         missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
-        rows = _first_rows(extraction, part, missing) if missing else {}
+        rows = _first_rows(extraction, part, missing, 0, CALIBRATION_SAMPLES) if missing else {}
+        more = _more_rows(extraction, part, [job for job in missing if job.codec.num_centroids], rows)
         for job in missing:
-            codec = job.codec.calibrate(rows[job.target])
+            codec = job.codec.calibrate((more if job.codec.num_centroids else rows)[job.target])
             write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
     parts = [replace(part, targets=[_with_calibration(job) for job in part.targets]) for part in extraction.parts]
     return replace(extraction, parts=parts)
@@ -44,8 +48,10 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
     return replace(job, codec=job.codec.with_state(state))
 
 
-def _first_rows(extraction: Extraction, part: Part, jobs: list[TargetSetJob]) -> dict[str, torch.Tensor]:
-    """A teacher's targets of the first samples of view 0, on the CPU; they are extracted again with their shard.
+def _first_rows(
+    extraction: Extraction, part: Part, jobs: list[TargetSetJob], first: int, most: int
+) -> dict[str, torch.Tensor]:
+    """A teacher's targets of the samples `first` to `most` of view 0, on the CPU; their shard extracts them again.
 
     All tokens of them that are no padding, also where few are kept: so a kept row is the same whatever is drawn.
     """
@@ -54,14 +60,37 @@ def _first_rows(extraction: Extraction, part: Part, jobs: list[TargetSetJob]) ->
     rows: dict[str, list[torch.Tensor]] = {job.target: [] for job in jobs}
     count = 0
     for (shard,) in extraction.shards([(place, [part]) for place in extraction.views.places(1)]):
-        wanted = set(kept_rows(shard)[: CALIBRATION_SAMPLES - count])
+        usable = kept_rows(shard)
+        wanted = set(usable[max(0, first - count) : most - count])
         batches = [[row for row in batch if row in wanted] for batch in extraction.batches(shard)]
         for of_jobs in extraction.each(partial(extraction.rows_of, shard, part), list(filter(None, batches))):
             for job, features in zip(jobs, of_jobs, strict=True):
                 rows[job.target].append(features.content().vectors.cpu())
-        count += len(wanted)
-        if count >= CALIBRATION_SAMPLES:
+        count += len(usable)
+        if count >= most:
             break
     if not count:
         raise BadInput("--on_error skip: no sample of view 0 could be read; check --data")
-    return {target: torch.cat(parts) for target, parts in rows.items()}
+    return {target: torch.cat(parts) for target, parts in rows.items() if parts}
+
+
+def _more_rows(
+    extraction: Extraction, part: Part, jobs: list[TargetSetJob], rows: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """`rows` and those of further samples, until codebooks have 40 vectors a centroid; BadInput for too few.
+
+    A vector a sample is 256 of the first samples, as many as a codebook has centroids: it would learn them by heart.
+    """
+    more = dict(rows)
+    for job in jobs:
+        wanted, least = VECTORS_A_CENTROID * job.codec.num_centroids, job.codec.num_centroids
+        if job.target in rows and len(rows[job.target]) == len(more[job.target]) < wanted:
+            num_samples = min(len(extraction.views.plan.keys), CALIBRATION_SAMPLES)
+            most = -(-wanted * num_samples // len(rows[job.target]))
+            further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
+            more |= {target: torch.cat([rows[target], others]) for target, others in further.items()}
+        if (found := len(more[job.target])) < least:
+            has = f"{len(extraction.views.plan.keys)} samples have {found} vectors of {job.target}"
+            remedy = "give more samples, or --codec int8"
+            raise BadInput(f"--codec {job.codec.name}: {has}, fewer than a codebook's {least} centroids; {remedy}")
+    return more

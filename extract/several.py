@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.config import ExtractConfig, split_key
+from shards.codecs import split_codecs
 from shards.errors import BadInput
 
 _NAMED = re.compile(r"(?P<name>.+)=(?P<target>[a-z_]+[0-9]*)")
@@ -31,7 +32,7 @@ def each_teacher(config: ExtractConfig) -> list[ExtractConfig]:
         raise BadInput(f"--teacher {spec}: expected NAME=TARGET for each of several teachers, found {wrong!r}")
     if config.target is not None:
         raise BadInput(f"--target {config.target}: --teacher {spec} names a target for each teacher; leave one out")
-    codecs = (config.codec or "").split(",")
+    codecs = split_codecs(config.codec or "")
     if len(codecs) not in (1, len(found)):
         raise BadInput(f"--codec {config.codec}: give one codec, or one for each target of --teacher {spec}")
     codecs *= len(found) // len(codecs)

@@ -41,10 +41,11 @@ def codec_of(targetset: TargetSet) -> "Codec":
 
 def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> "Features":
     """What an objective is given of a batch's stored arrays; `valid` says which tokens (batch, tokens) are content."""
-    from shards.codecs.features import Features
+    from shards.codecs.features import Codes, Features
 
-    rows = codec.decode(stored)
+    rows, codes = codec.decode(stored), codec.codes(stored)
     features = rows if isinstance(rows, Features) else Features(rows)
+    features = features if codes is None else dataclasses.replace(features, codes=Codes(codes, codec))
     return features.within(valid)
 
 

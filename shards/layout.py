@@ -43,7 +43,8 @@ def targetset_name(
 ) -> str:
     """The folder name of a target set: teacher, target, codec, kept tokens, the first 8 hex digits of its identity."""
     kept = "" if keep_tokens is None else f"-{keep_tokens}tokens"
-    return f"{teacher}-{target}-{codec.replace(':', '')}{kept}-{identity_hash(identity)[:8]}"
+    codec = re.sub(r",\w+=", "-", codec.replace(":", ""))  # a comma and = separate what --targets names
+    return f"{teacher}-{target}-{codec}{kept}-{identity_hash(identity)[:8]}"
 
 
 def shard_name(view: int, shard: int) -> str:

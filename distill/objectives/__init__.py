@@ -17,6 +17,7 @@ REGISTRY = {
     "unit_mse": "distill.objectives.unit_mse",
     "smooth_l1": "distill.objectives.smooth_l1",
     "cosine": "distill.objectives.cosine",
+    "codes": "distill.objectives.codes",
     "contrastive": "distill.objectives.contrastive",
     "contrastive_distillation": "distill.objectives.contrastive_distillation",
     "sigmoid": "distill.objectives.sigmoid",

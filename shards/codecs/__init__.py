@@ -1,6 +1,7 @@
 """Codecs: how a target's rows are encoded on disk and on the bus, one file each; `codec` finds one by its name."""
 
 import importlib
+import re
 from typing import TYPE_CHECKING
 
 from shards.errors import BadInput, UnknownName
@@ -13,11 +14,15 @@ REGISTRY = {
     "float16": "shards.codecs.floating",
     "int8": "shards.codecs.int8",
     "int4": "shards.codecs.int4",
+    "pq": "shards.codecs.pq",
+    "rq": "shards.codecs.rq",
     "topk": "shards.codecs.topk",
     "sample": "shards.codecs.sample",
 }
 PROBABILITIES = ("topk", "sample")
 """The codecs that decode to a Distribution."""
+CODEBOOKS = ("pq", "rq")
+"""The codecs whose stored codes may be predicted."""
 LOGITS = ("logits", "mlm_logits")
 """The targets that they are for: rows over classes, or over a vocabulary for each token."""
 
@@ -43,3 +48,8 @@ def make_codec(spec: str, row_shape: tuple[int, ...], keep_tokens: int | None = 
     from shards.codecs.kept import Kept
 
     return Kept(codec, keep_tokens, row_shape[0])
+
+
+def split_codecs(specs: str) -> list[str]:
+    """The codecs of `int8,pq:96,rotation=pca`: what names an option belongs to the codec before it."""
+    return re.split(r",(?!\w+=)", specs)

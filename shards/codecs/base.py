@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
+
+from shards.codec_error import cosine_error
 
 Encoded = dict[str, Shaped[Tensor, "batch ..."]]
 
@@ -22,6 +23,8 @@ class Codec(ABC):
     """The codec's spec, which makes it again."""
     has_statistics: ClassVar[bool] = False
     """Whether it needs statistics: `calibrate` takes them from rows, `with_state` from a file's tensors."""
+    num_centroids: int = 0
+    """Of each codebook: it is calibrated from at least so many vectors, and better from 40 times as many."""
     numbers_a_row: int = 0
     """Random numbers that it takes for a row, one for each token; `with_numbers` gives them before `encode`."""
 
@@ -40,6 +43,10 @@ class Codec(ABC):
     @abstractmethod
     def decode(self, stored: Encoded) -> Any:
         """The rows as a float32 tensor, or as the codec's own type (Distribution, Features)."""
+
+    def codes(self, stored: Encoded) -> Tensor | None:
+        """The stored indices of codebooks (batch, ..., codebooks); None where it has none."""
+        return None
 
     def error(self, rows: Any) -> dict[str, float]:
         """How far decode(encode(rows)) is from `rows`: cosine and largest difference, unless others suit the codec."""
@@ -60,15 +67,3 @@ class Codec(ABC):
     def state(self) -> dict[str, Tensor]:
         """The statistics to keep beside the target set; its identity need not hold them, for they follow from it."""
         return {}
-
-
-def cosine_error(rows: Float[Tensor, "batch ..."], decoded: Float[Tensor, "batch ..."]) -> dict[str, float]:
-    """Mean and worst-percentile cosine between vectors (last axis) before and after, and the largest difference."""
-    width = rows.shape[-1]
-    before, after = rows.double().reshape(-1, width), decoded.double().reshape(-1, width)
-    cosines = torch.nn.functional.cosine_similarity(before, after, dim=1)
-    return {
-        "cosine_mean": round(cosines.mean().item(), 7),
-        "cosine_worst_percentile": round(cosines.quantile(0.01).item(), 7),
-        "largest_difference": round((before - after).abs().max().item(), 7),
-    }

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from shards.codecs.codes import Codes
 from shards.codecs.distribution import Distribution
 
 
@@ -20,6 +21,8 @@ class Features:
     """Where the tokens stood in the whole sequence, ascending; None where it is stored whole."""
     valid: Bool[Tensor, "batch kept"] | None = None
     """Which of the tokens are content and not padding; None where all are."""
+    codes: Codes | None = None
+    """What the rows are stored as, where that is an index in each of some codebooks."""
 
     @classmethod
     def of(cls, tokens: Float[Tensor, "batch tokens dim"], positions: Int64[Tensor, "batch kept"]) -> "Features":
@@ -38,7 +41,7 @@ class Features:
             None if getattr(first, name) is None else torch.cat([getattr(part, name) for part in parts])
             for name in ("positions", "valid")
         )
-        return cls(joined, positions, valid)
+        return cls(joined, positions, valid, first.codes and first.codes.join([part.codes for part in parts]))
 
     @property
     def vectors(self) -> Float[Tensor, "batch *tokens dim"]:
@@ -65,8 +68,8 @@ class Features:
 
     def __getitem__(self, samples: slice) -> "Features":
         """Some samples of the batch."""
-        positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))
-        return Features(self.rows[samples], positions, valid)
+        further = (None if x is None else x[samples] for x in (self.positions, self.valid, self.codes))
+        return Features(self.rows[samples], *further)
 
     def content(self) -> "Features":
         """The tokens of all samples that are no padding, one after the other; themselves where all are content."""

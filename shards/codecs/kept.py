@@ -65,6 +65,15 @@ class Kept(Codec):
             raise Damaged(f"{found}; {RESTORE}")
         return Features(self.inner.decode(stored), positions)
 
+    @property
+    def num_centroids(self) -> int:  # type: ignore[override]
+        """The inner codec's."""
+        return self.inner.num_centroids
+
+    def codes(self, stored: Encoded) -> Tensor | None:
+        """The inner codec's, of the kept rows."""
+        return self.inner.codes(stored)
+
     def error(self, rows: Features) -> dict[str, float]:
         """The inner codec's, on the kept rows."""
         return self.inner.error(rows.rows)

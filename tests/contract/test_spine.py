@@ -11,8 +11,8 @@ LEAVES = (
 )
 MOST_LINES = 3_500
 """docs/design.md says why."""
-SHARED = {"extract.modalities.draws", "shards.codecs.distribution"}
-"""In these folders, but no leaves: random numbers by (seed, key, view), and what codecs of probabilities decode to."""
+SHARED = {"extract.modalities.draws", "shards.codecs.codes", "shards.codecs.distribution"}
+"""In these folders, but no leaves: random numbers by (seed, key, view), and what codecs decode to that give no rows."""
 
 
 def spine() -> list[str]:

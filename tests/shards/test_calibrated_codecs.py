@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from shards.codec_error import cosine_error
 from shards.codecs import make_codec
-from shards.codecs.base import Codec, cosine_error
+from shards.codecs.base import Codec
 from shards.codecs.features import Features
 from shards.errors import BadInput, Damaged
 

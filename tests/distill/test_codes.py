@@ -1,0 +1,85 @@
+"""A dense teacher kept as codes: from extraction to evaluation, learnt as rows and as indices."""
+
+import json
+from pathlib import Path
+
+import caches
+import pytest
+import torch
+from training import distill, write_recipe
+
+from distill.objectives import make_objective
+from shards.codecs import make_codec
+from shards.codecs.codes import Codes
+from shards.codecs.features import Features
+from shards.reader import TargetSet
+
+DENSE = {"student": "data2vec2:depth=2", "init": "random", "lr": 2e-3, "batch_size": 16, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def coded(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two views of digits, layer means of 10 x 16 in 4 bytes a token, and 4 tokens kept in 2."""
+    cache = tmp_path_factory.mktemp("coded") / "cache"
+    teacher = ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, "--devices", "cpu")
+    size = ("--data", "digits", "--limit", "48", "--shard_size", "16", "--batch_size", "16")
+    caches.extract(*teacher, *size, "--target", "layer_mean", "--codec", "pq:4,rotation=pca")
+    caches.extract(*teacher, "--target", "layer_mean", "--codec", "rq:2", "--keep_tokens", "4")
+    caches.extract(*teacher, "--views", "2", "--target", "layer_mean", "--codec", "pq:4,rotation=pca")
+    return cache
+
+
+def set_of(cache: Path, words: str) -> Path:
+    (found,) = (caches.viewset_of(cache) / "targets").glob(f"*{words}*")
+    return found
+
+
+def test_the_codes_take_the_bytes_that_they_are_named_for(coded: Path) -> None:
+    targetset = TargetSet(set_of(coded, "pq4-pca"))
+    assert targetset.manifest.codec == "pq:4,rotation=pca" and targetset.manifest.num_views == 2
+    assert 0.5 < targetset.manifest.codec_error["cosine_mean"] <= 1
+    assert targetset.manifest.codec_error["variance_lost"] < 1
+    specs = json.loads((targetset.folder / "codes/zarr.json").read_text())
+    assert specs["shape"][-2:] == [10, 4] and specs["data_type"] == "uint8"
+    caches.command("shards", "verify", coded).succeeds()
+    caches.command("shards", "info", targetset.folder).succeeds("pq:4,rotation=pca", "variance lost")
+
+
+@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "mse"), ("pq4-pca", "codes"), ("rq2-4tokens", "codes")])
+def test_a_student_learns_from_codes(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
+    recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective=objective)
+    flags = ("--targets", set_of(coded, words).name, "--recipe", recipe)
+    distill(coded, tmp_path / "run", *flags, "--epochs", "4").succeeds()
+    log = (tmp_path / "run/logs/version_0/metrics.csv").read_text().splitlines()
+    column = log[0].split(",").index("train_loss")
+    losses = [float(line.split(",")[column]) for line in log[1:] if line.split(",")[column]]
+    assert losses[-1] < losses[0]
+
+
+def test_predicting_codes_asks_for_codes(dense: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective="codes")
+    outcome = distill(dense, tmp_path / "run", "--targets", "layer_mean-float32", "--recipe", recipe)
+    outcome.refuses("objective codes", "predicts the codes of pq or rq")
+
+
+def test_the_loss_is_the_cross_entropy_of_gaussians_at_the_centroids() -> None:
+    """Against torch's own distributions; the least is at the rows that the codes decode to."""
+    rows = torch.randn(600, 8, generator=torch.Generator().manual_seed(1))
+    codec = make_codec("pq:2,centroids=16", (8,)).calibrate(rows)
+    stored, student = codec.encode(rows[:20]), rows[:20] + 0.1
+    target = Features(codec.decode(stored), codes=Codes(stored["codes"], codec))
+    loss = make_objective("codes")(student, target)
+    expected = []
+    for part in range(2):
+        variance = codec.errors[part] / 4
+        gaussians = torch.distributions.Normal(codec.centroids[part], variance**0.5)
+        logs = gaussians.log_prob(student[:, None, 4 * part : 4 * part + 4]).sum(-1).log_softmax(1)
+        expected.append(-logs.gather(1, stored["codes"][:, part : part + 1].long()).mean())
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), rtol=1e-4, atol=1e-5)
+    assert make_objective("codes")(target.rows, target) < loss
+
+
+def test_too_few_vectors_for_a_codebook_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("--teacher", "data2vec2", "--weights", checkpoint, "--data", "digits", "--limit", "20", "--out", tmp_path)
+    outcome = caches.command("extract", *flags, "--devices", "cpu", "--target", "layer_mean", "--codec", "pq:4")
+    outcome.refuses("--codec pq:4: 20 samples have 200 vectors of layer_mean, fewer than a codebook's 256 centroids")
