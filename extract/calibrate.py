@@ -84,13 +84,18 @@ def _more_rows(
     more = dict(rows)
     for job in jobs:
         wanted, least = VECTORS_A_CENTROID * job.codec.num_centroids, job.codec.num_centroids
-        if job.target in rows and len(rows[job.target]) == len(more[job.target]) < wanted:
+        found = _num_vectors(rows[job.target])
+        if more[job.target] is rows[job.target] and found < wanted:
             num_samples = min(len(extraction.views.plan.keys), CALIBRATION_SAMPLES)
-            most = -(-wanted * num_samples // len(rows[job.target]))
+            most = -(-wanted * num_samples // found)
             further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
             more |= {target: torch.cat([rows[target], others]) for target, others in further.items()}
-        if (found := len(more[job.target])) < least:
+        if (found := _num_vectors(more[job.target])) < least:
             has = f"{len(extraction.views.plan.keys)} samples have {found} vectors of {job.target}"
             remedy = "give more samples, or --codec int8"
             raise BadInput(f"--codec {job.codec.name}: {has}, fewer than a codebook's {least} centroids; {remedy}")
     return more
+
+
+def _num_vectors(rows: torch.Tensor) -> int:
+    return rows.numel() // rows.shape[-1]

@@ -35,8 +35,8 @@ class CodePrediction:
         if target.codes is None:
             raise BadInput("--objective codes: the targets of a batch have several codebooks; give mse, or one cache")
         codec = getattr(target.codes.codec, "inner", target.codes.codec)
-        rows, codes = replace(target, rows=target.codes.indices).beside(student)
-        rows, codes = rows.flatten(0, -2), codes.flatten(0, -2)
+        rows, indices = replace(target, rows=target.codes.indices.float()).beside(student)
+        rows, codes = rows.flatten(0, -2), indices.flatten(0, -2).to(torch.uint8)
 
         def loss(number: int, rows: Tensor) -> Tensor:
             scores = codec.scores(number, rows, codes) / self.temperature
