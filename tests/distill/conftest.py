@@ -59,6 +59,7 @@ def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "cache"
 
 
+@pytest.fixture(scope="session")
 def other(teachers: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Never written to by a test. Target sets: one-logits-float32, one-logits-int8."""
     cache = tmp_path_factory.mktemp("mixtures") / "other"

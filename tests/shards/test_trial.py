@@ -10,10 +10,12 @@ import pytest
 from shards.bill.trial import remove_stale_trials, trial_folder
 
 WORKS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from shards.bill.trial import trial_folder
 from shards.command.run import run_command
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background commands ignore
 
 def main(_):
     with trial_folder(Path(sys.argv[1])) as folder:
