@@ -68,8 +68,8 @@ class Features:
 
     def __getitem__(self, samples: slice) -> "Features":
         """Some samples of the batch."""
-        further = (None if x is None else x[samples] for x in (self.positions, self.valid, self.codes))
-        return Features(self.rows[samples], *further)
+        positions, valid = (None if x is None else x[samples] for x in (self.positions, self.valid))
+        return Features(self.rows[samples], positions, valid, self.codes and self.codes[samples])
 
     def content(self) -> "Features":
         """The tokens of all samples that are no padding, one after the other; themselves where all are content."""

@@ -58,7 +58,9 @@ class ProductQuantiser(Codebooks):
             return super().with_state(state)
         width = self.row_shape[-1]
         rotation = checked({n: v for n, v in state.items() if n == "rotation"}, {"rotation": (width, width)})
-        return replace(super().with_state({n: v for n, v in state.items() if n != "rotation"}), **rotation)
+        restored = super().with_state({n: v for n, v in state.items() if n != "rotation"})
+        assert isinstance(restored, ProductQuantiser)
+        return replace(restored, **rotation)
 
     def encode(self, rows: Float[Tensor, "batch ..."]) -> Encoded:
         """The nearest centroid in each part, on the device that holds `rows`, some rows at a time."""
