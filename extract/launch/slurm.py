@@ -65,7 +65,7 @@ class Slurm(Shared):
             name.replace("_", "-"): value for name, value in self.options.items() if name not in ("tasks", "dry_run")
         }
         lines = [f"#SBATCH --{_directive(*each)}" for each in directives.items()]
-        command = shlex.join([sys.executable, "-m", "extract", *_without_dry_run(config, arguments)])
+        command = shlex.join([sys.executable, "-m", "extract", *_without_dry_run(arguments)])
         folder = shlex.quote(str(Path.cwd()))
         return "\n".join(["#!/bin/bash", *lines, "set -eu", f"cd -- {folder}", f"exec {command}"])
 
@@ -113,14 +113,12 @@ def _directive(name: str, value: str) -> str:
     return f"{name}={shlex.quote(value)}" if value else name
 
 
-def _without_dry_run(config: "ExtractConfig", arguments: Sequence[str]) -> list[str]:
+def _without_dry_run(arguments: Sequence[str]) -> list[str]:
     """The command line of a task: the same, without the flag, or the option, that prints the script."""
     kept: list[str] = []
-    if not config.dry_run:
-        words = [_DRY.sub("", word) for word in arguments]
-        return words if words != list(arguments) else [*words, "--launch", _DRY.sub("", config.launch)]
     for number, word in enumerate(arguments):
         value = number > 0 and arguments[number - 1] == DRY_RUN and word in ("true", "false", "null")
         if not (value or word.partition("=")[0] == DRY_RUN):
             kept.append(_DRY.sub("", word))
-    return kept if len(kept) < len(arguments) else [*kept, DRY_RUN, "false"]  # it stood in a --config
+    has_config = any(word.partition("=")[0] == "--config" for word in arguments)
+    return [*kept, DRY_RUN, "false"] if has_config else kept  # the file may ask for a dry run too
