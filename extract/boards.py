@@ -82,7 +82,11 @@ class Board:
         for name in names:
             if name not in kept:
                 self.remove(name)
-        with contextlib.suppress(OSError):  # some are left
+        self._remove_place()
+
+    def _remove_place(self) -> None:
+        """Where the notes lay is gone, unless some are left."""
+        with contextlib.suppress(OSError):
             self._folder.rmdir()
 
 
@@ -133,13 +137,8 @@ class BucketBoard(Board):
         """What this process committed of `places` is in the store, or the first error says why not."""
         self._upload.send(places)
 
-    def clear(self, of_others: Callable[[Iterable[str]], Container[str]] = lambda _: ()) -> None:
-        """No note is left but, of all that there are, those `of_others`."""
-        names = self.look().keys()
-        kept = of_others(names)
-        for name in names:
-            if name not in kept:
-                self.remove(name)
+    def _remove_place(self) -> None:
+        """A bucket has no folders."""
 
     def _content(self) -> bytes:
         self._count += 1

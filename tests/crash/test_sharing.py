@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import caches
 import pytest
 import torch
-from caches import SMALL, command, copied, reseal, targetset_of, viewset_of
+from caches import SMALL, command, copied, targetset_of, viewset_of
 
 from extract import committing
 from extract.__main__ import main as extract
@@ -162,10 +161,6 @@ def test_who_finds_the_plan_begins_without_the_turn(tmp_path: Path) -> None:
     assert waiting.returncode == 0
 
 
-MANIFESTS = "manifests"
-"""The lease of who writes them."""
-
-
 @pytest.mark.parametrize("more_views", [False, True])
 def test_notes_of_who_makes_something_else_stay(
     pristine: Path, teacher: Path, tmp_path: Path, more_views: bool
@@ -183,53 +178,6 @@ def test_notes_of_who_makes_something_else_stay(
         assert board.look().keys() == left
         board.clear()
         assert not (cache / SHARING / viewset_of(cache).name).exists()
-
-
-@pytest.fixture
-def unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A view set whose shards are all committed, without its manifest, on which another machine has the lease."""
-    command("extract", *VIEWS, *SHARED, "--out", tmp_path / "cache").succeeds()
-    monkeypatch.setenv(LEASE_S, "1")
-    viewset = viewset_of(tmp_path / "cache")
-    (viewset / "viewset.json").rename(tmp_path / "viewset.json")
-    board = Board(viewset)
-    assert board.look() == {} and board.take(MANIFESTS)
-    return viewset
-
-
-def test_the_manifests_are_written_by_who_has_the_lease_and_the_others_wait(unfinished: Path, tmp_path: Path) -> None:
-    """The other machine's manifest has a mark, by which it is told from what the command would write."""
-    reseal(tmp_path / "viewset.json", lambda document: document.update(mark="of another machine"))
-
-    def other() -> None:
-        board, until = Board(unfinished), time.monotonic() + 2  # longer than a lease without a sign of life
-        while time.monotonic() < until:
-            board.touch(MANIFESTS)
-            time.sleep(0.02)
-        (tmp_path / "viewset.json").rename(unfinished / "viewset.json")
-        board.clear()
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    try:
-        out = command("extract", *VIEWS, *SHARED, "--out", unfinished.parent).succeeds().out
-    finally:
-        thread.join()
-    assert "done: 0 views made" in out and b"of another machine" in (unfinished / "viewset.json").read_bytes()
-    assert not (unfinished.parent / SHARING).exists()
-
-
-def test_whose_lease_on_the_manifests_shows_no_life_is_replaced(unfinished: Path, tmp_path: Path) -> None:
-    command("extract", *VIEWS, *SHARED, "--out", unfinished.parent).succeeds()
-    assert (unfinished / "viewset.json").read_bytes() == (tmp_path / "viewset.json").read_bytes()
-    assert not (unfinished.parent / SHARING).exists()
-
-
-def test_a_manifest_of_fewer_views_is_not_that_of_the_whole(tmp_path: Path) -> None:
-    for place, flags in (("shared", SHARED), ("alone", ("--devices", "cpu"))):
-        for views in ("1", "2"):
-            command("extract", *VIEWS, *flags, "--views", views, "--out", tmp_path / place).succeeds()
-    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
 
 
 def test_notes_that_are_removed_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
