@@ -25,9 +25,8 @@ def calibrated(extraction: Extraction) -> Extraction:
         waiting = [job for job in part.targets if job.codec.has_statistics]
         missing = [job for job in waiting if not (job.folder / CALIBRATION).exists()]
         rows = _first_rows(extraction, part, missing, 0, CALIBRATION_SAMPLES) if missing else {}
-        more = _more_rows(extraction, part, [job for job in missing if job.codec.num_centroids], rows)
         for job in missing:
-            codec = job.codec.calibrate((more if job.codec.num_centroids else rows)[job.target])
+            codec = job.codec.calibrate(_enough(extraction, part, job, rows[job.target]))
             write_atomically(inside(job.folder, CALIBRATION), save(codec.state()))
     parts = [replace(part, targets=[_with_calibration(job) for job in part.targets]) for part in extraction.parts]
     return replace(extraction, parts=parts)
@@ -74,27 +73,23 @@ def _first_rows(
     return {target: torch.cat(parts) for target, parts in rows.items() if parts}
 
 
-def _more_rows(
-    extraction: Extraction, part: Part, jobs: list[TargetSetJob], rows: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """`rows` and those of further samples, until codebooks have 40 vectors a centroid; BadInput for too few.
+def _enough(extraction: Extraction, part: Part, job: TargetSetJob, rows: torch.Tensor) -> torch.Tensor:
+    """`rows`, and of codebooks those of further samples until there are 40 vectors a centroid; BadInput for too few.
 
     A vector a sample is 256 of the first samples, as many as a codebook has centroids: it would learn them by heart.
+    How many there are follows from `job` alone: another codec in the same command changes no byte.
     """
-    more = dict(rows)
-    for job in jobs:
-        wanted, least = VECTORS_A_CENTROID * job.codec.num_centroids, job.codec.num_centroids
-        found = _num_vectors(rows[job.target])
-        if more[job.target] is rows[job.target] and found < wanted:
-            num_samples = min(len(extraction.views.plan.keys), CALIBRATION_SAMPLES)
-            most = -(-wanted * num_samples // found)
-            further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
-            more |= {target: torch.cat([rows[target], others]) for target, others in further.items()}
-        if (found := _num_vectors(more[job.target])) < least:
-            has = f"{len(extraction.views.plan.keys)} samples have {found} vectors of {job.target}"
-            remedy = "give more samples, or --codec int8"
-            raise BadInput(f"--codec {job.codec.name}: {has}, fewer than a codebook's {least} centroids; {remedy}")
-    return more
+    least, wanted = job.codec.num_centroids, VECTORS_A_CENTROID * job.codec.num_centroids
+    num_samples = len(extraction.views.plan.keys)
+    if (found := _num_vectors(rows)) < wanted and num_samples > CALIBRATION_SAMPLES:
+        most = -(-wanted * CALIBRATION_SAMPLES // found)
+        further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
+        rows = torch.cat([rows, *further.values()])
+    if (found := _num_vectors(rows)) < least:
+        has = f"{num_samples} samples have {found} vectors of {job.target}"
+        remedy = "give more samples, or --codec int8"
+        raise BadInput(f"--codec {job.codec.name}: {has}, fewer than a codebook's {least} centroids; {remedy}")
+    return rows
 
 
 def _num_vectors(rows: torch.Tensor) -> int:

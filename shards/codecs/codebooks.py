@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped, UInt8
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from shards.codec_error import cosine_error, variance_lost
 from shards.codecs.base import Codec, Encoded
@@ -74,7 +75,8 @@ class Codebooks(Codec):
         That is looked at on the CPU alone: on a GPU every step would wait for it, and there such a row is NaN.
         """
         codes = stored[CODES]
-        beyond = self.num_centroids < MOST_CENTROIDS and codes.device.type == "cpu" and codes.numel()
+        has_values = codes.device.type == "cpu" and not isinstance(codes, FakeTensor) and codes.numel()
+        beyond = self.num_centroids < MOST_CENTROIDS and has_values
         if beyond and int(codes.max()) >= self.num_centroids:
             found = f"code {int(codes.max())} is beyond the codebook's {self.num_centroids} centroids"
             raise Damaged(f"{found}; {RESTORE}")
@@ -86,7 +88,10 @@ class Codebooks(Codec):
         if device not in self._placed:
             missing = self.centroids.new_full((self.num_codes, MOST_CENTROIDS - self.num_centroids, 1), torch.nan)
             whole = torch.cat([self.centroids, missing.expand(-1, -1, self.book_width)], 1)
-            self._placed[device] = whole.flatten(0, 1).to(device)
+            placed = whole.flatten(0, 1).to(device)
+            if isinstance(placed, FakeTensor):  # a step that --max_memory counts has no values to keep
+                return placed
+            self._placed[device] = placed
         return self._placed[device]
 
     def books(self, device: torch.device) -> "Books":

@@ -89,3 +89,11 @@ def test_too_few_vectors_for_a_codebook_are_refused(checkpoint: Path, tmp_path: 
     flags = ("--teacher", "data2vec2", "--weights", checkpoint, "--data", "digits", "--limit", "20", "--out", tmp_path)
     outcome = caches.command("extract", *flags, "--devices", "cpu", "--target", "layer_mean", "--codec", "pq:4")
     outcome.refuses("--codec pq:4: 20 samples have 200 vectors of layer_mean, fewer than a codebook's 256 centroids")
+
+
+@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "codes"), ("rq2-4tokens", "mse")])
+def test_a_step_of_codes_is_counted_and_then_made(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
+    """Counting runs on tensors without values, of which no codec may keep any."""
+    recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective=objective)
+    flags = ("--targets", set_of(coded, words).name, "--recipe", recipe, "--max_memory", "24GB", "--epochs", "1")
+    assert "in one part" in distill(coded, tmp_path / "run", *flags).succeeds().out

@@ -96,3 +96,20 @@ def test_the_calibration_set_is_the_first_samples_of_the_plan():
 def test_another_input_size_than_the_positions_are_for_is_refused(checkpoint, tmp_path):
     _, arguments = flags(checkpoint, tmp_path / "cache")
     caches.command("extract", *arguments[:-1], "224").refuses("--image_size 224", "positions")
+
+
+def test_codebooks_do_not_hang_on_another_codec_of_the_same_command(checkpoint, tmp_path):
+    both, alone = (tmp_path / name for name in ("both", "alone"))
+    for cache, codecs in ((both, "pq:2,centroids=8,pq:2,centroids=16"), (alone, "pq:2,centroids=16")):
+        size = ("--data", "digits", "--limit", "700", "--shard_size", "512", "--image_size", "12")
+        target = ",".join(["cls"] * codecs.count("pq"))
+        caches.extract(
+            *("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache),
+            *size,
+            "--target",
+            target,
+            "--codec",
+            codecs,
+        )
+    states = [load_file(caches.targetset_of(cache, "cls-pq2-16") / CALIBRATION) for cache in (both, alone)]
+    assert torch.equal(states[0]["centroids"], states[1]["centroids"])
