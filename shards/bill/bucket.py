@@ -51,4 +51,4 @@ def probe_store(store: Store, seconds: int | float) -> DiskRates:
 def remove_trials(store: Store, there: Iterable[str]) -> None:
     """Of what is `there`, no temporary object of a plan is left."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        list(pool.map(store.remove, [name for name in there if name.startswith(TRIAL_PREFIX)]))
+        list(pool.map(store.remove, [name for name in there if name in _NAMES]))

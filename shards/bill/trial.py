@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import threading
@@ -10,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import BadInput
-from shards.lock import locked
+from shards.lock import LOCK, locked
 
 TRIAL_PREFIX = ".plan-"
 """Of trial folders, and of the temporary objects of a bucket."""
+_TRIAL = re.compile(rf"{re.escape(TRIAL_PREFIX)}[0-9a-f]{{12}}")
+"""A trial folder's name; it holds the lock file of its plan."""
 
 
 @contextlib.contextmanager
@@ -39,6 +42,8 @@ def trial_folder(out: Path, flag: str = "--out") -> Iterator[Path]:
 def remove_stale_trials(out: Path) -> None:
     """Beside `out` no trial is left of a plan that was killed; those of plans that run stay."""
     for folder in _beside(out).glob(f"{TRIAL_PREFIX}*"):
+        if not (_TRIAL.fullmatch(folder.name) and (folder / LOCK).is_file()):
+            continue  # the user's own
         with contextlib.suppress(BadInput, OSError):
             with locked(folder, "a plan works here"):
                 shutil.rmtree(folder)

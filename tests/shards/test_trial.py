@@ -59,3 +59,12 @@ def test_what_a_sigkill_leaves_goes_with_the_next_command(tmp_path: Path) -> Non
     with trial_folder(tmp_path / "cache") as folder:
         assert list(tmp_path.iterdir()) == [folder]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_the_user_stay(tmp_path: Path) -> None:
+    """Whatever they are called: a trial has its plan's lock file."""
+    for name in (".plan-mine", ".plan-0123456789ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    remove_stale_trials(tmp_path / "cache")
+    assert len([*tmp_path.glob("*/notes.txt")]) == 2
