@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from extract.announced import announce_just
 from extract.committing import write_manifest
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
@@ -12,10 +13,11 @@ from shards.documents import Commit, TargetSetManifest, ViewSetManifest, read_co
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sha256_of_file
 from shards.keys import positions
-from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path
+from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside
 from shards.listing import SAVED_FLAGS
 from shards.records import FileRecord, Files
 from shards.storage import files_beside
+from shards.zarrs import metadata_bytes
 
 
 def views_manifest(job: ViewSetJob, places: Iterable[Place]) -> ViewSetManifest:
@@ -41,6 +43,8 @@ def views_manifest(job: ViewSetJob, places: Iterable[Place]) -> ViewSetManifest:
 
 def finish_views(job: ViewSetJob) -> ViewSetManifest:
     """The view set's manifest is on the disk, the commit of the whole; every (view, shard) must be committed."""
+    for name, content in job.storage.metadata().items():
+        announce_just(inside(job.folder, name), content)
     manifest = views_manifest(job, job.places())
     if len(manifest.skipped) == len(job.plan.keys):
         raise BadInput(
@@ -109,6 +113,8 @@ def finish_targets(
     class_names: Sequence[str] | None = None,
 ) -> TargetSetManifest:
     """The target set's manifest is on the disk; every (view, shard) must be committed."""
+    for spec in array_specs(job, views):
+        announce_just(inside(job.folder, f"{spec.name}/zarr.json"), metadata_bytes(spec.metadata(job.num_views)))
     manifest = targets_manifest(job, views, views.places(job.num_views), teacher, teacher_settings, class_names)
     write_manifest(job.folder / TARGETSET_MANIFEST, manifest)
     return manifest

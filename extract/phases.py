@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from extract.announced import is_announced
 from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
@@ -86,7 +87,7 @@ def plans_at_once(config: ExtractConfig) -> bool:
 
 
 def has_begun(plan: ExtractionPlan) -> bool:
-    """Whether nothing is left to write before the shards: all documents and statistics are there, and are equal."""
+    """Whether nothing is left to write before the shards: all documents and statistics are there."""
     views = plan.views
     documents = {views.folder / name: content for name, content in views.storage.metadata().items()}
     for job in plan.targets:
@@ -94,9 +95,7 @@ def has_begun(plan: ExtractionPlan) -> bool:
             return False
         for spec in array_specs(job, views):
             documents[job.folder / spec.name / "zarr.json"] = metadata_bytes(spec.metadata(job.num_views))
-    return (views.folder / PLAN).exists() and all(
-        path.exists() and path.read_bytes() == content for path, content in documents.items()
-    )
+    return (views.folder / PLAN).exists() and all(is_announced(*each) for each in documents.items())
 
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:

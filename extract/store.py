@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from extract.announced import announce
 from extract.committing import commit
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
@@ -43,13 +44,11 @@ def begin_views(job: ViewSetJob, config: bytes) -> None:
             write_atomically(inside(job.folder, KEYS), computed)
         write_sealed(inside(job.folder, PLAN), job.plan.document())
     for name, content in job.storage.metadata().items():
-        path = inside(job.folder, name)
-        if not path.exists() or path.read_bytes() != content:
-            write_atomically(path, content)
+        announce(inside(job.folder, name), content)
 
 
 def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
-    """The target set's zarr metadata is on the disk, for as many views as this run will commit."""
+    """The target set's zarr metadata is on the disk, for at least as many views as this run will commit."""
     if not (job.folder / "zarr.json").exists():
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         group = group_bytes({"identity": job.identity, "target": job.target})
@@ -59,9 +58,7 @@ def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
         path = inside(job.folder, f"{spec.name}/zarr.json")
         if path.exists():
             check_array(job.folder, told.get(spec.name, spec), 1)
-        content = metadata_bytes(spec.metadata(job.num_views))
-        if not path.exists() or path.read_bytes() != content:
-            write_atomically(path, content)
+        announce(path, metadata_bytes(spec.metadata(job.num_views)))
 
 
 def commit_targets(

@@ -63,5 +63,7 @@ def check_array(folder: Path, spec: ArraySpec, num_views: int) -> int:
         if value != of_manifest:
             raise Damaged(f"{path}: {field} is {value}, its manifest says {of_manifest}; {RESTORE}")
     if announced < num_views:
-        raise Damaged(f"{path}: announces {announced} views, its manifest {num_views}; {RESTORE}")
+        raise Damaged(
+            f"{path}: announces {announced} views, its manifest {num_views}; type the extract command of it again"
+        )
     return announced

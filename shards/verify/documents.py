@@ -35,7 +35,7 @@ from shards.layout import (
 from shards.listing import SAVED_FLAGS, DescribedSet, describe, finishing_command
 from shards.records import Files
 from shards.storage import files_beside
-from shards.verify.files import Check, Entry, Table, check_object, view_checks, walk
+from shards.verify.files import Check, Entry, Table, announced_by_growth, check_object, view_checks, walk
 from shards.verify.findings import Findings
 from shards.zarr_json import check_array, read_array
 from shards.zarrs import ArraySpec, specs_of
@@ -91,6 +91,9 @@ def _viewset_table(folder: Path, plan: Plan | None, findings: Findings) -> Table
     table = viewset.table(checks)
     beside = [PLAN] if plan is None else files_beside(plan)
     viewset.check_strangers(table.keys() | {*beside, SAVED_FLAGS, VIEWSET_MANIFEST})
+    if isinstance(manifest, ViewSetManifest) and plan is not None:
+        for relative in announced_by_growth(folder, plan, manifest.num_views, findings):
+            table.pop(relative, None)  # it is of more views than when it was hashed
     return table
 
 

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, Damaged, one_line
 from shards.layout import Place, commit_path, inside, tar_path
 from shards.records import FileRecord, check_file
 from shards.rows import check_row, row_checksums
+from shards.storage import storage_of
 from shards.storage.arrays import view_specs
+from shards.storage.base import ViewStorage
 from shards.storage.rendered import spec_of
 from shards.tar import NO_MEMBER, listing
 from shards.verify.findings import Findings
 from shards.views import view_codec
 from shards.views.base import ViewCodec
+from shards.zarr_json import read_array
 from shards.zarrs import ArraySpec, failing_chunks, object_rows
 
 Check = Callable[[Path], None]
@@ -127,6 +131,28 @@ def _rendered_checks(folder: Path, plan: Plan, codec: ViewCodec, place: Place) -
 
 _CHECKS_OF = {"tars": _tar_checks, "arrays": _array_checks, "rendered": _rendered_checks}
 """By how the views are stored."""
+
+
+def announced_by_growth(folder: Path, plan: Plan, num_views: int, findings: Findings) -> list[str]:
+    """Of a whole view set the zarr.json files that a growth wrote, which was cut off: they announce more views.
+
+    Damage is added where one announces fewer than the manifest's `num_views`, or is of other arrays.
+    """
+    codec = view_codec(plan.identity)
+
+    def storage(of_views: int) -> ViewStorage:
+        return storage_of(codec)(folder, plan, codec, of_views, UncheckedFiles(folder))
+
+    if findings.read(folder, lambda: storage(num_views).check() or True) is None:
+        return []
+    found = []
+    for name in (name for name in storage(num_views).metadata() if "/" in name):
+        _, announced = read_array(folder, name.removesuffix("/zarr.json"), len(plan.keys), plan.shard_size)
+        if announced > num_views and (folder / name).read_bytes() == storage(announced).metadata()[name]:
+            found.append(name)
+    if found:
+        findings.notes.append(f"{folder}: a growth by views was cut off; the same extract command finishes it")
+    return found
 
 
 def walk(folder: Path, findings: Findings, skip: str) -> Iterator[str]:
