@@ -68,7 +68,8 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     if config.plan is not None:
         from distill.bill.command import print_plan
 
-        return print_plan(config, recipe, data, run_dir)
+        with device_memory(what_to_lower(config, recipe)):
+            return print_plan(config, recipe, data, run_dir)
     take_arrivals(data, extraction, run_dir, num_devices)
     with device_memory(what_to_lower(config, recipe)):
         summary = train(config, recipe, data, run_dir, callbacks=[Finish(extraction)])

@@ -26,8 +26,11 @@ def main(arguments: list[str] | None = None) -> None:
     launcher = make_launcher(config.launch)
     if config.plan is not None:  # also where a job would be started from: it says nothing of the launcher
         from extract.bill.command import print_plan
+        from extract.memory import what_to_lower
+        from shards.command.devices import device_memory
 
-        return print_plan(config)
+        with device_memory(what_to_lower(config)):
+            return print_plan(config)
     if config.dry_run or launcher.is_dry:
         return print(launcher.script(config, arguments))
     launcher.check(config)

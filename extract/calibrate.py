@@ -79,17 +79,22 @@ def _enough(extraction: Extraction, part: Part, job: TargetSetJob, rows: torch.T
     A vector a sample is 256 of the first samples, as many as a codebook has centroids: it would learn them by heart.
     How many there are follows from `job` alone: another codec in the same command changes no byte.
     """
-    least, wanted = job.codec.num_centroids, VECTORS_A_CENTROID * job.codec.num_centroids
+    wanted = VECTORS_A_CENTROID * job.codec.num_centroids
     num_samples = len(extraction.views.plan.keys)
     if (found := _num_vectors(rows)) < wanted and num_samples > CALIBRATION_SAMPLES:
         most = -(-wanted * CALIBRATION_SAMPLES // found)
         further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
         rows = torch.cat([rows, *further.values()])
-    if (found := _num_vectors(rows)) < least:
+    check_vectors(job, num_samples, _num_vectors(rows))
+    return rows
+
+
+def check_vectors(job: TargetSetJob, num_samples: int, found: int) -> None:
+    """BadInput where a codec's codebooks have more centroids than the samples have vectors."""
+    if found < (least := job.codec.num_centroids):
         has = f"{num_samples} samples have {found} vectors of {job.target}"
         remedy = "give more samples, or --codec int8"
         raise BadInput(f"--codec {job.codec.name}: {has}, fewer than a codebook's {least} centroids; {remedy}")
-    return rows
 
 
 def _num_vectors(rows: torch.Tensor) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from extract.calibrate import VECTORS_A_CENTROID
 from extract.pipeline import Extraction, forward, kept_rows
 from extract.plan_targets import Part, TargetSetJob
 from extract.plan_views import ViewSetJob
@@ -101,6 +102,8 @@ def _outputs(teacher: "Teacher", sampled: Sampled) -> Mapping[str, Features]:
 
 def _error(codec: Codec, rows: Features, sampled: Sampled) -> str:
     vectors: Tensor = rows.content().vectors
+    if vectors.numel() // vectors.shape[-1] < VECTORS_A_CENTROID * codec.num_centroids:
+        return "-"  # codebooks would know so few by heart
     if codec.has_statistics:
         codec = codec.calibrate(vectors.cpu())
     drawn = with_numbers(codec, sampled.seed, list(sampled.keys), sampled.view, sampled.device)

@@ -1,5 +1,6 @@
 """Command: `python -m extract ... --plan`: the bill of an extraction, printed before anything of it is written."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from extract.bill.happened import print_happened, work_of
 from extract.bill.probe import TeacherProbe, ViewsProbe, probe_teacher, probe_views, trial_of
 from extract.bill.sizes import begun
 from extract.bill.trial_cache import TrialCache
+from extract.calibrate import check_vectors
 from extract.config import ExtractConfig
 from extract.memory import batch_within, parse_cap
 from extract.phases import Work, planned
@@ -44,6 +46,9 @@ def print_plan(config: ExtractConfig) -> None:
         start = time.perf_counter()
         cache = TrialCache(config.out, trial / "cache")
         work = _planned(config, cache, options.card is not None and devices.kind == "cpu")
+        for job in work.plan.targets:
+            num_samples = len(work.plan.views.plan.keys)
+            check_vectors(job, num_samples, num_samples * math.prod(job.row_shape[:-1]))
         opening, view_bytes = time.perf_counter() - start, cache.bring_first(work.plan.views)
         documents, parts = begun(work.plan, trial / "documents")
         probes = _probed(work, Places(disk, bucket, view_bytes), opening, trial, options.seconds)

@@ -10,6 +10,7 @@ from typing import Any
 from shards.bill.arithmetic import Bill, human_seconds
 from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions
+from shards.bill.trial import nearest
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.commit import write_atomically
@@ -69,7 +70,13 @@ def save_plan(options: PlanOptions, bill: Bill, peak_bytes: float, beside: Mappi
 
 
 def check_save(path: Path | None, *folders: Path) -> None:
-    """BadInput where the plan's file would lie in a cache's or a run's folder, into which --plan writes nothing."""
+    """BadInput where no file can be saved, or in a cache's or a run's folder, into which --plan writes nothing."""
+    if path is not None:
+        there = nearest(path.absolute().parent)
+        if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise BadInput(
+                f"--plan save={path}: no file can be written there; give one in a folder that you may write to"
+            )
     for folder in folders:
         if path is not None and path.absolute().is_relative_to(folder.absolute()):
             raise BadInput(f"--plan save={path}: lies in {folder}, in which a plan writes nothing; give another place")

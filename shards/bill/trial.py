@@ -52,10 +52,15 @@ def remove_stale_trials(out: Path) -> None:
 
 def _beside(out: Path) -> Path:
     """The folder of the trials of `out`: its parent; where `out` is a disk of its own, `out`; or what there is."""
-    there = out.absolute()
-    while not there.exists():
-        there = there.parent
+    there = nearest(out.absolute())
     return there.parent if there == out.absolute() and _same_disk(there, there.parent) else there
+
+
+def nearest(path: Path) -> Path:
+    """`path`, or where it is not there the nearest of its parents that is."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def _same_disk(one: Path, other: Path) -> bool:

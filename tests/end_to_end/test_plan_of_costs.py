@@ -42,6 +42,14 @@ def test_an_extraction_writes_what_its_plan_says(teacher: Path, tmp_path: Path) 
     assert plan["seconds"] == plan["once"] and "0 views and 0 forwards to make" in out
 
 
+def test_codebooks_of_few_vectors_have_no_cosine_in_a_plan(teacher: Path, tmp_path: Path) -> None:
+    """Sixteen samples' vectors would be known by heart."""
+    flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL, "--codec", "pq:2,centroids=16")
+    plan, _ = planned(tmp_path / "plan.json", "extract", *flags)
+    cosines = {row["codec"]: row["cosine"] for row in plan["alternatives"] if row["target"] == "logits *"}
+    assert cosines["pq:2,centroids=16"] == "-"
+
+
 @pytest.mark.slow
 def test_a_training_writes_what_its_plan_says(cache: Path, tmp_path: Path) -> None:
     before, run = caches.contents(cache), tmp_path / "run"
@@ -153,4 +161,8 @@ def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Pat
     caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     inside = f"save={tmp_path / 'new/plan.json'}"
     caches.command("extract", *flags, *out, "--plan", inside).refuses("in which a plan writes nothing")
+    for place in (tmp_path, tmp_path / "file/plan.json"):
+        caches.command("extract", *flags, *out, "--plan", f"save={place}").refuses(f"save={place}", "no file")
+    few = "40 samples have 40 vectors of logits, fewer than a codebook's 256 centroids"
+    caches.command("extract", *flags, *out, "--codec", "pq:2", "--plan", "seconds=0.5").refuses(few)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
