@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     """Find the target sets and the recipe that fits them, train, export, and say where."""
     from distill.arrivals import Finish, take_arrivals
-    from distill.bill.happened import tell_planned
+    from distill.bill.happened import tell_planned, work_of
     from distill.data import CacheData
     from distill.fitting import check_modality, pick_recipe
     from distill.holding import open_training
@@ -85,7 +85,7 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
         f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['bytes_a_step'])} to the device a step, "
         f"{human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
     )
-    tell_planned(run_dir, summary)
+    tell_planned(run_dir, work_of(run_dir, recipe, data), summary)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,16 @@ def only_run(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def decisive(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe makes two runs two."""
+    return {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")}
+
+
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
-    decisive = {name: value for name, value in as_values(recipe).items() if name not in ("views", "min_steps")}
     training, num_views = data.training, data.training.num_views
     validation = data.validation_identity()
-    run = structs.asdict(Run(decisive, training.identity(), training.weights, validation, sole(num_views)))
+    run = structs.asdict(Run(decisive(recipe), training.identity(), training.weights, validation, sole(num_views)))
     if (former := former_run(run_dir)) is not None:
         if diff := "; ".join(differences(structs.asdict(former), run)).replace("the cache has", "the run has"):
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {diff}; give another --run_dir")

@@ -76,7 +76,8 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
     if not is_first_process():
         return
     check_save(options.save, run_dir, *(each.viewset.folder.parent for each in data.training.components))
-    if print_happened(run_dir, options.save):
+    work = work_of(run_dir, recipe, data)
+    if print_happened(run_dir, work, options.save):
         return
     devices = choose_devices(config.devices, recipe.precision)
     with trial_folder(run_dir, "--run_dir") as trial:
@@ -94,7 +95,7 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
     disk = disk._replace(read=_read_rate(data) or disk.read)
     world = len(devices.indices)
     cap, on_gpu = parse_cap(config.max_memory) if config.max_memory else None, devices.kind == "cuda"
-    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, on_gpu, cap), options, run_dir)
+    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, on_gpu, cap), options, work)
 
 
 def _read_rate(data: CacheData) -> float | None:
@@ -171,7 +172,7 @@ def break_even(training: Training, bill: Bill, options: PlanOptions) -> BreakEve
     return BreakEven(rows * a_forward, max(lanes.values()) / epochs, cached)
 
 
-def _print(training: Training, options: PlanOptions, run_dir: Path) -> None:
+def _print(training: Training, options: PlanOptions, work: dict[str, Any]) -> None:
     recipe, holding = training.recipe, training.data.training
     learnt = ", ".join(targetset.folder.name for targetset in holding.targetsets) or "the labels"
     length = f"{training.steps:,} steps ({training.epochs:,.3g} epochs) of {recipe.batch_size}"
@@ -206,7 +207,7 @@ def _print(training: Training, options: PlanOptions, run_dir: Path) -> None:
     )
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
-    told: dict[str, Any] = {**work_of(run_dir), "steps": training.steps, "epochs": training.epochs}
+    told: dict[str, Any] = {**work, "steps": training.steps, "epochs": training.epochs}
     told["opening"] = training.opening
     told |= {"break_even_epochs": even.epochs if even else None, "alternatives": rows}
     save_plan(options, bill, peak, told)

@@ -33,12 +33,16 @@ def plan_beside(out: Path) -> Path:
 
 
 def saved_plan(work: Mapping[str, Any], *places: Path | None) -> tuple[Path, dict[str, Any]] | None:
-    """The first of `places` with a plan of this `work`, which names the command and what it makes, and that plan."""
+    """The first of `places` with a plan of this `work`, which names the command and what it makes, and that plan.
+
+    What was predicted of another card is no plan of what this machine does.
+    """
     for path in places:
         if path is not None and path.exists():
             with contextlib.suppress(BadInput):  # another file of the user's
                 plan = read_object(path, "give another --plan save=FILE")
-                if all(plan.get(name) == value for name, value in work.items()):
+                of_here = plan.get("device_profile") is None
+                if of_here and all(plan.get(name) == value for name, value in work.items()):
                     return path, plan
     return None
 

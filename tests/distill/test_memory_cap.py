@@ -154,6 +154,7 @@ def test_a_device_without_memory_is_one_line_that_says_what_to_lower(
     monkeypatch.setitem(students.REGISTRY, "exhausting", "exhausting")
     flags = (*ONE, "--recipe", write_recipe(tmp_path / "test.yaml", student="exhausting"))
     used_up = "distill: CUDA out of memory. Tried to allocate 20.00 GiB; "
+    distill(shards, tmp_path / "run", *flags, "--plan", "seconds=0.5").refuses(used_up)
     distill(shards, tmp_path / "run", *flags).refuses(used_up + "give --max_memory 24GB", "--batch_size below 16")
     capped = distill(shards, tmp_path / "run", *flags, "--max_memory", "24GB")
     capped.refuses(used_up + "kernels take more than is counted: give --max_memory below 24GB")

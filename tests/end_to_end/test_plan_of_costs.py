@@ -111,8 +111,14 @@ def test_a_plan_of_a_training_stands_beside_what_happened(cache: Path, tmp_path:
     assert "distill: planned: time" in out.splitlines()[-1]
     happened = json.loads(saved.read_bytes())["happened"]
     assert happened["seconds"] == json.loads((run / "summary.json").read_bytes())["seconds"]
-    out = caches.command("distill", *flags, "--plan", "seconds=0.5").succeeds().out
+    out = caches.command("distill", *flags, "--devices", "cpu", "--plan", "seconds=0.5").succeeds().out
     assert "is finished" in out and "ratio" in out
+    out = caches.command("distill", *flags[:-3], "2", *flags[-2:], "--plan", "seconds=0.5").succeeds().out
+    assert "is finished" not in out and "(2 epochs)" in out  # another run's plan is made
+    document = json.loads(saved.read_bytes())
+    saved.write_text(json.dumps(document | {"device_profile": "h100"}))
+    out = caches.command("distill", *flags, "--devices", "cpu", "--plan", "seconds=0.5").succeeds().out
+    assert "is finished" not in out
 
 
 @pytest.mark.slow

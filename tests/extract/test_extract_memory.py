@@ -198,6 +198,7 @@ def exhausting(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_device_without_memory_is_one_line_that_says_what_to_lower(exhausting: str, tmp_path: Path) -> None:
     flags = ("--teacher", exhausting, "--out", tmp_path / "cache", *SMALL)
     used_up = "extract: CUDA out of memory. Tried to allocate 20.00 GiB; "
+    command("extract", *flags, "--plan", "seconds=0.5").refuses(used_up)
     command("extract", *flags).refuses(used_up + "give --batch_size below 64, or --max_memory 24GB", "resumes")
     command("extract", *flags, "--batch_size", "1").succeeds()
     capped = command("extract", *flags, "--out", tmp_path / "capped", "--max_memory", "24GB")
