@@ -71,6 +71,8 @@ class Request(Struct):
 
     data: str
     split: str
+    data_dir: str | None = None
+    limit: int | None = None
 
 
 class Plan(Document, frozen=True):

@@ -175,12 +175,12 @@ def maker_of(request: ViewRequest) -> ImageViews:
 
 def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> ImageViews:
     """The views as pixels, or rendered: as the flag says, else as the cache's are."""
-    store = parse_store(request.spec or "", asked.store, asked.source_size, views.codec.image_size)
     alike = request.stored or (request.sibling if not views.all_alike else None) or {}
-    if asked.store is None and alike.get(STORE):
-        size = alike[STORE].get("source_size")
-        store = parse_store(request.spec or "", alike[STORE]["kind"], size and str(size), views.codec.image_size)
-    elif store is None and alike.get(STORE) and request.stored:
+    theirs, kind, size = alike.get(STORE) or {}, asked.store, asked.source_size
+    if theirs and kind in (None, theirs["kind"]):
+        kind, size = theirs["kind"], size or (theirs.get("source_size") and str(theirs["source_size"]))
+    store = parse_store(request.spec or "", kind, size, views.codec.image_size)
+    if store is None and theirs and request.stored:
         ask = "ask for what it has, or give another --out"
         raise IdentityMismatch(f"--view {request.spec}: store: the cache has {alike[STORE]['kind']}; {ask}")
     if store is None:

@@ -22,7 +22,17 @@ from shards.storage.rendered import Storage
 from shards.views import image
 from shards.views.base import Row
 from shards.views.image import format_text
-from shards.views.rendered import COLUMNS, MAX_SIDE, STORE, OriginalCodec, Pixels, RenderedCodec, size_of, stored_as
+from shards.views.rendered import (
+    COLUMNS,
+    MAX_PIXELS,
+    MAX_SIDE,
+    STORE,
+    OriginalCodec,
+    Pixels,
+    RenderedCodec,
+    size_of,
+    stored_as,
+)
 
 _KEPT = "kept image"
 """The field of a sample that the view set keeps: its image's file."""
@@ -98,8 +108,9 @@ class RenderedViews(ImageViews):
         if times < 1:
             shrunk = [max(self.codec.source_size, round(side * times)) for side in (width, height)]
             upright = upright.resize((shrunk[0], shrunk[1]), image.Image.Resampling.BICUBIC)
-        if max(upright.size) > MAX_SIDE:
-            raise BadInput(f"sample {sample.key} is {width} x {height} pixels: too long to be stored; remove it")
+        if max(upright.size) > MAX_SIDE or upright.width * upright.height > MAX_PIXELS:
+            kept = f"would be kept as {upright.width} x {upright.height} pixels, too many"
+            raise BadInput(f"sample {sample.key} {kept}; give a smaller source_size, or remove it")
         return image.encode(np.asarray(upright), self.codec.image_format)
 
 
@@ -166,7 +177,8 @@ def original_reader(folder: Path, plan: Plan) -> Callable[[int], Pixels]:
     try:
         source = open_source(request["data"], request["split"], request.get("data_dir"), request.get("limit"))
     except BadInput as error:
-        raise BadInput(f"{why}, which cannot be opened: {error}") from None
+        where = "where extract was started, if that names a place relative to it"
+        raise BadInput(f"{why}, which cannot be opened: {error}; work {where}") from None
     source = replace(source.only(frozenset({"image"})), upright="orientation" in identity)
     now: dict[str, Any] = {"source": source.name, "revision": source.revision, "split": source.split}
     now |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}

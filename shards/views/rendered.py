@@ -28,7 +28,7 @@ STORE, SOURCE_SIZE = "store", 320
 ARRAY, COLUMNS = "crops", 7
 """The array of the views: uint16 left, top, width, height in pixels of the stored image, 1 where it is flipped, and the
 low and the high half of the rendered pixels' crc32c."""
-MAX_SIDE, _MAX_PIXELS = 65_500, 1 << 26
+MAX_SIDE, MAX_PIXELS = 65_500, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def size_of(content: bytes) -> tuple[int, int]:
                 width, height = opened.size
     except image.DECODE_ERRORS as error:
         raise Damaged(f"a stored image cannot be decoded ({error})") from error
-    if max(width, height) > MAX_SIDE or width * height > _MAX_PIXELS:
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise Damaged(f"a stored image is {width} x {height} pixels, more than any that is stored")
     return width, height
 

@@ -211,6 +211,22 @@ def test_another_way_of_storing_is_another_view_set(direct: Path, flags: tuple[A
     told.refuses("store: the cache has source")
     assert "done: 0 views made, 0 teacher" in extract("--out", cache, *flags[:-2], "--view", "crop:scale=0.2-1").out
     assert targetset_of(cache).parent.parent == viewset_of(cache)
+    sized = extract("--out", cache, *flags[:-2], "--view", "crop:scale=0.2-1,store=source")
+    assert "done: 0 views made, 0 teacher" in sized.out  # the size that images are kept in is the cache's
+
+
+def test_an_image_too_large_to_be_kept_is_named_or_skipped(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the photos are; the bound is lowered, for one above the real one takes a gigabyte."""
+    sizes = sorted(Image.open(path).width * Image.open(path).height for path in photos.rglob("*.png"))
+    assert sizes[0] < sizes[-1]
+    monkeypatch.setattr("extract.modalities.rendered.MAX_PIXELS", sizes[0])
+    view = f"crop:size={SIZE},store=source,source_size=64"
+    flags = ("--teacher", "none", "--data", f"folder:{photos}", "--view", view, "--devices", "cpu")
+    told = command("extract", *flags, "--out", tmp_path / "one")
+    told.refuses("would be kept as", "give a smaller source_size", "--on_error skip")
+    assert " skipped: " in extract(*flags, "--out", tmp_path / "two", "--on_error", "skip").out
 
 
 def test_a_plan_says_what_such_views_take(flags: tuple[Any, ...], tmp_path: Path) -> None:

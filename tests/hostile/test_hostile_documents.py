@@ -130,6 +130,8 @@ ABSURD_VIEWS = [
     {"identity": ("image_size", "16")},
     {"identity": ("image_format", "jpeg")},
     {"identity": ("split", None)},
+    {"request": ("data_dir", 5)},
+    {"request": ("limit", "many")},
 ]
 
 
@@ -141,7 +143,7 @@ def test_a_view_set_whose_fields_make_no_sense_is_refused(cache: Path, tmp_path:
         ((name, value),) = fields.items()
         document[name] = document[name] | {value[0]: value[1]} if isinstance(value, tuple) else value
 
-    if "identity" in fields:
+    if "identity" in fields or "request" in fields:
         reseal(folder / "plan.json", spoil)
         reseal_records(folder, "viewset.json", "plan.json")
     reseal(folder / "viewset.json", spoil)
