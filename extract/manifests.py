@@ -77,7 +77,7 @@ def targets_manifest(
         record = _committed(job.folder, *place)
         if record.calibration != calibration:
             raise Damaged(
-                f"{job.folder}: {commit_path(*place)} was encoded with other channel statistics than {CALIBRATION} "
+                f"{job.folder}: {commit_path(*place)} was encoded with other statistics than {CALIBRATION} "
                 f"holds now; python -m shards remove {job.folder}, then extract again"
             )
         files |= record.files | _records(job.folder, [commit_path(*place)])

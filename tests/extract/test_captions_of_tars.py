@@ -1,31 +1,20 @@
 """Captions of tars: lines of .txt or a field of .json, half a pair, and what an extraction makes of them."""
 
-import io
 import json
 import re
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from caches import command, contents, extract, viewset_of
 from test_sources_pairs import IMAGE, PAIR, pairs, png
+from test_sources_tar import tar
 
 from extract.config import ExtractConfig
 from extract.plan_views import plan_views, stored_views
 from extract.same_source import check_sample, recorded_digests
 from extract.sources import open_source
 from shards.errors import BadInput, IdentityMismatch
-
-
-def tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as opened:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            opened.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_captions_of_tars_are_the_lines_of_the_texts(tmp_path: Path) -> None:

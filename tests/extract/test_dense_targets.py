@@ -58,7 +58,7 @@ def test_statistics_that_changed_between_two_attempts_are_noticed(checkpoint, tm
     state = load_file(folder / CALIBRATION)
     save_file({name: value + 1 for name, value in state.items()}, folder / CALIBRATION)
     (folder / "targetset.json").unlink()  # half written: no manifest holds the statistics' hash yet
-    caches.command("extract", *arguments, "--codec", "int8").refuses("other channel statistics", "shards remove")
+    caches.command("extract", *arguments, "--codec", "int8").refuses("with other statistics than", "shards remove")
 
 
 def test_statistics_belong_to_a_half_written_set_and_not_to_one_without_any(checkpoint, tmp_path):
