@@ -19,6 +19,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
+@pytest.mark.slow
 def test_it_predicts_hidden_patches_better_and_better(digits: Path, tmp_path: Path) -> None:
     losses = pretrain(ViewSet(caches.viewset_of(digits)), tmp_path / "weights.pt", max_steps=40, batch_size=16)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

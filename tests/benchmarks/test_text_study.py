@@ -11,6 +11,7 @@ from texts import WIDTH, write_corpus, write_encoder
 from benchmarks.embeddings import nearest_other, neighbour_agreement
 from benchmarks.text_study import LAYER_MEAN, VARIANTS, main, table
 
+pytestmark = pytest.mark.slow
 LINES = 120
 
 

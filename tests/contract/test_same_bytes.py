@@ -44,9 +44,8 @@ def test_for_any_number_of_threads(
     assert contents(tmp_path / "cache") == contents(reference)
 
 
-@pytest.mark.parametrize(
-    "made", [*(pytest.param(name, marks=pytest.mark.slow) for name in CASES[:2]), CASES[2]], indirect=True
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("made", CASES, indirect=True)
 def test_for_any_number_of_processes(made: tuple[list[str], Path], tmp_path: Path) -> None:
     flags, reference = made
     done = extract(*flags, "--out", tmp_path / "cache", "--devices", "2")

@@ -68,7 +68,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="children are found i
 
 
 @linux
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_children_of_extract_end_with_it_and_hold_its_lock_until_then(
     teacher: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -84,6 +84,7 @@ def test_children_of_extract_end_with_it_and_hold_its_lock_until_then(
     assert not any(cache.iterdir())
 
 
+@pytest.mark.slow
 @linux
 def test_ranks_of_distill_end_with_it(pristine: Path, tmp_path: Path) -> None:
     """The first rank alone writes and has the lock; the second would wait for it in a collective."""

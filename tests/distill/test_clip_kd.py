@@ -125,6 +125,7 @@ def on_one_rank(rank: int, folder: str) -> None:
     os._exit(0)  # gloo's threads may abort a process whose interpreter takes its parts down while the other still runs
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(tmp_path: Path) -> None:
     network = Loss()
     loss = network(*batch())

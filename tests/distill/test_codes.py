@@ -47,7 +47,14 @@ def test_the_codes_take_the_bytes_that_they_are_named_for(coded: Path) -> None:
     assert "pq:4,rotation=pca" in shown and "rq:2" in shown
 
 
-@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "mse"), ("pq4-pca", "codes"), ("rq2-4tokens", "codes")])
+@pytest.mark.parametrize(
+    ("words", "objective"),
+    [
+        pytest.param("pq4-pca", "mse", marks=pytest.mark.slow),
+        ("pq4-pca", "codes"),
+        pytest.param("rq2-4tokens", "codes", marks=pytest.mark.slow),
+    ],
+)
 def test_a_student_learns_from_codes(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
     recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective=objective)
     flags = ("--targets", set_of(coded, words).name, "--recipe", recipe)

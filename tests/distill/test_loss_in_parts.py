@@ -128,6 +128,7 @@ def caps(cache: Path) -> dict[int, str]:
     return {parts: f"{int(step_bytes(module, data, SIZE, parts))}B" for parts in (2, 4)}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_other_parts_and_is_the_run_without_a_cap(
     padded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

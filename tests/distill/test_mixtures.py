@@ -25,6 +25,7 @@ def open_mixture(shards: str, targets: str = "one-logits-float32", **values: obj
     return CacheData(open_training(shards, targets, False), make_recipe(**values), 1)
 
 
+@pytest.mark.slow
 def test_a_mixture_is_the_same_for_any_ranks_and_parts(shards: Path, other: Path) -> None:
     named = f"{shards}=1,{other}=2"
     reference = sequence(open_mixture(named), 1)

@@ -20,8 +20,8 @@ ONE = ("--targets", "one-logits-float32")
 TWO = ("--targets", "two-logits-float32")
 
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "validation split": (ONE, {"checkpoint_every": 1}),
     "accumulation, a cut last epoch": (ONE, {"checkpoint_every": 1, "accumulate": 2, "max_steps": 6}),
+    "validation split": (ONE, {"checkpoint_every": 1}),
     "dropout, held out by key": (
         TWO,
         {"checkpoint_every": 3, "student": "mobilenet_v3_small", "batch_size": 24, "validation_fraction": 0.2},
@@ -49,7 +49,9 @@ class Recorder(Checkpoints):
         self.keep()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if number else ()) for number, case in enumerate(CASES)]
+)
 def test_every_state_that_a_kill_can_leave_resumes_to_the_same_student(case: str, shards: Path, tmp_path: Path) -> None:
     flags, values = CASES[case]
     whole, recorded = tmp_path / "whole", tmp_path / "recorded"
@@ -143,6 +145,7 @@ def test_damaged_checkpoints_are_refused(shards: Path, tmp_path: Path) -> None:
     distill(shards, run, *ONE, "--recipe", recipe).succeeds()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_views_it_began_with(
     own_shards: Path, teachers: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_compiled_student_is_the_same_student(shards: Path, tmp_path: Path) ->
         assert torch.allclose(tensor.float(), compiled[name].float(), atol=5e-3), name
 
 
+@pytest.mark.slow
 def test_wandb_writes_an_offline_run_without_a_login(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,14 @@ def student(spec: str, init: str = "random", inputs: ImageInput = INPUTS) -> Stu
     return build_student(StudentRequest(spec, init, [], 7, inputs))
 
 
-@pytest.mark.parametrize("spec", ["timm:test_resnet", "timm:test_vit3:drop_path_rate=0.1", "timm:test_vit_relpos"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "timm:test_resnet",
+        "timm:test_vit3:drop_path_rate=0.1",
+        pytest.param("timm:test_vit_relpos", marks=pytest.mark.slow),
+    ],
+)
 def test_a_student_is_trained_exported_loaded_and_evaluated(shards: Path, tmp_path: Path, spec: str) -> None:
     recipe = write_recipe(tmp_path / "test.yaml", student=spec, max_steps=2, validation_fraction=0.0)
     distill(shards, tmp_path / "run", *ONE, "--recipe", recipe).succeeds()

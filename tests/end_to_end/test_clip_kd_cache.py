@@ -64,6 +64,7 @@ def test_the_cache_has_a_row_an_image_and_a_row_a_caption(cache: Path, clip: Pat
     command("shards", "verify", cache, "--recompute", "6").succeeds()
 
 
+@pytest.mark.slow
 def test_a_student_learns_both_towers_and_retrieves(cache: Path, encoder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = distil(cache, run, encoder, "--recipe", "clip-kd", "--max_steps", "40").succeeds()

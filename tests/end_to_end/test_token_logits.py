@@ -131,7 +131,7 @@ def test_rows_that_another_sample_should_have_are_told(cache: Path, tmp_path: Pa
     assert told.status == 2 and "cosine" in told.err
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in [*SETS][:-1]), [*SETS][-1]])
 def test_a_student_learns_from_them_and_is_measured(cache: Path, tmp_path: Path, name: str) -> None:
     recipe = training.write_recipe(tmp_path / "words.yaml", student="words", objective="kl", epochs=30)
     targets = stored(cache, name).folder.name

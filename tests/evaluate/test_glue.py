@@ -48,6 +48,7 @@ class Unused(TinyBert):
         raise AssertionError("runs again")
 
 
+@pytest.mark.slow
 def test_it_learns_classes_of_sentences_and_of_pairs_and_scores(data: Path, tmp_path: Path) -> None:
     # a regression begins far from its scores, and needs longer
     tasks = {"cola": FAST, "mrpc": FAST, "mnli": FAST, "stsb": FAST | {"epochs": 30}}
@@ -97,6 +98,7 @@ class Cut(BaseException):
     """The process is killed."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_another_input_size_than_the_positions_are_for_is_refused(checkpoint, tm
     caches.command("extract", *arguments[:-1], "224").refuses("--image_size 224", "positions")
 
 
+@pytest.mark.slow
 def test_codebooks_do_not_hang_on_another_codec_of_the_same_command(checkpoint, tmp_path):
     both, alone = (tmp_path / name for name in ("both", "alone"))
     for cache, codecs in ((both, "pq:2,centroids=8,pq:2,centroids=16"), (alone, "pq:2,centroids=16")):

@@ -214,6 +214,7 @@ def test_names_of_files_that_are_no_plain_words_are_kept_apart(tmp_path: Path) -
     assert sorted(int(sample["png"][0, 0, 0]) for sample in samples) == [20 * index for index in range(len(names))]
 
 
+@pytest.mark.slow
 def test_a_cache_named_as_a_package_is_not_taken_for_it(pristine: Path, tmp_path: Path) -> None:
     """`--out shards/` from the folder that holds it, which Python looks into first: the package is still found."""
     copied(pristine, tmp_path / "shards")

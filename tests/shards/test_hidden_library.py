@@ -32,6 +32,7 @@ def test_a_module_beside_the_user_is_named(name: str, data: str, tmp_path: Path)
     assert done.stderr.endswith("): rename it, or work in another folder\n")
 
 
+@pytest.mark.slow
 def test_files_that_hide_nothing_may_have_any_name(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()  # a data folder is no module
     (tmp_path / "wandb.py").write_text(THEIRS)  # a library that this command does not import

@@ -57,6 +57,7 @@ def unread(*commands: tuple[str | Path, ...], outputs: tuple[int, ...] = (1,), m
         assert (status in (0, 141) if printed else status == 141) and stderr == "", (command, status, stderr)
 
 
+@pytest.mark.slow
 def test_a_command_whose_output_nobody_reads_stops_in_silence(
     pristine_full: Path, trained: Path, tmp_path: Path
 ) -> None:

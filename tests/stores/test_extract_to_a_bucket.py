@@ -52,11 +52,13 @@ def test_the_bucket_holds_what_a_folder_would(
     command("shards", "verify", s3.url).succeeds()
 
 
+@pytest.mark.slow
 def test_processes_that_share_the_shards(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
     caches.extract("--out", s3.url, *[flag if flag != "cpu" else "2" for flag in flags])
     assert in_bucket(s3) == contents(pristine)
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_where_one_was_killed(
     pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

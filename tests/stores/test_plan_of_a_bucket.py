@@ -30,6 +30,7 @@ def test_a_bucket_without_a_cache_stays_empty(flags: tuple[str, ...], s3: Server
     assert [path.name for path in home.parent.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_cache_in_a_bucket_and_its_mirror_stay(
     flags: tuple[str, ...], s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

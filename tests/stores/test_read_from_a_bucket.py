@@ -44,6 +44,7 @@ def distill(shards: object, run: Path, *flags: str) -> bytes:
     return (run / "student.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_student_is_the_same_from_a_bucket_and_from_a_folder(
     pristine: Path, url: str, s3: Server, home: Path, tmp_path: Path
 ) -> None:

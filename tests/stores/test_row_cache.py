@@ -100,6 +100,7 @@ def test_with_half_the_data_held_an_epoch_downloads_half(data: Data, s3: Server,
     assert on_disk(tmp_path / "cache") <= whole // 2
 
 
+@pytest.mark.slow
 def test_it_is_the_best_rule_there_is(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With rows of whole pages the bound is a number of rows, and no rule downloads less."""
     monkeypatch.setattr("test_row_cache.ROW", 4096)
@@ -124,6 +125,7 @@ def test_everything_held_downloads_nothing_and_survives_a_kill(data: Data, tmp_p
     assert on_disk(tmp_path / "cache") <= limit // 3
 
 
+@pytest.mark.slow
 def test_what_another_run_left_goes_first(data: Data, tmp_path: Path) -> None:
     limit, half = ROWS * ROW // 3, ROWS * ROW // 2
     for start in range(0, ROWS, SHARD):

@@ -51,7 +51,11 @@ def small_files(folder: Path, size_bytes: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("limited", "size_bytes", "share"), [(small_disk, ROWS * ROW // 2, 0.5), (small_files, SHARD * ROW // 2, 0.0)]
+    ("limited", "size_bytes", "share"),
+    [
+        (small_disk, ROWS * ROW // 2, 0.5),
+        pytest.param(small_files, SHARD * ROW // 2, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_where_the_disk_takes_no_more_rows_arrive_all_the_same(
     data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], limited: Any, size_bytes: int, share: float
@@ -68,6 +72,7 @@ def test_where_the_disk_takes_no_more_rows_arrive_all_the_same(
         train(data, RowCache(data.store, tmp_path / "disk/rows", int(ROWS * ROW * PAGES)), range(1))
 
 
+@pytest.mark.slow
 def test_where_the_disk_makes_no_hole_rows_arrive_all_the_same(
     data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def in_bucket(s3: Server) -> dict[str, bytes]:
     return {name: store.get(name) for name in store.sizes()}
 
 
+@pytest.mark.slow
 def test_one_machine_takes_over_what_another_left(
     pristine: Path, flags: tuple[str, ...], s3: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
