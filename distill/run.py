@@ -30,6 +30,7 @@ from shards.class_names import logit_names
 from shards.codecs.features import Features
 from shards.commit import write_atomically
 from shards.errors import BadInput
+from shards.last_views import keep_views
 from shards.reader import TargetSet
 from shards.sealed import read_object
 
@@ -103,6 +104,10 @@ def build_module(
     """
     holding = data.training
     terms = bind(recipe.losses, holding.targetsets, holding.weights, recipe.reads == TARGETS)
+    keep_views(recipe.views_a_batch)
+    if recipe.views_a_batch > 1 and any(getattr(term.objective, "compares_samples", False) for term in terms):
+        why = "its loss compares the samples of a batch, and would take another view of a sample for another sample"
+        raise BadInput(f"--read views_a_batch={recipe.views_a_batch}: {why}; leave it out")
     labels = recipe.learns_labels
     num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
