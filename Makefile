@@ -17,7 +17,7 @@ NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
 .venv/.complete: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,efficientnet,pq,ray,tensorboard]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,efficientnet,opencv,pq,ray,tensorboard]'
 	touch $@
 
 demo: .venv
