@@ -48,18 +48,20 @@ class _Last(threading.local):
         self.wanted: tuple[int, ...] = ()
         self.fetched: Fetched | None = None
         """The images of the samples `wanted`, whose last number says whether their labels are among them."""
-        self.decoded: dict[int, Pixels] = {}
+        self.sample = -1
+        self.decoded: Pixels | None = None
+        """The image of `sample`."""
 
 
 class Storage(ViewStorage):
     """`views/v00-00000.tar`: the images of a shard; `crops/c/3/0/0`: what its view 3 shows of them.
 
-    A thread keeps the images that it read last, and those that it decoded last: where a batch has several views of a
-    sample, the loader reads these one after the other, and the image is read and decoded once.
+    A thread keeps the images' files that it fetched last, and the image that it decoded last: where a batch has several
+    views of a sample, the loader reads these one after the other, and the image is read and decoded once.
     """
 
-    rows_a_task = 2
-    """Images that a thread keeps decoded: they should stay in its processor's cache."""
+    rows_a_task = 1
+    """A sample's views alone, so that one decoded image is all that a thread keeps."""
 
     def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
         assert isinstance(codec, RenderedCodec)
@@ -166,12 +168,11 @@ class Storage(ViewStorage):
 
     def _pixels(self, sample: int, fetched: Fetched | None) -> Pixels:
         """The image's, as it is stored, or where none is the original's."""
-        decoded = self._last.decoded
-        if sample not in decoded:
-            while len(decoded) >= self.rows_a_task:
-                del decoded[next(iter(decoded))]
-            decoded[sample] = self._decoded(sample, fetched)
-        return decoded[sample]
+        last = self._last
+        if last.decoded is None or last.sample != sample:
+            last.decoded = None  # a photo may be large: not two of them at a time
+            last.sample, last.decoded = sample, self._decoded(sample, fetched)
+        return last.decoded
 
     def _decoded(self, sample: int, fetched: Fetched | None) -> Pixels:
         if not self.codec.keeps_sources:

@@ -87,12 +87,12 @@ def test_a_batch_decodes_each_of_its_images_once(
     seen: Counter[tuple[int, int]] = Counter()
     loader = BatchLoader([Component(ViewSet(viewset.folder))], parts, NUM, labels=True, num_threads=num_threads)
     for number, batch in enumerate(loader, 1):
-        views = np.concatenate([np.full(len(reading.samples), reading.view) for reading in batch.readings])
+        views = [reading.view for reading in batch.readings for _ in reading.samples]
         assert batch.labels is not None
         for view, sample, pixels, label in zip(views, batch.samples, batch.fields["pixels"], batch.labels, strict=True):
             assert np.array_equal(pixels.numpy(), expected[view][sample])
             assert label == viewset.labels(view, [int(sample)])[0]
-            seen[int(view), int(sample)] += 1
+            seen[view, int(sample)] += 1
         assert len(set(batch.samples.tolist())) == NUM // NUM_VIEWS and number <= NUM_VIEWS
     assert seen == Counter({(view, sample): 1 for view in range(NUM_VIEWS) for sample in range(NUM)})
     assert len(decodes) == NUM and set(decodes.values()) == {1}
@@ -137,7 +137,7 @@ def test_another_resampling_is_another_view_set(cache: Path, flags: tuple[Any, .
     """Bilinear is of stored pixels too; bicubic, the default, is saved as it always was."""
     held = copied(cache, tmp_path / "held")
     told = command("extract", "--out", held, *flags[:-1], VIEW.replace("linear_exact", "bilinear"))
-    told.refuses("augment.interpolation: the cache has linear_exact, asked for bilinear")
+    told.refuses('augment.interpolation: the cache has "linear_exact", asked for "bilinear"')
     rows = {}
     for name in ("bilinear", "bicubic"):
         extract("--out", tmp_path / name, *flags[:-1], f"crop:scale=0.2-1,size={SIZE},format=png,interpolation={name}")
