@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from shards.draws import apportioned, permutation
+from shards.draws import permutation
 from shards.order_checks import check_order
-from shards.repeated import places_of
+from shards.repeated import draws_an_epoch, places_of
 
 _PASSES = 1
 """The stream of the first component's passes, beside that of the shuffle, 0; those of others follow."""
@@ -52,7 +52,7 @@ class BatchOrder:
     """Views of a sample in a part, those of consecutive passes; so many epochs together draw what they draw with 1."""
 
     def __post_init__(self) -> None:
-        check_order(self)
+        check_order(self.samples, self.batch_size, self.num_views, self.num_parts, self.weights, self.views_a_batch)
 
     @cached_property
     def num_samples(self) -> int:
@@ -62,8 +62,7 @@ class BatchOrder:
     @cached_property
     def counts(self) -> list[int]:
         """Draws an epoch from each component."""
-        weights = self.weights or [float(len(samples)) for samples in self.samples]
-        return [self.views_a_batch * count for count in apportioned(self.num_samples // self.views_a_batch, weights)]
+        return draws_an_epoch(self.samples, self.weights, self.views_a_batch)
 
     @property
     def num_batches(self) -> int:

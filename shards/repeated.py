@@ -9,6 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
+from shards.draws import apportioned
+
+
+def draws_an_epoch(
+    samples: Sequence[Int[np.ndarray, " _"]], weights: Sequence[float] | None, repeats: int
+) -> list[int]:
+    """Of each component how often an epoch draws from it, `repeats` views at a time; in all as often as it can."""
+    lengths = [float(len(each)) for each in samples]
+    return [repeats * count for count in apportioned(sum(map(len, samples)) // repeats, weights or lengths)]
+
 
 def places_of(lengths: Sequence[int], repeats: int) -> Int[np.ndarray, "samples repeats"]:
     """Where each sample's views lie among draws of these `lengths`, of which each `repeats` have the same samples."""
