@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 # the optional packages that tests need
-EXTRAS := dev efficientnet pq ray tensorboard
+EXTRAS := dev efficientnet opencv pq ray tensorboard
 
 # what compares numbers with numbers: kernels of another instruction set add up in another order
 NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \

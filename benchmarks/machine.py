@@ -17,6 +17,7 @@ PACKAGES = (
     "datasets",
     "simplejpeg",
     "pillow",
+    "opencv-python-headless",
     "tokenizers",
 )
 

@@ -1,16 +1,16 @@
 """Rendering: views without pixels, rendered from each sample's stored image, against decoding crops that are stored.
 
-Compared a core, all in memory: rendering a view of 224 pixels from an image whose short side is 320 (decode, cut,
-resize, crc32c), decoding a stored JPEG crop of 224, and decoding, cutting and resizing the full-size photo, as training
-pipelines do. Limit: the whole image is decoded, which has 2.7 times as many pixels as a crop, and resized besides.
+Compared a core, all in memory: rendering views of 224 pixels from an image whose short side is 320 (decode, cut,
+resize, crc32c), one or four of a decode (`distill --read views_a_batch=4`), by each `interpolation` of --view;
+decoding a stored JPEG crop of 224; and decoding, cutting and resizing the full-size photo, as training pipelines do.
+Limit: the whole image is decoded, which has 2.7 times as many pixels as a crop, and resized besides.
 The bytes of 300 such views of ImageNet and their top 16 logits are counted by the functions that write them.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -26,9 +26,14 @@ from shards.records import FileRecord
 from shards.rows import checksums_of
 from shards.sealed import sealed
 from shards.storage.rendered import Storage, spec_of
-from shards.views.rendered import ARRAY, RenderedCodec, of_row, pixels_of
+from shards.views.rendered import ARRAY, Box, RenderedCodec, of_row, pixels_of
+from shards.views.resampling import INTERPOLATIONS, LINEAR_EXACT
 
 GOAL, BYTES_GOAL, IMAGENET, NUM_VIEWS = 0.7, 100e9, 1_281_167, 300
+SEVERAL = 4
+"""Views a decode; the goal is theirs, resampled by what is fastest."""
+Drawn = tuple[Box, bool, int]
+"""Of a view its crop, whether it is flipped, and the crc32c of its pixels."""
 SIZES = {"cpu": {"samples": 256, "image_size": 224, "source_size": 320}}
 SIZES |= {"cuda": SIZES["cpu"], "quick": {"samples": 16, "image_size": 64, "source_size": 96}}
 
@@ -39,28 +44,36 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     num, size, source_size = settings["samples"], settings["image_size"], settings["source_size"]
     data = write_photos(folder / "photos", num, 500, 375, options.images)
     stored = views_of(folder / "stored", data, f"crop:size={size}")
-    views = views_of(folder / "rendered", data, f"crop:size={size},store=source,source_size={source_size}")
+    views = views_of(folder / "rendered", data, f"crop:size={size},store=source,source_size={source_size}", SEVERAL)
     crops = [stored.storage.members(0, sample)["jpg"] for sample in range(num)]
     photos = [path.read_bytes() for path in sorted((folder / "photos/photos").iterdir())]
     storage = views.storage
     assert isinstance(storage, Storage)
     images = [storage.images.content(0, sample, "jpg") for sample in range(num)]
-    rows = [of_row(row) for row in storage.arrays.read(0, np.arange(num))[ARRAY]]
+    rows = [storage.arrays.read(view, np.arange(num))[ARRAY] for view in range(SEVERAL)]
+    drawn = [[of_row(row) for row in of_image] for of_image in zip(*rows, strict=True)]
     settings |= {f"bytes_of_{name}": _mean(files) for name, files in {"a_crop": crops, "an_image": images}.items()}
-    contenders = {
-        "views rendered": _rendering(storage.codec, images, rows),
-        "crops decoded": _decoding(crops, size),
-        "photos decoded, cut and resized": _from_photos(storage.codec, photos),
+    timed = {
+        "crops decoded": per_unit(_decoding(crops, size), num),
+        "photos decoded, cut and resized": per_unit(_from_photos(storage.codec, photos), num),
     }
-    timed = {name: per_unit(work, num) for name, work in contenders.items()}
+    kinds = [(name, count) for name in INTERPOLATIONS for count in (1, SEVERAL)]
+    for name, count in kinds:
+        codec = replace(storage.codec, interpolation=name)
+        work = _rendering(codec, images, _redrawn(codec, images, drawn), count)
+        timed[f"{name}, {count} a decode"] = per_unit(work, num * count)
     seconds = alternate(timed, options.rounds)
     report = Report("how fast are views rendered, as a share of decoding stored crops?", "views", settings)
     report.add_rates(seconds)
-    rendered, decoded, whole = seconds.values()
-    limit = "2.7 times as many pixels are decoded, and resized"
-    report.figures.append(Figure("views rendered over crops decoded, a core", limit, share(decoded, rendered), GOAL))
+    decoded, whole, *rendered = seconds.values()
+    limit = "2.7 times as many pixels are decoded once for all, and each view is resized"
+    for (name, count), each in zip(kinds, rendered, strict=True):
+        compared = f"views rendered ({name}, {count} a decode) over crops decoded, a core"
+        goal = GOAL if (name, count) in ((INTERPOLATIONS[0], 1), (LINEAR_EXACT, SEVERAL)) else None
+        report.figures.append(Figure(compared, limit, share(decoded, each), goal))
     limit = "the pixels of a photo over those of the image"
-    report.figures.append(Figure("views rendered over full-size photos, a core", limit, share(whole, rendered)))
+    compared = f"views rendered ({INTERPOLATIONS[0]}, 1 a decode) over full-size photos, a core"
+    report.figures.append(Figure(compared, limit, share(whole, rendered[0])))
     num_bytes = imagenet_bytes(views)
     settings["bytes_of_300_views_of_imagenet"] = round(num_bytes)
     compared = f"100 GB over 300 views of ImageNet with top-16 ({num_bytes / 1e9:.1f} GB)"
@@ -95,18 +108,36 @@ def _mean(files: list[bytes]) -> int:
     return round(sum(map(len, files)) / len(files))
 
 
-def _rendering(codec: RenderedCodec, images: list[bytes], rows: list[Any]) -> Callable[[], None]:
-    out = np.empty((codec.image_size, codec.image_size, 3), np.uint8)
+def _redrawn(codec: RenderedCodec, images: list[bytes], drawn: list[list[Drawn]]) -> list[list[Drawn]]:
+    """The same crops with the checksums of what `codec` renders."""
+    out = _out(codec.image_size)
+    return [
+        [(box, flip, codec.render(pixels, box, flip, out)) for box, flip, _ in views]
+        for pixels, views in zip(map(pixels_of, images), drawn, strict=True)
+    ]
+
+
+def _out(size: int) -> np.ndarray:
+    return np.empty((size, size, 3), np.uint8)
+
+
+def _rendering(
+    codec: RenderedCodec, images: list[bytes], drawn: Sequence[Sequence[Drawn]], count: int
+) -> Callable[[], None]:
+    """The first `count` views of each image, of one decode."""
+    out = _out(codec.image_size)
 
     def work() -> None:
-        for content, (box, flip, checksum) in zip(images, rows, strict=True):
-            assert codec.render(pixels_of(content), box, flip, out) == checksum
+        for content, views in zip(images, drawn, strict=True):
+            pixels = pixels_of(content)
+            for box, flip, checksum in views[:count]:
+                assert codec.render(pixels, box, flip, out) == checksum
 
     return work
 
 
 def _decoding(crops: list[bytes], size: int) -> Callable[[], None]:
-    out = np.empty((size, size, 3), np.uint8)
+    out = _out(size)
 
     def work() -> None:
         for content in crops:
@@ -117,7 +148,7 @@ def _decoding(crops: list[bytes], size: int) -> Callable[[], None]:
 
 def _from_photos(codec: RenderedCodec, photos: list[bytes]) -> Callable[[], None]:
     """The crop as large a share of the photo as that of the middle half."""
-    out = np.empty((codec.image_size, codec.image_size, 3), np.uint8)
+    out = _out(codec.image_size)
 
     def work() -> None:
         for content in photos:

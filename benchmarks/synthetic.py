@@ -77,9 +77,9 @@ def extract(*flags: object) -> None:
         main([str(flag) for flag in flags])
 
 
-def views_of(cache: Path, data: str, view: str) -> ViewSetJob:
+def views_of(cache: Path, data: str, view: str, num_views: int = 1) -> ViewSetJob:
     """The views of `data` in `cache`, made if they are not there."""
-    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": view}
+    flags: dict[str, Any] = {"teacher": "none", "out": str(cache), "data": data, "view": view, "views": num_views}
     extract(*(word for name, value in flags.items() for word in (f"--{name}", value)))
     return plan_views(stored_views(ExtractConfig(**flags)), None)
 

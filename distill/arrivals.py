@@ -25,7 +25,7 @@ from distill.missing import Extraction
 from distill.trainer import is_first_process
 from shards.documents import read_commit
 from shards.draws import permutation
-from shards.errors import Damaged
+from shards.errors import BadInput, Damaged
 from shards.layout import commit_path, place_of
 from shards.loader import Part
 from shards.order import BatchOrder, Reading
@@ -193,6 +193,9 @@ def take_arrivals(data: CacheData, extraction: Extraction, run_dir: Path, num_de
     Where an order cannot follow the commits, the extraction is whole first.
     """
     path, promises, (component, *others) = run_dir / ARRIVALS, extraction.promises, data.training.components
+    if (several := data.recipe.views_a_batch) > 1 and (promises.viewsets or path.exists()):
+        why = "takes each view as it is committed: extract all of them first"
+        raise BadInput(f"--read views_a_batch={several}: --on_missing {why}, or leave it out")
     if promises.viewsets and (reason := _must_wait(data, num_devices)):
         print(f"distill: the extraction ends first: {reason}", flush=True)
         extraction.finish()

@@ -73,9 +73,8 @@ class CacheData(lightning.LightningDataModule):
     def order(self, num_parts: int) -> BatchOrder:
         """The training batches, each cut into `num_parts`."""
         training, recipe = self.training, self.recipe
-        return BatchOrder(
-            self.train_samples, recipe.batch_size, training.num_views, recipe.seed, num_parts, training.shares
-        )
+        cut = self.train_samples, recipe.batch_size, training.num_views, recipe.seed, num_parts, training.shares
+        return BatchOrder(*cut, recipe.views_a_batch)
 
     def training_batches(self, world_size: int = 1, rank: int = 0) -> "TrainingBatches":
         """One rank's parts of the training batches; all ranks' together are the same for any number of them."""

@@ -13,6 +13,7 @@ from shards.command import settings
 from shards.command.ranges import Betas, Count, NotNegative, Positive, Precision, Range, Seed, Share, ShareBelowOne
 from shards.command.settings import given_flags, parse_settings, read_named_yaml
 from shards.errors import BadInput
+from shards.read_flag import parse_read
 from shards.views import DEFAULT_MODALITY
 
 TARGETS = "targets"
@@ -47,6 +48,8 @@ class Recipe:
     max_steps: Count | None = None
     views: Count | None = None
     """The first so many views of the cache; all by default. A run saves how many it had, for a cache grows."""
+    views_a_batch: Count = 1
+    """Views of a sample in a batch, beside each other, whose image is then decoded once (--read says so too)."""
     batch_size: Count = 256
     accumulate: Count = 1
     grad_cache: Count = 1
@@ -104,6 +107,7 @@ def resolve(recipe: Recipe, config: DistillConfig) -> Recipe:
     """The recipe with the flags that were given in place of its own values; BadInput where they do not go together."""
     if config.epochs is not None:
         recipe = replace(recipe, min_steps=None, max_steps=None)  # the flag says how long, not the recipe
+    recipe = replace(recipe, views_a_batch=parse_read(config.read).views_a_batch or recipe.views_a_batch)
     resolved = replace(recipe, **given_flags(Recipe, config))
     if recipe.terms is not None and (config.objective or config.label_weight is not None):
         own = f"the recipe {recipe.name} has terms of its own"
@@ -132,6 +136,5 @@ def long_enough(recipe: Recipe, steps_an_epoch: int) -> Recipe:
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, to be saved beside a run and read back by `load_recipe`."""
     values = settings.as_values(recipe)
-    unused = [name for name in ("input", "terms") if values[name] is None]
-    unused += [name for name, default in (("grad_cache", 1), ("reads", "views")) if values[name] == default]
-    return {name: value for name, value in values.items() if name not in unused}  # as runs saved it before these fields
+    later = {"input": None, "terms": None, "grad_cache": 1, "views_a_batch": 1, "reads": "views"}  # not in older runs
+    return {name: value for name, value in values.items() if name not in later or value != later[name]}

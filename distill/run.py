@@ -20,6 +20,7 @@ from distill.loggers.base import LoggedRun
 from distill.loggers.examples import Examples
 from distill.memory import within_memory
 from distill.module import Distillation
+from distill.parts import compares_samples
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
@@ -30,6 +31,7 @@ from shards.class_names import logit_names
 from shards.codecs.features import Features
 from shards.commit import write_atomically
 from shards.errors import BadInput
+from shards.last_views import keep_views
 from shards.reader import TargetSet
 from shards.sealed import read_object
 
@@ -103,6 +105,7 @@ def build_module(
     """
     holding = data.training
     terms = bind(recipe.losses, holding.targetsets, holding.weights, recipe.reads == TARGETS)
+    keep_views(recipe.views_a_batch)
     labels = recipe.learns_labels
     num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)
@@ -117,7 +120,11 @@ def build_module(
         student.network.compile()
     steps = recipe.max_steps or recipe.epochs * data.order(recipe.accumulate).num_batches
     parts = {"terms": terms, "holding": holding, "validation": data.validation, "total_steps": steps}
-    return make(student=student, recipe=recipe, **parts)
+    module = make(student=student, recipe=recipe, **parts)
+    if recipe.views_a_batch > 1 and compares_samples(module):
+        why = "a loss compares the samples of a batch, and would take another view of a sample for another sample"
+        raise BadInput(f"--read views_a_batch={recipe.views_a_batch}: {why}; leave it out")
+    return module
 
 
 def _num_classes(holding: Holding, with_labels: bool, recipe: Recipe) -> int | None:

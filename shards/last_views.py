@@ -4,11 +4,17 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-_VIEWS_KEPT = 2
+_views_kept = 2
 """Views that stay open: a kernel maps 65,530 files a process, and ImageNet has 2,502 shards a view."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+
+def keep_views(count: int) -> None:
+    """From now on so many views stay open in this process, and no fewer than before: a batch reads all of them."""
+    global _views_kept
+    _views_kept = max(_views_kept, count)
 
 
 class LastViews(Generic[Key, Value]):
@@ -32,6 +38,6 @@ class LastViews(Generic[Key, Value]):
         except KeyError:
             made = make(view, key)  # without the lock: another thread makes another value meanwhile
             with self._lock:
-                if view not in self._views and len(self._views) == _VIEWS_KEPT:
+                if view not in self._views and len(self._views) >= _views_kept:
                     del self._views[next(iter(self._views))]
                 return self._views.setdefault(view, {}).setdefault(key, made)

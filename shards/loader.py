@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from operator import call
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -209,7 +210,7 @@ class BatchLoader:
         count = sum(len(reading.samples) for reading in part.readings)
         fields = {name: buffer[:count] for name, buffer in slot.fields.items()}
         rows = {name: buffer.numpy() for name, buffer in fields.items()}
-        decoded: list[Future[None]] = []
+        tasks: dict[tuple[int, int], list[Callable[[], None]]] = {}
         labels, first = [], 0
         for reading in part.readings:
             viewset, indices = self.components[reading.component].viewset, reading.samples.tolist()
@@ -218,10 +219,12 @@ class BatchLoader:
             for start in range(0, len(indices), size):
                 out = {name: buffer[first + start :] for name, buffer in rows.items()}
                 some = indices[start : start + size]
-                decoded.append(decode.submit(viewset.read, reading.view, some, out, reading.epoch, fetched))
+                read = partial(viewset.read, reading.view, some, out, reading.epoch, fetched)
+                tasks.setdefault((reading.component, some[0]), []).append(read)  # one thread reads a sample's views
             if self.labels:
                 labels.append(viewset.labels(reading.view, indices, fetched))
             first += len(indices)
+        decoded = [decode.submit(list, map(call, reads)) for reads in tasks.values()]
         targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings), requests)
         banks = self._gather(slot.banks, part.banks, requests)
         all_labels = torch.from_numpy(np.concatenate(labels)) if self.labels else None

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from shards.command.progress import counted
-from shards.draws import apportioned, permutation
-from shards.errors import BadInput
+from shards.draws import permutation
+from shards.order_checks import check_order
+from shards.repeated import draws_an_epoch, places_of
 
 _PASSES = 1
 """The stream of the first component's passes, beside that of the shuffle, 0; those of others follow."""
@@ -48,20 +48,11 @@ class BatchOrder:
     num_parts: int = 1
     weights: Sequence[float] | None = None
     """The components' shares are in proportion to these; None: to their samples, so that an epoch is one pass."""
+    views_a_batch: int = 1
+    """Views of a sample in a part, those of consecutive passes; so many epochs together draw what they draw with 1."""
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.num_parts:
-            parts = f"{self.num_parts} equal parts (devices x accumulate)"
-            raise BadInput(f"--batch_size {self.batch_size}: cannot be cut into {parts}")
-        if self.num_samples < self.batch_size:
-            there_are = counted(self.num_samples, "sample")
-            raise BadInput(f"--batch_size {self.batch_size}: more than the {there_are} here; give at most that many")
-        if not all(map(len, self.samples)):
-            raise BadInput("--shards: one of the sets has no sample to train on; leave it out")
-        for weight, count in zip(self.weights or (), self.counts, strict=False):
-            if count == 0:
-                few = f"less than one of the {self.num_samples:,} samples of an epoch"
-                raise BadInput(f"--shards: the weight {weight:g} is {few}; give a larger one, or leave the set out")
+        check_order(self.samples, self.batch_size, self.num_views, self.num_parts, self.weights, self.views_a_batch)
 
     @cached_property
     def num_samples(self) -> int:
@@ -71,7 +62,7 @@ class BatchOrder:
     @cached_property
     def counts(self) -> list[int]:
         """Draws an epoch from each component."""
-        return apportioned(self.num_samples, self.weights or [float(len(samples)) for samples in self.samples])
+        return draws_an_epoch(self.samples, self.weights, self.views_a_batch)
 
     @property
     def num_batches(self) -> int:
@@ -80,15 +71,17 @@ class BatchOrder:
 
     def epoch(self, number: int) -> "Epoch":
         """The batches of one epoch."""
-        shuffled = permutation(self.num_samples, self.seed, number)[: self.num_batches * self.batch_size]
-        parts = shuffled.reshape(self.num_batches, self.num_parts, -1)
         draws = [draw for component in range(len(self.samples)) for draw in self._draws(component, number)]
+        places = places_of([len(draw.samples) for draw in draws], self.views_a_batch)
+        count = self.num_batches * self.batch_size // self.views_a_batch
+        shuffled = permutation(len(places), self.seed, number)[:count]
+        parts = places[shuffled].reshape(self.num_batches, self.num_parts, -1)
         return Epoch(self, number, draws, np.sort(parts, axis=-1))
 
     def _draws(self, component: int, epoch: int) -> list[Reading]:
         """What an epoch draws from a component, a reading for each of the passes that it has a part in."""
-        samples, count = self.samples[component], self.counts[component]
-        draws = []
+        samples, repeats = self.samples[component], self.views_a_batch
+        draws, count = [], self.counts[component] // repeats
         first, end = epoch * count, (epoch + 1) * count
         while first < end:
             number, start = divmod(first, len(samples))
@@ -96,7 +89,8 @@ class BatchOrder:
             some = samples
             if stop - start < len(samples):
                 some = samples[np.sort(permutation(len(samples), self.seed, number, _PASSES + component)[start:stop])]
-            draws.append(Reading(some, number % self.num_views[component], number, component))
+            passes = range(number * repeats, (number + 1) * repeats)
+            draws += [Reading(some, each % self.num_views[component], each, component) for each in passes]
             first += stop - start
         return draws
 

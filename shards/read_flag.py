@@ -19,6 +19,8 @@ class ReadSettings(NamedTuple):
     """Rows' checksums: `always`, or `once` by the first reading alone."""
     local_cache: int | None = None
     """Bytes of the disk that rows from a bucket may take; None: the default (`shards/bucket_rows.py`)."""
+    views_a_batch: int | None = None
+    """Views of a sample in a batch (`BatchOrder`); None: the recipe's."""
 
 
 def parse_read(flag: str | None) -> ReadSettings:
@@ -30,8 +32,10 @@ def parse_read(flag: str | None) -> ReadSettings:
             settings = settings._replace(check=value)
         elif name == "local_cache":
             settings = settings._replace(local_cache=parse_bytes(f"--read {setting}", value, _SIZES))
+        elif name == "views_a_batch" and value.isdecimal() and int(value) > 0:
+            settings = settings._replace(views_a_batch=int(value))
         else:
-            expected = "check=always, check=once or local_cache=SIZE"
+            expected = "check=always, check=once, local_cache=SIZE or views_a_batch=NUMBER"
             raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
     return settings
 

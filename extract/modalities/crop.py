@@ -11,7 +11,7 @@ from PIL import Image
 
 from extract.modalities.draws import Uniform
 from shards.errors import BadInput
-from shards.views.rendered import resized
+from shards.views.resampling import INTERPOLATIONS, resized
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Box = tuple[int, int, int, int]
@@ -25,8 +25,12 @@ _OPTIONS = {
     "ratio": f"{_NUMBER}-{_NUMBER}",
     "flip": _NUMBER,
     "seed": "(-?[0-9]{1,18})",
+    "interpolation": f"({'|'.join(INTERPOLATIONS)})",
 }
-_EXPECTED = "scale=LOW-HIGH, ratio=LOW-HIGH, flip=P, seed=N, size=PIXELS or format=jpeg:QUALITY"
+_EXPECTED = (
+    "scale=LOW-HIGH, ratio=LOW-HIGH, flip=P, seed=N, size=PIXELS, format=jpeg:QUALITY or interpolation=NAME "
+    f"({', '.join(INTERPOLATIONS)})"
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Augment:
             return self.kind
         scale, ratio = (f"{_plain(low)}-{_plain(high)}" for low, high in (self.scale, self.ratio))
         seed = "" if self.seed is None else f",seed={self.seed}"
-        return f"{self.kind}:scale={scale},ratio={ratio},flip={_plain(self.flip)}{seed}"
+        resampled = "" if self.interpolation == INTERPOLATIONS[0] else f",interpolation={self.interpolation}"
+        return f"{self.kind}:scale={scale},ratio={ratio},flip={_plain(self.flip)}{seed}{resampled}"
 
     @classmethod
     def from_description(cls, described: dict[str, Any]) -> "Augment":
@@ -67,7 +72,7 @@ def _plain(number: float) -> str:
 
 
 def parse_augment(text: str) -> Augment:
-    """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P,seed=N` with any of the four; else BadInput."""
+    """`resize`, `crop`, or `crop:scale=LOW-HIGH,ratio=LOW-HIGH,flip=P,seed=N,...` with any of these; else BadInput."""
     kind, _, options = text.partition(":")
     if kind == "resize" and not options:
         return Augment("resize")
@@ -87,8 +92,10 @@ def parse_augment(text: str) -> Augment:
     return Augment("crop", **values)
 
 
-def _value(name: str, found: tuple[str, ...]) -> tuple[float, float] | float | int | None:
+def _value(name: str, found: tuple[str, ...]) -> tuple[float, float] | float | int | str | None:
     """An option's value; None where its numbers make no sense."""
+    if name == "interpolation":
+        return found[0]
     if name == "seed":
         return int(found[0])
     if name == "flip":

@@ -17,6 +17,7 @@ from shards.errors import BadInput, IdentityMismatch
 from shards.views.base import Row
 from shards.views.image import PixelCodec, format_text, parse_image_format
 from shards.views.rendered import STORE, parse_store
+from shards.views.resampling import LINEAR_EXACT, not_antialiased
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
@@ -184,6 +185,8 @@ def _as_stored(views: ImageViews, asked: "_Asked", request: ViewRequest) -> Imag
         ask = "ask for what it has, or give another --out"
         raise IdentityMismatch(f"--view {request.spec}: store: the cache has {alike[STORE]['kind']}; {ask}")
     if store is None:
+        if views.augment.interpolation == LINEAR_EXACT:
+            raise BadInput(not_antialiased("store=source"))
         return views
     from extract.modalities.rendered import rendered
 

@@ -33,6 +33,7 @@ from shards.views.rendered import (
     size_of,
     stored_as,
 )
+from shards.views.resampling import LINEAR_EXACT, MOST_SHRUNK, not_antialiased, opencv
 
 _KEPT = "kept image"
 """The field of a sample that the view set keeps: its image's file."""
@@ -162,6 +163,11 @@ def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
         ask = "has one view a sample, whose pixels take less; leave store= out"
         raise BadInput(f"--view store={store['kind']}: a resize {ask}")
     codec = stored_as(views.codec, store, views.augment.interpolation)
+    if codec.interpolation == LINEAR_EXACT:
+        opencv()  # refuses where it is not installed
+        most = MOST_SHRUNK * codec.image_size
+        if isinstance(codec, OriginalCodec) or codec.source_size > most:
+            raise BadInput(not_antialiased(f"size={codec.image_size},store=source,source_size={most} or less"))
     if isinstance(codec, OriginalCodec):
         return OriginalViews(views.augment, codec, views.upright)
     return RenderedViews(views.augment, codec, views.upright)

@@ -6,6 +6,7 @@ leaves them as they are.
 
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -40,8 +41,27 @@ def spec_of(plan: Plan) -> ArraySpec:
     return without_padding(ArraySpec(ARRAY, "uint16", (COLUMNS,), len(plan.keys), plan.shard_size))
 
 
+class _Last(threading.local):
+    """What a thread read last."""
+
+    def __init__(self) -> None:
+        self.wanted: tuple[int, ...] = ()
+        self.fetched: Fetched | None = None
+        """The images of the samples `wanted`, whose last number says whether their labels are among them."""
+        self.sample = -1
+        self.decoded: Pixels | None = None
+        """The image of `sample`."""
+
+
 class Storage(ViewStorage):
-    """`views/v00-00000.tar`: the images of a shard; `crops/c/3/0/0`: what its view 3 shows of them."""
+    """`views/v00-00000.tar`: the images of a shard; `crops/c/3/0/0`: what its view 3 shows of them.
+
+    A thread keeps the images' files that it fetched last, and the image that it decoded last: where a batch has several
+    views of a sample, the loader reads these one after the other, and the image is read and decoded once.
+    """
+
+    rows_a_task = 1
+    """A sample's views alone, so that one decoded image is all that a thread keeps."""
 
     def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
         assert isinstance(codec, RenderedCodec)
@@ -49,6 +69,7 @@ class Storage(ViewStorage):
         self.images = tars.Storage(folder, plan, codec, 1, checked)
         self.spec = spec_of(plan)
         self.arrays = StoredArrays(folder, {ARRAY: self.spec}, num_views, checked)
+        self._last = _Last()
 
     def metadata(self) -> dict[str, bytes]:
         """A zarr group and its array."""
@@ -124,7 +145,10 @@ class Storage(ViewStorage):
         self, view: int, samples: Sequence[int], labels: bool = False, requests: Executor | None = None
     ) -> Fetched | None:
         """The images, whichever view is read, and the view's rows of the array under its name."""
-        fetched = self.images.fetch(0, samples, labels, requests)
+        wanted = (*samples, labels)
+        if self._last.wanted != wanted:
+            self._last.fetched, self._last.wanted = self.images.fetch(0, samples, labels, requests), wanted
+        fetched = self._last.fetched
         if fetched is None:
             return None
         rows = np.empty((len(samples), self.spec.row_bytes), np.uint8)
@@ -144,6 +168,13 @@ class Storage(ViewStorage):
 
     def _pixels(self, sample: int, fetched: Fetched | None) -> Pixels:
         """The image's, as it is stored, or where none is the original's."""
+        last = self._last
+        if last.decoded is None or last.sample != sample:
+            last.decoded = None  # a photo may be large: not two of them at a time
+            last.sample, last.decoded = sample, self._decoded(sample, fetched)
+        return last.decoded
+
+    def _decoded(self, sample: int, fetched: Fetched | None) -> Pixels:
         if not self.codec.keeps_sources:
             return original(self.folder, self.plan, sample)
         try:

@@ -18,6 +18,7 @@ from PIL import Image
 from shards.errors import BadInput, Damaged
 from shards.views import image
 from shards.views.base import Row
+from shards.views.resampling import is_known, resample
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 Box = tuple[int, int, int, int]
@@ -48,11 +49,10 @@ class RenderedCodec(image.PixelCodec):
         return [f"{first}, rendered", *rest]
 
     def render(self, pixels: Pixels, box: Box, flip: bool, out: UInt8[np.ndarray, "size size 3"]) -> int:
-        """Fill `out` with the view of a stored image's `pixels`; returns the crc32c of what it holds then."""
+        """Fill `out`, which is contiguous, with the view of an image's `pixels`; returns the crc32c of all of it."""
         left, top, width, height = box
-        cut = Image.fromarray(pixels[top : top + height, left : left + width])
-        out[:] = resized(cut, flip, self.image_size, self.interpolation)
-        return crc32c.crc32c(np.ascontiguousarray(out).data)
+        resample(pixels[top : top + height, left : left + width], flip, self.interpolation, out)
+        return crc32c.crc32c(out.data)
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,6 @@ class OriginalCodec(RenderedCodec):
     def endings(self) -> tuple[str, ...]:
         """No member is read."""
         return ()
-
-
-def resized(cut: Image.Image, flip: bool, image_size: int, interpolation: str) -> Pixels:
-    """The `image_size` x `image_size` pixels of an RGB image, antialiased as Pillow's resize is, flipped or not.
-
-    What is to be shown is cut out before: resize's own `box` would let the filter reach beyond the crop.
-    """
-    pixels = np.asarray(cut.resize((image_size, image_size), Image.Resampling[interpolation.upper()]))
-    return pixels[:, ::-1] if flip else pixels
 
 
 def size_of(content: bytes) -> tuple[int, int]:
@@ -125,7 +116,7 @@ def codec_of(identity: dict[str, Any]) -> RenderedCodec:
     """How the views of a view set of that identity are rendered."""
     augment = identity["augment"]
     interpolation = str(augment.get("interpolation", "bicubic"))
-    if interpolation.upper() not in Image.Resampling.__members__:
+    if not is_known(interpolation):
         raise Damaged(f"identity.augment.interpolation cannot be {interpolation[:40]!r}; extract it again")
     pixels = image.PixelCodec(identity["image_size"], identity["image_format"], augment.get("kind") != "resize")
     return stored_as(pixels, identity[STORE], interpolation)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training import TRAIN, open_data
+from training import TRAIN, distill, open_data
 
 from distill.data import CacheData, TrainingBatches
 from shards.errors import BadInput
@@ -119,3 +119,40 @@ def test_fewer_validation_batches_than_ranks_are_seen_by_all(shards: Path) -> No
     for rank in range(4):
         (batch,) = few.validation_batches(4, rank)
         assert batch.samples.tolist() == few.validation_samples[0].tolist() and len(batch.samples) == 3
+
+
+def test_several_views_a_batch_are_the_same_for_any_ranks_and_from_any_step(shards: Path) -> None:
+    """Each part has 2 views of its samples; a run that resumes at a step reads what the others read from there."""
+    whole = {}
+    for world_size, accumulate in ((1, 1), (1, 4), (2, 1), (2, 2)):
+        data = open_data(shards, accumulate=accumulate, views_a_batch=2)
+        ranks = [data.training_batches(world_size, rank) for rank in range(world_size)]
+        epochs = [[seen_views(rank) for rank in ranks] for _ in range(4)]
+        for parts in (part for epoch in epochs for rank in epoch for part in rank):
+            assert len(parts) == 16 // world_size // accumulate == 2 * len({sample for sample, _ in parts})
+            assert len(set(parts)) == len(parts)
+        whole[world_size, accumulate] = [
+            sorted(row for rank in epoch for part in rank[start : start + accumulate] for row in part)
+            for epoch in epochs
+            for start in range(0, len(epoch[0]), accumulate)
+        ]
+    assert all(batches == whole[1, 1] for batches in whole.values()) and len(whole[1, 1]) == 4 * (TRAIN // 16)
+    resumed = open_data(shards, views_a_batch=2).training_batches()
+    resumed.position = TRAIN // 16 + 2
+    assert [sorted(rows) for rows in seen_views(resumed)] == whole[1, 1][TRAIN // 16 + 2 : 2 * (TRAIN // 16)]
+
+
+def seen_views(batches: TrainingBatches) -> list[list[tuple[int, int]]]:
+    """Of each part of an epoch the (sample, view) of its rows."""
+    return [
+        [(sample, reading.view) for reading in part.readings for sample in reading.samples.tolist()] for part in batches
+    ]
+
+
+def test_several_views_wait_for_all_of_them(shards: Path, tmp_path: Path) -> None:
+    """A run that began beside an extraction has windows of one view each."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/arrivals.jsonl").write_bytes(b"")
+    flags = ("--targets", "one-logits-float32", "--batch_size", "16", "--read", "views_a_batch=2")
+    told = distill(shards, tmp_path / "run", *flags)
+    told.refuses("--read views_a_batch=2: --on_missing takes each view as it is committed")

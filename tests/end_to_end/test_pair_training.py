@@ -144,6 +144,14 @@ def test_what_does_not_fit_is_refused(pair_cache: Path, encoder: Path, pristine:
     command("distill", "--shards", pair_cache, "--recipe", recipe, *rows).refuses("bank", "one row a sample", "(3, 16)")
 
 
+def test_another_view_of_a_sample_is_no_other_sample(pair_cache: Path, encoder: Path) -> None:
+    """A loss that tells samples apart would tell a sample from itself."""
+    _, recipe = recipe_of("shre", student=student(encoder), read="views_a_batch=2")
+    data = CacheData(open_training(str(pair_cache), "logits", False), recipe, 1)
+    with pytest.raises(BadInput, match="--read views_a_batch=2: a loss compares the samples of a batch"):
+        build_module(data, recipe)
+
+
 def test_logits_of_another_width_than_an_output_are_refused(encoder: Path, networks: Path, tmp_path: Path) -> None:
     """A head is as wide as its target; two targets of logits, or a term of another output, may not agree with it."""
     wide = write_teacher(tmp_path / "wide", num_classes=1000)

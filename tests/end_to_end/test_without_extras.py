@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-OPTIONAL = ("faiss", "ray", "tensorboard", "trackio", "efficientnet_lite_pytorch", "mfusepy")
+OPTIONAL = ("cv2", "faiss", "ray", "tensorboard", "trackio", "efficientnet_lite_pytorch", "mfusepy")
 """What the extras install, but for threadpoolctl, which scikit-learn has too."""
 # torchmetrics asks pip for matplotlib, and imports it where it is installed
 FOR_DEVELOPERS = ("pytest", "hypothesis", "beartype", "moto", "boto3", "flask", "playwright")
@@ -58,6 +58,11 @@ def test_the_main_job(teacher: Path, tmp_path: Path) -> None:
         ("extract --teacher efficientnet_lite0 --out new --data digits", "efficientnet"),
         ("extract --teacher run:{teacher} --out new --data digits --codec pq:2 --view size=8 --limit 300", "pq"),
         ("extract --teacher run:{teacher} --out new --data digits --view size=8 --launch ray", "ray"),
+        (
+            "extract --teacher none --out new --data digits --views 2 "
+            "--view crop:size=8,store=source,source_size=16,interpolation=linear_exact",
+            "opencv",
+        ),
         ("distill --shards {cache} --logger tensorboard", "tensorboard"),
         ("distill --shards {cache} --logger trackio", "trackio"),
     ],
