@@ -40,9 +40,8 @@ def test_the_main_job(teacher: Path, tmp_path: Path) -> None:
     done = run(
         tmp_path,
         f"extract --teacher run:{teacher} {view} --codec int8",
-        f"extract --teacher run:{teacher} {view} --split validation",
         "distill --shards cache --run_dir run --max_steps 2 --batch_size 8",
-        "evaluate --run run --task fidelity",
+        "evaluate --run run --task fidelity --split train",
         "shards verify cache",
         "shards page cache --runs . --output page.html",
         "shards export cache --output features.parquet",
