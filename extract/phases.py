@@ -18,7 +18,7 @@ from extract.several import each_teacher
 from extract.store import array_specs, begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
-from shards.command.devices import parse_devices, share_of_cores
+from shards.command.devices import device_type, parse_devices, share_of_cores
 from shards.commit import remove_leftovers
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
@@ -41,8 +41,8 @@ class Work:
     @property
     def board(self) -> Board:
         """Where commands that share the work leave notes."""
-        folder = self.plan.views.folder
-        return Board(folder) if self.upload is None else BucketBoard(folder, self.upload)
+        folder, device = self.plan.views.folder, device_type(self.extraction.device)
+        return Board(folder, device) if self.upload is None else BucketBoard(folder, self.upload, device)
 
 
 def folder_of(out: str) -> Path:

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from extract.announced import announces
 from shards.bill.bucket import remove_trials
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
 from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
 from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
+from shards.listing import SAVED_FLAGS
 from shards.mirror import mirror_of, write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
@@ -147,7 +149,7 @@ class Upload:
         """All shards are in the store, and then the manifests, those of the target sets last."""
         self._send_shards()
         for folder in self.folders:
-            self._send_documents(folder)
+            self._send_documents(folder, is_end=True)
         for folder in self.folders:
             for name in MANIFESTS:
                 if (folder / name).is_file():
@@ -192,8 +194,12 @@ class Upload:
         elif before != content:
             raise _another(self.store, name)
 
-    def _send_documents(self, folder: Path) -> None:
-        """What a set holds beside shards and its manifest; a growth changes zarr.json files alone."""
+    def _send_documents(self, folder: Path, is_end: bool = False) -> None:
+        """What a set holds beside shards and its manifest; a growth changes zarr.json files alone.
+
+        Commands that ask for different numbers of views may begin at once: of the flags the first ones stay, and a
+        zarr.json that announces more views stays until the end, when it announces what the manifest has.
+        """
         own = (path for path in sorted(folder.rglob("*")) if path.is_file())
         for path in own:
             relative = path.relative_to(folder).as_posix()
@@ -201,10 +207,18 @@ class Upload:
             if hidden or place_of(relative) is not None or path.name in MANIFESTS:
                 continue
             name, content = self._name(path), path.read_bytes()
-            if path.name == "zarr.json":
-                self._replace(name, content)
-            elif not self.store.holds(name, *_record(content)):
-                self._create_as(name, content)
+            if self.store.holds(name, *_record(content)):
+                continue
+            before = self.store.create(name, content)
+            if before is None:
+                self._count(content)
+            elif path.name == "zarr.json":
+                if is_end or not announces(before, content):
+                    self._replace(name, content)
+            elif path.name == SAVED_FLAGS:
+                write(path, before)
+            elif before != content:
+                raise _another(self.store, name)
 
     def _replace(self, name: str, content: bytes) -> None:
         if not self.store.holds(name, *_record(content)):

@@ -103,5 +103,6 @@ def damage_there(url: str, num_threads: int) -> tuple[list[str], int, int, int]:
     lines += [
         f"{store.named(name)}: is in no manifest: of a set that is half written, or a foreign file"
         for name in sizes.keys() - records.keys() - set(manifests)
+        if not name.startswith(".")  # a note of commands that share an extraction (.sharing), a probe or a trial
     ]
     return lines, len(manifests), len(records), sum(record.size for record in records.values())

@@ -1,11 +1,10 @@
-"""Buckets (S3 and what speaks its language, Google's, Azure's) and file:// folders, through obstore.
+"""Buckets (S3 and what speaks its language, Google's, Azure's) through obstore.
 
 Credentials are those that the field has: the environment, for S3 also ~/.aws, or what the machine itself offers;
 AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import contextlib
-import os
 import re
 import uuid
 from collections.abc import Callable
@@ -15,24 +14,29 @@ from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, S3Store, from_url
+from obstore.store import S3Store, from_url
 
-from shards.errors import BadInput, one_line
+from shards.command.sizes import seconds_in
+from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
 from shards.stores.credentials import SET, of_scheme
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
+_ATTEMPTS = 20
+"""Of a `create` that others' files are in the way of, each of which is gone when it is read."""
 Result = TypeVar("Result")
 
 
 class Bucket(Store):
     """One prefix of a bucket. What a PUT sends is hashed again by the server (S3's checksum SHA-256)."""
 
+    _notes = True
+    """Whether a file has attributes."""
+
     def __init__(self, url: str, store: Any, credentials: str = "") -> None:
         """`credentials`: where they were read."""
         self.url, self._store, self._credentials = url, store, credentials
-        self._notes = not isinstance(store, LocalStore)  # a folder has no place for attributes
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -85,14 +89,17 @@ class Bucket(Store):
         write_id = uuid.uuid4().hex
         attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
         put = lambda: obstore.put(self._store, name, content, mode="create", attributes=attributes)  # noqa: E731
-        try:
-            self._call(put, name)
-            return None
-        except AlreadyExistsError:
-            head = self._head(name)
-            if self._notes and head is not None and head.attributes.get(_WRITE_ID) == write_id:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._call(put, name)
                 return None
-            return self.get(name)
+            except AlreadyExistsError:
+                head = self._head(name)
+                if self._notes and head is not None and head.attributes.get(_WRITE_ID) == write_id:
+                    return None
+            with contextlib.suppress(Damaged):  # another removed it in this moment, or its own request came to nothing
+                return self.get(name)
+        raise StoreUnavailable(f"{self.named(name)}: says that it is there, and is not; run the same command again")
 
     def creates_only_if_absent(self) -> bool:
         """Creates a probe of its own twice."""
@@ -163,13 +170,13 @@ _SIGNS = {
 
 
 def open_url(url: str) -> Bucket:
-    """The bucket, or with file:// the folder, that `url` names."""
+    """The bucket that `url` names."""
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return Bucket(url, LocalStore(parts.path, mkdir=True))
     if not parts.netloc:
         raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
-    seconds = float(os.environ.get(RETRY_S, "120"))
+    if parts.query or parts.fragment:  # else two URLs would be one folder
+        raise BadInput(f"{url}: no folder of a bucket may have ? or # in its name here; give another")
+    seconds = seconds_in(RETRY_S, 120)
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
