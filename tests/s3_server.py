@@ -19,7 +19,7 @@ class Faults:
     """What the proxy does to the next requests whose method and path fit; each fault is used up by one request."""
 
     queue: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken, cut, wrong, lost (done, but answered with 500)."""
+    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), cut, wrong, lost (done: 500)."""
     always: list[tuple[str, str, str]] = field(default_factory=list)
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""

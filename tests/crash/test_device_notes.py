@@ -1,4 +1,4 @@
-"""The note of a target set's type of device counts while a command of it lives, or a shard that it made is committed."""
+"""The note of a target set's type of device counts while a command of it lives; a committed shard counts always."""
 
 import contextlib
 import threading

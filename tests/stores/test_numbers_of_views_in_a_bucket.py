@@ -90,6 +90,20 @@ def test_both_begin_at_once(machines: Machines, first: int) -> None:
     command("shards", "verify", machines.s3.url).succeeds()
 
 
+def test_a_growth_that_is_not_done_yet_keeps_nobody_from_reading(machines: Machines) -> None:
+    """Its arrays announce more views than the manifest, on every machine, and for whoever pulls, has."""
+    machines.run(2)
+    before, more = machines.alone("2"), machines.planned(4)
+    begin(more.plan, shared=True)
+    more.board.send(())
+    assert machines.announced() == 4
+    machines.use(9)
+    assert "2 views" in command("shards", "info", machines.s3.url).succeeds().out
+    command("shards", "verify", machines.s3.url).succeeds()
+    command("shards", "pull", machines.s3.url, machines.folder / "pulled").succeeds()
+    assert contents(machines.folder / "pulled") == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rendered", [True, False])
 def test_two_processes_at_once(machines: Machines, teacher: Path, rendered: bool) -> None:
