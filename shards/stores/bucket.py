@@ -180,9 +180,9 @@ def open_url(url: str) -> Bucket:
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
+    options["allow_http"] = settings.get("endpoint", "").startswith("http://")
     if parts.scheme != "s3":
         return Bucket(url, from_url(url, retry_config=retry, client_options=options), read_from)
-    options["allow_http"] = settings.get("endpoint", "").startswith("http://")
     config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
     keys: Any = None
     if "access_key_id" in config and "secret_access_key" in config:

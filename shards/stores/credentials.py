@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -30,15 +31,21 @@ class Credentials(NamedTuple):
 def of_scheme(url: str) -> Credentials:
     """Those for `url`; BadInput or StoreUnavailable where there are none. Obstore itself reads Google's and Azure's."""
     scheme = urlsplit(url).scheme
-    if scheme != "s3":
-        return Credentials({}, f"the environment ({'GOOGLE_*' if scheme == 'gs' else 'AZURE_*'})")
-    found = _of_amazon()
-    others = ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
-    if "access_key_id" not in found.settings and not any(
-        f"AWS_{name}" in os.environ for name in (*others, "SKIP_SIGNATURE")
-    ):
+    found = _of_amazon() if scheme == "s3" else Credentials({}, f"the environment ({_OTHERS[scheme]})")
+    given = "access_key_id" in found.settings or any(re.fullmatch(_GIVEN[scheme], name) for name in os.environ)
+    if not given and not (scheme == "gs" and Path(_OF_GCLOUD).expanduser().exists()):
         _check_machine(url)
     return found
+
+
+_OTHERS = {"gs": "GOOGLE_*", "az": "AZURE_*"}
+_GIVEN = {
+    "s3": r"AWS_(WEB_IDENTITY_TOKEN_FILE|CONTAINER_CREDENTIALS_\w+_URI|SKIP_SIGNATURE)",
+    "gs": r"GOOGLE_(APPLICATION_CREDENTIALS|SERVICE_ACCOUNT\w*|BEARER_TOKEN|SKIP_SIGNATURE)",
+    "az": r"AZURE_\w*(KEY|SAS\w*|TOKEN\w*|SECRET|CLI|EMULATOR|SIGNATURE)|(MSI|IDENTITY)_ENDPOINT",
+}
+"""Variables that give credentials, beside Amazon's pair of keys; obstore itself reads these."""
+_OF_GCLOUD = "~/.config/gcloud/application_default_credentials.json"
 
 
 def _check_machine(url: str) -> None:
@@ -47,7 +54,7 @@ def _check_machine(url: str) -> None:
     try:
         socket.create_connection((server.hostname, server.port or 80), timeout=2).close()
     except OSError:
-        raise StoreUnavailable(f"{url}: no credentials here; {SET['s3']}") from None
+        raise StoreUnavailable(f"{url}: no credentials here; {SET[urlsplit(url).scheme]}") from None
 
 
 def _of_amazon() -> Credentials:
