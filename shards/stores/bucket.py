@@ -20,7 +20,7 @@ from shards.command.sizes import seconds_in
 from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
-from shards.stores.credentials import SET, of_scheme
+from shards.stores.credentials import SERVER, SET, of_scheme
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 _ATTEMPTS = 20
@@ -146,13 +146,14 @@ class Bucket(Store):
             said = code[1] if code else status[1].strip() if status else text[:200]
             remedy = f"the store does not answer as it should ({said}); run the same command again to go on"
             return StoreUnavailable(f"{self._bucket}: {remedy}")  # what it said may hold braces
-        keys = SET.get(urlsplit(self.url).scheme, "")
-        return StoreUnavailable(f"{self._bucket}: {remedy.format(read_from=self._credentials, keys=keys)}")
+        scheme = urlsplit(self.url).scheme
+        asked = {"read_from": self._credentials, "keys": SET.get(scheme, ""), "server": SERVER.get(scheme, "")}
+        return StoreUnavailable(f"{self._bucket}: {remedy.format(**asked)}")
 
 
 _REFUSED = "refuses the credentials read from {read_from}; {keys}, and check that they may list, read and write here"
 _REMEDIES = {
-    "NoSuchBucket": "there is no such bucket; check its name and AWS_ENDPOINT_URL, or create it",
+    "NoSuchBucket": "there is no such bucket; check its name and {server}, or create it",
     "RequestTimeTooSkewed": "this machine's clock is wrong, which a signed request may not be; set it (timedatectl "
     "set-ntp true) and run again",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
@@ -164,15 +165,15 @@ _SIGNS = {
     "/latest/": "no credentials here; {keys}",
     "403 Forbidden": _REFUSED,
     "401 Unauthorized": _REFUSED,
-    "dns error": "its server is not known here; check AWS_ENDPOINT_URL and the network",
-    "error sending request": "its server cannot be reached; check AWS_ENDPOINT_URL and the network, then run again",
+    "dns error": "its server is not known here; check {server} and the network",
+    "error sending request": "its server cannot be reached; check {server} and the network, then run again",
 }
 
 
 def open_url(url: str) -> Bucket:
     """The bucket that `url` names."""
     parts = urlsplit(url)
-    if not parts.netloc:
+    if not re.fullmatch(r"[\w.-]+", parts.netloc, re.ASCII):
         raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
     if parts.query or parts.fragment:  # else two URLs would be one folder
         raise BadInput(f"{url}: no folder of a bucket may have ? or # in its name here; give another")
@@ -181,20 +182,30 @@ def open_url(url: str) -> Bucket:
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
-    if parts.scheme != "s3":
-        return Bucket(url, from_url(url, retry_config=retry, client_options=options), read_from)
+    try:
+        if parts.scheme == "s3":
+            store: Any = _amazon(parts.netloc, parts.path.strip("/"), settings, retry, options)
+        else:
+            store = from_url(url, retry_config=retry, client_options=options)
+    except (BaseError, ValueError) as error:  # a setting makes no sense, or lacks
+        said = one_line(error).partition(" Debug source")[0]
+        raise BadInput(f"{url}: cannot be asked ({said}); {SET[parts.scheme]}") from None
+    return Bucket(url, store, read_from)
+
+
+def _amazon(bucket: str, prefix: str, settings: dict[str, str], retry: Any, options: Any) -> S3Store:
+    """The store of `bucket`, whose keys are among the `settings`, or given by the machine."""
     config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
     keys: Any = None
     if "access_key_id" in config and "secret_access_key" in config:
         keys = {name: config.pop(name) for name in ("access_key_id", "secret_access_key")}
         keys |= {"token": config.pop("session_token", None), "expires_at": None}
-    store = S3Store(
-        parts.netloc,
-        prefix=parts.path.strip("/") or None,
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
         config=config,
         retry_config=retry,
         client_options=options,
         # given as settings, keys of a file would be sent with the token that obstore finds in the environment
         credential_provider=keys and (lambda: keys),
     )
-    return Bucket(url, store, read_from)

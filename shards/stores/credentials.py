@@ -18,6 +18,8 @@ SET = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 """What the user does, by the URL's scheme."""
+SERVER = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+"""Which names another server than the usual one."""
 _MACHINE = "this machine (its role)"
 
 
@@ -32,6 +34,9 @@ def of_scheme(url: str) -> Credentials:
     """Those for `url`; BadInput or StoreUnavailable where there are none. Obstore itself reads Google's and Azure's."""
     scheme = urlsplit(url).scheme
     found = _of_amazon() if scheme == "s3" else Credentials({}, f"the environment ({_OTHERS[scheme]})")
+    endpoint = found.settings.get("endpoint", "https://amazon")
+    if not re.fullmatch(r"https?://[\w.:\[\]-]+(/.*)?", endpoint, re.ASCII):
+        raise BadInput(f"AWS_ENDPOINT_URL {endpoint}: expected the address of a server, as https://HOST")
     given = "access_key_id" in found.settings or any(re.fullmatch(_GIVEN[scheme], name) for name in os.environ)
     if not given and not (scheme == "gs" and Path(_OF_GCLOUD).expanduser().exists()):
         _check_machine(url)

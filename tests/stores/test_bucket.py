@@ -89,10 +89,27 @@ def test_a_folder_is_made_with_its_first_file_and_goes_with_its_last(tmp_path: P
         put(open_store(f"file://{tmp_path}/file/store"), "set/file", b"1")
 
 
-@pytest.mark.parametrize("url", ["file://cache", "file://", "s3://", "s3://bucket/a?b", "s3://bucket/a#b"])
-def test_a_url_that_would_be_another_place_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["file://cache", "file://", "s3://", "s3://a bucket/x", "gs://a:b/x", "s3://bucket/a?b", "s3://bucket/a#b"]
+)
+def test_a_url_that_is_no_place_or_another_one_is_refused(url: str) -> None:
     with pytest.raises(BadInput, match="give"):
         open_store(url)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://host", "http://a host"])
+def test_an_address_that_is_none_is_refused(address: str, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(BadInput, match=f"AWS_ENDPOINT_URL {address}: expected the address of a server"):
+        open_store(s3.url)
+
+
+def test_azure_without_an_account_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "a token")
+    with pytest.raises(BadInput, match=r"az://box/x: cannot be asked .*; set AZURE_STORAGE_ACCOUNT_NAME"):
+        open_store("az://box/x")
 
 
 def test_a_store_that_ignores_conditions_is_noticed(s3: Server) -> None:
