@@ -35,7 +35,7 @@ def of_scheme(url: str) -> Credentials:
     scheme = urlsplit(url).scheme
     found = _of_amazon() if scheme == "s3" else Credentials({}, f"the environment ({_OTHERS[scheme]})")
     endpoint = found.settings.get("endpoint", "https://amazon")
-    if not re.fullmatch(r"https?://[\w.:\[\]-]+(/.*)?", endpoint, re.ASCII):
+    if not _is_address(endpoint):
         raise BadInput(f"AWS_ENDPOINT_URL {endpoint}: expected the address of a server, as https://HOST")
     given = "access_key_id" in found.settings or any(re.fullmatch(_GIVEN[scheme], name) for name in os.environ)
     if not given and not (scheme == "gs" and Path(_OF_GCLOUD).expanduser().exists()):
@@ -43,6 +43,20 @@ def of_scheme(url: str) -> Credentials:
     return found
 
 
+def _is_address(endpoint: str) -> bool:
+    """Whether it names a server; obstore ends the process for one that does not."""
+    try:
+        parts = urlsplit(endpoint)
+        return (
+            parts.scheme in ("http", "https")
+            and parts.port != 0
+            and re.fullmatch(_HOST, parts.hostname or "") is not None
+        )
+    except ValueError:  # of a port that is none
+        return False
+
+
+_HOST = re.compile(r"[\w.:-]+", re.ASCII)
 _OTHERS = {"gs": "GOOGLE_*", "az": "AZURE_*"}
 _GIVEN = {
     "s3": r"AWS_(WEB_IDENTITY_TOKEN_FILE|CONTAINER_CREDENTIALS_\w+_URI|SKIP_SIGNATURE)",
@@ -67,7 +81,10 @@ def _of_amazon() -> Credentials:
     environment = {
         name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
     }
-    settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
+    settings = {_FROM_ENVIRONMENT[name]: value.strip() for name, value in environment.items() if value.strip()}
+    for name, value in settings.items():
+        if not value.isprintable():  # obstore ends the process for a key that no header can hold
+            raise BadInput(f"AWS_{name.upper()} in the environment: holds a line break or the like; set it anew")
     if "access_key_id" not in settings:  # a token without its keys is a stray one: a pair of keys comes from one place
         settings = {name: value for name, value in settings.items() if name in ("region", "endpoint")}
     read_from = "AWS_ACCESS_KEY_ID in the environment" if "access_key_id" in settings else _MACHINE

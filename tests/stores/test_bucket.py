@@ -97,7 +97,7 @@ def test_a_url_that_is_no_place_or_another_one_is_refused(url: str) -> None:
         open_store(url)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://host", "http://a host"])
+@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://host", "http://a host", "http://host:port"])
 def test_an_address_that_is_none_is_refused(address: str, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     with pytest.raises(BadInput, match=f"AWS_ENDPOINT_URL {address}: expected the address of a server"):

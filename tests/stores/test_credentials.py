@@ -61,6 +61,14 @@ def test_a_file_of_credentials_that_is_no_text_is_one_line(tmp_path: Path, monke
     )
 
 
+def test_a_line_break_in_a_key_is_no_part_of_it(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its end, as a file of secrets has it; within it no request can carry the key."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\n")
+    assert open_store(s3.url).sizes() == {}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one\ntwo")
+    command("shards", "list", s3.url).refuses("AWS_ACCESS_KEY_ID in the environment: holds a line break")
+
+
 def test_a_token_goes_with_the_keys_that_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the environment is not sent with the keys of a file, one of the file is."""
     tokens = []
