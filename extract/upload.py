@@ -4,6 +4,7 @@ A shard is done when its commit record is in the store, where it is created only
 from what is there, and two that make the same shard agree, or the second is refused.
 """
 
+import json
 import sys
 import threading
 from collections.abc import Iterable
@@ -148,12 +149,25 @@ class Upload:
     def finish(self) -> None:
         """All shards are in the store, and then the manifests, those of the target sets last."""
         self._send_shards()
+        ended = [folder for folder in self.folders if not self._has_more_views(folder)]
         for folder in self.folders:
-            self._send_documents(folder, is_end=True)
-        for folder in self.folders:
+            self._send_documents(folder, is_end=folder in ended)
+        for folder in ended:
             for name in MANIFESTS:
                 if (folder / name).is_file():
                     self._replace(self._name(folder / name), (folder / name).read_bytes())
+
+    def _has_more_views(self, folder: Path) -> bool:
+        """Whether another machine has written a manifest of more views meanwhile, which must stay."""
+        for name in MANIFESTS:
+            if (folder / name).is_file():
+                try:
+                    return int(json.loads(self.store.get(self._name(folder / name)))["num_views"]) > int(
+                        json.loads((folder / name).read_bytes())["num_views"]
+                    )
+                except (Damaged, ValueError, LookupError, TypeError):  # there is none, or none that can be read
+                    return False
+        return False
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -13,6 +13,7 @@ from caches import command, contents
 from s3_server import Server
 
 from extract.config import ExtractConfig
+from extract.finishing import finish
 from extract.phases import Work, begin, planned
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
@@ -88,6 +89,17 @@ def test_both_begin_at_once(machines: Machines, first: int) -> None:
     assert machines.there() == (machines.alone("4") if first == 4 else machines.alone("2", "4"))
     machines.use(first)
     command("shards", "verify", machines.s3.url).succeeds()
+
+
+def test_who_ends_late_with_fewer_views_takes_nothing_back(machines: Machines) -> None:
+    """Also of machines that do not share the work, and so wait for nobody."""
+    fewer = machines.planned(2)
+    begin(fewer.plan, shared=True)
+    fewer.extraction.run()
+    machines.run(4)
+    machines.use(2)
+    finish(fewer)
+    assert machines.there() == machines.alone("4")
 
 
 def test_a_growth_that_is_not_done_yet_keeps_nobody_from_reading(machines: Machines) -> None:
