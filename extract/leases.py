@@ -23,7 +23,7 @@ _BLOCKS_UNDER_WAY = 2
 
 def lease_s() -> float:
     """Seconds without a sign of life after which a lease is another's to take; BadInput where LEASE_S is no number."""
-    return seconds_in(LEASE_S, 30)
+    return seconds_in(LEASE_S, 30.0)
 
 
 class Leases:

@@ -178,7 +178,7 @@ def open_url(url: str) -> Bucket:
         raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
     if parts.query or parts.fragment:  # else two URLs would be one folder
         raise BadInput(f"{url}: no folder of a bucket may have ? or # in its name here; give another")
-    seconds = seconds_in(RETRY_S, 120)
+    seconds = seconds_in(RETRY_S, 120.0)
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)

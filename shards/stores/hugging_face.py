@@ -115,7 +115,7 @@ class Dataset(Store):
 
     def _call(self, call: Callable[[], Result], missing: Callable[[], Result] | None = None) -> Result:
         """What `call` gives; a failure of the moment is repeated, and what stays is one line."""
-        end = time.monotonic() + seconds_in(RETRY_S, 120)
+        end = time.monotonic() + seconds_in(RETRY_S, 120.0)
         for attempt in itertools.count():
             try:
                 return call()
