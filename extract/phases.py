@@ -23,7 +23,7 @@ from shards.commit import remove_leftovers
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
 from shards.lock import writing
-from shards.mirror import mirror_of
+from shards.mirror import mirror_of, origin_of
 from shards.stores import is_url
 from shards.views import view_codec
 from shards.zarrs import metadata_bytes
@@ -46,8 +46,12 @@ class Work:
 
 
 def folder_of(out: str) -> Path:
-    """The folder that --out means: a URL's is its mirror."""
-    return mirror_of(out) if is_url(out) else Path(out)
+    """The folder that --out means: a URL's is its mirror. BadInput for a mirror itself, from which nothing is sent."""
+    if is_url(out):
+        return mirror_of(out)
+    if (mirror := origin_of(Path(out))) is not None:
+        raise BadInput(f"--out {out}: is what this machine keeps of {mirror.store.url}; give --out {mirror.store.url}")
+    return Path(out)
 
 
 def planned(

@@ -85,6 +85,12 @@ _MIRRORS: dict[Path, "Mirror"] = {}
 _OPENING = threading.Lock()
 
 
+def out_of(cache: Path) -> str:
+    """What `extract --out` takes for the cache in this folder: of a mirror its URL."""
+    mirror = origin_of(cache)
+    return str(cache) if mirror is None else mirror.store.url
+
+
 class Mirror:
     """Fetches files into `root`; any thread may."""
 

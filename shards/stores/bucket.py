@@ -165,7 +165,7 @@ _SIGNS = {
     "/latest/": "no credentials here; {keys}",
     "403 Forbidden": _REFUSED,
     "401 Unauthorized": _REFUSED,
-    "certificate": "its certificate is not trusted here; check this machine's clock, its certificates and {server}",
+    "InvalidCertificate": "its certificate is not trusted here; check this machine's clock, then {server}",
     "dns error": "its server is not known here; check {server} and the network",
     "error sending request": "its server cannot be reached; check {server} and the network, then run again",
 }

@@ -108,3 +108,11 @@ def test_a_store_that_ignores_conditions_has_one_writer(pristine: Path, flags: t
 
 def test_a_bucket_that_is_not_there(flags: tuple[str, ...], s3: Server) -> None:
     command("extract", "--out", "s3://no-such-bucket/x", *flags).refuses("there is no such bucket")
+
+
+def test_what_is_kept_of_a_bucket_is_no_place_to_extract_to(flags: tuple[str, ...], s3: Server, home: Path) -> None:
+    """Nothing would be sent from there."""
+    caches.extract("--out", s3.url, *flags)
+    (mirror,) = (path for path in home.iterdir() if not path.name.startswith("."))
+    found = caches.command("extract", "--out", mirror, *flags)
+    found.refuses(f"--out {mirror}: is what this machine keeps of {s3.url}; give --out {s3.url}")

@@ -110,7 +110,8 @@ def test_a_growth_that_is_not_done_yet_keeps_nobody_from_reading(machines: Machi
     more.board.send(())
     assert machines.announced() == 4
     machines.use(9)
-    assert "2 views" in command("shards", "info", machines.s3.url).succeeds().out
+    out = command("shards", "info", machines.s3.url).succeeds().out
+    assert "16 x 2" in out and f"python -m extract --teacher NAME --out {machines.s3.url}\n" in out
     command("shards", "verify", machines.s3.url).succeeds()
     command("shards", "pull", machines.s3.url, machines.folder / "pulled").succeeds()
     assert contents(machines.folder / "pulled") == before
