@@ -33,14 +33,20 @@ class Credentials(NamedTuple):
 def of_scheme(url: str) -> Credentials:
     """Those for `url`; BadInput or StoreUnavailable where there are none. Obstore itself reads Google's and Azure's."""
     scheme = urlsplit(url).scheme
-    found = _of_amazon() if scheme == "s3" else Credentials({}, f"the environment ({_OTHERS[scheme]})")
-    endpoint = found.settings.get("endpoint", "https://amazon")
-    if not _is_address(endpoint):
-        raise BadInput(f"AWS_ENDPOINT_URL {endpoint}: expected the address of a server, as https://HOST")
+    found = _of_amazon() if scheme == "s3" else _of_others(scheme)
+    endpoint = found.settings.get("endpoint")
+    if endpoint is not None and not _is_address(endpoint):
+        raise BadInput(f"{SERVER[scheme]} {endpoint}: expected the address of a server, as https://HOST")
     given = "access_key_id" in found.settings or any(re.fullmatch(_GIVEN[scheme], name) for name in os.environ)
     if not given and not (scheme == "gs" and Path(_OF_GCLOUD).expanduser().exists()):
         _check_machine(url)
     return found
+
+
+def _of_others(scheme: str) -> Credentials:
+    """The server alone, if another is named: obstore itself reads the environment."""
+    endpoint = os.environ.get(SERVER[scheme])
+    return Credentials({"endpoint": endpoint} if endpoint else {}, f"the environment ({_OTHERS[scheme]})")
 
 
 def _is_address(endpoint: str) -> bool:

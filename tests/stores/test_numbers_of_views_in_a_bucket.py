@@ -70,10 +70,9 @@ def test_who_planned_fewer_views_and_begins_late_takes_nothing_back(machines: Ma
     begin(fewer.plan, shared=True)
     fewer.board.send(())
     assert machines.there() == machines.alone("4")
-    machines.run(2)
-    assert machines.there() == machines.alone("4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [2, 4])
 def test_both_begin_at_once(machines: Machines, first: int) -> None:
     """The flags of who begins first are kept beside the views, whoever ends first."""
@@ -91,6 +90,7 @@ def test_both_begin_at_once(machines: Machines, first: int) -> None:
     command("shards", "verify", machines.s3.url).succeeds()
 
 
+@pytest.mark.slow
 def test_who_ends_late_with_fewer_views_takes_nothing_back(machines: Machines) -> None:
     """Also of machines that do not share the work, and so wait for nobody."""
     fewer = machines.planned(2)
