@@ -15,8 +15,9 @@ from extract.plan import ExtractionPlan, resolve
 from extract.plan_views import ViewSetJob, stored_views
 from extract.processes import MAX_COMPUTE_THREADS, device_of
 from extract.several import each_teacher
+from extract.staging import stage
 from extract.store import array_specs, begin_targets, begin_views
-from extract.upload import Upload, stage
+from extract.upload import Upload
 from shards.command.arguments import as_yaml
 from shards.command.devices import device_type, parse_devices, share_of_cores
 from shards.commit import remove_leftovers

@@ -12,70 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from extract.announced import announces
-from shards.bill.bucket import remove_trials
+from extract.staging import MANIFESTS, another, fetch
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
-from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
-from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
+from shards.errors import RESTORE, Damaged, TeacherShardsError, one_line
+from shards.layout import CALIBRATION, Place, commit_path, inside, place_of
 from shards.listing import SAVED_FLAGS
-from shards.mirror import mirror_of, write
+from shards.mirror import write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
-from shards.stores.base import IN_FLIGHT, Store
+from shards.stores.base import IN_FLIGHT
 
 _INTERVAL_S = 0.5
-MANIFESTS = (VIEWSET_MANIFEST, TARGETSET_MANIFEST)
-
-
-def stage(url: str, shared: bool) -> set[str]:
-    """The mirror of the cache at `url` has its documents and commit records; the names of these records.
-
-    BadInput where the mirror holds a commit record of other bytes, and where machines that share a store need it to
-    create files only if absent, which it does not.
-    """
-    store, root = open_store(url), mirror_of(url)
-    if not store.creates_only_if_absent():
-        ignores = f"{url} ignores If-None-Match"
-        if shared:
-            raise BadInput(f"{ignores}, without which machines would replace each other's files; give --launch local")
-        print(f"extract: note: {ignores}: let no second machine write there before this one ends")
-    there = list(store.sizes())
-    remove_trials(store, there)
-    return fetch_documents(store, there, root)
-
-
-def fetch_documents(store: Store, there: Iterable[str], root: Path) -> set[str]:
-    """`root` has the documents and commit records of all that is `there` in the store; the names of these records."""
-    places = {name: place_of(in_set(name)) for name in there if not name.startswith(".")}
-    names = [name for name, place in places.items() if place is None or in_set(name).startswith("commits/")]
-    _fetch(store, root, names)
-    return {name for name in names if places[name] is not None}
-
-
-def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
-    """These files are in the mirror `root`; BadInput where it holds a commit record of other bytes."""
-
-    def fetch(name: str) -> None:
-        content, path = store.get(name), inside(root, name)
-        if place_of(in_set(name)) is not None and path.exists() and path.read_bytes() != content:
-            raise _another(store, name)
-        write(path, content)
-
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        list(pool.map(fetch, names))
-
-
-def in_set(name: str) -> str:
-    """The path of a file in its set, by its name in the cache."""
-    parts = name.split("/")
-    return "/".join(parts[3:] if parts[1:2] == ["targets"] else parts[1:])
-
-
-def _another(store: Store, name: str) -> BadInput:
-    return BadInput(
-        f"{store.named(name)}: another machine wrote other bytes there (another type of device?); give another --out, "
-        f"or use machines of one type"
-    )
 
 
 class Upload:
@@ -118,14 +66,14 @@ class Upload:
     def fetch_commits(self, names: Iterable[str]) -> None:
         """These commit records of other machines are in the mirror."""
         new = sorted(set(names) - self._done)
-        _fetch(self.store, self.root, new)
+        fetch(self.store, self.root, new)
         with self._lock:
             self._done.update(new)
 
     def fetch_statistics(self) -> None:
         """What codecs learnt on another machine is in the mirror."""
         names = {self._name(folder / CALIBRATION) for folder in self.folders if not (folder / CALIBRATION).exists()}
-        _fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
+        fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
 
     def fetch_document(self, path: Path) -> bool:
         """Whether the store has this document of a set; it is in the mirror then."""
@@ -206,7 +154,7 @@ class Upload:
         if before is None:
             self._count(content)
         elif before != content:
-            raise _another(self.store, name)
+            raise another(self.store, name)
 
     def _send_documents(self, folder: Path, is_end: bool = False) -> None:
         """What a set holds beside shards and its manifest; a growth changes zarr.json files alone.
@@ -232,7 +180,7 @@ class Upload:
             elif path.name == SAVED_FLAGS:
                 write(path, before)
             elif before != content:
-                raise _another(self.store, name)
+                raise another(self.store, name)
 
     def _replace(self, name: str, content: bytes) -> None:
         if not self.store.holds(name, *_record(content)):
