@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards.documents import TargetSetManifest, ViewSetManifest, read_document
-from shards.errors import BadInput, Damaged, TeacherShardsError
+from shards.errors import BadInput, TeacherShardsError
 from shards.identity import sha256_of
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
 from shards.mirror import ATTEMPTS, mirror_of, write, wrong_bytes
@@ -94,35 +94,3 @@ def _before_growth(content: bytes, record: FileRecord) -> bytes | None:
     except (ValueError, LookupError, TypeError):  # it describes no array, or is damaged
         pass
     return None
-
-
-def damage_there(url: str, num_threads: int) -> tuple[list[str], int, int, int]:
-    """Every file of every whole set at `url` is read and hashed: damage in lines; sets, files and bytes read."""
-    store = open_store(url)
-    sizes = store.sizes()
-    manifests = [name for name in sizes if Path(name).name in KINDS]
-    if not manifests:
-        raise BadInput(f"{url}: holds no whole set; python -m shards push CACHE {url} brings one there")
-    lines, records = list[str](), dict[str, FileRecord]()
-    for name in manifests:
-        try:
-            files = files_in(store, name, KINDS[Path(name).name])
-            records |= {f"{name.rpartition('/')[0]}/{each}".lstrip("/"): record for each, record in files.items()}
-        except Damaged as error:
-            lines.append(str(error))
-
-    def damage(name: str) -> str | None:
-        try:
-            fetch_whole(store, name, records[name], sizes.get(name))
-        except Damaged as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor(max(num_threads, IN_FLIGHT)) as pool:
-        lines += [line for line in pool.map(damage, records) if line]
-    lines += [
-        f"{store.named(name)}: is in no manifest: of a set that is half written, or a foreign file"
-        for name in sizes.keys() - records.keys() - set(manifests)
-        if not name.startswith(".")  # a note of commands that share an extraction (.sharing), a probe or a trial
-    ]
-    return lines, len(manifests), len(records), sum(record.size for record in records.values())
