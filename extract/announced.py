@@ -13,13 +13,15 @@ from shards.commit import write_atomically
 
 def is_announced(path: Path, content: bytes) -> bool:
     """Whether the file is there and is `content`, or announces more views."""
-    if not path.exists():
-        return False
-    there, wanted = path.read_bytes(), content
-    if there == wanted:
+    return path.exists() and announces(path.read_bytes(), content)
+
+
+def announces(there: bytes, content: bytes) -> bool:
+    """Whether what is `there` is `content`, or announces more views."""
+    if there == content:
         return True
     try:
-        found, asked = json.loads(there), json.loads(wanted)
+        found, asked = json.loads(there), json.loads(content)
         return _of_views(found) > _of_views(asked) and _else(found) == _else(asked)
     except (ValueError, KeyError, TypeError, IndexError):  # it is damaged, and is written anew
         return False

@@ -11,7 +11,8 @@ from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards.commit import create, make_folder
+from shards.commit import TEMPORARY_PREFIX, create, make_folder
+from shards.errors import Damaged
 from shards.layout import Place
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ SHARING = ".sharing"
 class Board:
     """Notes in a folder that all machines see."""
 
-    def __init__(self, viewset: Path) -> None:
-        self._cache = viewset.parent
+    def __init__(self, viewset: Path, device: str = "") -> None:
+        """`device`: the type of this process's device, which its leases name."""
+        self._cache, self._device = viewset.parent, device
         self._folder = self._cache / SHARING / viewset.name
 
     def look(self) -> dict[str, object]:
@@ -35,6 +37,8 @@ class Board:
             make_folder(self._folder)
             with os.scandir(self._folder) as entries:
                 for entry in entries:
+                    if entry.name.startswith(TEMPORARY_PREFIX):
+                        continue  # of a living command, whose note would not appear if `clear` removed it
                     with contextlib.suppress(FileNotFoundError):  # removed in this moment
                         status = entry.stat()
                         notes[entry.name] = status.st_ino, status.st_mtime_ns
@@ -43,9 +47,13 @@ class Board:
     def take(self, name: str) -> bool:
         """Whether this call made the note, which was not there."""
         try:
-            os.close(os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except (FileExistsError, FileNotFoundError):  # or a command that has finished removed the folder
             return False
+        try:
+            os.write(descriptor, self._device.encode())
+        finally:
+            os.close(descriptor)
         return True
 
     def touch(self, name: str) -> None:
@@ -57,10 +65,18 @@ class Board:
         """The note is gone."""
         (self._folder / name).unlink(missing_ok=True)
 
+    def device_of(self, name: str) -> str:
+        """The type of device of who has the lease; "" where it does not say, or is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self._folder / name).read_text()
+        return ""
+
     def first(self, name: str, content: bytes) -> bytes:
         """What the note says: `content`, or what another wrote before."""
-        before = create(self._folder / name, content)
-        return content if before is None else before
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # a command that has finished removed it, or the folder
+                before = create(self._folder / name, content)
+                return content if before is None else before
 
     def see_commits(self) -> None:
         """`has` knows what is committed now; after `look`, so that no shard is committed and given back between."""
@@ -93,7 +109,8 @@ class Board:
 class BucketBoard(Board):
     """Notes in a bucket; what is committed lies in a mirror of it and is sent from there."""
 
-    def __init__(self, viewset: Path, upload: "Upload") -> None:
+    def __init__(self, viewset: Path, upload: "Upload", device: str = "") -> None:
+        super().__init__(viewset, device)
         self._upload, self._store = upload, upload.store
         self._prefix, self._writer, self._count = f"{SHARING}/{viewset.name}/", uuid.uuid4().hex, 0
         self._committed = set[str]()
@@ -114,6 +131,14 @@ class BucketBoard(Board):
     def remove(self, name: str) -> None:
         """The note is gone."""
         self._store.remove(self._prefix + name)
+
+    def device_of(self, name: str) -> str:
+        """The type of device of who has the lease; "" where it does not say, or is gone."""
+        try:
+            words = self._store.get(self._prefix + name).decode(errors="replace").split(" ", 2)
+        except Damaged:
+            return ""
+        return words[2] if len(words) == 3 else ""
 
     def first(self, name: str, content: bytes) -> bytes:
         """What the note says: `content`, or what another wrote before."""
@@ -142,4 +167,4 @@ class BucketBoard(Board):
 
     def _content(self) -> bytes:
         self._count += 1
-        return f"{self._writer} {self._count}".encode()
+        return f"{self._writer} {self._count} {self._device}".encode()

@@ -16,7 +16,8 @@ from extract.manifests import finish_targets, finish_views
 from extract.phases import Work
 from extract.pipeline import Counts
 from extract.plan import ExtractionPlan
-from extract.sharing import DEVICE, device_note, turn
+from extract.same_device import DEVICE, device_note
+from extract.sharing import turn
 from shards.command.progress import counted, human_bytes
 from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of

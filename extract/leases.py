@@ -4,13 +4,13 @@ Others take the shard once they have watched that note for LEASE_S seconds of th
 change, so no machine's time of day matters. A lease may be lost or stolen freely: two machines write the same bytes.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from extract.boards import Board
+from shards.command.sizes import seconds_in
 from shards.errors import TeacherShardsError
 from shards.layout import Place, place_of, shard_name
 
@@ -21,11 +21,16 @@ _BLOCKS_UNDER_WAY = 2
 """Blocks of shards that are sent while the next one is made."""
 
 
+def lease_s() -> float:
+    """Seconds without a sign of life after which a lease is another's to take; BadInput where LEASE_S is no number."""
+    return seconds_in(LEASE_S, 30.0)
+
+
 class Leases:
     """The shards that this process works on, and what it has seen of the others'."""
 
     def __init__(self, board: Board) -> None:
-        self.lease_s = float(os.environ.get(LEASE_S, "30"))
+        self.lease_s = lease_s()
         self._board, self._mine = board, set[str]()
         self._notes: dict[str, object] = {}
         self._seen: dict[str, tuple[object, float]] = {}

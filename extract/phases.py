@@ -15,15 +15,16 @@ from extract.plan import ExtractionPlan, resolve
 from extract.plan_views import ViewSetJob, stored_views
 from extract.processes import MAX_COMPUTE_THREADS, device_of
 from extract.several import each_teacher
+from extract.staging import stage
 from extract.store import array_specs, begin_targets, begin_views
-from extract.upload import Upload, stage
+from extract.upload import Upload
 from shards.command.arguments import as_yaml
-from shards.command.devices import parse_devices, share_of_cores
+from shards.command.devices import device_type, parse_devices, share_of_cores
 from shards.commit import remove_leftovers
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
 from shards.lock import writing
-from shards.mirror import mirror_of
+from shards.mirror import mirror_of, origin_of
 from shards.stores import is_url
 from shards.views import view_codec
 from shards.zarrs import metadata_bytes
@@ -41,13 +42,17 @@ class Work:
     @property
     def board(self) -> Board:
         """Where commands that share the work leave notes."""
-        folder = self.plan.views.folder
-        return Board(folder) if self.upload is None else BucketBoard(folder, self.upload)
+        folder, device = self.plan.views.folder, device_type(self.extraction.device)
+        return Board(folder, device) if self.upload is None else BucketBoard(folder, self.upload, device)
 
 
 def folder_of(out: str) -> Path:
-    """The folder that --out means: a URL's is its mirror."""
-    return mirror_of(out) if is_url(out) else Path(out)
+    """The folder that --out means: a URL's is its mirror. BadInput for a mirror itself, from which nothing is sent."""
+    if is_url(out):
+        return mirror_of(out)
+    if (mirror := origin_of(Path(out))) is not None:
+        raise BadInput(f"--out {out}: is what this machine keeps of {mirror.store.url}; give --out {mirror.store.url}")
+    return Path(out)
 
 
 def planned(

@@ -13,7 +13,7 @@ from pathlib import Path
 from extract.boards import SHARING, Board
 from extract.leases import Leases
 from extract.pipeline import Counts, Extraction
-from shards.command.devices import device_type
+from extract.same_device import check_device
 from shards.errors import BadInput
 from shards.layout import Place, commit_path
 from shards.lock import locked
@@ -23,7 +23,6 @@ _BLOCK = 4
 _POLLS_A_LEASE = 20
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 1.0
 """Between two looks of a command that waits for its turn."""
-DEVICE = ".device"
 
 
 def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Counts:
@@ -36,11 +35,14 @@ def run_shared(extraction: Extraction, board: Board, begin_at: float = 0) -> Cou
     # in each view, for the first one tells whether the source is still the same
     places = sorted(extraction.views.places(), key=lambda place: (place[0], (place[1] - first) % num_shards))
     with Leases(board) as leases, ThreadPoolExecutor(1, thread_name_prefix="take") as ahead:
-        taken, left = list[Place](), places
+        taken, left, is_checked = list[Place](), places, False
         while taken or left:
             # while the teacher works on the block before
             following = ahead.submit(_take, extraction, board, leases, left, bool(taken))
             if taken:
+                if not is_checked:  # until now no lease has told others that this type of device is at work
+                    check_device(board, extraction)
+                    is_checked = True
                 counts = replace(extraction, places=taken).run()
                 total = Counts(**{name: n + getattr(counts, name) for name, n in asdict(total).items()})
                 leases.committed(taken)
@@ -112,20 +114,3 @@ def turn(cache: Path, is_needless: Callable[[], bool] = lambda: False) -> Iterat
                 continue
             yield True
             return
-
-
-def device_note(targetset: str) -> str:
-    """The name of the note that says which type of device makes a target set."""
-    return targetset + DEVICE
-
-
-def check_device(board: Board, extraction: Extraction) -> None:
-    """All machines that make a target set have the same type of device; BadInput for one of another type."""
-    ours = device_type(extraction.device)
-    for name in [job.folder.name for part in extraction.parts for job in part.targets]:
-        theirs = board.first(device_note(name), ours.encode()).decode()
-        if theirs != ours:
-            raise BadInput(
-                f"{name} is being made on {theirs}, and this machine has {ours}, which computes other bytes; share it "
-                f"among machines of one type, or give another --out"
-            )

@@ -4,75 +4,26 @@ A shard is done when its commit record is in the store, where it is created only
 from what is there, and two that make the same shard agree, or the second is refused.
 """
 
+import json
 import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from shards.bill.bucket import remove_trials
+from extract.announced import announces
+from extract.staging import MANIFESTS, another, fetch
 from shards.commit import TEMPORARY_PREFIX
 from shards.documents import Commit, read_document
-from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError, one_line
-from shards.layout import CALIBRATION, TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, commit_path, inside, place_of
-from shards.mirror import mirror_of, write
+from shards.errors import RESTORE, Damaged, TeacherShardsError, one_line
+from shards.layout import CALIBRATION, Place, commit_path, inside, place_of
+from shards.listing import SAVED_FLAGS
+from shards.mirror import write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
-from shards.stores.base import IN_FLIGHT, Store
+from shards.stores.base import IN_FLIGHT
 
 _INTERVAL_S = 0.5
-MANIFESTS = (VIEWSET_MANIFEST, TARGETSET_MANIFEST)
-
-
-def stage(url: str, shared: bool) -> set[str]:
-    """The mirror of the cache at `url` has its documents and commit records; the names of these records.
-
-    BadInput where the mirror holds a commit record of other bytes, and where machines that share a store need it to
-    create files only if absent, which it does not.
-    """
-    store, root = open_store(url), mirror_of(url)
-    if not store.creates_only_if_absent():
-        ignores = f"{url} ignores If-None-Match"
-        if shared:
-            raise BadInput(f"{ignores}, without which machines would replace each other's files; give --launch local")
-        print(f"extract: note: {ignores}: let no second machine write there before this one ends")
-    there = list(store.sizes())
-    remove_trials(store, there)
-    return fetch_documents(store, there, root)
-
-
-def fetch_documents(store: Store, there: Iterable[str], root: Path) -> set[str]:
-    """`root` has the documents and commit records of all that is `there` in the store; the names of these records."""
-    places = {name: place_of(in_set(name)) for name in there if not name.startswith(".")}
-    names = [name for name, place in places.items() if place is None or in_set(name).startswith("commits/")]
-    _fetch(store, root, names)
-    return {name for name in names if places[name] is not None}
-
-
-def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
-    """These files are in the mirror `root`; BadInput where it holds a commit record of other bytes."""
-
-    def fetch(name: str) -> None:
-        content, path = store.get(name), inside(root, name)
-        if place_of(in_set(name)) is not None and path.exists() and path.read_bytes() != content:
-            raise _another(store, name)
-        write(path, content)
-
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        list(pool.map(fetch, names))
-
-
-def in_set(name: str) -> str:
-    """The path of a file in its set, by its name in the cache."""
-    parts = name.split("/")
-    return "/".join(parts[3:] if parts[1:2] == ["targets"] else parts[1:])
-
-
-def _another(store: Store, name: str) -> BadInput:
-    return BadInput(
-        f"{store.named(name)}: another machine wrote other bytes there (another type of device?); give another --out, "
-        f"or use machines of one type"
-    )
 
 
 class Upload:
@@ -115,14 +66,14 @@ class Upload:
     def fetch_commits(self, names: Iterable[str]) -> None:
         """These commit records of other machines are in the mirror."""
         new = sorted(set(names) - self._done)
-        _fetch(self.store, self.root, new)
+        fetch(self.store, self.root, new)
         with self._lock:
             self._done.update(new)
 
     def fetch_statistics(self) -> None:
         """What codecs learnt on another machine is in the mirror."""
         names = {self._name(folder / CALIBRATION) for folder in self.folders if not (folder / CALIBRATION).exists()}
-        _fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
+        fetch(self.store, self.root, sorted(names & self.store.sizes().keys()) if names else [])
 
     def fetch_document(self, path: Path) -> bool:
         """Whether the store has this document of a set; it is in the mirror then."""
@@ -146,12 +97,25 @@ class Upload:
     def finish(self) -> None:
         """All shards are in the store, and then the manifests, those of the target sets last."""
         self._send_shards()
+        ended = [folder for folder in self.folders if not self._has_more_views(folder)]
         for folder in self.folders:
-            self._send_documents(folder)
-        for folder in self.folders:
+            self._send_documents(folder, is_end=folder in ended)
+        for folder in ended:
             for name in MANIFESTS:
                 if (folder / name).is_file():
                     self._replace(self._name(folder / name), (folder / name).read_bytes())
+
+    def _has_more_views(self, folder: Path) -> bool:
+        """Whether another machine has written a manifest of more views meanwhile, which must stay."""
+        for name in MANIFESTS:
+            if (folder / name).is_file():
+                try:
+                    return int(json.loads(self.store.get(self._name(folder / name)))["num_views"]) > int(
+                        json.loads((folder / name).read_bytes())["num_views"]
+                    )
+                except (Damaged, ValueError, LookupError, TypeError):  # there is none, or none that can be read
+                    return False
+        return False
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -190,10 +154,14 @@ class Upload:
         if before is None:
             self._count(content)
         elif before != content:
-            raise _another(self.store, name)
+            raise another(self.store, name)
 
-    def _send_documents(self, folder: Path) -> None:
-        """What a set holds beside shards and its manifest; a growth changes zarr.json files alone."""
+    def _send_documents(self, folder: Path, is_end: bool = False) -> None:
+        """What a set holds beside shards and its manifest; a growth changes zarr.json files alone.
+
+        Commands that ask for different numbers of views may begin at once: of the flags the first ones stay, and a
+        zarr.json that announces more views stays until the end, when it announces what the manifest has.
+        """
         own = (path for path in sorted(folder.rglob("*")) if path.is_file())
         for path in own:
             relative = path.relative_to(folder).as_posix()
@@ -201,10 +169,18 @@ class Upload:
             if hidden or place_of(relative) is not None or path.name in MANIFESTS:
                 continue
             name, content = self._name(path), path.read_bytes()
-            if path.name == "zarr.json":
-                self._replace(name, content)
-            elif not self.store.holds(name, *_record(content)):
-                self._create_as(name, content)
+            if self.store.holds(name, *_record(content)):
+                continue
+            before = self.store.create(name, content)
+            if before is None:
+                self._count(content)
+            elif path.name == "zarr.json":
+                if is_end or not announces(before, content):
+                    self._replace(name, content)
+            elif path.name == SAVED_FLAGS:
+                write(path, before)
+            elif before != content:
+                raise another(self.store, name)
 
     def _replace(self, name: str, content: bytes) -> None:
         if not self.store.holds(name, *_record(content)):

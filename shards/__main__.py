@@ -84,18 +84,21 @@ def verify_command(config: flags.VerifyConfig) -> None:
 
 
 def _verify_there(url: str, config: flags.VerifyConfig) -> None:
-    from shards.remote import damage_there
+    from shards.verify.there import verify_there
 
     if config.recompute:
         raise BadInput(f"--recompute: needs a folder; python -m shards pull {url} CACHE, then verify CACHE")
     start = time.monotonic()
-    lines, num_sets, num_files, num_bytes = damage_there(url, config.num_workers or share_of_cores())
-    for line in lines:
+    found = verify_there(url, config.num_workers or share_of_cores())
+    for line in [*found.damage, *found.unfinished]:
         print(line, file=sys.stderr)
-    rate = f"{human_bytes(num_bytes / (time.monotonic() - start))}/s"
-    read = f"{counted(num_files, 'file')} of {counted(num_sets, 'set')}, {human_bytes(num_bytes)}, {rate}: {url}"
-    if lines:
-        raise Damaged(f"damaged: {len(lines)} found, listed above; read {read}")
+    rate = f"{human_bytes(found.num_bytes / (time.monotonic() - start))}/s"
+    counts = f"{counted(found.num_files, 'file')} of {counted(found.num_sets, 'set')}"
+    read = f"{counts}, {human_bytes(found.num_bytes)}, {rate}: {url}"
+    if found.damage:
+        raise Damaged(f"damaged: {len(found.damage)} found, listed above; read {read}")
+    if found.unfinished:
+        raise Incomplete(f"half written (listed above); what has a manifest is whole: {read}")
     print(f"shards verify: whole: {read}")
 
 

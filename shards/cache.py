@@ -21,6 +21,7 @@ from shards.layout import (
     viewset_folders,
     viewset_is_whole,
 )
+from shards.mirror import out_of
 from shards.promised import Promises
 from shards.remote import mirrored
 from shards.splits import choose_split
@@ -205,7 +206,7 @@ def choose_viewset(cache: Cache, split: str, source: str | None = None, modality
     try:
         split = choose_split(cache.name, split, {viewset.split for viewset in viewsets})
     except BadInput as error:
-        more = f"or python -m extract with --split {split} --out {cache.root} to add it"
+        more = f"or python -m extract with --split {split} --out {out_of(cache.root)} to add it"
         raise BadInput(f"{error}, {more}") from None
     return only(cache.name, "view sets", [viewset for viewset in viewsets if viewset.split == split])
 
@@ -216,7 +217,7 @@ def fitting_targetsets(flag: str, viewset: ListedViewSet, wanted: str | None) ->
     Raises BadInput where there is none; the message lists the target sets.
     """
     if not viewset.targetsets:
-        remedy = f"python -m extract --teacher NAME --out {viewset.folder.parent} adds one"
+        remedy = f"python -m extract --teacher NAME --out {out_of(viewset.folder.parent)} adds one"
         raise BadInput(f"{flag}: {viewset} holds no target set; {remedy}")
     fitting = viewset.targetsets if wanted is None else named(viewset.targetsets, wanted)
     if not fitting and viewset.named is not None:

@@ -17,6 +17,7 @@ from shards.documents import (
 )
 from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
+from shards.mirror import out_of
 from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
@@ -133,7 +134,7 @@ def viewset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     if isinstance(described.manifest, ViewSetManifest):
         skipped = described.manifest.skipped
         yield "skipped", f"{len(skipped):,}" + (f": {', '.join(skipped[:8])}" if skipped else "")
-    yield "extract from it", f"python -m extract --teacher NAME --out {described.folder.parent}"
+    yield "extract from it", f"python -m extract --teacher NAME --out {out_of(described.folder.parent)}"
 
 
 def targetset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
@@ -176,7 +177,7 @@ def _common_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
 def finishing_command(folder: Path) -> str:
     """What to type to finish the half-written set in `folder`."""
     cache = folder.parent if folder.parent.name != "targets" else folder.parent.parent.parent
-    return f"python -m extract --config {folder / SAVED_FLAGS} --out {cache}"
+    return f"python -m extract --config {folder / SAVED_FLAGS} --out {out_of(cache)}"
 
 
 def _flat(document: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -3,13 +3,14 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import BadInput
 
 LOCK = ".lock"
-_ATTEMPTS = 20
+_ATTEMPTS, _PAUSE_S = 20, 0.1
 """A command that ends removes its lock file, and folders that it made, while the next command opens them."""
 
 
@@ -68,7 +69,10 @@ def _take(folder: Path, refusal: str, shared: bool = False) -> int:
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
-            raise BadInput(refusal) from None
+            if not shared or attempt == _ATTEMPTS - 1:
+                raise BadInput(refusal) from None
+            time.sleep(_PAUSE_S)  # one of those that share it may just be ending, alone for a moment
+            continue
         except FileNotFoundError:
             pass
         except OSError:

@@ -23,6 +23,8 @@ LOCAL_CACHE = "TEACHER_SHARDS_LOCAL_CACHE"
 ATTEMPTS = 3
 """Fetches of a file whose bytes are wrong, before it is called damaged."""
 _ORIGIN = ".origin.json"
+_DEAD_S = 24 * 3600
+"""No living process takes so long to write one file; which of them live no machine can tell of another."""
 
 
 def home() -> Path:
@@ -54,10 +56,12 @@ def mirror_of(url: str) -> Path:
     url, root = url.rstrip("/"), mirror_path(url)
     with writing_there():
         root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.rglob(".partial-*"):
-        if not Path("/proc", leftover.name.split("-")[1]).exists():  # of a process that was killed
-            leftover.unlink(missing_ok=True)
     write(root / _ORIGIN, json.dumps({"url": url}).encode())
+    now = (root / _ORIGIN).stat().st_mtime  # by the clock that the drafts have; another machine may share the folder
+    for draft in root.rglob(".partial-*"):
+        with contextlib.suppress(FileNotFoundError):  # it got its own name in this moment
+            if now - draft.stat().st_mtime > _DEAD_S:  # of a process that was killed
+                draft.unlink()
     return root
 
 
@@ -79,6 +83,12 @@ def origin_of(folder: Path) -> "Mirror | None":
 
 _MIRRORS: dict[Path, "Mirror"] = {}
 _OPENING = threading.Lock()
+
+
+def out_of(cache: Path) -> str:
+    """What `extract --out` takes for the cache in this folder: of a mirror its URL."""
+    mirror = origin_of(cache)
+    return str(cache) if mirror is None else mirror.store.url
 
 
 class Mirror:

@@ -19,7 +19,7 @@ class Faults:
     """What the proxy does to the next requests whose method and path fit; each fault is used up by one request."""
 
     queue: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, method, part of the path); kinds: 500, 503, 403, skew, cut, wrong, lost (done, but answered with 500)."""
+    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), cut, wrong, lost (done: 500)."""
     always: list[tuple[str, str, str]] = field(default_factory=list)
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
@@ -70,6 +70,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         kind = faults.take(self.command, self.path)
         codes = {"500": (500, "InternalError"), "503": (503, "SlowDown"), "403": (403, "AccessDenied")}
         codes["skew"] = (403, "RequestTimeTooSkewed")
+        codes["taken"] = (412, "PreconditionFailed")
         if kind in codes:
             return self._send(codes[kind][0], {}, ERROR.format(codes[kind][1]).encode())
         headers = dict(self.headers)

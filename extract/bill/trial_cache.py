@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from extract.plan_views import ViewSetJob
-from extract.upload import fetch_documents, in_set
+from extract.staging import fetch_documents, in_set
 from shards.documents import read_commit
 from shards.layout import inside, place_of
 from shards.mirror import write

@@ -17,7 +17,7 @@ class Shared(Launcher):
 
     def begin(self, job: Job) -> Job:
         """`job` ready to run, on a device of the type that the others have; they can read what it began."""
-        from extract.sharing import check_device
+        from extract.same_device import check_device
 
         check_device(job.board, job.extraction)
         job = super().begin(job)

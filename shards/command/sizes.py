@@ -1,6 +1,7 @@
-"""Sizes: bytes as people write them, in flags: 50GB, 1.5 TiB, 500M."""
+"""Sizes: bytes as people write them, in flags: 50GB, 1.5 TiB, 500M; and seconds, in environment variables."""
 
 import math
+import os
 import re
 
 from shards.errors import BadInput
@@ -17,3 +18,15 @@ def parse_bytes(given: str, text: str, example: str) -> int:
     if not size >= 1:
         raise BadInput(f"{given}: expected a size above 0, as {example}")
     return int(size)
+
+
+def seconds_in(variable: str, default: float) -> float:
+    """The seconds that the environment variable says, or `default`; BadInput where they are no number above 0."""
+    text = os.environ.get(variable, "")
+    try:
+        seconds = float(text) if text else default
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadInput(f"{variable}={text}: expected a number of seconds above 0, as {default:g}; or unset it")
+    return seconds

@@ -10,7 +10,7 @@ REGISTRY = {
     "s3": "shards.stores.bucket",
     "gs": "shards.stores.bucket",
     "az": "shards.stores.bucket",
-    "file": "shards.stores.bucket",
+    "file": "shards.stores.folder",
     "hf": "shards.stores.hugging_face",
 }
 """A module of this folder offers `open_url(url) -> Store`."""

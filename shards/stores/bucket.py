@@ -1,11 +1,10 @@
-"""Buckets (S3 and what speaks its language, Google's, Azure's) and file:// folders, through obstore.
+"""Buckets (S3 and what speaks its language, Google's, Azure's) through obstore.
 
 Credentials are those that the field has: the environment, for S3 also ~/.aws, or what the machine itself offers;
 AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import contextlib
-import os
 import re
 import uuid
 from collections.abc import Callable
@@ -15,24 +14,29 @@ from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, S3Store, from_url
+from obstore.store import S3Store, from_url
 
-from shards.errors import BadInput, one_line
+from shards.command.sizes import seconds_in
+from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
-from shards.stores.credentials import SET, of_scheme
+from shards.stores.credentials import SERVER, SET, of_scheme
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
+_ATTEMPTS = 20
+"""Of a `create` that others' files are in the way of, each of which is gone when it is read."""
 Result = TypeVar("Result")
 
 
 class Bucket(Store):
     """One prefix of a bucket. What a PUT sends is hashed again by the server (S3's checksum SHA-256)."""
 
+    _notes = True
+    """Whether a file has attributes."""
+
     def __init__(self, url: str, store: Any, credentials: str = "") -> None:
         """`credentials`: where they were read."""
         self.url, self._store, self._credentials = url, store, credentials
-        self._notes = not isinstance(store, LocalStore)  # a folder has no place for attributes
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -85,14 +89,17 @@ class Bucket(Store):
         write_id = uuid.uuid4().hex
         attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
         put = lambda: obstore.put(self._store, name, content, mode="create", attributes=attributes)  # noqa: E731
-        try:
-            self._call(put, name)
-            return None
-        except AlreadyExistsError:
-            head = self._head(name)
-            if self._notes and head is not None and head.attributes.get(_WRITE_ID) == write_id:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._call(put, name)
                 return None
-            return self.get(name)
+            except AlreadyExistsError:
+                head = self._head(name)
+                if self._notes and head is not None and head.attributes.get(_WRITE_ID) == write_id:
+                    return None
+            with contextlib.suppress(Damaged):  # another removed it in this moment, or its own request came to nothing
+                return self.get(name)
+        raise StoreUnavailable(f"{self.named(name)}: says that it is there, and is not; run the same command again")
 
     def creates_only_if_absent(self) -> bool:
         """Creates a probe of its own twice."""
@@ -139,13 +146,14 @@ class Bucket(Store):
             said = code[1] if code else status[1].strip() if status else text[:200]
             remedy = f"the store does not answer as it should ({said}); run the same command again to go on"
             return StoreUnavailable(f"{self._bucket}: {remedy}")  # what it said may hold braces
-        keys = SET.get(urlsplit(self.url).scheme, "")
-        return StoreUnavailable(f"{self._bucket}: {remedy.format(read_from=self._credentials, keys=keys)}")
+        scheme = urlsplit(self.url).scheme
+        asked = {"read_from": self._credentials, "keys": SET.get(scheme, ""), "server": SERVER.get(scheme, "")}
+        return StoreUnavailable(f"{self._bucket}: {remedy.format(**asked)}")
 
 
 _REFUSED = "refuses the credentials read from {read_from}; {keys}, and check that they may list, read and write here"
 _REMEDIES = {
-    "NoSuchBucket": "there is no such bucket; check its name and AWS_ENDPOINT_URL, or create it",
+    "NoSuchBucket": "there is no such bucket; check its name and {server}, or create it",
     "RequestTimeTooSkewed": "this machine's clock is wrong, which a signed request may not be; set it (timedatectl "
     "set-ntp true) and run again",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
@@ -157,37 +165,48 @@ _SIGNS = {
     "/latest/": "no credentials here; {keys}",
     "403 Forbidden": _REFUSED,
     "401 Unauthorized": _REFUSED,
-    "dns error": "its server is not known here; check AWS_ENDPOINT_URL and the network",
-    "error sending request": "its server cannot be reached; check AWS_ENDPOINT_URL and the network, then run again",
+    "InvalidCertificate": "its certificate is not trusted here; check this machine's clock, then {server}",
+    "dns error": "its server is not known here; check {server} and the network",
+    "error sending request": "its server cannot be reached; check {server} and the network, then run again",
 }
 
 
 def open_url(url: str) -> Bucket:
-    """The bucket, or with file:// the folder, that `url` names."""
+    """The bucket that `url` names."""
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return Bucket(url, LocalStore(parts.path, mkdir=True))
-    if not parts.netloc:
+    if not re.fullmatch(r"[\w.-]+", parts.netloc, re.ASCII):
         raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
-    seconds = float(os.environ.get(RETRY_S, "120"))
+    if parts.query or parts.fragment:  # else two URLs would be one folder
+        raise BadInput(f"{url}: no folder of a bucket may have ? or # in its name here; give another")
+    seconds = seconds_in(RETRY_S, 120.0)
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
-    if parts.scheme != "s3":
-        return Bucket(url, from_url(url, retry_config=retry, client_options=options), read_from)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
+    try:
+        if parts.scheme == "s3":
+            store: Any = _amazon(parts.netloc, parts.path.strip("/"), settings, retry, options)
+        else:
+            store = from_url(url, retry_config=retry, client_options=options)
+    except (BaseError, ValueError) as error:  # a setting makes no sense, or lacks
+        said = one_line(error).partition(" Debug source")[0]
+        raise BadInput(f"{url}: cannot be asked ({said}); {SET[parts.scheme]}") from None
+    return Bucket(url, store, read_from)
+
+
+def _amazon(bucket: str, prefix: str, settings: dict[str, str], retry: Any, options: Any) -> S3Store:
+    """The store of `bucket`, whose keys are among the `settings`, or given by the machine."""
     config: Any = {"region": "us-east-1", "checksum_algorithm": "sha256", **settings}
     keys: Any = None
     if "access_key_id" in config and "secret_access_key" in config:
         keys = {name: config.pop(name) for name in ("access_key_id", "secret_access_key")}
         keys |= {"token": config.pop("session_token", None), "expires_at": None}
-    store = S3Store(
-        parts.netloc,
-        prefix=parts.path.strip("/") or None,
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
         config=config,
         retry_config=retry,
         client_options=options,
         # given as settings, keys of a file would be sent with the token that obstore finds in the environment
         credential_provider=keys and (lambda: keys),
     )
-    return Bucket(url, store, read_from)

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ SET = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 """What the user does, by the URL's scheme."""
+SERVER = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+"""Which names another server than the usual one."""
 _MACHINE = "this machine (its role)"
 
 
@@ -30,15 +33,44 @@ class Credentials(NamedTuple):
 def of_scheme(url: str) -> Credentials:
     """Those for `url`; BadInput or StoreUnavailable where there are none. Obstore itself reads Google's and Azure's."""
     scheme = urlsplit(url).scheme
-    if scheme != "s3":
-        return Credentials({}, f"the environment ({'GOOGLE_*' if scheme == 'gs' else 'AZURE_*'})")
-    found = _of_amazon()
-    others = ("WEB_IDENTITY_TOKEN_FILE", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI")
-    if "access_key_id" not in found.settings and not any(
-        f"AWS_{name}" in os.environ for name in (*others, "SKIP_SIGNATURE")
-    ):
+    found = _of_amazon() if scheme == "s3" else _of_others(scheme)
+    endpoint = found.settings.get("endpoint")
+    if endpoint is not None and not _is_address(endpoint):
+        raise BadInput(f"{SERVER[scheme]} {endpoint}: expected the address of a server, as https://HOST")
+    given = "access_key_id" in found.settings or any(re.fullmatch(_GIVEN[scheme], name) for name in os.environ)
+    if not given and not (scheme == "gs" and Path(_OF_GCLOUD).expanduser().exists()):
         _check_machine(url)
     return found
+
+
+def _of_others(scheme: str) -> Credentials:
+    """The server alone, if another is named: obstore itself reads the environment."""
+    endpoint = os.environ.get(SERVER[scheme])
+    return Credentials({"endpoint": endpoint} if endpoint else {}, f"the environment ({_OTHERS[scheme]})")
+
+
+def _is_address(endpoint: str) -> bool:
+    """Whether it names a server; obstore ends the process for one that does not."""
+    try:
+        parts = urlsplit(endpoint)
+        return (
+            parts.scheme in ("http", "https")
+            and parts.port != 0
+            and re.fullmatch(_HOST, parts.hostname or "") is not None
+        )
+    except ValueError:  # of a port that is none
+        return False
+
+
+_HOST = re.compile(r"[\w.:-]+", re.ASCII)
+_OTHERS = {"gs": "GOOGLE_*", "az": "AZURE_*"}
+_GIVEN = {
+    "s3": r"AWS_(WEB_IDENTITY_TOKEN_FILE|CONTAINER_CREDENTIALS_\w+_URI|SKIP_SIGNATURE)",
+    "gs": r"GOOGLE_(APPLICATION_CREDENTIALS|SERVICE_ACCOUNT\w*|BEARER_TOKEN|SKIP_SIGNATURE)",
+    "az": r"AZURE_\w*(KEY|SAS\w*|TOKEN\w*|SECRET|CLI|EMULATOR|SIGNATURE)|(MSI|IDENTITY)_ENDPOINT",
+}
+"""Variables that give credentials, beside Amazon's pair of keys; obstore itself reads these."""
+_OF_GCLOUD = "~/.config/gcloud/application_default_credentials.json"
 
 
 def _check_machine(url: str) -> None:
@@ -47,7 +79,7 @@ def _check_machine(url: str) -> None:
     try:
         socket.create_connection((server.hostname, server.port or 80), timeout=2).close()
     except OSError:
-        raise StoreUnavailable(f"{url}: no credentials here; {SET['s3']}") from None
+        raise StoreUnavailable(f"{url}: no credentials here; {SET[urlsplit(url).scheme]}") from None
 
 
 def _of_amazon() -> Credentials:
@@ -55,7 +87,10 @@ def _of_amazon() -> Credentials:
     environment = {
         name: os.environ[f"AWS_{name.upper()}"] for name in _FROM_ENVIRONMENT if f"AWS_{name.upper()}" in os.environ
     }
-    settings = {_FROM_ENVIRONMENT[name]: value for name, value in environment.items() if value}
+    settings = {_FROM_ENVIRONMENT[name]: value.strip() for name, value in environment.items() if value.strip()}
+    for name, value in settings.items():
+        if not value.isprintable():  # obstore ends the process for a key that no header can hold
+            raise BadInput(f"AWS_{name.upper()} in the environment: holds a line break or the like; set it anew")
     if "access_key_id" not in settings:  # a token without its keys is a stray one: a pair of keys comes from one place
         settings = {name: value for name, value in settings.items() if name in ("region", "endpoint")}
     read_from = "AWS_ACCESS_KEY_ID in the environment" if "access_key_id" in settings else _MACHINE

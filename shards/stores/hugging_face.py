@@ -5,7 +5,6 @@ A push makes the dataset, private, where there is none. There is no conditional 
 
 import hashlib
 import itertools
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx
 
+from shards.command.sizes import seconds_in
 from shards.errors import BadInput, one_line
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
 
@@ -115,7 +115,7 @@ class Dataset(Store):
 
     def _call(self, call: Callable[[], Result], missing: Callable[[], Result] | None = None) -> Result:
         """What `call` gives; a failure of the moment is repeated, and what stays is one line."""
-        end = time.monotonic() + float(os.environ.get(RETRY_S, "120"))
+        end = time.monotonic() + seconds_in(RETRY_S, 120.0)
         for attempt in itertools.count():
             try:
                 return call()

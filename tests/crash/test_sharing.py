@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,25 +124,28 @@ def test_what_a_killed_run_left_uncommitted_is_made_anew_where_nobody_shares(
     assert f"computed on {device} arrays" in " ".join(command("shards", "info", targets).succeeds().out.split())
 
 
-def test_another_type_of_device_is_refused(pristine: Path, teacher: Path, tmp_path: Path) -> None:
-    cache = copied(pristine, tmp_path / "cache")
-    targets = targetset_of(cache)
-    (targets / "targetset.json").unlink()
-    (targets / "commits/v01-00000.json").unlink()
-    notes = cache / ".sharing" / viewset_of(cache).name
-    notes.mkdir(parents=True)
-    (notes / f"{targets.name}.device").write_text("NVIDIA H100")
-    flags = ("--teacher", f"run:{teacher}", *SMALL, "--views", "2", "--codec", "float32", "--launch", "shared")
-    refused = command("extract", *flags, "--out", cache)
-    refused.refuses(f"{targets.name} is being made on NVIDIA H100, and this machine has CPU")
-
-
 def test_who_shares_and_who_does_not_keep_each_other_out(tmp_path: Path) -> None:
     refused = pytest.raises(BadInput, match="--launch shared in every command")
     with writing(tmp_path, shared=True), writing(tmp_path, shared=True), refused, writing(tmp_path):
         pass
     with writing(tmp_path), pytest.raises(BadInput, match="another extract"), writing(tmp_path, shared=True):
         pass
+
+
+def test_who_begins_while_another_ends_waits_for_it(tmp_path: Path) -> None:
+    """The last command that shared a cache has it alone for a moment."""
+    ends, ended = threading.Event(), threading.Event()
+
+    def end() -> None:
+        with writing(tmp_path):
+            ends.set()
+            ended.wait(0.3)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    assert ends.wait(30)
+    with writing(tmp_path, shared=True):
+        thread.join()
 
 
 @pytest.mark.slow
@@ -178,6 +182,25 @@ def test_notes_of_who_makes_something_else_stay(
         assert board.look().keys() == left
         board.clear()
         assert not (cache / SHARING / viewset_of(cache).name).exists()
+
+
+def test_a_note_that_is_being_written_is_not_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command clears the notes between the draft and its name; or takes away the note that was in the way."""
+    board, link = Board(tmp_path / "views"), os.link
+
+    def cleared(*paths: Path) -> None:
+        Board(tmp_path / "views").clear()
+        link(*paths)
+
+    def in_the_way(*_: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        raise FileExistsError
+
+    for name, others in (("one", cleared), ("two", in_the_way)):
+        monkeypatch.setattr(os, "link", others)
+        assert board.first(name, b"mine") == b"mine"
+        monkeypatch.setattr(os, "link", link)
+        assert board.first(name, b"other") == b"mine"
 
 
 def test_notes_that_are_removed_while_they_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,58 @@ def test_a_repeated_request_is_not_beaten_by_itself(s3: Server) -> None:
     assert s3.faults.requests["PUT"] == 2 and store.create("commit", b"other") == b"mine"
 
 
+def test_a_file_that_was_in_the_way_for_a_moment_is_no_damage(s3: Server) -> None:
+    """Another gives its lease back between the refused request and the look at who has it."""
+    store = open_store(s3.url)
+    s3.faults.queue.append(("taken", "PUT", "lease"))
+    assert store.create("lease", b"mine") is None and store.get("lease") == b"mine"
+    s3.faults.always.append(("taken", "PUT", "lease"))
+    store.remove("lease")
+    with pytest.raises(StoreUnavailable, match="lease: says that it is there, and is not"):
+        store.create("lease", b"mine")
+
+
+def test_a_folder_is_made_with_its_first_file_and_goes_with_its_last(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/new/store")
+    assert store.sizes() == {} and store.versions("set/") == {} and not store.holds("set/file", 1, "")
+    with pytest.raises(Damaged, match="set/file: missing"):
+        store.get_range("set/file", 0, 1)
+    store.remove("set/file")
+    assert store.creates_only_if_absent() and list(tmp_path.iterdir()) == []
+    put(store, "set/file", b"1")
+    assert (tmp_path / "new/store/set/file").read_bytes() == b"1"
+    store.remove("set/file")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "own").mkdir()
+    assert open_store(f"file://{tmp_path}/own").creates_only_if_absent() and (tmp_path / "own").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match="give a folder that can be written"):
+        put(open_store(f"file://{tmp_path}/file/store"), "set/file", b"1")
+
+
+@pytest.mark.parametrize(
+    "url", ["file://cache", "file://", "s3://", "s3://a bucket/x", "gs://a:b/x", "s3://bucket/a?b", "s3://bucket/a#b"]
+)
+def test_a_url_that_is_no_place_or_another_one_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match="give"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://host", "http://a host", "http://host:port"])
+def test_an_address_that_is_none_is_refused(address: str, s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(BadInput, match=f"AWS_ENDPOINT_URL {address}: expected the address of a server"):
+        open_store(s3.url)
+
+
+def test_azure_without_an_account_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "a token")
+    with pytest.raises(BadInput, match=r"az://box/x: cannot be asked .*; set AZURE_STORAGE_ACCOUNT_NAME"):
+        open_store("az://box/x")
+
+
 def test_a_store_that_ignores_conditions_is_noticed(s3: Server) -> None:
     s3.faults.ignores_conditions = True
     store = open_store(s3.url)

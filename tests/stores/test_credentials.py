@@ -1,5 +1,7 @@
 """Credentials that a real server refuses, by IAM and by their signatures: one line that says where they were read."""
 
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,6 +63,14 @@ def test_a_file_of_credentials_that_is_no_text_is_one_line(tmp_path: Path, monke
     )
 
 
+def test_a_line_break_in_a_key_is_no_part_of_it(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its end, as a file of secrets has it; within it no request can carry the key."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\n")
+    assert open_store(s3.url).sizes() == {}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one\ntwo")
+    command("shards", "list", s3.url).refuses("AWS_ACCESS_KEY_ID in the environment: holds a line break")
+
+
 def test_a_token_goes_with_the_keys_that_it_is_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of the environment is not sent with the keys of a file, one of the file is."""
     tokens = []
@@ -97,3 +107,26 @@ def test_a_token_goes_with_the_keys_that_it_is_of(tmp_path: Path, monkeypatch: p
         server.shutdown()
         server.server_close()
     assert tokens == [("file", None), ("file", "own"), ("environment", "stray")]
+
+
+def test_a_certificate_that_is_not_trusted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As none is where this machine's clock is years away."""
+    certificate = tmp_path / "certificate.pem"
+    words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", certificate)
+    subprocess.run(["openssl", *words, "-out", tmp_path / "public.pem"], check=True, capture_output=True)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "public.pem", certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in zip(KEYS, ("key", "secret"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "1")
+    try:
+        command("shards", "list", "s3://bucket/cache").refuses(
+            "s3://bucket", "not trusted here; check this machine's clock"
+        )
+    finally:
+        server.shutdown()
+        server.server_close()

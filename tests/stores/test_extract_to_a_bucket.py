@@ -110,3 +110,24 @@ def test_a_store_that_ignores_conditions_has_one_writer(pristine: Path, flags: t
 
 def test_a_bucket_that_is_not_there(flags: tuple[str, ...], s3: Server) -> None:
     command("extract", "--out", "s3://no-such-bucket/x", *flags).refuses("there is no such bucket")
+
+
+def test_what_is_kept_of_a_bucket_is_no_place_to_extract_to(flags: tuple[str, ...], s3: Server, home: Path) -> None:
+    """Nothing would be sent from there."""
+    caches.extract("--out", s3.url, *flags)
+    (mirror,) = (path for path in home.iterdir() if not path.name.startswith("."))
+    found = caches.command("extract", "--out", mirror, *flags)
+    found.refuses(f"--out {mirror}: is what this machine keeps of {s3.url}; give --out {s3.url}")
+
+
+def test_a_bucket_that_was_emptied_is_filled_again(
+    pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a machine that knows the commit records, and has none of the shards; then by the one that made them."""
+    store = open_store(s3.url)
+    for home, is_emptied in (("makes", False), ("knows", False), ("knows", True), ("makes", True)):
+        for name in store.sizes() if is_emptied else ():
+            store.remove(name)
+        monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / home))
+        caches.extract("--out", s3.url, *flags)
+        assert in_bucket(s3) == contents(pristine)

@@ -30,6 +30,14 @@ def test_a_bucket_without_a_cache_stays_empty(flags: tuple[str, ...], s3: Server
     assert [path.name for path in home.parent.iterdir()] == []
 
 
+def test_a_folder_by_its_url_is_not_made(teacher: Path, home: Path, tmp_path: Path) -> None:
+    out = f"file://{tmp_path}/disk/cache"
+    assert "the bucket writes" in caches.extract("--out", out, "--teacher", f"run:{teacher}", *caches.SMALL, *PLAN).out
+    assert list(tmp_path.iterdir()) == []
+    caches.command("extract", "--out", out, "--teacher", "nonsense", *caches.SMALL).refuses("nonsense")
+    assert not (tmp_path / "disk").exists()
+
+
 @pytest.mark.slow
 def test_a_cache_in_a_bucket_and_its_mirror_stay(
     flags: tuple[str, ...], s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

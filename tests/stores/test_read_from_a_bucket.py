@@ -213,3 +213,16 @@ def test_verify_reads_every_byte_there(pristine: Path, url: str, home: Path) -> 
     assert found.status == 2 and "damaged: 4 found" in found.err
     for name in (*names, "stranger"):
         assert sum(name in line for line in found.err.splitlines()) == 1
+
+
+def test_verify_tells_what_is_being_made_there_from_damage(pristine: Path, url: str, home: Path) -> None:
+    """A target set without its manifest, and the shards of a growth; a shard that no plan has is foreign."""
+    store, viewset = open_store(url), caches.viewset_of(pristine).name
+    store.remove(f"{viewset}/targets/{caches.targetset_of(pristine).name}/targetset.json")
+    put(store, f"{viewset}/views/v02-00000.tar", b"of a growth")
+    found = command("shards", "verify", url)
+    assert found.status == 2 and "half written (listed above); what has a manifest is whole" in found.err
+    assert f"{viewset}: 1 file of a set, or of a growth" in found.err and "damaged" not in found.err
+    put(store, f"{viewset}/views/v01-00009.tar", b"foreign")
+    found = command("shards", "verify", url)
+    assert found.status == 2 and "damaged: 1 found" in found.err and "v01-00009.tar: is in no manifest" in found.err

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -102,13 +103,33 @@ def test_the_living_keep_their_leases(s3: Server, tmp_path: Path, monkeypatch: p
         assert taken == {(0, 0): False, (0, 1): True}
 
 
-def test_another_type_of_device_is_refused(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
+def test_another_type_of_device_is_refused_while_it_lives(
+    pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is dead, what it committed nothing of is made here, and its leases on further views stay behind."""
+    monkeypatch.setenv(LEASE_S, "1")
     viewset, targets = caches.viewset_of(pristine).name, caches.targetset_of(pristine).name
-    name = f"{SHARING}/{viewset}/{targets}.device"
-    open_store(s3.url).create(name, b"NVIDIA H100")
-    found = command("extract", "--out", s3.url, *flags, *SHARED)
+    board = BucketBoard(tmp_path / viewset, Upload(s3.url, tmp_path, [], set()), "NVIDIA H100")
+    assert board.first(f"{targets}.device", b"NVIDIA H100") == b"NVIDIA H100" and board.take("v07-00000")
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(0.05):
+            board.touch("v07-00000")
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        found = command("extract", "--out", s3.url, *flags, *SHARED)
+    finally:
+        ended.set()
+        thread.join()
     found.refuses(f"{targets} is being made on NVIDIA H100, and this machine has CPU")
-    assert in_bucket(s3) == {name: b"NVIDIA H100"}
+    assert in_bucket(s3).keys() == {f"{SHARING}/{viewset}/{name}" for name in (f"{targets}.device", "v07-00000")}
+    command("extract", "--out", s3.url, *flags, *SHARED).succeeds()
+    there = in_bucket(s3)
+    assert {name: there[name] for name in there if not name.startswith(SHARING)} == contents(pristine)
+    command("shards", "verify", s3.url).succeeds()  # the notes are no part of the cache
 
 
 def test_other_bytes_of_a_shard_stay_and_no_manifest_appears(

@@ -1,6 +1,8 @@
 """`shards push` and `pull`: a cache goes through a bucket and comes back the same, whatever happens on the way."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import caches
@@ -8,6 +10,7 @@ import pytest
 from caches import command, contents
 from s3_server import Server
 
+from shards.mirror import LOCAL_CACHE, mirror_of
 from shards.stores import open_store
 
 MANIFESTS = ("viewset.json", "targetset.json")
@@ -143,3 +146,19 @@ def test_places_the_wrong_way_round(pristine: Path, s3: Server) -> None:
     command("shards", "push", s3.url, pristine).refuses("push cache/ s3://BUCKET/FOLDER")
     command("shards", "pull", pristine, s3.url).refuses("pull s3://BUCKET/FOLDER cache/")
     command("shards", "push", pristine).refuses("expected two places")
+
+
+def test_half_a_file_that_another_process_writes_into_a_mirror_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose number means nothing here, as where machines share a home; after a day it is of one that was killed."""
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path))
+    root = mirror_of("s3://bucket/cache")
+    drafts = [root / "set" / name for name in (".partial-0123abcd-1-living", ".partial-99999999-1-killed")]
+    drafts[0].parent.mkdir()
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    past = time.time() - 2 * 24 * 3600
+    os.utime(drafts[1], (past, past))
+    mirror_of("s3://bucket/cache")
+    assert [draft.exists() for draft in drafts] == [True, False]

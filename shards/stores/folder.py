@@ -1,0 +1,70 @@
+"""Folders as stores: file:///PATH, through obstore. A folder is made with its first file, and goes with its last."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from obstore.store import LocalStore
+
+from shards.errors import BadInput
+from shards.stores.base import StoreUnavailable
+from shards.stores.bucket import Bucket
+
+Result = TypeVar("Result")
+
+
+class Folder(Bucket):
+    """A folder of this machine, which may not be there yet."""
+
+    _notes = False
+
+    def __init__(self, url: str, root: Path) -> None:
+        super().__init__(url, None)
+        self._root, self._made = root, set[Path]()
+
+    def put(self, name: str, content: bytes, sha256: str) -> None:
+        """The file appears whole, by a rename."""
+        self._make_root()
+        super().put(name, content, sha256)
+
+    def create(self, name: str, content: bytes) -> bytes | None:
+        """By a hard link, which is made or refused in one step."""
+        self._make_root()
+        return super().create(name, content)
+
+    def remove(self, name: str) -> None:
+        """The file is gone, and so are the folders that were made for it and are empty."""
+        super().remove(name)
+        with contextlib.suppress(OSError):  # the first folder that holds something ends it
+            for folder in sorted(self._made, reverse=True):
+                folder.rmdir()
+
+    def _make_root(self) -> None:
+        self._made |= {folder for folder in (self._root, *self._root.parents) if not folder.exists()}
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.url}: {error.strerror}; give a folder that can be written") from None
+
+    def _listed(self, prefix: str) -> list[Any]:
+        return super()._listed(prefix) if self._root.is_dir() else []
+
+    def _call(self, call: Callable[[], Result], name: str | None) -> Result:
+        if self._store is None and self._root.is_dir():
+            self._store = LocalStore(self._root, automatic_cleanup=True)
+        if self._store is not None:
+            return super()._call(call, name)
+        if name is None:
+            raise FileNotFoundError(self._root)
+        raise self.missing(name)
+
+
+def open_url(url: str) -> Folder:
+    """The folder that `url` names; nothing is made yet."""
+    path = url.removeprefix("file://")
+    if not path.startswith("/"):
+        raise BadInput(
+            f"{url}: names no folder; give file:///FOLDER with the whole path, or the folder without file://"
+        )
+    return Folder(url, Path(path))
