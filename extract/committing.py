@@ -4,6 +4,7 @@ Where two machines make the same shard, the first of them to create a file decid
 bytes or is refused. So the loser of a race never replaces what the winner's commit record names.
 """
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,10 +45,16 @@ def _another(path: Path, ours: Commit, hint: str) -> BadInput:
 
 
 def remove_uncommitted(folder: Path) -> None:
-    """The set in `folder` has no file of a shard without a commit record: a killed run left it, and it is made anew."""
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder).as_posix()
-        place = place_of(relative)
+    """The set in `folder` has no file of a shard without a commit record: a killed run left it, and it is made anew.
+
+    Nor has it an empty folder, whose name that run may not have synced.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):  # it is not empty
+                path.rmdir()
+            continue
+        place = place_of(path.relative_to(folder).as_posix())
         if place is not None and path.is_file() and not (folder / commit_path(*place)).exists():
             path.unlink()
 

@@ -19,7 +19,7 @@ from extract.store import array_specs, begin_targets, begin_views
 from extract.upload import Upload, stage
 from shards.command.arguments import as_yaml
 from shards.command.devices import parse_devices, share_of_cores
-from shards.commit import remove_leftovers
+from shards.commit import make_folder, remove_leftovers, sync_name
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
 from shards.lock import writing
@@ -100,7 +100,10 @@ def has_begun(plan: ExtractionPlan) -> bool:
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:
     """The documents of the view set and of its target sets are on the disk."""
-    plan.views.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.views.folder)
+    sync_name(plan.views.folder)  # a command that was killed may have made it without
+    with contextlib.suppress(PermissionError):  # others' folders, among which it lies
+        sync_name(plan.views.folder.parent)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
         for folder in (plan.views.folder, *(job.folder for job in plan.targets)):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from shards.commit import sync_name
 from shards.errors import BadInput
 
 LOCK = ".lock"
@@ -51,10 +52,13 @@ def _clear(folder: Path, made: list[Path]) -> None:
 
 
 def _take(folder: Path, refusal: str, shared: bool = False) -> int:
-    """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
+    """A descriptor of the lock file in `folder`, which is made durably if need be, with the lock taken."""
     for attempt in range(_ATTEMPTS):
         try:
+            made = [place for place in (folder, *folder.parents) if not place.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            for place in made:
+                sync_name(place)
             # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except (FileNotFoundError, FileExistsError):  # another command has just removed the folder, or here is a file

@@ -158,7 +158,7 @@ class StoreMachine(RuleBasedStateMachine):
                 np.testing.assert_array_equal(stored[array], rows[reading.samples])
 
     def settle(self, number: int, after: dict[Name, int], ended: bool, touched: set[Name]) -> None:
-        """A command that was to make `after` of the cache is over: it has if it `ended`, else it may have, set by set."""
+        """A command that was to make `after` is over: it has where it `ended`, else it may have, set by set."""
         cache, model = self.choose(number)
         if not ended:
             found = {name: views for name, (_, views) in sets_in(cache).items() if views}

@@ -1,0 +1,39 @@
+"""After a loss of power nothing promised is lost; `python -m tests.reliability power` tries every moment."""
+
+from pathlib import Path
+
+import pytest
+import rows_modality
+from power_loss import losses, play, replayed
+from power_scenarios import SCENARIOS
+from recorder import Call, Disk, Recorder
+
+from shards.commit import write_atomically
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_modality.register(monkeypatch)
+
+
+def test_a_file_that_is_written_atomically_is_whole_or_not_there(tmp_path: Path) -> None:
+    """And what is not synced may be lost: the disk is as weak as it says."""
+    recorder = Recorder(tmp_path)
+    with recorder.recording():
+        write_atomically(tmp_path / "folder/file", b"content")
+    kinds = [call.kind for call in recorder.calls]
+    assert kinds == ["mkdir", "sync", "create", "write", "sync", "rename", "sync"]
+    for moment in range(len(kinds) + 1):
+        disks = [replayed(recorder.before, recorder.calls[:moment], lost) for lost in losses(recorder.calls[:moment])]
+        held = [disk.files().get("folder/file") for disk in disks]
+        assert set(held) <= ({b"content"} if moment == len(kinds) else {None, b"content"})
+    careless = [Call("create", "file", 1), Call("write", file=1, data=b"content"), Call("rename", "other", 1, "file")]
+    found = {replayed(Disk(), careless, lost).files().get("other") for lost in losses(careless)}
+    assert found == {None, b"", b"con", bytes(7), b"content"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_promised_is_lost_and_the_same_command_goes_on(name: str) -> None:
+    found = play(SCENARIOS[name], stride=13)
+    assert found.states > 30 and found.refused == []
