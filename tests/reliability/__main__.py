@@ -18,6 +18,9 @@ def main() -> None:
     model.add_argument("--steps", type=int, default=500)
     soak = checks.add_parser("soak", help="random rows of every codec and storage, and flipped bits")
     soak.add_argument("--rows", type=int, default=10_000_000)
+    power = checks.add_parser("power", help="every loss at every moment of a command")
+    power.add_argument("names", nargs="*", help="extract, shared, grow, remove, killed (default: all)")
+    power.add_argument("--stride", type=int, default=1, help="every Nth moment alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEACHER_SHARDS_LOCAL_CACHE"] = str(Path(folder, "home"))
@@ -26,10 +29,14 @@ def main() -> None:
 
             play(given.examples, given.steps)
             print(f"{given.examples:,} sequences of {given.steps:,} steps")
-        else:
+        elif given.check == "soak":
             from soak import tell
 
             tell(Path(folder), given.rows)
+        else:
+            from power_scenarios import tell
+
+            tell(given.names, given.stride)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def ranks(order: Callable[[int], BatchOrder], world: int, parts: int = 1, bank: 
 def step_of(rank: TrainingBatches, step: int) -> Iterator[tuple[list[Seen], list[Seen]]]:
     """What a rank that is resumed at `step` reads in this step, part by part, and the bank of each."""
     rank.position = step * len(rank.parts)
-    for part, _ in zip(rank.readings(), rank.parts, strict=False):
+    for _, part in zip(rank.parts, rank.readings(), strict=False):
         yield rows_of(part.readings), rows_of(part.banks.get("bank", ()))
 
 

@@ -1,9 +1,11 @@
 """The commands whose power is cut: each begins with a cache as another left it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from power_loss import Scenario
+import rows_modality
+from power_loss import Scenario, play
+from pytest import MonkeyPatch
 from small_caches import extraction, run, sets_in
 
 from shards.remove import remove
@@ -42,3 +44,14 @@ SCENARIOS = {
     "remove": Scenario(extracts(2), removes, extracts(2), _allowed(2)),
     "killed": Scenario(nothing, killed_then_again, extracts(2), _allowed(2)),
 }
+
+
+def tell(names: Sequence[str], stride: int) -> None:
+    """What every loss at every `stride`th moment did, printed; AssertionError at the first that went wrong."""
+    with MonkeyPatch.context() as patch:
+        rows_modality.register(patch)
+        for name in names or SCENARIOS:
+            found = play(SCENARIOS[name], stride=stride)
+            print(f"{name}: {found.calls:,} calls, {found.states:,} states, {len(found.refused):,} refused", flush=True)
+            for line in sorted(set(found.refused)):
+                print(f"  {line}")

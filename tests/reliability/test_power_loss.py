@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import rows_modality
-from power_loss import losses, play, replayed
+from power_loss import CACHE, is_safe, losses, play, replayed
 from power_scenarios import SCENARIOS
 from recorder import Call, Disk, Recorder
 
 from shards.commit import write_atomically
+from shards.lock import LOCK
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,19 @@ def test_a_file_that_is_written_atomically_is_whole_or_not_there(tmp_path: Path)
     careless = [Call("create", "file", 1), Call("write", file=1, data=b"content"), Call("rename", "other", 1, "file")]
     found = {replayed(Disk(), careless, lost).files().get("other") for lost in losses(careless)}
     assert found == {None, b"", b"con", bytes(7), b"content"}
+
+
+@pytest.mark.parametrize("name", ["extract", "shared", "grow", "killed"])
+def test_a_command_that_has_ended_has_synced_what_it_made(name: str, tmp_path: Path) -> None:
+    """All but the lock, which is of no use after a loss of power, and what it removed."""
+    SCENARIOS[name].before(tmp_path / CACHE)
+    recorder = Recorder(tmp_path)
+    with recorder.recording():
+        SCENARIOS[name].command(tmp_path / CACHE)
+    calls = recorder.calls
+    unsafe = [call for place, call in enumerate(calls) if not is_safe(call, calls[place + 1 :])]
+    assert len(calls) > 200 and {call.kind for call in unsafe} <= {"create", "unlink", "rmdir"}
+    assert [call.path for call in unsafe if call.kind == "create" and not call.path.endswith(LOCK)] == []
 
 
 @pytest.mark.slow
