@@ -6,22 +6,18 @@ its folder was. Lost data leave a file empty, cut off or full of zeros.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from posixpath import basename, dirname
 
 from caches import contents
 from recorder import Call, Disk, Recorder
-from small_caches import Name, check, quick_folder, run, sets_in
+from small_caches import quick_folder, run
 
 from shards.errors import TeacherShardsError
 
 CACHE = "cache"
-COMMITS = ("viewset.json", "targetset.json", "plan.json")
-"""Documents on which others rely, beside the commit records."""
 
 
 @dataclass
@@ -36,14 +32,20 @@ class Found:
 
 @dataclass
 class Scenario:
-    """A command in `root`/cache, and what the same command, typed again, must make of the cache."""
+    """A command in `root`/cache, and what the same command, typed again, must make of what is left of it."""
 
     before: Callable[[Path], None]
     command: Callable[[Path], None]
     again: Callable[[Path], None]
-    """Typed after the loss: it ends with the cache that it makes of an undisturbed one."""
-    allowed: Mapping[Name, set[int]]
-    """Views that each set may have in between; 0 for none."""
+    """Typed after the loss: it ends with what it makes of an undisturbed one."""
+    check: Callable[[Path], None]
+    """Before it is typed: AssertionError where something is wrong, TeacherShardsError where it would be refused."""
+    promised: Callable[[str], bool]
+    """Whether a file of that name is believed to be on the disk as soon as its name is synced."""
+    kept: Callable[[Path], dict[str, bytes]] = contents
+    """What must be the same in the end."""
+    beside: str = ""
+    """A folder in which others write, by ways of their own; it is lost each time."""
 
 
 def play(scenario: Scenario, limit: int | None = None, stride: int = 1) -> Found:
@@ -54,17 +56,18 @@ def play(scenario: Scenario, limit: int | None = None, stride: int = 1) -> Found
         for folder in (whole, work):
             folder.mkdir()
             scenario.before(folder / CACHE)
-        recorder = Recorder(work)
+        recorder = Recorder(work, scenario.beside)
         with recorder.recording():
             scenario.command(work / CACHE)
         scenario.command(whole / CACHE)
         scenario.again(whole / CACHE)
-        reference, seen = contents(whole / CACHE), set[bytes]()
+        reference, seen = scenario.kept(whole / CACHE), set[bytes]()
         found.calls = len(recorder.calls)
         for moment in range(0, len(recorder.calls) + 1, stride):
-            for lost in losses(recorder.calls[:moment]):
-                disk = replayed(recorder.before, recorder.calls[:moment], lost)
-                promised = promises(recorder.before, recorder.calls[:moment])
+            calls = recorder.calls[:moment]
+            promised = promises(recorder.before, calls, scenario.promised)
+            for lost in losses(calls):
+                disk = replayed(recorder.before, calls, lost)
                 digest = digest_of(disk, promised)
                 if digest not in seen and (limit is None or found.states < limit):
                     seen.add(digest)
@@ -109,25 +112,24 @@ def replayed(before: Disk, calls: list[Call], lost: Lost) -> Disk:
     return disk
 
 
-def promises(before: Disk, calls: list[Call]) -> dict[str, bytes]:
-    """Manifests, plans and commit records, by name, that the command has synced and believes to be on the disk."""
-    now, safe = before.copy(), dict[str, bytes]()
-    fresh: dict[str, set[str]] = {}
+def promises(before: Disk, calls: list[Call], promised: Callable[[str], bool]) -> dict[str, set[bytes]]:
+    """What each promised file may hold: what it held when its name was synced last, and what was put there since."""
+    now, safe, fresh = before.copy(), dict[str, set[bytes]](), dict[str, dict[str, bytes]]()
     for call in calls:
         now.apply(call)
-        if call.is_of_names:
-            safe.pop(call.path, None) if call.kind in ("unlink", "rmdir") else None
-            fresh.setdefault(call.place, set()).add(call.path)
+        if call.kind in ("unlink", "rmdir"):  # it is being removed, and all that lies in its folder with it
+            place = f"{call.place}/" if promised(call.path) else call.path
+            safe = {name: held for name, held in safe.items() if not name.startswith(place)}
+            fresh = {folder: names for folder, names in fresh.items() if not f"{folder}/".startswith(place)}
+        elif call.is_of_names and call.kind != "mkdir" and promised(call.path):
+            fresh.setdefault(call.place, {})[call.path] = now.data[call.file]
+            safe.get(call.path, set()).add(now.data[call.file])
         elif call.kind == "sync" and call.file < 0:
-            for name in fresh.pop(call.path, ()):
-                if name in now.names and (basename(name) in COMMITS or "/commits/v" in name):
-                    safe[name] = now.data[now.names[name]]
-    removed = [call.path for call in calls if call.kind == "unlink" and basename(call.path) in COMMITS]
-    sets = tuple(f"{dirname(name)}/" for name in removed)
-    return {name: data for name, data in safe.items() if not (sets and name.startswith(sets))}
+            safe |= {name: {content} for name, content in fresh.pop(call.path, {}).items()}
+    return safe
 
 
-def digest_of(disk: Disk, promised: Mapping[str, bytes]) -> bytes:
+def digest_of(disk: Disk, promised: Mapping[str, set[bytes]]) -> bytes:
     digest = hashlib.sha256()
     for name, content in sorted(disk.files().items()):
         digest.update(f"{name} {len(content)} ".encode() + hashlib.sha256(content).digest())
@@ -138,7 +140,7 @@ def digest_of(disk: Disk, promised: Mapping[str, bytes]) -> bytes:
 def _check_state(
     scenario: Scenario,
     disk: Disk,
-    promised: Mapping[str, bytes],
+    promised: Mapping[str, set[bytes]],
     reference: dict[str, bytes],
     state: Path,
     found: Found,
@@ -147,15 +149,11 @@ def _check_state(
     shutil.rmtree(state, ignore_errors=True)
     disk.write_to(state)
     there = contents(state)
-    for name, content in promised.items():
-        assert there.get(name) == content, f"{name}: was synced, and is lost or torn"
-        for file in json.loads(content).get("files", {}):
-            assert f"{dirname(name).removesuffix('/commits')}/{file}" in there, f"{name}: its {file} is lost"
+    for name, held in promised.items():
+        assert there.get(name) in held, f"{name}: was synced, and is lost or torn"
     cache = state / CACHE
     try:
-        whole = {name: views for name, (_, views) in sets_in(cache).items() if views}
-        assert all(views in scenario.allowed.get(name, {0}) for name, views in whole.items()), whole
-        check(cache, whole, scenario.allowed.keys())
+        scenario.check(cache)
     except TeacherShardsError as error:
         found.refused.append(str(error).replace(str(state), ""))
     try:
@@ -163,4 +161,4 @@ def _check_state(
     except TeacherShardsError as error:
         found.refused.append(str(error).replace(str(state), ""))
         return
-    assert contents(cache) == reference
+    assert scenario.kept(cache) == reference

@@ -111,8 +111,9 @@ class Disk:
 class Recorder:
     """Calls below `root`, in the order in which they were made, and the disk before them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.before = root, Disk.of(root)
+    def __init__(self, root: Path, beside: str = "") -> None:
+        """Nothing is recorded of the folders called `beside`."""
+        self.root, self.beside, self.before = root, beside, Disk.of(root)
         self.calls: list[Call] = []
         self._now, self._lock = self.before.copy(), threading.RLock()
         self._open: dict[int, int] = {}
@@ -131,7 +132,8 @@ class Recorder:
         finally:
             for name, call in there.items():
                 setattr(os, name, call)
-        assert self._now.files() == Disk.of(self.root).files(), "something was written by another way"
+        written = {name: data for name, data in Disk.of(self.root).files().items() if not self._is_beside(name)}
+        assert self._now.files() == written, "something was written by another way"
 
     def _locked(self, wrapped: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
         def one(*arguments: Any, **options: Any) -> Any:
@@ -148,7 +150,11 @@ class Recorder:
     def _name(self, path: Any, folder: int | None = None) -> str | None:
         """The name below the root; None elsewhere."""
         place = Path(f"/proc/self/fd/{folder}").readlink() / path if folder is not None else Path(path).absolute()
-        return place.relative_to(self.root).as_posix() if place.is_relative_to(self.root) else None
+        name = place.relative_to(self.root).as_posix() if place.is_relative_to(self.root) else None
+        return None if name is None or self._is_beside(name) else name
+
+    def _is_beside(self, name: str) -> bool:
+        return self.beside in Path(name).parts
 
     def _os_open(self, call: Any, path: Any, flags: int, *more: Any, dir_fd: int | None = None, **options: Any) -> int:
         descriptor: int = call(path, flags, *more, dir_fd=dir_fd, **options)
