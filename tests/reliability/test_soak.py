@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from soak import soak, write_caches
+from soak import soak
+from soak_caches import write_caches
 
 from shards.codecs import REGISTRY as CODECS
 from shards.mirror import LOCAL_CACHE
