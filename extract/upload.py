@@ -54,12 +54,22 @@ def _fetch(store: Store, root: Path, names: Iterable[str]) -> None:
 
     def fetch(name: str) -> None:
         content, path = store.get(name), inside(root, name)
-        if place_of(in_set(name)) is not None and path.exists() and path.read_bytes() != content:
+        is_record = place_of(in_set(name)) is not None
+        if is_record and path.exists() and path.read_bytes() != content and not _is_torn(path):
             raise _another(store, name)
         write(path, content)
 
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         list(pool.map(fetch, names))
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a commit record is none: what was fetched is not synced, and a loss of power may have cut it off."""
+    try:
+        read_document(path, Commit)
+    except Damaged:
+        return True
+    return False
 
 
 def in_set(name: str) -> str:

@@ -23,6 +23,8 @@ LOCAL_CACHE = "TEACHER_SHARDS_LOCAL_CACHE"
 ATTEMPTS = 3
 """Fetches of a file whose bytes are wrong, before it is called damaged."""
 _ORIGIN = ".origin.json"
+_FETCHED = ".partial-fetched-"
+"""What the name of a file begins with while it is fetched; the number of the process follows."""
 
 
 def home() -> Path:
@@ -54,10 +56,10 @@ def mirror_of(url: str) -> Path:
     url, root = url.rstrip("/"), mirror_path(url)
     with writing_there():
         root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.rglob(".partial-*"):
-        if not Path("/proc", leftover.name.split("-")[1]).exists():  # of a process that was killed
+    for leftover in root.rglob(f"{_FETCHED}*"):  # and no draft of an extraction that works here now
+        if not Path("/proc", leftover.name.removeprefix(_FETCHED).partition("-")[0]).exists():  # it was killed
             leftover.unlink(missing_ok=True)
-    write(root / _ORIGIN, json.dumps({"url": url}).encode())
+    write(root / _ORIGIN, json.dumps({"url": url}).encode(), durably=True)
     return root
 
 
@@ -146,16 +148,20 @@ def wrong_bytes(store: Store, name: str) -> Damaged:
     )
 
 
-def write(path: Path, content: bytes) -> None:
-    """`path` holds `content`; without fsync: what is torn after a crash is fetched again.
+def write(path: Path, content: bytes, durably: bool = False) -> None:
+    """`path` holds `content`; without fsync unless `durably`: what is torn after a crash is fetched again.
 
     BadInput where the disk does not take it: then `path` holds what it did before.
     """
-    temporary = path.parent / f".partial-{os.getpid()}-{threading.get_ident()}-{path.name}"
+    temporary = path.parent / f"{_FETCHED}{os.getpid()}-{threading.get_ident()}-{path.name}"
     with writing_there():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
