@@ -101,9 +101,8 @@ def has_begun(plan: ExtractionPlan) -> bool:
 def begin(plan: ExtractionPlan, shared: bool) -> None:
     """The documents of the view set and of its target sets are on the disk."""
     make_folder(plan.views.folder)
-    sync_name(plan.views.folder)  # a command that was killed may have made it without
-    with contextlib.suppress(PermissionError):  # others' folders, among which it lies
-        sync_name(plan.views.folder.parent)
+    for place in (plan.views.folder, plan.views.folder.parent):  # a killed command may have made them without
+        sync_name(place)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
         for folder in (plan.views.folder, *(job.folder for job in plan.targets)):

@@ -83,9 +83,11 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_name(path: Path) -> None:
-    """The name of a file or folder is on the disk when this returns."""
+    """The name of a file or folder is on the disk when this returns, unless it lies where we may write and not read."""
     try:
         sync_folder(path.parent)
+    except PermissionError:
+        return
     except OSError as error:  # os.fsync names no file; the user needs one
         raise OSError(error.errno, error.strerror, str(path)) from error
 
