@@ -22,7 +22,7 @@ from shards.command.devices import parse_devices, share_of_cores
 from shards.commit import make_folder, remove_leftovers, sync_name
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
-from shards.lock import writing
+from shards.lock import locked, tells_that_it_tidies
 from shards.mirror import mirror_of
 from shards.stores import is_url
 from shards.views import view_codec
@@ -116,7 +116,8 @@ def begin(plan: ExtractionPlan, shared: bool) -> None:
 def leave(views: ViewSetJob) -> None:
     """Of the commands that shared the cache the last one has removed what those that were killed left."""
     cache = views.folder.parent
-    with contextlib.suppress(BadInput), writing(cache):  # others work here still, or again
+    with contextlib.suppress(BadInput), locked(cache, "") as lock:  # others work here still, or again
+        tells_that_it_tidies(lock)
         remove_leftovers(views.folder)
         shutil.rmtree(views.scratch, ignore_errors=True)
         shutil.rmtree(cache / SHARING, ignore_errors=True)

@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,8 @@ def forked(work: Callable[[], None], moment: int | None) -> int:
         try:
             run(work, moment, lambda: os._exit(2))
             status = 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
         finally:
             os._exit(status)
     return child

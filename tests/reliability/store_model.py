@@ -16,13 +16,13 @@ import yaml
 from caches import command, contents
 from dying import full, killed
 from expected import SPLITS, TARGETS, expected
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from pytest import MonkeyPatch
 from small_caches import Name, check, extraction, forked, quick_folder, run, sets_in, wait
 
-from shards.errors import BadInput, IdentityMismatch
+from shards.errors import IdentityMismatch, TeacherShardsError
 from shards.loader import BatchLoader, Part
 from shards.lock import writing
 from shards.order import BatchOrder
@@ -76,10 +76,12 @@ class StoreMachine(RuleBasedStateMachine):
         cache, _ = self.choose(number)
         self.extracted(number, split, kinds, run(lambda: extraction(cache, *split, kinds), moment, end))
 
-    @rule(number=which, split=splits_and_views, kinds=some_kinds, moment=moments)
-    def two_share(self, number: int, split: tuple[str, int], kinds: list[str], moment: int | None) -> None:
-        """Two processes share the work; one of them may be killed."""
+    @rule(number=which, split=splits_and_views, kinds=some_kinds, moment=moments, luck=which)
+    def two_share(self, number: int, split: tuple[str, int], kinds: list[str], moment: int | None, luck: int) -> None:
+        """Two processes share the work; one of them may be killed. Seldom, as they wait for each other."""
         cache, model = self.choose(number)
+        if luck:
+            return
         children = [forked(lambda: extraction(cache, *split, kinds, launch="shared"), each) for each in (None, moment)]
         lived, other = [wait(child) for child in children]
         assert lived, "the process that was not killed did not end well"
@@ -131,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
         with writing(cache) if what == "a writer" else contextlib.nullcontext():
             try:
                 run(lambda: extraction(cache, split, SPLITS[split], ["logits-float32"], **OTHERS[what]))
-            except BadInput as error:
+            except TeacherShardsError as error:
                 assert "is writing" in str(error) if what == "a writer" else isinstance(error, IdentityMismatch), error
             else:
                 raise AssertionError(f"other {what}: not refused")
@@ -194,14 +196,15 @@ class TrainingMachine(StoreMachine):
         assert "done: 2 steps" in done.out and contents(cache) == before
 
 
-def play(examples: int, steps: int, trains: bool = True, derandomize: bool = False) -> None:
-    """So many sequences of so many steps; the shortest that fails is printed."""
+def play(examples: int, steps: int, trains: bool = True, derandomize: bool = False, shrinks: bool = False) -> None:
+    """So many sequences of so many steps; one that fails is printed, and if it `shrinks` the shortest that does."""
     limits = settings(
         max_examples=examples,
         stateful_step_count=steps,
         derandomize=derandomize,
         deadline=None,
         database=None,
+        phases=[Phase.generate, *([Phase.shrink] if shrinks else [])],
         suppress_health_check=list(HealthCheck),
     )
     with MonkeyPatch.context() as patch:

@@ -1,6 +1,7 @@
 """The global batches of a run are the same for 16 numbers of ranks, whatever thread counts, wherever one takes over."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -34,19 +35,29 @@ def num_steps(order: BatchOrder) -> int:
     return EPOCHS * order.num_batches
 
 
-@pytest.mark.parametrize("mixture", MIXTURES)
-def test_any_number_of_ranks_takes_up_any_step(mixture: str) -> None:
+def taken_up(mixture: str, worlds_at: Callable[[int], Sequence[int]], num_epochs: int) -> None:
+    """At each step these numbers of ranks take over and read what one rank would, and its bank."""
     order = partial(order_of, mixture)
     alone = order(1)
-    reference = [sorted(rows_of(alone.epoch(e).readings(b))) for e in range(EPOCHS) for b in range(alone.num_batches)]
-    banks = [global_step(ranks(order, 1, bank=31), step)[1] for step in range(num_steps(alone))]
-    for world in WORLDS:
-        of_ranks = ranks(order, world, bank=31)
-        for step, expected in enumerate(reference):
-            assert global_step(of_ranks, step) == (expected, banks[step]), (world, step)
-    for world, parts in ((2, 3), (5, 4), (1, 120), (8, 15)):  # a step in several parts
-        for step, expected in enumerate(reference):
+    for step in range(num_epochs * alone.num_batches):
+        epoch, batch = divmod(step, alone.num_batches)
+        expected, bank = global_step(ranks(order, 1, bank=31), step)
+        assert expected == sorted(rows_of(alone.epoch(epoch).readings(batch)))
+        for world in worlds_at(step):
+            assert global_step(ranks(order, world, bank=31), step) == (expected, bank), (world, step)
+        for world, parts in ((2, 3), (5, 4)):  # a step in several parts
             assert global_step(ranks(order, world, parts), step)[0] == expected, (world, parts, step)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_any_number_of_ranks_takes_up_a_step(mixture: str) -> None:
+    taken_up(mixture, lambda step: WORLDS[step % 4 :: 4], num_epochs=1)  # each of the sixteen once
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_any_number_of_ranks_takes_up_any_step(mixture: str) -> None:
+    taken_up(mixture, lambda _: WORLDS, EPOCHS)
 
 
 @pytest.mark.parametrize("mixture", ["by samples", "by shares"])

@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from extract import modalities, networks, sources, teachers
-from shards import views
+from shards import views as view_codecs
 
 
 def register(patch: pytest.MonkeyPatch) -> None:
     """Each leaf is named by one line in its registry, and is found where the project's own lie."""
-    patch.setitem(views.REGISTRY, "row", "rows_modality.views")
+    patch.setitem(view_codecs.REGISTRY, "row", "rows_modality.views")
     entry = modalities.Entry("rows_modality.modality", ("row",), frozenset({"texts", "numbers"}))
     patch.setitem(modalities.REGISTRY, "row", entry)
     patch.setitem(sources.SOURCES, "rows", sources.Entry("rows", "", False))
