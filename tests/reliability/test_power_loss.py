@@ -1,5 +1,6 @@
 """After a loss of power nothing promised is lost; `python -m tests.reliability power` tries every moment."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import rows_modality
 from power_loss import CACHE, is_safe, losses, play, replayed
 from power_scenarios import SCENARIOS
 from recorder import Call, Disk, Recorder
+from small_caches import quick_folder
 
 from shards.commit import write_atomically
 
@@ -33,12 +35,16 @@ def test_a_file_that_is_written_atomically_is_whole_or_not_there(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["extract", "shared", "grow", "killed"])
-def test_a_command_that_has_ended_has_synced_what_it_made(name: str, tmp_path: Path) -> None:
-    """All but the lock, which is of no use after a loss of power, and what it removed."""
-    SCENARIOS[name].before(tmp_path / CACHE)
-    recorder = Recorder(tmp_path)
-    with recorder.recording():
-        SCENARIOS[name].command(tmp_path / CACHE)
+def test_a_command_that_has_ended_has_synced_what_it_made(name: str) -> None:
+    """All but the lock and notes, which are of no use after a loss of power, and what it removed."""
+    root = quick_folder()
+    try:
+        SCENARIOS[name].before(root / CACHE)
+        recorder = Recorder(root)
+        with recorder.recording():
+            SCENARIOS[name].command(root / CACHE)
+    finally:
+        shutil.rmtree(root)
     calls = recorder.calls
     unsafe = [call for place, call in enumerate(calls) if not is_safe(call, calls[place + 1 :])]
     assert len(calls) > 200 and {call.kind for call in unsafe} <= {"create", "unlink", "rmdir"}

@@ -5,9 +5,9 @@ from store_model import play
 
 
 def test_a_store_is_a_dict_whatever_happens_to_it() -> None:
-    play(examples=6, steps=12, trains=False, derandomize=True)
+    play(examples=3, steps=14, trains=False, derandomize=True)
 
 
 @pytest.mark.slow
 def test_a_store_is_a_dict_for_longer() -> None:
-    play(examples=40, steps=40)
+    play(examples=80, steps=40)
