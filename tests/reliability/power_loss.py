@@ -9,6 +9,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, combinations
 from pathlib import Path
 
 from caches import contents
@@ -18,6 +19,8 @@ from small_caches import quick_folder, run
 from shards.errors import TeacherShardsError
 
 CACHE = "cache"
+FEW = 5
+"""Unsafe calls of which any may be lost in any combination."""
 
 
 @dataclass
@@ -83,14 +86,13 @@ Lost = Mapping[int, str]
 
 
 def losses(calls: list[Call]) -> Iterator[Lost]:
-    """Nothing, all, each call alone, and all but each."""
+    """Any of the calls that are not safe, where these are few; of many none, all, each alone, and all but each."""
     unsafe = [place for place, call in enumerate(calls) if not is_safe(call, calls[place + 1 :])]
-    yield {}
-    yield dict.fromkeys(unsafe, "none")
-    for place in unsafe:
-        for how in ("none", "half", "zeros") if calls[place].kind == "write" else ("none",):
-            yield {place: how}
-        yield {each: "none" for each in unsafe if each != place}
+    sizes = range(len(unsafe) + 1) if len(unsafe) <= FEW else {0, 1, len(unsafe) - 1, len(unsafe)}
+    for lost in chain.from_iterable(combinations(unsafe, size) for size in sorted(sizes)):
+        of_data = [place for place in lost if calls[place].kind == "write"]
+        for how in ("none", "half", "zeros") if of_data else ("none",):
+            yield dict.fromkeys(lost, "none") | dict.fromkeys(of_data, how)
 
 
 def is_safe(call: Call, later: list[Call]) -> bool:

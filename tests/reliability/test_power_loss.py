@@ -34,21 +34,39 @@ def test_a_file_that_is_written_atomically_is_whole_or_not_there(tmp_path: Path)
     assert found == {None, b"", b"con", bytes(7), b"content"}
 
 
-@pytest.mark.parametrize("name", ["extract", "shared", "grow", "killed"])
-def test_a_command_that_has_ended_has_synced_what_it_made(name: str) -> None:
-    """All but the lock and notes, which are of no use after a loss of power, and what it removed."""
+def calls_of(name: str) -> list[Call]:
+    """What a command asks of the disk."""
     root = quick_folder()
     try:
         SCENARIOS[name].before(root / CACHE)
-        recorder = Recorder(root)
+        recorder = Recorder(root, SCENARIOS[name].beside)
         with recorder.recording():
             SCENARIOS[name].command(root / CACHE)
     finally:
         shutil.rmtree(root)
-    calls = recorder.calls
+    return recorder.calls
+
+
+@pytest.mark.parametrize("name", ["extract", "shared", "grow", "killed"])
+def test_a_command_that_has_ended_has_synced_what_it_made(name: str) -> None:
+    """All but the lock and notes, which are of no use after a loss of power, and what it removed."""
+    calls = calls_of(name)
     unsafe = [call for place, call in enumerate(calls) if not is_safe(call, calls[place + 1 :])]
     assert len(calls) > 200 and {call.kind for call in unsafe} <= {"create", "unlink", "rmdir"}
     assert [call.path for call in unsafe if call.kind == "create" and "/." not in call.path] == []
+
+
+def test_a_commit_record_is_pulled_after_what_it_names() -> None:
+    """A pull that was cut off left shards that counted as committed and were not there."""
+    names = [call.path for call in calls_of("pull") if call.kind == "rename"]
+    records = [place for place, name in enumerate(names) if "/commits/v" in name]
+    files = [place for place, name in enumerate(names) if "/views/v" in name or "/c/" in name]
+    assert len(records) == 12 and len(files) == 16
+    for folder in ("targets/rows-logits", "targets/rows-pooled", "views"):
+        first = min(
+            each for each in records if folder in names[each] or (folder == "views" and "targets" not in names[each])
+        )
+        assert all(each < first for each in files if f"/{folder}" in names[each])
 
 
 @pytest.mark.slow
