@@ -11,6 +11,7 @@ from recorder import Call, Disk, Recorder
 from small_caches import quick_folder
 
 from shards.commit import write_atomically
+from shards.layout import place_of
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +60,12 @@ def test_a_command_that_has_ended_has_synced_what_it_made(name: str) -> None:
 def test_a_commit_record_is_pulled_after_what_it_names() -> None:
     """A pull that was cut off left shards that counted as committed and were not there."""
     names = [call.path for call in calls_of("pull") if call.kind == "rename"]
-    records = [place for place, name in enumerate(names) if "/commits/v" in name]
-    files = [place for place, name in enumerate(names) if "/views/v" in name or "/c/" in name]
-    assert len(records) == 12 and len(files) == 16
-    for folder in ("targets/rows-logits", "targets/rows-pooled", "views"):
-        first = min(
-            each for each in records if folder in names[each] or (folder == "views" and "targets" not in names[each])
-        )
-        assert all(each < first for each in files if f"/{folder}" in names[each])
+    sets = {name.partition("/commits/")[0] for name in names if "/commits/v" in name}
+    assert len(sets) == 3
+    for folder in sets:
+        own = [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")]
+        shards = [name.startswith("commits/") for name in own if place_of(name) is not None]
+        assert sum(shards) == 4 and shards == sorted(shards)  # all files, and then four records
 
 
 @pytest.mark.slow
