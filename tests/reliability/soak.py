@@ -85,10 +85,12 @@ def _flip(path: Path, place: int, bit: int) -> None:
 
 
 def tell(root: Path, num_rows: int) -> None:
-    """A soak in `root` and what it found, printed."""
-    start = time.monotonic()
-    found = soak(write_caches(root), num_rows, seed=int(time.time()))
-    for name, rows in sorted(found.rows.items()):
+    """A soak in `root` and what it found, printed; a line every million rows."""
+    stored, total, start, seed = write_caches(root), Found(), time.monotonic(), int(time.time())
+    while (left := num_rows - total.rows.total()) > 0:
+        found = soak(stored, min(left, 1_000_000), seed + total.rows.total())
+        total = Found(total.rows + found.rows, total.flips + found.flips, total.noticed + found.noticed)
+        counts = f"{total.rows.total():12,} rows in {time.monotonic() - start:,.0f} s"
+        print(f"{counts}; {total.flips:,} flips, {total.noticed:,} noticed", flush=True)
+    for name, rows in sorted(total.rows.items()):
         print(f"{rows:12,}  {name}")
-    seconds = time.monotonic() - start
-    print(f"{found.rows.total():12,}  rows in {seconds:,.0f} s; {found.flips:,} flips, {found.noticed:,} noticed")
