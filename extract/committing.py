@@ -5,6 +5,7 @@ bytes or is refused. So the loser of a race never replaces what the winner's com
 """
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,14 +50,17 @@ def remove_uncommitted(folder: Path) -> None:
 
     Nor has it an empty folder, whose name that run may not have synced.
     """
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-            continue
-        place = place_of(path.relative_to(folder).as_posix())
-        if place is not None and path.is_file() and not (folder / commit_path(*place)).exists():
-            path.unlink()
+    for place, _, names in os.walk(folder, topdown=False):
+        is_empty = place != str(folder)
+        for path in (Path(place, name) for name in names):
+            of_shard = place_of(path.relative_to(folder).as_posix())
+            if of_shard is not None and not (folder / commit_path(*of_shard)).exists():
+                path.unlink()
+            else:
+                is_empty = False
+        if is_empty:
+            with contextlib.suppress(OSError):  # it has folders
+                Path(place).rmdir()
 
 
 def write_manifest(path: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:
