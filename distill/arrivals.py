@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from distill.data import CacheData, TrainingBatches
 from distill.missing import Extraction
 from distill.trainer import is_first_process
+from shards.commit import sync_name
 from shards.documents import read_commit
 from shards.draws import permutation
 from shards.errors import BadInput, Damaged
@@ -115,12 +116,15 @@ class Arrivals:
         if not is_first_process():
             return
         line = msgspec.json.encode(Window(epoch, shards)) + b"\n"
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+        is_new = not self.path.exists()
+        with self.path.open("wb" if is_new else "r+b") as file:
             file.truncate(self._size)
             file.seek(self._size)
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        if is_new:  # else a checkpoint could outlive the windows that decided its batches
+            sync_name(self.path)
         self._size += len(line)
 
 

@@ -4,6 +4,8 @@ Where two machines make the same shard, the first of them to create a file decid
 bytes or is refused. So the loser of a race never replaces what the winner's commit record names.
 """
 
+import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,12 +46,21 @@ def _another(path: Path, ours: Commit, hint: str) -> BadInput:
 
 
 def remove_uncommitted(folder: Path) -> None:
-    """The set in `folder` has no file of a shard without a commit record: a killed run left it, and it is made anew."""
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder).as_posix()
-        place = place_of(relative)
-        if place is not None and path.is_file() and not (folder / commit_path(*place)).exists():
-            path.unlink()
+    """The set in `folder` has no file of a shard without a commit record: a killed run left it, and it is made anew.
+
+    Nor has it an empty folder, whose name that run may not have synced.
+    """
+    for place, _, names in os.walk(folder, topdown=False):
+        is_empty = place != str(folder)
+        for path in (Path(place, name) for name in names):
+            of_shard = place_of(path.relative_to(folder).as_posix())
+            if of_shard is not None and not (folder / commit_path(*of_shard)).exists():
+                path.unlink()
+            else:
+                is_empty = False
+        if is_empty:
+            with contextlib.suppress(OSError):  # it has folders
+                Path(place).rmdir()
 
 
 def write_manifest(path: Path, manifest: ViewSetManifest | TargetSetManifest) -> None:

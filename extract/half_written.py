@@ -1,4 +1,4 @@
-"""Half written: a target set that a command left, and that no other of its kind may join."""
+"""Half written: a set that a command left, by an extraction or a removal that was cut off."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from shards.errors import Damaged, IdentityMismatch
 from shards.identity import differences
-from shards.layout import targetset_folders, targetset_is_whole
+from shards.layout import targetset_folders, targetset_is_whole, viewset_is_whole
 
 
 def refuse_half_written(viewset: Path, asked: Path, identity: dict[str, Any]) -> None:
@@ -22,3 +22,9 @@ def refuse_half_written(viewset: Path, asked: Path, identity: dict[str, Any]) ->
             raise Damaged(f"{folder}: is half written and its zarr.json cannot be read ({error}); {remedy}") from None
         found = "; ".join(differences(held, identity))
         raise IdentityMismatch(f"{folder} is half written and is another target set: {found}; {remedy}")
+
+
+def lacks_documents(folder: Path, *names: str) -> bool:
+    """Whether a document that a set begins with is to be written: it has not begun, or a removal took some."""
+    is_whole = viewset_is_whole(folder) or targetset_is_whole(folder)
+    return any(not (folder / name).exists() for name in names[: 1 if is_whole else None])

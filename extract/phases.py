@@ -20,10 +20,10 @@ from extract.store import array_specs, begin_targets, begin_views
 from extract.upload import Upload
 from shards.command.arguments import as_yaml
 from shards.command.devices import device_type, parse_devices, share_of_cores
-from shards.commit import remove_leftovers
+from shards.commit import make_folder, remove_leftovers, sync_name
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
-from shards.lock import writing
+from shards.lock import locked, tells_that_it_tidies
 from shards.mirror import mirror_of, origin_of
 from shards.stores import is_url
 from shards.views import view_codec
@@ -105,7 +105,9 @@ def has_begun(plan: ExtractionPlan) -> bool:
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:
     """The documents of the view set and of its target sets are on the disk."""
-    plan.views.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.views.folder)
+    for place in (plan.views.folder, plan.views.folder.parent):  # a killed command may have made them without
+        sync_name(place)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
         for folder in (plan.views.folder, *(job.folder for job in plan.targets)):
@@ -119,7 +121,8 @@ def begin(plan: ExtractionPlan, shared: bool) -> None:
 def leave(views: ViewSetJob) -> None:
     """Of the commands that shared the cache the last one has removed what those that were killed left."""
     cache = views.folder.parent
-    with contextlib.suppress(BadInput), writing(cache):  # others work here still, or again
+    with contextlib.suppress(BadInput), locked(cache, "") as lock:  # others work here still, or again
+        tells_that_it_tidies(lock)
         remove_leftovers(views.folder)
         shutil.rmtree(views.scratch, ignore_errors=True)
         shutil.rmtree(cache / SHARING, ignore_errors=True)

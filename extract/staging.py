@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shards.bill.bucket import remove_trials
 from shards.documents import Commit, read_document
-from shards.errors import BadInput
+from shards.errors import BadInput, Damaged
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
 from shards.mirror import mirror_of, write
 from shards.stores import open_store
@@ -61,12 +61,22 @@ def fetch(store: Store, root: Path, names: Iterable[str]) -> None:
 
     def bring(name: str) -> None:
         content, path = store.get(name), inside(root, name)
-        if place_of(in_set(name)) is not None and path.exists() and path.read_bytes() != content:
+        is_record = place_of(in_set(name)) is not None
+        if is_record and path.exists() and path.read_bytes() != content and not _is_torn(path):
             raise another(store, name)
         write(path, content)
 
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
         list(pool.map(bring, names))
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a commit record is none: what was fetched is not synced, and a loss of power may have cut it off."""
+    try:
+        read_document(path, Commit)
+    except Damaged:
+        return True
+    return False
 
 
 def in_set(name: str) -> str:

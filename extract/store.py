@@ -6,6 +6,7 @@ import numpy as np
 
 from extract.announced import announce
 from extract.committing import commit
+from extract.half_written import lacks_documents
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from shards.commit import write_atomically, write_sealed
@@ -36,7 +37,7 @@ def array_specs(job: TargetSetJob, views: ViewSetJob) -> list[ArraySpec]:
 
 def begin_views(job: ViewSetJob, config: bytes) -> None:
     """The view set's plan is on the disk: written first, never changed."""
-    if not (job.folder / PLAN).exists():
+    if lacks_documents(job.folder, PLAN, SAVED_FLAGS, *job.maker.codec.files):
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         for name, content in job.maker.files().items():
             write_atomically(inside(job.folder, name), content)
@@ -49,7 +50,7 @@ def begin_views(job: ViewSetJob, config: bytes) -> None:
 
 def begin_targets(job: TargetSetJob, views: ViewSetJob, config: bytes) -> None:
     """The target set's zarr metadata is on the disk, for at least as many views as this run will commit."""
-    if not (job.folder / "zarr.json").exists():
+    if lacks_documents(job.folder, "zarr.json", SAVED_FLAGS):
         write_atomically(inside(job.folder, SAVED_FLAGS), config)
         group = group_bytes({"identity": job.identity, "target": job.target})
         write_atomically(inside(job.folder, "zarr.json"), group)

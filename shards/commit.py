@@ -65,10 +65,7 @@ def create(path: Path, data: bytes | bytearray) -> bytes | None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    try:
-        sync_folder(path.parent)
-    except OSError as error:  # os.fsync names no file; the user needs one
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    sync_name(path)
     return None
 
 
@@ -82,7 +79,17 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        sync_name(folder)
+
+
+def sync_name(path: Path) -> None:
+    """The name of a file or folder is on the disk when this returns, unless it lies where we may write and not read."""
+    try:
+        sync_folder(path.parent)
+    except PermissionError:
+        return
+    except OSError as error:  # os.fsync names no file; the user needs one
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:

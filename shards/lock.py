@@ -2,15 +2,20 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from shards.commit import sync_name
 from shards.errors import BadInput
 
 LOCK = ".lock"
-_ATTEMPTS, _PAUSE_S = 20, 0.1
+_TIDIES = b"tidies up"
+"""In the lock file, from when its command has done its work."""
+_PAUSE_S = 0.05
+_ATTEMPTS = 20
 """A command that ends removes its lock file, and folders that it made, while the next command opens them."""
 
 
@@ -18,19 +23,19 @@ def writing(cache: Path, shared: bool = False) -> contextlib.AbstractContextMana
     """This command is the only writer of `cache` while the block runs (see `locked`), or one of those that share it."""
     way_out = "" if shared else ", share its work (--launch shared in every command)"
     refusal = f"{cache}: another extract is writing here; wait for it{way_out}, or give another --out"
-    return locked(cache, refusal, shared)
+    return locked(cache, refusal, shared, waits=True)
 
 
 @contextlib.contextmanager
-def locked(folder: Path, refusal: str, shared: bool = False) -> Iterator[int]:
+def locked(folder: Path, refusal: str, shared: bool = False, waits: bool = False) -> Iterator[int]:
     """This process alone has the lock of `folder` while the block runs; BadInput with `refusal` when another has it.
-    Where it is `shared`, others that share it have it too.
+    Where it is `shared`, others that share it have it too. It `waits` for one that has done its work and tidies up.
 
     Gives the lock's descriptor: children that inherit it share the lock, which is free when the last of them has ended.
     After the block the lock file is gone, and so are the folders that were made for it and are empty.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    descriptor = _take(folder, refusal, shared)
+    descriptor = _take(folder, refusal, shared, waits)
     try:
         yield descriptor
     finally:
@@ -44,6 +49,7 @@ def _clear(folder: Path, made: list[Path]) -> None:
         descriptor = _take(folder, "")
     except BadInput:
         return
+    tells_that_it_tidies(descriptor)
     (folder / LOCK).unlink()
     os.close(descriptor)  # only now: another command could have taken what was to be removed
     with contextlib.suppress(OSError):  # the first folder that holds something ends it
@@ -51,11 +57,26 @@ def _clear(folder: Path, made: list[Path]) -> None:
             place.rmdir()
 
 
-def _take(folder: Path, refusal: str, shared: bool = False) -> int:
-    """A descriptor of the lock file in `folder`, which is made if need be, with the lock taken."""
-    for attempt in range(_ATTEMPTS):
+def tells_that_it_tidies(descriptor: int) -> None:
+    """Who has the lock alone will do no more than tidy up: commands that begin meanwhile wait for it."""
+    with contextlib.suppress(OSError):  # of a full disk: they are refused then
+        if os.fstat(descriptor).st_size == 0:
+            os.pwrite(descriptor, _TIDIES, 0)
+
+
+def _tidies(descriptor: int) -> bool:
+    return os.pread(descriptor, len(_TIDIES) + 1, 0) == _TIDIES
+
+
+def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False) -> int:
+    """A descriptor of the lock file in `folder`, which is made durably if need be, with the lock taken."""
+    attempts = itertools.count()
+    while (attempt := next(attempts)) < _ATTEMPTS:
         try:
+            made = [place for place in (folder, *folder.parents) if not place.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            for place in made:
+                sync_name(place)
             # not cut, and no link followed: somebody else's cache may hold a lock that points at a file of the user's
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except (FileNotFoundError, FileExistsError):  # another command has just removed the folder, or here is a file
@@ -66,12 +87,17 @@ def _take(folder: Path, refusal: str, shared: bool = False) -> int:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
+                if _tidies(descriptor):  # and was killed
+                    os.ftruncate(descriptor, 0)
                 return descriptor
         except BlockingIOError:
+            tidies = _tidies(descriptor)
             os.close(descriptor)
-            if not shared or attempt == _ATTEMPTS - 1:
+            if not waits or not (tidies or attempt == 0):  # it may be about to tell
                 raise BadInput(refusal) from None
-            time.sleep(_PAUSE_S)  # one of those that share it may just be ending, alone for a moment
+            if tidies:
+                attempts = itertools.count()
+            time.sleep(_PAUSE_S)
             continue
         except FileNotFoundError:
             pass

@@ -56,7 +56,7 @@ def mirror_of(url: str) -> Path:
     url, root = url.rstrip("/"), mirror_path(url)
     with writing_there():
         root.mkdir(parents=True, exist_ok=True)
-    write(root / _ORIGIN, json.dumps({"url": url}).encode())
+    write(root / _ORIGIN, json.dumps({"url": url}).encode(), durably=True)
     now = (root / _ORIGIN).stat().st_mtime  # by the clock that the drafts have; another machine may share the folder
     for draft in root.rglob(".partial-*"):
         with contextlib.suppress(FileNotFoundError):  # it got its own name in this moment
@@ -156,8 +156,8 @@ def wrong_bytes(store: Store, name: str) -> Damaged:
     )
 
 
-def write(path: Path, content: bytes) -> None:
-    """`path` holds `content`; without fsync: what is torn after a crash is fetched again.
+def write(path: Path, content: bytes, durably: bool = False) -> None:
+    """`path` holds `content`; without fsync unless `durably`: what is torn after a crash is fetched again.
 
     BadInput where the disk does not take it: then `path` holds what it did before.
     """
@@ -165,7 +165,11 @@ def write(path: Path, content: bytes) -> None:
     with writing_there():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from shards.cache import names, open_cache
 from shards.command.progress import human_bytes
 from shards.commit import TEMPORARY_PREFIX, sync_folder
 from shards.errors import BadInput
+from shards.keys import KEYS
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset, place_of
 from shards.lock import writing
 from shards.stores import is_url
@@ -73,6 +74,9 @@ def _take_apart(folder: Path) -> None:
     if (folder / "commits").is_dir():
         shutil.rmtree(folder / "commits")
         sync_folder(folder)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name in (PLAN, "zarr.json"), path.name)):
+    last = (PLAN, "zarr.json", KEYS)
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name in last, path.name == KEYS, path.name)):
+        if path.name == KEYS:
+            sync_folder(folder)  # no plan is left without its keys
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder.rmdir()

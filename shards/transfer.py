@@ -146,7 +146,10 @@ def _pull_set(store: Store, root: Path, there: str, sizes: Mapping[str, int], mo
             return fetched
 
         try:
-            fetched = list(pool.map(one, files))
+            # else a pull that is cut off would leave a shard that is committed and not there
+            records = [relative for relative in files if relative.startswith("commits/")]
+            fetched = list(pool.map(one, files.keys() - {*records}))
+            fetched += pool.map(one, records)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

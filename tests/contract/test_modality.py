@@ -1,20 +1,15 @@
 """The seam: a second modality is leaves and lines in registries, and goes from source to evaluation like the first."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rows_modality.modality
-import rows_modality.network
-import rows_modality.source
-import rows_modality.teacher
 import torch
 from caches import command, extract, targetset_of, viewset_of
 from rows_modality.views import RowCodec
 
-from extract import modalities, networks, sources, teachers
 from extract.modalities.base import InputSpec, ViewMaker
 from extract.teachers import load_teacher
 from shards import views as view_codecs
@@ -34,16 +29,7 @@ RECIPE = {
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modality's leaves, each named by one line in its registry."""
-    monkeypatch.setitem(view_codecs.REGISTRY, "row", "rows_modality.views")
-    entry = modalities.Entry("rows_modality.modality", ("row",), frozenset({"texts", "numbers"}))
-    monkeypatch.setitem(modalities.REGISTRY, "row", entry)
-    monkeypatch.setitem(sources.SOURCES, "rows", sources.Entry("rows", "", False))
-    monkeypatch.setitem(teachers.REGISTRY, "rows", "rows")
-    monkeypatch.setitem(networks.REGISTRY, "linear_rows", "rows")
-    monkeypatch.setitem(sys.modules, "extract.sources.rows", rows_modality.source)
-    monkeypatch.setitem(sys.modules, "extract.teachers.rows", rows_modality.teacher)
-    monkeypatch.setitem(sys.modules, "extract.networks.rows", rows_modality.network)
+    rows_modality.register(monkeypatch)
 
 
 @pytest.fixture

@@ -53,3 +53,16 @@ def test_every_kind_of_file_counts_as_missing_until_its_commit(pristine: Path, t
         (folder / ("targetset.json" if name.startswith("targets") else "viewset.json")).unlink()
         extract("--teacher", f"run:{teacher}", "--out", cache, *SMALL, "--views", "2", "--codec", "float32")
         assert contents(cache) == contents(pristine)
+
+
+def test_a_set_whose_removal_was_cut_off_is_made_again(pristine: Path, teacher: Path, tmp_path: Path) -> None:
+    """It lost its manifest first, and then what lies beside its plan."""
+    import shutil
+
+    cache = Path(shutil.copytree(pristine, tmp_path / "cache"))
+    for folder in (viewset_of(cache), targetset_of(cache)):
+        for path in (*folder.glob("*set.json"), folder / "extract.yaml"):
+            path.unlink()
+        shutil.rmtree(folder / "commits")
+    extract("--teacher", f"run:{teacher}", "--out", cache, *SMALL, "--views", "2", "--codec", "float32")
+    assert contents(cache) == contents(pristine)

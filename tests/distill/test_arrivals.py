@@ -1,5 +1,6 @@
 """Epochs that take shards as they are committed: every sample once, what is committed alone, the same again."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -167,3 +168,21 @@ def test_a_shard_that_is_not_there_when_all_are_made_is_named(growing: Growing, 
     with pytest.raises(Damaged, match="the extraction ended, and a shard of view 0 is not there"):
         arrivals.window(0, 0, 0)
     assert not (caches.viewset_of(growing.cache) / VIEWSET_MANIFEST).exists()
+
+
+def test_the_record_is_on_the_disk_before_a_batch_is(
+    growing: Growing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so is its name: a checkpoint that outlived it would go on with other batches."""
+    data = opened(growing.cache, growing.promises, tmp_path / ARRIVALS)
+    arrivals = Arrivals(data.training.components[0], tmp_path / ARRIVALS, lambda: True)
+    synced, fsync = list[Path](), os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    growing.commit(0, 1)
+    assert arrivals.window(0, 0, 0) == [1]
+    assert synced == [tmp_path / ARRIVALS, tmp_path]

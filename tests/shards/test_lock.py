@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from shards.errors import BadInput
-from shards.lock import LOCK, locked, writing
+from shards.lock import LOCK, locked, tells_that_it_tidies, writing
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -52,6 +53,32 @@ def test_a_descriptor_that_is_shared_keeps_the_lock(tmp_path: Path) -> None:
     os.close(shared)
     with locked(tmp_path, "taken"):
         pass
+
+
+def test_who_begins_waits_for_one_that_tidies_up(tmp_path: Path) -> None:
+    """And for no other: a mark that a killed command left says nothing."""
+    begun = threading.Event()
+
+    def begin() -> None:
+        with writing(tmp_path, shared=True):
+            begun.set()
+
+    with locked(tmp_path, "taken") as descriptor:
+        tells_that_it_tidies(descriptor)
+        with pytest.raises(BadInput, match="taken"), locked(tmp_path, "taken"):
+            pass
+        thread = threading.Thread(target=begin)
+        thread.start()
+        assert not begun.wait(0.3)
+    thread.join(60)
+    assert begun.is_set() and not any(tmp_path.iterdir())
+    (tmp_path / LOCK).write_bytes(b"tidies up")  # by one that was killed
+    with writing(tmp_path), pytest.raises(BadInput, match="another extract"), writing(tmp_path, shared=True):
+        pass
+    (tmp_path / LOCK).write_bytes(b"a file of the user's")
+    with writing(tmp_path) as descriptor:
+        tells_that_it_tidies(descriptor)
+        assert (tmp_path / LOCK).read_bytes() == b"a file of the user's"
 
 
 def _count(folder: Path, rounds: int) -> None:

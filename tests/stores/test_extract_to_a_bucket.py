@@ -12,7 +12,7 @@ import pytest
 from caches import command, contents
 from s3_server import Server
 
-from shards.mirror import LOCAL_CACHE
+from shards.mirror import LOCAL_CACHE, mirror_of
 from shards.stores import open_store
 
 COMMITS = "/commits/"
@@ -99,6 +99,30 @@ def test_a_commit_record_of_another_machine_is_refused(pristine: Path, flags: tu
     name = f"{caches.viewset_of(pristine).name}/commits/v00-00001.json"
     open_store(s3.url).put(name, contents(pristine)[name].replace(b"v00-00001", b"v00-00002"), "")
     command("extract", "--out", s3.url, *flags).refuses(name, "another machine wrote other bytes", "--out")
+
+
+def test_a_commit_record_that_a_loss_of_power_cut_off_is_fetched_again(
+    pristine: Path, flags: tuple[str, ...], s3: Server, home: Path
+) -> None:
+    """Files that are fetched into the mirror are not synced."""
+    caches.extract("--out", s3.url, *flags)
+    for name, left in (("v00-00001", 0), ("v01-00002", 100)):
+        (path,) = home.glob(f"*/{caches.viewset_of(pristine).name}/commits/{name}.json")
+        os.truncate(path, left)
+    caches.extract("--out", s3.url, *flags)
+    assert in_bucket(s3) == contents(pristine)
+    (mirror,) = home.glob("*/.origin.json")
+    assert contents(mirror.parent) == contents(pristine) | {mirror.name: mirror.read_bytes()}
+
+
+def test_what_another_process_writes_into_the_mirror_stays(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/bucket"
+    root = mirror_of(url)
+    drafts = [f".partial-0123abcd-{os.getpid()}-plan.json", f".partial-0123abcd-{'0' * 32}-v00-00000.tar"]
+    drafts.append(f".partial-{os.getpid()}-1-plan.json")
+    for name in drafts:
+        (root / name).write_bytes(b"half")
+    assert mirror_of(url) == root and sorted(path.name for path in root.glob(".partial-*")) == sorted(drafts)
 
 
 def test_a_store_that_ignores_conditions_has_one_writer(pristine: Path, flags: tuple[str, ...], s3: Server) -> None:
