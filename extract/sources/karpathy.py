@@ -61,7 +61,9 @@ def open_named(name: str, split: str, data_dir: str | None) -> Source:
         except SourceUnavailable as error:
             raise SourceUnavailable(f"{error}; such a copy has {remedy}") from error
     flag, root = f"--data_dir {data_dir}", Path(data_dir).expanduser()
-    found = next((path for pattern in (file, f"*/{file}") for path in sorted(root.glob(pattern))), None)
+    found = next(
+        (path for pattern in (file, f"*/{file}") for path in sorted(root.glob(pattern)) if path.is_file()), None
+    )
     if found is not None:
         return _open_json(flag, name, root, found, split)
     if any(root.rglob("*.parquet")):
