@@ -1,4 +1,4 @@
-"""Every reader of foreign files takes spoilt ones by our own errors alone; `python -m tests.fuzz --inputs 100000`: more."""
+"""Readers of foreign files take spoilt ones by our own errors alone; `python -m tests.fuzz --inputs 100000` is more."""
 
 from pathlib import Path
 
