@@ -7,6 +7,7 @@ from typing import Any
 from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
+from shards.plain_yaml import read_yaml
 
 DESCRIPTION = (
     "Distil a student from a cache. --shards is enough: what the cache holds picks the recipe. The same command "
@@ -123,10 +124,11 @@ def _without_former(values: dict[str, str]) -> str:
 
 def _in_recipe(content: dict[str, Any], name: str) -> bool:
     """Whether the recipe's file that a configuration names, as saved ones do, has the same value of a former flag."""
-    import yaml
-
     path = Path(str(content.get("recipe")))
-    recipe = yaml.safe_load(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    try:
+        recipe = read_yaml(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    except ValueError:  # said where the recipe itself is read
+        return False
     return isinstance(recipe, dict) and recipe.get(name) == content[name]
 
 
