@@ -61,7 +61,8 @@ class DistillConfig:
     read: str | None = None
     """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (rows of
     arrays in a folder by the first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk
-    (default: that, or half of what is free)."""
+    (default: that, or half of what is free). Of a cache with store=none from elsewhere data=SCHEME:PATH, as extract's
+    --data (and data_dir=PATH): where its original images are."""
     on_missing: str | None = None
     """Extract what the cache lacks while training on what it has: 'extract --data digits --teacher NAME ...', a command
     of extract without --out (--shards is where it goes), or extract alone to complete a set that is half written."""

@@ -1,4 +1,4 @@
-"""Which data are opened is the user's to say: a cache from elsewhere names some, and none of them is opened for that."""
+"""Which data are opened is the user's to say: what a cache from elsewhere names is not opened for that."""
 
 import json
 import os
