@@ -178,6 +178,12 @@ def read_tokenizer(folder: Path) -> None:
     TextTokenizer.of_folder("--teacher x", folder)
 
 
+def read_encoder(folder: Path) -> None:
+    from extract.teachers import load_teacher
+
+    load_teacher(f"hf:{folder}")
+
+
 def write_yaml(folder: Path) -> None:
     from distill.recipe import FOLDER as RECIPES
 

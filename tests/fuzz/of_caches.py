@@ -4,7 +4,7 @@ import contextlib
 import io
 from pathlib import Path
 
-from caches import command, extract, targetset_of, viewset_of, write_teacher
+from caches import command, extract, reseal, reseal_records, targetset_of, viewset_of, write_teacher
 from texts import write_encoder
 
 from shards.errors import TeacherShardsError
@@ -16,6 +16,16 @@ def write_cache(folder: Path) -> None:
     size = ("--data", "digits", "--limit", "4", "--shard_size", "2", "--image_size", "16", "--devices", "cpu")
     extract("--teacher", f"run:{teacher}", "--out", folder, *size, "--codec", "topk:3")
     (folder / ".lock").unlink(missing_ok=True)
+
+
+def write_unchecked_cache(folder: Path) -> None:
+    """The same as an earlier version wrote it, without rows' checksums: what is spoilt comes as far as the decoders."""
+    write_cache(folder)
+    for record in sorted(folder.rglob("commits/*.json")):
+        reseal(record, lambda document: document.pop("checksums"))
+        of_set = record.parents[1]
+        manifest = next(of_set.glob("*set.json")).name
+        reseal_records(of_set, manifest, record.relative_to(of_set).as_posix())
 
 
 def read_cache(folder: Path) -> None:

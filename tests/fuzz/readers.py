@@ -51,7 +51,9 @@ READERS: dict[str, Reader] = {
     "plans": _cache("*/plan.json", "*/extract.yaml", "*/targets/*/extract.yaml"),
     "commits": _cache("*/commits/*.json", "*/targets/*/commits/*.json"),
     "zarr_json": _cache("*/targets/*/zarr.json", "*/targets/*/*/zarr.json"),
-    "shards": _cache("*/views/*.tar", "*/targets/*/*/c/*/*/*"),
+    "shards": Reader(
+        of_caches.write_unchecked_cache, of_caches.read_cache, ("*/views/*.tar", "*/targets/*/*/c/*/*/*"), reseals=True
+    ),
     "text_cache": Reader(
         of_caches.write_text_cache,
         of_caches.read_text_cache,
@@ -63,5 +65,6 @@ READERS: dict[str, Reader] = {
     "tokenizers": Reader(
         foreign.write_tokenizer, foreign.read_tokenizer, ("tokenizer*.json", "vocab.txt", "config.json")
     ),
+    "encoders": Reader(foreign.write_encoder, foreign.read_encoder, ("*.json", "*.safetensors")),
     "yaml": Reader(foreign.write_yaml, foreign.read_yaml, ("*.yaml",)),
 }
