@@ -18,7 +18,7 @@ from typing import Any
 
 _RUNS = {"subprocess.Popen", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn"}
 _NETWORK = {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
-_CODE = {"pickle.find_class", "ctypes.dlopen"}
+_CODE = {"pickle.find_class"}
 _MOVES = {
     *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown"),
     *("shutil.copyfile", "shutil.move", "shutil.rmtree", "shutil.unpack_archive", "os.utime", "os.setxattr"),

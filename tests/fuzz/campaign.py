@@ -12,16 +12,19 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuzz import foreign
 from fuzz.mutations import Step, reseal, spoilings, spoilt
 from fuzz.readers import READERS, Reader
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from watching import Hung, bounded, peak_bytes, peak_restarts, watching
 
+import shards
 from shards.errors import TeacherShardsError
 
 Spoiling = tuple[int, int, list[Step]]
 MOST_BYTES = 256 << 20
 """Of memory, for one input."""
+_ROOT = Path(shards.__file__).parents[1]
 _GUARD_BYTES, _GUARD_S = 2 << 30, 20.0
 """Where an input is stopped: threads reserve their stacks, and other work on the machine makes all of it slow."""
 
@@ -52,6 +55,7 @@ class Example:
     def __init__(self, name: str, folder: Path) -> None:
         self.reader: Reader = READERS[name]
         self.folder = folder / "example"
+        foreign.SPOILT = ""
         self.folder.mkdir(parents=True)
         self.reader.write(self.folder)
         every = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
@@ -62,6 +66,7 @@ class Example:
     def spoil(self, spoiling: Spoiling) -> None:
         which, how, steps = spoiling
         path = self.files[which % len(self.files)]
+        foreign.SPOILT = path.name
         path.write_bytes(spoilt(path, self.contents[path], how > 0, steps))
         if self.reader.reseals and how < 3:
             viewset = next(each for each in path.parents if each.parent == self.folder)
@@ -107,10 +112,11 @@ def read_once(example: Example, spoiling: Spoiling, campaign: Campaign) -> None:
 
 
 def _where(error: BaseException) -> str:
-    """The kind of an error and the last lines of ours that it came through."""
-    ours = [each for each in traceback.extract_tb(error.__traceback__) if "site-packages" not in each.filename]
-    lines = [f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in ours[-2:]]
-    return f"{type(error).__name__} at {' < '.join(reversed(lines))}: {str(error)[:100]!r}" if ours else repr(error)
+    """The kind of an error and the last places of ours that it came through."""
+    every = traceback.extract_tb(error.__traceback__)
+    ours = [each for each in every if each.filename.startswith(str(_ROOT)) and "/tests/" not in each.filename]
+    places = [f"{Path(each.filename).relative_to(_ROOT)}:{each.lineno}" for each in ours[-2:]]
+    return f"{type(error).__name__} at {' < '.join(reversed(places)) or every[-1]}"
 
 
 def campaign_of(name: str, num_inputs: int, folder: Path, number: int = 0) -> Campaign:

@@ -69,13 +69,15 @@ def read_images(folder: Path) -> None:
     from shards.views.image import decode
     from shards.views.rendered import pixels_of
 
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
-        stored = (lambda data: decode(data, np.empty((8, 8, 3), np.uint8)), pixels_of)
-        live = (lambda data: to_rgb(decoded(data, True, "x")),)
-        for read in (*live, *(stored if path.suffix in (".jpg", ".png") else ())):
-            with contextlib.suppress(TeacherShardsError):
-                read(content)
+    def read(name: str) -> None:
+        content = (folder / name).read_bytes()
+        if name.endswith((".jpg", ".png")):
+            for stored in (lambda: decode(content, np.empty((8, 8, 3), np.uint8)), lambda: pixels_of(content)):
+                with contextlib.suppress(TeacherShardsError):
+                    stored()
+        to_rgb(decoded(content, True, "x"))
+
+    each(read, *sorted(path.name for path in folder.iterdir()))
 
 
 def write_captions(folder: Path) -> None:
@@ -91,12 +93,16 @@ def read_captions(folder: Path) -> None:
     each(lambda name: read_source(f"folder:{folder}:captions={name}"), "captions.jsonl", "captions.csv", "captions.txt")
 
 
-def each(read: Callable[[str], Any], *names: str) -> None:
-    """Our error of one does not hide what another raises."""
+SPOILT = ""
+"""The name of the file that is spoilt now, where one is."""
 
+
+def each(read: Callable[[str], Any], *names: str) -> None:
+    """Our error of one does not hide what another raises; only the one that is spoilt is read, where one is."""
     for name in names:
-        with contextlib.suppress(TeacherShardsError):
-            read(name)
+        if SPOILT in (name, "") or SPOILT not in names:
+            with contextlib.suppress(TeacherShardsError):
+                read(name)
 
 
 def write_karpathy(folder: Path) -> None:
@@ -155,14 +161,13 @@ def write_checkpoints(folder: Path) -> None:
 
 def read_checkpoints(folder: Path) -> None:
     from extract.networks.data2vec2.checkpoint import load_data2vec2
-    from extract.networks.state_dict import fitting_architectures, read_state_dict
+    from extract.networks.state_dict import read_state_dict
     from extract.teachers.base import sha256_of_state
 
     def read(name: str) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
             state = read_state_dict(folder / name)
             sha256_of_state(state)
-            fitting_architectures(state)
 
     each(read, *sorted(path.name for path in folder.iterdir()))
     each(lambda name: load_data2vec2(folder / name), "fairseq.pt", "old.pth")
@@ -200,6 +205,13 @@ def read_yaml(folder: Path) -> None:
     from shards.command.arguments import parse
 
     flags = ["--config", str(folder / "flags.yaml"), "--out", str(folder)]
-    each(lambda _: parse(ExtractConfig, "extract", flags, "", aliases=ALIASES, hidden=HIDDEN), "flags.yaml")
-    each(lambda name: load_recipe(str(folder / name)), "clip-kd.yaml", "digits.yaml")
-    each(lambda name: read_preset(str(folder / name)), "preset.yaml")
+
+    def read(name: str) -> None:
+        if name == "flags.yaml":
+            parse(ExtractConfig, "extract", flags, "", aliases=ALIASES, hidden=HIDDEN)
+        elif name == "preset.yaml":
+            read_preset(str(folder / name))
+        else:
+            load_recipe(str(folder / name))
+
+    each(read, "flags.yaml", "clip-kd.yaml", "digits.yaml", "preset.yaml")

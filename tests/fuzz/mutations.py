@@ -5,6 +5,7 @@ and the record in its set's manifest written anew, so that the change passes eve
 """
 
 import contextlib
+import copy
 import io
 import json
 import struct
@@ -79,13 +80,13 @@ def of_json(data: bytes, todo: list[Step]) -> bytes:
         parent, name = places[where % len(places)]
         match kind % 8:
             case 0 | 1 | 2 | 3:
-                parent[name] = ODD[much % len(ODD)]
+                parent[name] = copy.deepcopy(ODD[much % len(ODD)])
             case 4:
                 del parent[name]
             case 5 if isinstance(parent, list):
-                parent.insert(much % (len(parent) + 1), parent[name])
+                parent.insert(much % (len(parent) + 1), copy.deepcopy(parent[name]))
             case 5:
-                parent[f"{name}{much % 3}"] = parent[name]
+                parent[f"{name}{much % 3}"] = copy.deepcopy(parent[name])
             case 6:
                 other, there = places[much % len(places)]
                 parent[name] = json.loads(_dumped(other[there]))

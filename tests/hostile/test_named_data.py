@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from caches import Outcome, command, extract, reseal, reseal_records, viewset_of
 from PIL import Image
-from watching import bounded, watching
+from watching import Watched, bounded, watching
 
 from extract.named import Data, known
 from shards.errors import BadInput
@@ -52,6 +52,11 @@ def elsewhere(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return cache
 
 
+def harm(watched: Watched) -> list[str]:
+    """Without the question which version of ours runs, and what a library makes when it is first imported."""
+    return [fault for fault in watched.faults if "'git'" not in fault and "matplotlib" not in fault]
+
+
 def distill(cache: Path, tmp_path: Path, *flags: str) -> Outcome:
     return command("distill", "--shards", cache, "--run_dir", tmp_path / "run", *TRAINING, "--devices", "cpu", *flags)
 
@@ -79,7 +84,8 @@ def test_no_other_machine_opens_what_the_cache_names(elsewhere: Path, photos: Pa
         command("shards", "view", elsewhere, "--output", tmp_path / "sheet.png").refuses(*told)
         growth = ("extract", "--teacher", "none", "--out", elsewhere, "--views", "2")
         command(*growth).refuses("only the cache names its data", "--data folder:photos")
-    assert watched.faults == [] and not [path for path in watched.opened if str(photos) in path]
+    assert harm(watched) == []
+    assert not [path for path in watched.opened if str(photos) in path]
 
 
 def test_who_names_the_data_once_needs_not_to_again(elsewhere: Path, photos: Path, tmp_path: Path) -> None:
@@ -113,7 +119,7 @@ def test_neither_the_network_nor_a_folder_is_asked_on_a_plans_word(elsewhere: Pa
         assert told.err.strip().isprintable()
         grown = command("extract", "--teacher", "none", "--out", elsewhere, "--views", "2")
         grown.refuses("only the cache names its data")
-    assert watched.faults == []
+    assert harm(watched) == []
 
 
 def test_a_second_teacher_says_that_it_compares_nothing(

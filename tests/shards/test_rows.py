@@ -173,9 +173,7 @@ def test_the_flag_says_how_often_rows_are_checked() -> None:
     assert parse_read("data=parquet:a:image=b,label=c,data_dir=d,check=once")[2:] == ("parquet:a:image=b,label=c", "d")
     assert [parse_read(f"local_cache={size}").local_cache for size in ("4096", "2kB", "3 MiB")] == [4096, 2000, 3 << 20]
     for flag in ("check", "check=never", "often=once"):
-        with pytest.raises(
-            BadInput, match=f"--read {flag}: expected check=always, check=once, local_cache=SIZE"
-        ):
+        with pytest.raises(BadInput, match=f"--read {flag}: expected check=always, check=once, local_cache=SIZE"):
             parse_read(flag)
     with pytest.raises(BadInput, match="is a copy of what"):
         parse_read("data_dir=here")
