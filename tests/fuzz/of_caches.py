@@ -51,7 +51,8 @@ def read_cache(folder: Path) -> None:
             for sample in views.usable.tolist():
                 views.row(view, sample)
                 views.storage.facts(view, sample)
-                views.labels(view, [sample])
+                if views.labelled:
+                    views.labels(view, [sample])
             read_decoded(targets, codec_of(targets), view, views.usable)
 
     for part in (look, train, lambda: verify(viewsets_at([str(folder)]), 1)):
