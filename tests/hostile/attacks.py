@@ -69,11 +69,13 @@ for names, value in {
     ("request",): {"data": "folder:/", "split": "train", "data_dir": "/"},
     ("identity", "image_size"): 1 << 30,
     ("identity", "store"): {"kind": "none"},
-    ("identity", "store", "kind"): "source",
     ("identity", "augment"): {"kind": "crop", "interpolation": "x"},
     ("identity", "modality"): "pair",
 }.items():
     ATTACKS[f"{'.'.join(names)} {str(value)[:30]} of a plan"] = partial(another_identity, names, value)
+ATTACKS["an image as large as a petabyte"] = partial(
+    another_identity, ("identity", "store"), {"kind": "source", "source_size": 1 << 40}
+)
 for names, value in {
     ("shape",): [2, 1 << 40, 10],
     ("codecs",): [{"name": "gzip", "configuration": {"level": 9}}],
@@ -106,7 +108,7 @@ ATTACKS |= {
     "facts that are no JSON": partial(member, "json", b"{"),
     "facts that are nested": partial(member, "json", b"[" * 10_000),
     "facts that are a number": partial(member, "json", b"1"),
-    "100,000 files in a manifest": partial(many_files, 100_000),
+    "20,000 files in a manifest": partial(many_files, 20_000),
     "a million names in the listing": partial(many_names, 1_000_000),
     "a million members in a commit record": partial(many_members, 1_000_000),
     "YAML that runs": partial(holding, "flags", b"teacher: !!python/object/apply:os.system ['touch /tmp/outside']\n"),
