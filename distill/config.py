@@ -7,6 +7,7 @@ from typing import Any
 from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
+from shards.plain_yaml import read_yaml
 
 DESCRIPTION = (
     "Distil a student from a cache. --shards is enough: what the cache holds picks the recipe. The same command "
@@ -61,7 +62,8 @@ class DistillConfig:
     """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (rows of
     arrays in a folder by the first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk
     (default: that, or half of what is free). views_a_batch=4 puts 4 views of a sample into each batch, so that an image
-    that views are rendered from is decoded once for them (default: 1)."""
+    that views are rendered from is decoded once for them (default: 1). Of a cache with store=none from elsewhere
+    data=SCHEME:PATH, as extract's --data (and data_dir=PATH): where its original images are."""
     on_missing: str | None = None
     """Extract what the cache lacks while training on what it has: 'extract --data digits --teacher NAME ...', a command
     of extract without --out (--shards is where it goes), or extract alone to complete a set that is half written."""
@@ -124,10 +126,11 @@ def _without_former(values: dict[str, str]) -> str:
 
 def _in_recipe(content: dict[str, Any], name: str) -> bool:
     """Whether the recipe's file that a configuration names, as saved ones do, has the same value of a former flag."""
-    import yaml
-
     path = Path(str(content.get("recipe")))
-    recipe = yaml.safe_load(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    try:
+        recipe = read_yaml(path.read_bytes()) if path.suffix == ".yaml" and path.is_file() else {}
+    except ValueError:  # said where the recipe itself is read
+        return False
     return isinstance(recipe, dict) and recipe.get(name) == content[name]
 
 

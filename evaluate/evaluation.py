@@ -16,6 +16,7 @@ from evaluate.student import TrainedStudent, check_finite, check_output
 from evaluate.views import Make, Views, check_same_classes, views_of_cache, views_of_source
 from extract.modalities import plain_maker
 from extract.modalities.base import ViewMaker
+from extract.named import of_cache
 from extract.sources import open_source
 from shards.command.devices import share_of_cores
 from shards.command.progress import Progress
@@ -64,7 +65,7 @@ class Evaluation:
         if config.data is not None:
             return config.data, config.data_dir
         viewset = trained_on(self.run).viewset if config.shards is None else self.stored.viewset(config.split)
-        return viewset.request["data"], config.data_dir or viewset.request["data_dir"]
+        return of_cache(viewset, config.data_dir)
 
     def source(self, split: str) -> "Source":
         """The labelled samples of `split` of that data, the first `--limit` of them, as the network's input needs them.

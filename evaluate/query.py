@@ -21,6 +21,7 @@ from extract.modalities.pair import TowersInput
 from shards.command.progress import Progress
 from shards.commit import write_atomically
 from shards.contact_sheet import contact_sheet
+from shards.errors import printable
 from shards.in_order import in_order
 from shards.loader import BatchLoader
 from shards.reader import Component, ViewSet
@@ -55,7 +56,7 @@ def show_nearest(config: EvaluateConfig) -> None:
         key, facts = viewset.plan.keys[sample], viewset.storage.facts(0, sample)
         texts = facts.get(CAPTIONS, [])
         captions[0, sample] = [f"{cosine:.4f} {key}", *texts[:1]]
-        print(f"{cosine:7.4f}  {key}  {' | '.join(texts)}".rstrip())
+        print(printable(f"{cosine:7.4f}  {key}  {' | '.join(texts)}".rstrip()))
     sheet = contact_sheet(viewset, captions)
     assert sheet is not None
     path = run / f"query-{re.sub(r'[^0-9A-Za-z]+', '-', config.query).strip('-')[:60] or 'text'}.png"

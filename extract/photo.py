@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import cache
 from io import BytesIO
 
 from PIL import ExifTags, Image
@@ -14,6 +15,14 @@ IMAGE_SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".tga"),
     }
 )
+
+
+@cache
+def _formats() -> list[str]:
+    """PIL's names of the formats above: of others one, EPS, is a program, which PIL gives to Ghostscript to run."""
+    known = Image.registered_extensions()
+    return sorted({known[suffix] for suffix in IMAGE_SUFFIXES & known.keys()})
+
 
 # what PIL's decoders raise on damaged bytes (found by flipping and cutting files of every format above)
 _DECODE_ERRORS = (
@@ -40,10 +49,10 @@ def decoded(data: bytes, upright: bool, where: str) -> Image.Image:
     included).
     """
     try:
-        image: Image.Image = Image.open(BytesIO(data))
+        image: Image.Image = Image.open(BytesIO(data), formats=_formats())
         image.load()
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if upright else None
         return image if turn is None else image.transpose(turn)
     except _DECODE_ERRORS as error:
-        reason = "not an image that PIL knows" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "not an image of a format that is read" if isinstance(error, Image.UnidentifiedImageError) else error
         raise BadInput(f"{where} cannot be decoded ({reason}): repair or remove it") from error

@@ -1,6 +1,5 @@
 """Plan, first half: the one view set that a command line means here, and what the cache already holds of it."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from extract.config import ExtractConfig
 from extract.modalities import adapted, input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
-from extract.sources import open_source
+from extract.named import Data, know, named, open_data
 from shards.cache import ListedViewSet, list_viewsets, only
 from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit, read_viewset_manifest
@@ -96,6 +95,8 @@ class Stored:
     plan: Plan | None
     sibling: dict[str, Any] | None
     """The identity of another split of the same source, which is to be stored alike."""
+    named: Data | None
+    """Where the user has named the data; None: only the cache names them."""
 
     def request(self, source: "Source | None" = None, inputs: "InputSpec | None" = None) -> ViewRequest:
         """What is known of the views that are asked for."""
@@ -115,22 +116,22 @@ class Stored:
 
 def stored_views(config: ExtractConfig) -> Stored:
     """What the cache `config.out` holds of the views that `config` means; BadInput where it holds several that fit."""
-    viewsets = _viewsets(Path(config.out))
+    typed, viewsets = config, _viewsets(Path(config.out))
     if config.data is None:
         data = sorted({viewset.request["data"] for viewset in viewsets}) or [DEFAULT_SOURCE]
         config = replace(config, data=only("--data", "sources", data, f"name one of those in {config.out}"))
     viewsets = [viewset for viewset in viewsets if viewset.request["data"] == config.data]
     if config.data_dir is None and viewsets:
         config = replace(config, data_dir=viewsets[0].request["data_dir"])
-    sibling = viewsets[0].identity if viewsets else None
+    sibling, data = viewsets[0].identity if viewsets else None, named(typed, config, viewsets)
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
     names = {config.split, canonical_split(config.split)}
     viewsets = [viewset for viewset in viewsets if names & {viewset.request["split"], viewset.split}]
     if not viewsets:
-        return Stored(config, None, None, sibling)
+        return Stored(config, None, None, sibling, data)
     viewset = only(f"--out {config.out}", f"view sets of {config.data} {config.split}", viewsets, "move them apart")
     config = replace(config, limit=config.limit or viewset.request["limit"])
-    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling)
+    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling, data)
 
 
 def _viewsets(cache: Path) -> list[ListedViewSet]:
@@ -149,7 +150,7 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
     whole_views = read_viewset_manifest(folder).num_views if folder and viewset_is_whole(folder) else 0
     asked_views = config.views or max(1, whole_views)
     keeps_sources = plan is not None and whole_views > 0 and view_codec(plan.identity).keeps_sources
-    source = _open(config, needed=asked_views > whole_views and not keeps_sources)
+    source = open_data(stored.named, config, needed=asked_views > whole_views and not keeps_sources)
     maker = view_maker(stored.request(source, inputs))
     inputs = None if inputs is None else _fed(config.teacher, inputs, maker.codec)
     if asked_views > 1 and maker.all_alike:
@@ -177,6 +178,8 @@ def plan_views(stored: Stored, inputs: "InputSpec | None") -> ViewSetJob:
         raise IdentityMismatch(
             f"--shard_size {config.shard_size}: the plan in {folder} has {plan.shard_size} and stays"
         )
+    if source is not None:
+        know(identity, stored.named)
     return ViewSetJob(folder, plan, max(asked_views, whole_views), asked_views, source, maker, inputs)
 
 
@@ -220,15 +223,3 @@ def _new_plan(config: ExtractConfig, source: "Source", identity: dict[str, Any])
     if computed is not None:
         return Plan(source.keys, shard_size, identity, names, request, record_of(computed))
     return Plan(list(source.keys), shard_size, identity, names, request)
-
-
-def _open(config: ExtractConfig, needed: bool) -> "Source | None":
-    """The source; None, said aloud, where it cannot be opened and is not needed: the views are stored."""
-    assert config.data is not None
-    try:
-        return open_source(config.data, config.split, config.data_dir, config.limit)
-    except BadInput as error:
-        if needed:
-            raise
-        print(f"extract: using the stored views; the source cannot be compared with them: {error}", file=sys.stderr)
-        return None

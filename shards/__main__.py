@@ -14,7 +14,7 @@ from shards.command.arguments import parse
 from shards.command.devices import share_of_cores
 from shards.command.progress import counted, human_bytes
 from shards.command.run import run_command
-from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownName
+from shards.errors import BadInput, Damaged, Incomplete, NewerVersion, UnknownName, printable
 from shards.page.command import ledger_command, page_command
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def verify_command(config: flags.VerifyConfig) -> None:
     viewsets = viewsets_at(config.paths)
     findings = verify(viewsets, config.num_workers or share_of_cores())
     for note in findings.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
     for line in (*findings.damage.values(), *findings.newer, *findings.unfinished):
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     seconds = time.monotonic() - start
     counts = f"{counted(findings.num_files, 'file')} of {counted(findings.num_sets, 'set')}"
     rate = f"{human_bytes(findings.num_bytes / seconds)}/s over {seconds:,.1f} s"
@@ -91,7 +91,7 @@ def _verify_there(url: str, config: flags.VerifyConfig) -> None:
     start = time.monotonic()
     found = verify_there(url, config.num_workers or share_of_cores())
     for line in [*found.damage, *found.unfinished]:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     rate = f"{human_bytes(found.num_bytes / (time.monotonic() - start))}/s"
     counts = f"{counted(found.num_files, 'file')} of {counted(found.num_sets, 'set')}"
     read = f"{counts}, {human_bytes(found.num_bytes)}, {rate}: {url}"
@@ -136,7 +136,7 @@ def view_command(config: flags.ViewConfig) -> None:
     if len(targetsets) > 1:
         print(f"shards view: views alone; to see what a teacher says name one of {names(targetsets)}")
     if sheet is None:
-        print("\n\n".join("\n".join(lines) for lines in captions.values()))
+        print("\n\n".join("\n".join(map(printable, lines)) for lines in captions.values()))
         return
     if config.output is None or form is None:
         raise BadInput("--output is missing: where is the contact sheet to go? give a file that ends in .png or .jpg")

@@ -53,4 +53,11 @@ class NewerVersion(Damaged):
 
 def one_line(error: BaseException) -> str:
     """The message of `error` on one line, whatever it held."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, and what it cannot show, written out: a name may come from anywhere."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

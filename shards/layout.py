@@ -1,6 +1,7 @@
 """Layout: where everything lies in a cache (docs/design.md, "On disk, version 1")."""
 
 import re
+import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,15 +22,26 @@ _SHARD_FILE = re.compile(r"(?:views/v(\d+)-(\d+)\.tar|commits/v(\d+)-(\d+)\.json
 
 
 def inside(root: Path, relative: str) -> Path:
-    """The path of `relative` under `root`; Damaged if it is absolute, climbs out, or passes through a link."""
+    """The path of `relative` under `root`; Damaged if it is absolute, climbs out, or passes through a link.
+
+    Damaged too where it ends in a pipe, a socket or a device, which would be waited for when it is opened.
+    """
     parts = PurePosixPath(relative).parts
-    if not parts or relative.startswith("/") or ".." in parts or "\\" in relative or "\0" in relative:
+    if not relative.isprintable():
+        raise Damaged(f"{root}: {relative!r} can be no name in a cache; do not use this cache")
+    if not parts or relative.startswith("/") or ".." in parts or "\\" in relative:
         raise Damaged(f"{root}: the path {relative!r} leads outside the cache; do not use this cache")
     path = root
     for part in parts:
         path = path / part
-        if path.is_symlink():
+        try:
+            mode = path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return root / relative
+        if stat.S_ISLNK(mode):
             raise Damaged(f"{path}: is a link; a cache holds plain files only: copy the file here instead")
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Damaged(f"{path}: is a pipe, a socket or a device; a cache holds plain files only: do not use it")
     return path
 
 

@@ -18,6 +18,7 @@ from shards.documents import (
 from shards.errors import RESTORE, Damaged, NewerVersion
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.mirror import out_of
+from shards.plain_yaml import read_yaml
 from shards.zarrs import specs_of
 
 SAVED_FLAGS = "extract.yaml"
@@ -62,17 +63,15 @@ class DescribedSet:
 
 
 def saved_flags(folder: Path) -> dict[str, Any]:
-    """The flags that the set in `folder` was extracted with; Damaged when they cannot be read."""
-    import yaml
-
+    """The flags that the set in `folder` was extracted with, plain values each; Damaged when they cannot be read."""
     path = inside(folder, SAVED_FLAGS)
     try:
-        flags = yaml.safe_load(path.read_bytes()) if path.stat().st_size <= MAX_FLAGS_BYTES else None
-    except (OSError, yaml.YAMLError) as error:
+        flags = read_yaml(path.read_bytes()) if path.stat().st_size <= MAX_FLAGS_BYTES else None
+    except (OSError, ValueError) as error:
         raise Damaged(f"{path}: cannot be read ({error}); {RESTORE}") from None
     if not isinstance(flags, dict):
         raise Damaged(f"{path}: holds no flags; {RESTORE}")
-    return flags
+    return {str(name): value for name, value in flags.items() if not isinstance(value, dict | list | set | tuple)}
 
 
 def describe(folder: Path, viewset: DescribedSet | None = None) -> DescribedSet:

@@ -1,5 +1,6 @@
 """The flag --read: how the rows of a cache are read."""
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from shards.bucket_rows import Bound, set_bound
 from shards.checked import CheckedFiles
 from shards.command.sizes import parse_bytes
 from shards.errors import BadInput
+from shards.storage.originals import give
 
 CHECKS = ("always", "once")
 _SIZES = "local_cache=50GB or local_cache=500MB"
@@ -21,12 +23,20 @@ class ReadSettings(NamedTuple):
     """Bytes of the disk that rows from a bucket may take; None: the default (`shards/bucket_rows.py`)."""
     views_a_batch: int | None = None
     """Views of a sample in a batch (`BatchOrder`); None: the recipe's."""
+    data: str | None = None
+    """Where the original data are, of which views that store no image are rendered (`extract/named.py`)."""
+    data_dir: str | None = None
+    """A local copy of them."""
+
+
+_NEXT = re.compile(rf",(?=(?:{'|'.join(ReadSettings._fields)})=)")
+"""Between two settings: a column of --data stands behind a comma too."""
 
 
 def parse_read(flag: str | None) -> ReadSettings:
-    """What `--read check=always,local_cache=50GB` says; BadInput for what is no setting of it."""
+    """What `--read check=always,local_cache=50GB,data=folder:PATH` says; BadInput for what is no setting of it."""
     settings = ReadSettings()
-    for setting in flag.split(",") if flag else ():
+    for setting in _NEXT.split(flag) if flag else ():
         name, _, value = setting.partition("=")
         if name == "check" and value in CHECKS:
             settings = settings._replace(check=value)
@@ -34,18 +44,26 @@ def parse_read(flag: str | None) -> ReadSettings:
             settings = settings._replace(local_cache=parse_bytes(f"--read {setting}", value, _SIZES))
         elif name == "views_a_batch" and value.isdecimal() and int(value) > 0:
             settings = settings._replace(views_a_batch=int(value))
+        elif name in ("data", "data_dir") and value:
+            settings = settings._replace(**{name: value})
         else:
-            expected = "check=always, check=once, local_cache=SIZE or views_a_batch=NUMBER"
+            expected = (
+                "check=always, check=once, local_cache=SIZE, views_a_batch=NUMBER, data=SCHEME:PATH or data_dir=PATH"
+            )
             raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
+    if settings.data is None and settings.data_dir is not None:
+        raise BadInput(f"--read data_dir={settings.data_dir}: is a copy of what? give data= too, as --data does")
     return settings
 
 
 def apply_read(settings: ReadSettings, files: Iterable[CheckedFiles], shards: str, rank: int, num_ranks: int) -> None:
-    """The sets that `--shards SHARDS` names, whose files these are, are read so by this rank.
+    """The sets that `--shards SHARDS` names, whose files these are, are read so by this rank, in this process.
 
     BadInput for a local cache where none of them lies in a bucket.
     """
     every = list(files)
+    if settings.data is not None:
+        give(settings.data, settings.data_dir)
     if settings.local_cache is not None and not any(each.mirrored for each in every):
         raise BadInput(
             f"--read local_cache: --shards {shards} lies in a folder, which is read where it is; leave it out"

@@ -12,6 +12,7 @@ from shards.identity import sha256_of
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
 from shards.mirror import ATTEMPTS, mirror_of, write, wrong_bytes
 from shards.records import FileRecord, Files, is_whole, record_of
+from shards.sealed import MAX_DOCUMENT_BYTES
 from shards.stores import open_store
 from shards.stores.base import IN_FLIGHT, Store
 from shards.zarrs import metadata_bytes
@@ -34,12 +35,19 @@ def mirrored(url: str) -> Path:
     if not names:
         raise BadInput(f"{url}: holds no view set; python -m shards push CACHE {url} brings one there")
     for name in names:
-        write(inside(root, name), store.get(name))
+        write(inside(root, name), get_document(store, name, sizes))
     for name in names:
         if (kind := KINDS.get(Path(name).name)) is not None:
             folder = inside(root, name).parent
             _fetch_documents(store, folder, Path(name).parent.as_posix(), files_in(store, name, kind), sizes)
     return root / place if place else root
+
+
+def get_document(store: Store, name: str, sizes: Mapping[str, int]) -> bytes:
+    """The content of a manifest or plan; Damaged where the listing says that it is larger than any of these."""
+    if sizes[name] > MAX_DOCUMENT_BYTES:
+        raise Damaged(f"{store.named(name)}: {sizes[name]:,} bytes, more than any document has; do not use this cache")
+    return store.get(name)
 
 
 def _fetch_documents(store: Store, folder: Path, name: str, files: Files, sizes: Mapping[str, int]) -> None:

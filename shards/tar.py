@@ -19,6 +19,8 @@ from shards.errors import RESTORE, Damaged
 from shards.rows import check_row
 
 MAX_MEMBER_BYTES = 64 << 20
+TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, EOFError)
+"""What `tarfile` raises on headers that make no sense: a size that no offset holds is a ValueError."""
 _BLOCK = tarfile.BLOCKSIZE
 
 Members = dict[str, list[tuple[int, int]]]
@@ -57,7 +59,7 @@ def listing(data: bytes) -> list[tuple[str, int, int]]:
                 if not header.isreg():
                     raise Damaged(f"member {header.name!r} is no plain file")
                 members.append((header.name, header.offset_data, header.size))
-    except tarfile.TarError as error:
+    except TAR_ERRORS as error:
         raise Damaged(f"it is no tar ({error})") from None
     return members
 

@@ -13,7 +13,7 @@ from shards.errors import RESTORE, BadInput, Damaged, Incomplete
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
 from shards.lock import writing
 from shards.records import Files, is_whole, record_of
-from shards.remote import KINDS, fetch_whole, files_in
+from shards.remote import KINDS, fetch_whole, files_in, get_document
 from shards.stores import is_url, open_store
 from shards.stores.base import IN_FLIGHT, Store
 
@@ -129,7 +129,7 @@ def pull(url: str, path: str) -> Moved:
 def _pull_set(store: Store, root: Path, there: str, sizes: Mapping[str, int], moved: Moved) -> None:
     name, _, manifest_name = there.rpartition("/")
     folder = inside(root, name)
-    sealed = store.get(there)
+    sealed = get_document(store, there, sizes)
     kind = KINDS[manifest_name]
     files, path = files_in(store, there, kind, sealed), inside(folder, manifest_name)
     if path.exists():

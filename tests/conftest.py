@@ -6,6 +6,9 @@ import sys
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers that share cores stall at OpenMP's barriers
 os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # else each command that a test starts compiles this project anew
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 import caches
@@ -13,6 +16,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+_HOME = tempfile.mkdtemp(prefix="teacher-shards-tests-")  # what commands note on this machine, and mirrors
+os.environ["TEACHER_SHARDS_LOCAL_CACHE"] = _HOME
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 torch.set_num_threads(1)
 sys.dont_write_bytecode = False  # else each worker compiles all tests and the whole project anew
 settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)

@@ -101,12 +101,16 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
     from extract.pipeline import Counts
 
     task = ray.remote(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")(_shard)
+    views, config = job.extraction.parts[0].views, job.config
+    if views.source is not None:  # what this command has named, or noted before, a node opens too
+        request = views.plan.request
+        config = replace(config, data=request["data"], data_dir=request.get("data_dir"))
     places = [place for place, _ in replace(job.extraction, rank=0, num_processes=1).work()]
     num_threads = max(1, int(needs["num_cpus"]))
     total, waiting = Counts(), list[Any]()
     with Progress("extract", len(places), "shards") as progress:
         for number, place in enumerate(places):
-            waiting.append(task.remote(job.config, str(Path.cwd()), place, num_threads))
+            waiting.append(task.remote(config, str(Path.cwd()), place, num_threads))
             while waiting and (number == 0 or number == len(places) - 1):  # the first one calibrates, alone
                 (done,), waiting = ray.wait(waiting)
                 counts = _result(done)

@@ -1,5 +1,6 @@
 """Images whose views are rendered when they are read: the makers of `--view crop:...,store=source` and `store=none`."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from extract.modalities.crop import draw, to_rgb
 from extract.modalities.draws import Uniform
 from extract.modalities.image import ImageViews
+from extract.named import Data, know, known, note, unnamed
 from extract.sources import open_source
 from extract.sources.base import Sample, Source
 from shards.documents import Plan
@@ -17,6 +19,7 @@ from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.keys import sha256_of_keys
 from shards.layout import Place
+from shards.mirror import origin_of
 from shards.storage.base import ViewStorage
 from shards.storage.rendered import Storage
 from shards.views import image
@@ -173,21 +176,36 @@ def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
     return RenderedViews(views.augment, codec, views.upright)
 
 
-def original_reader(folder: Path, plan: Plan) -> Callable[[int], Pixels]:
+def original_reader(folder: Path, plan: Plan, given: tuple[str, str | None] | None) -> Callable[[int], Pixels]:
     """What gives the pixels of the original image of a sample of the view set in `folder`, by its index in `plan`.
 
-    BadInput where its data is gone, IdentityMismatch where it is other data now.
+    The data are those that the user has named: `given`, as --data and --data_dir are, or those that an earlier command
+    noted. BadInput where only the cache names them or they are gone, IdentityMismatch where they are other data now.
     """
     request, identity = plan.request, plan.identity
     why = f"{folder}: its views are rendered from the original data (store=none)"
+    data = known(identity) if given is None else Data(*given).whole()
+    if data is None:
+        raise BadInput(f"{why}; {unnamed(request['data'], request.get('data_dir'), _how_to_name(folder, request))}")
     try:
-        source = open_source(request["data"], request["split"], request.get("data_dir"), request.get("limit"))
+        source = open_source(data.data, request["split"], data.data_dir, request.get("limit"))
     except BadInput as error:
-        where = "where extract was started, if that names a place relative to it"
-        raise BadInput(f"{why}, which cannot be opened: {error}; work {where}") from None
+        raise BadInput(f"{why}, which cannot be opened: {error}; restore it, or name it where it is now") from None
     source = replace(source.only(frozenset({"image"})), upright="orientation" in identity)
     now: dict[str, Any] = {"source": source.name, "revision": source.revision, "split": source.split}
     now |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}
     if found := differences({name: identity.get(name) for name in now}, now):
-        raise IdentityMismatch(f"{why}, which is other data now: {'; '.join(found)}; restore it")
+        raise IdentityMismatch(f"{why}, which is other data now ({data.data}): {'; '.join(found)}; restore it")
+    know(identity, data)
+    note(identity)
     return lambda sample: np.asarray(_rgb_of(source.read(sample)))
+
+
+def _how_to_name(folder: Path, request: dict[str, Any]) -> str:
+    """What to type where only the cache names its data."""
+    remedy = "if you trust them, python -m distill --read data=SCHEME:PATH says where they are"
+    if origin_of(folder) is not None:
+        return remedy
+    flags = {"out": folder.parent, "data": request["data"], "data_dir": request.get("data_dir")}
+    words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
+    return f"{remedy}, or, as they are there, {shlex.join(['python', '-m', 'extract', '--teacher', 'none', *words])}"

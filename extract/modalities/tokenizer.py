@@ -136,10 +136,10 @@ class TextTokenizer:
     def read(cls, path: Path, vocabulary: Vocabulary) -> "TextTokenizer":
         """What `content` was written to `path`; Damaged where its ids are not those of `vocabulary`."""
         remedy = f"restore it, or copy the {TOKENIZER} that lies beside the cache's tokens"
+        if not path.is_file():
+            raise Damaged(f"{path}: missing; {remedy}")
         try:
             library = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise Damaged(f"{path}: missing; {remedy}") from None
         except Exception as error:  # the library raises nothing finer
             raise Damaged(f"{path}: is no tokenizer ({one_line(error)}); {remedy}") from None
         tokenizer = cls(library, vocabulary.cls, vocabulary.sep, vocabulary.pad, vocabulary.mask)

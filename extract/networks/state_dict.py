@@ -2,7 +2,9 @@
 
 import io
 import re
+import struct
 import sys
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from extract.networks import architecture_names, build_network
 from extract.networks.weight_sets import choose_set, common_prefix, without_prefix
-from shards.errors import BadInput
+from shards.errors import BadInput, printable
 
 _COUNTER = "num_batches_tracked"
 _NUM_SHOWN = 3
@@ -28,7 +30,7 @@ def read_state_dict(path: Path, key: str | None = None) -> dict[str, Tensor]:
         raise BadInput(f"{path}: no such file; give the path of a .pth or .safetensors file")
     state = parse_state_dict(path.read_bytes(), str(path), key)
     if prefix := common_prefix(state):
-        print(f"{path}: taking the prefix {prefix} off the names of its tensors", file=sys.stderr)
+        print(printable(f"{path}: taking the prefix {prefix} off the names of its tensors"), file=sys.stderr)
     return without_prefix(state, prefix)
 
 
@@ -39,12 +41,15 @@ def parse_state_dict(data: bytes, where: str, key: str | None = None) -> dict[st
     which names `where`, for anything that holds no plain state dict.
     """
     state, choice = choose_set(_parsed(data, where), where, key)
+    check_stored(state, len(data), where)
     if choice:
-        print(f"{where}: {choice}", file=sys.stderr)
+        print(printable(f"{where}: {choice}"), file=sys.stderr)
     return state
 
 
 def _parsed(data: bytes, where: str) -> Any:
+    if is_compressed(data):  # a few bytes could unfold to any size
+        raise BadInput(f"{where}: its archive is compressed, as torch.save writes none; save the weights anew")
     try:
         # the content decides, not the suffix: a safetensors file is an 8-byte length and a JSON object
         is_safetensors = data[8:9] == b"{"
@@ -52,6 +57,27 @@ def _parsed(data: bytes, where: str) -> Any:
     except Exception as error:  # both readers raise nearly any type on bytes they do not understand
         found = _what_was_found(data, error)
         raise BadInput(f"{where}: {found}; only plain state dicts load (weights_only)") from error
+
+
+def is_compressed(data: bytes | Path) -> bool:
+    """Whether a file is a zip archive with a compressed member."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data) as archive:
+            return any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):  # who reads it says what it is
+        return False
+
+
+def check_stored(state: Mapping[str, Tensor], most_bytes: int, where: str) -> None:
+    """Raises BadInput for a tensor that is no plain array, or declared larger than its storage and `most_bytes`.
+
+    A stride of 0 lets a small file declare a tensor of any size; small ones are saved so now and then.
+    """
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        size = tensor.numel() * tensor.element_size()
+        if not plain or size > max(tensor.untyped_storage().nbytes(), most_bytes):
+            raise BadInput(f"{where}: tensor {name!r:.80} is not stored as it is declared; save the weights anew")
 
 
 def _what_was_found(data: bytes, error: Exception) -> str:

@@ -73,7 +73,7 @@ def find_caption_file(flag: str, folders: tuple[Path, ...], chosen: str | None) 
 
 def _has_captions(flag: str, path: Path) -> bool:
     """Whether a file of a usual name is one of captions: metadata of `datasets` may tell something else."""
-    if not path.name.startswith("metadata."):
+    if not path.name.startswith("metadata.") or not path.is_file():
         return path.is_file()
     try:
         return next(_rows(f"{flag}: {path.name}", path), None) is not None

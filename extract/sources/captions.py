@@ -6,16 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from extract.sources.base import PAIR, Images, Source, written
-from extract.sources.naming import content_revision
+from extract.sources.naming import content_revision, without_halves
 from shards.command.progress import counted
 from shards.errors import BadInput
 
 
 def caption_texts(value: Any) -> tuple[str, ...]:
     """A stored value as captions: a text is one, a list holds several, anything else holds none."""
-    if isinstance(value, str):
-        return (value,)
-    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(without_halves(each) for each in texts if isinstance(each, str))
 
 
 class Captions:

@@ -146,7 +146,11 @@ def _walk(
             elif entry.is_dir():
                 yield from _walk(flag, folder / entry.name, left_out, name + "/", above | {here})
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (a million Path objects)
-                yield name, _DANGLING if entry.is_symlink() and not entry.is_file() else entry.stat().st_size
+                there = entry.is_file()
+                if not there and not (entry.is_symlink() and not os.path.exists(entry)):  # noqa: PTH110 (as above)
+                    left_out.hide(f"{entry.name} (no file)")  # a pipe, a socket or a device, which is never opened
+                    continue
+                yield name, entry.stat().st_size if there else _DANGLING
             else:
                 left_out.file(entry.name)
 

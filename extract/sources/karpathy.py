@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from extract.sources.base import Content, Source
-from extract.sources.captions import paired
+from extract.sources.captions import caption_texts, paired
 from extract.sources.hf import open_named as open_from_hub
 from extract.sources.left_out import shown
 from extract.sources.naming import content_revision, tar_safe_key
@@ -61,7 +61,9 @@ def open_named(name: str, split: str, data_dir: str | None) -> Source:
         except SourceUnavailable as error:
             raise SourceUnavailable(f"{error}; such a copy has {remedy}") from error
     flag, root = f"--data_dir {data_dir}", Path(data_dir).expanduser()
-    found = next((path for pattern in (file, f"*/{file}") for path in sorted(root.glob(pattern))), None)
+    found = next(
+        (path for pattern in (file, f"*/{file}") for path in sorted(root.glob(pattern)) if path.is_file()), None
+    )
     if found is not None:
         return _open_json(flag, name, root, found, split)
     if any(root.rglob("*.parquet")):
@@ -115,7 +117,7 @@ def _entries(where: str, file: Path, splits: tuple[str, ...]) -> list[Entry]:
         entries = [
             Entry(
                 str(PurePosixPath(image.get("filepath", "")) / image["filename"]),
-                tuple(sentence["raw"] for sentence in image["sentences"]),
+                _captions(image["sentences"]),
             )
             for image in images
             if image["split"] in splits
@@ -126,6 +128,13 @@ def _entries(where: str, file: Path, splits: tuple[str, ...]) -> list[Entry]:
         if ".." in PurePosixPath(entry.name).parts or entry.name.startswith("/"):
             raise BadInput(f"{where} names {entry.name}, outside of its folder: fetch it again from {_JSON}")
     return entries
+
+
+def _captions(sentences: list[dict[str, Any]]) -> tuple[str, ...]:
+    raw = [sentence["raw"] for sentence in sentences]
+    if not all(isinstance(text, str) for text in raw):
+        raise TypeError("a sentence's raw is no text")
+    return caption_texts(raw)
 
 
 def _folder(root: Path, folders: tuple[str, ...], entries: list[Entry]) -> Path:

@@ -10,6 +10,14 @@ from shards.errors import BadInput
 _MOST_CLASSES = 1_000_000
 
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def without_halves(text: str) -> str:
+    """`text` with U+FFFD for each half of a surrogate pair, which JSON may hold and which is no character."""
+    return _HALF_PAIR.sub("\ufffd", text)
+
+
 def tar_safe_key(text: str) -> str:
     """`text` percent-encoded to [A-Za-z0-9_/%-], one to one: webdataset ends a key at the first dot, so '.' is %2E."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_/-]*", text):

@@ -22,11 +22,10 @@ class OutsideImages:
 
 def read_outside_image(flag: str, table: Path, name: str) -> bytes:
     """The file that `table` names; BadInput where it is not there."""
-    try:
-        return (table.parent / name).read_bytes()
-    except FileNotFoundError as error:
-        missing = table.parent / name
-        raise BadInput(f"{flag}: {table.name} names {missing}, which is not there: put it there") from error
+    path = table.parent / name
+    if not path.is_file():  # a pipe would be waited for
+        raise BadInput(f"{flag}: {table.name} names {path}, which is not there: put it there")
+    return path.read_bytes()
 
 
 def is_text(kind: pa.DataType) -> bool:

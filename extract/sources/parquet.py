@@ -23,7 +23,15 @@ from extract.sources.grouping import pairs_of_rows
 from extract.sources.labels import Labels, column_labels
 from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
-from extract.sources.row_groups import ParquetFile, RowGroups, open_file, read_column, read_footer, stream_column
+from extract.sources.row_groups import (
+    ParquetFile,
+    RowGroups,
+    open_file,
+    read_column,
+    read_footer,
+    stream_column,
+    values_of,
+)
 from extract.sources.splits import find_files, pick_split
 from extract.sources.table_texts import row_documents
 from shards.errors import BadInput
@@ -81,13 +89,13 @@ def open_parquet(flag: str, path: str, split: str, choice: ColumnChoice) -> Sour
     )
     if columns.captions is None:
         return source
+    where = f"{flag}: column {columns.captions}"
     arrays = (array for file in opened for array in stream_column(file, str(columns.captions), 0))
-    captions = (caption_texts(value) for array in arrays for value in array.to_pylist())
+    captions = (caption_texts(value) for array in arrays for value in values_of(array, where))
     paths = _paths(opened, columns.content)
     images = paths if _are_paths(opened, columns.content) else None
     if choice.group:
         images = [value for file in opened for value in read_column(file, choice.group).to_pylist()]
-    where = f"{flag}: column {columns.captions}"
     return pairs_of_rows(source, where, choice.captions is not None, captions, images, paths or ())
 
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.
     """One column of a file, or of one of its row groups; of a struct, 'image.path' reads that field alone."""
     path, metadata = file
     with _readable(path), pq.ParquetFile(path, metadata=metadata) as opened:
-        if group is None:
-            return opened.read(columns=[column], use_threads=False).column(0)
-        return opened.read_row_group(group, columns=[column], use_threads=False).column(0)
+        table = opened.read if group is None else partial(opened.read_row_group, group)
+        values = table(columns=[column], use_threads=False).column(0)
+        values.validate(full=True)  # that texts are UTF-8, at which the reader does not look
+        return values
 
 
 def stream_column(file: ParquetFile, column: str, start: int) -> Iterator[pa.Array]:
@@ -56,6 +58,14 @@ def stream_column(file: ParquetFile, column: str, start: int) -> Iterator[pa.Arr
         for batch in opened.iter_batches(_STREAMED_ROWS, row_groups=groups, columns=[column], use_threads=False):
             yield batch.column(0)[skipped:]
             skipped = max(0, skipped - len(batch))
+
+
+def values_of(array: pa.Array, where: str) -> list[Any]:
+    """The rows as Python values; BadInput, which begins with `where`, where a text is not UTF-8."""
+    try:
+        return list(array.to_pylist())
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where} is not UTF-8 ({error.reason}): convert it") from None
 
 
 @dataclass
@@ -84,7 +94,9 @@ class RowGroups:
         place = bisect.bisect_right(self._ends, index)
         table = self._table(place)
         offset = index - (self._ends[place] - table.num_rows)
-        return self._places[place][0], {name: table.column(name)[offset].as_py() for name in self._columns}
+        file = self._places[place][0]
+        with _readable(file):
+            return file, {name: table.column(name)[offset].as_py() for name in self._columns}
 
     def _table(self, place: int) -> pa.Table:
         with self._lock:
@@ -108,5 +120,5 @@ class RowGroups:
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read as parquet ({error}): fetch it again") from error

@@ -56,14 +56,23 @@ def read_table(flag: str, file: Path) -> pa.Table:
     """All rows of a table; BadInput where it is none."""
     from pyarrow import csv, json, parquet
 
-    try:
+    def read() -> pa.Table:
         if file.suffix == ".parquet":
             return parquet.read_table(file)
         if file.suffix == ".jsonl":
             return json.read_json(file)
         quote: Any = '"' if file.suffix == ".csv" else False  # tsv of NLP tasks hold quotes that close nowhere
         options = csv.ParseOptions(delimiter="," if file.suffix == ".csv" else "\t", quote_char=quote)
-        return csv.read_csv(file, parse_options=options)
+        table = csv.read_csv(file, parse_options=options)
+        if binary := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+            raise pa.ArrowInvalid(f"column {binary[0]} is not UTF-8")
+        return table
+
+    try:
+        table = read()
+        table.validate(full=True)  # a reader of parquet does not look at the texts
+        _ = table.column_names  # which raises where they are not UTF-8
+        return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{flag}: {file} cannot be read ({one_line(error):.200}); fetch it again") from error
 

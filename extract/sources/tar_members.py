@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from extract.sources.splits import find_files, found_files
 from shards.errors import BadInput
+from shards.tar import TAR_ERRORS
 
 _UNPACK = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """What unpacks a file that begins so."""
@@ -86,7 +87,7 @@ def _headers(flag: str, tar: Path) -> Iterator[tarfile.TarInfo]:
                 with tarfile.open(fileobj=stream, mode="r:") as archive:
                     yield from archive
                     end = archive.offset
-            except tarfile.TarError as error:
+            except TAR_ERRORS as error:
                 raise BadInput(f"{flag}: {_refusal(tar, error)}") from error
             if read(tar, end, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 where = f"{tar.name} is cut or damaged at byte {end}"
@@ -104,7 +105,7 @@ def _next_archive(tar: Path, end: int) -> int | None:
     return None
 
 
-def _refusal(tar: Path, error: tarfile.TarError) -> str:
+def _refusal(tar: Path, error: Exception) -> str:
     magic = read(tar, 0, 8)
     if any(magic.startswith(each) for each in _UNPACK):
         return _compressed_line(tar)

@@ -1,7 +1,6 @@
 """`text:PATH` and `text_files:PATH`: a corpus in .txt, .jsonl or .parquet files, read as a stream."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +11,7 @@ from extract.sources.base import Document, Source
 from extract.sources.columns import ColumnChoice, parse_columns
 from extract.sources.documents import MAX_DOCUMENT_BYTES, cleaned, read_document, read_lines, text_source
 from extract.sources.labels import NO_LABELS, Label, number_labels
-from extract.sources.naming import folder_safe_name
+from extract.sources.naming import folder_safe_name, without_halves
 from extract.sources.splits import SplitFiles, files_revision, find_files, found_files, pick_split
 from extract.sources.tar_members import unpacking
 from shards.command.progress import counted
@@ -21,8 +20,6 @@ from shards.errors import BadInput
 USAGE = "[:text=FIELD,label=FIELD]"
 """What may follow the path in `--data text:`, for .jsonl and .parquet files."""
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-"""JSON may hold half of a surrogate pair, which is no character."""
 
 
 def open_split(path: str, split: str, data_dir: str | None) -> Source:
@@ -128,7 +125,7 @@ def _open_json(flag: str, root: Path, chosen: SplitFiles, choice: ColumnChoice) 
             if isinstance(row, Document):
                 yield row
             elif isinstance(row.get(text), str):
-                yield cleaned(_HALF_PAIR.sub("\ufffd", row[text]), label)
+                yield cleaned(without_halves(row[text]), label)
             else:
                 yield Document("", label, f"{where} has no text in its field {text!r}: mend it")
 

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from shards.command.ranges import Options, check_fields, expected
-from shards.errors import BadInput, one_line
+from shards.errors import BadInput
+from shards.plain_yaml import read_yaml
 
 Config = TypeVar("Config")
 
@@ -199,14 +200,12 @@ def _plain(value: Any) -> Any:
 
 def _read_config_file(path: str, names: list[str]) -> dict[str, Any]:
     """Values of some of the flags `names`, from the file at `path`; BadInput says what is wrong with it."""
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).read_bytes())
+        content = read_yaml(Path(path).read_bytes())
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}; give a YAML file, as --print_config prints it") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise BadInput(f"--config {path}: is not YAML ({one_line(error)})") from None
+    except ValueError as error:
+        raise BadInput(f"--config {path}: is not YAML ({error})") from None
     if not isinstance(content, dict):
         raise BadInput(f"--config {path}: holds no flags; give a YAML file, as --print_config prints it")
     for name in (name for name in content if name not in names):

@@ -23,7 +23,8 @@ class Progress:
             from rich.progress import Progress as Bar
 
             rate = TextColumn("{task.fields[rate]}")
-            columns = (TextColumn(self.label), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+            label = TextColumn("{task.description}", markup=False)  # a name may hold what rich takes for its own
+            columns = (label, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(self.label, total=self.total, rate="")
             self._bar.start()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from shards.command.arguments import in_our_words, near
 from shards.command.ranges import check_fields
 from shards.errors import BadInput, UnknownName
+from shards.plain_yaml import read_yaml
 
 Settings = TypeVar("Settings")
 
@@ -24,16 +25,14 @@ def read_named_yaml(flag: str, name: str, folder: Path) -> tuple[dict[str, Any],
 
     `flag`, which gives the name, is what errors begin with.
     """
-    import yaml
-
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
         if path.parent == folder:
             raise UnknownName(flag, name, names_in(folder))
         raise BadInput(f"--{flag} {name}: no such file; known {flag}s are {', '.join(names_in(folder))}")
     try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = read_yaml(path.read_bytes())
+    except ValueError as error:
         raise BadInput(f"--{flag} {path}: not YAML ({error}); mend it") from None
     if not isinstance(values, dict):
         raise BadInput(f"--{flag} {path}: expected fields and their values, as in {folder}")

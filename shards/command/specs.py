@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shards.errors import BadInput
+from shards.plain_yaml import read_yaml
 
 LIBRARIES = ("timm",)
 """Names behind whose colon stands a name of theirs."""
@@ -27,8 +28,6 @@ def name_of(spec: str) -> str:
 
 def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
     """The name and its arguments: `resnet8:width=32` is ("resnet8", {"width": 32})."""
-    import yaml
-
     name = name_of(spec)
     options, arguments = spec[len(name) + 1 :], {}
     for option in filter(None, options.split(",")):
@@ -36,7 +35,7 @@ def parse_spec(flag: str, spec: str) -> tuple[str, dict[str, Any]]:
         if not equals or not argument:
             raise BadInput(f"--{flag} {spec}: expected NAME:ARGUMENT=VALUE,..., found {option!r}")
         try:
-            arguments[argument] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            arguments[argument] = read_yaml(value)
+        except ValueError:
             raise BadInput(f"--{flag} {spec}: expected a number for {argument}, found {value!r}") from None
     return name, arguments

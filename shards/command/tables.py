@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Iterable, Sequence
 
+from shards.errors import printable
+
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print `rows` under `columns` (none of them: no header), those named in `right` flush right, never cut off."""
-    rows = [tuple(row) for row in rows]
+    rows = [tuple(map(printable, row)) for row in rows]
     if sys.stdout.isatty():
         from rich.box import SIMPLE_HEAD
         from rich.console import Console

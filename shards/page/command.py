@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shards.command import flags
 from shards.command.progress import human_bytes
-from shards.errors import BadInput
+from shards.errors import BadInput, printable
 
 
 def page_command(config: flags.PageConfig) -> None:
@@ -38,7 +38,7 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     for card in ledger.unread:
         print(f"no run has read {card.name}, {card.size}: python -m shards remove {card.removing}")
     for card in ledger.partial:
-        print(f"{card.tone}: {card.name}: {card.state}")
+        print(printable(f"{card.tone}: {card.name}: {card.state}"))
     if ledger.unread and ledger.num_unknown:
         print(f"shards ledger: {ledger.num_unknown} of these runs do not say what they read, and may have read them")
     if config.teacher_rate is None and any(entry.hours for entry in ledger.entries):

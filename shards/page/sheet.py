@@ -12,7 +12,7 @@ from shards.cache import ListedViewSet
 from shards.contact_sheet import Cell, caption_of
 from shards.decode import spread
 from shards.errors import TeacherShardsError, one_line
-from shards.layout import TOKENIZER
+from shards.layout import TOKENIZER, inside
 from shards.page.said import Said, said_of
 from shards.page.sets import anchor_of, short
 from shards.reader import TargetSet, ViewSet, check_pair
@@ -123,7 +123,7 @@ def tokenizer_words(folder: Path) -> Callable[[list[int]], list[str]] | None:
     import tokenizers
 
     try:
-        tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER))
+        tokenizer: Any = tokenizers.Tokenizer.from_file(str(inside(folder, TOKENIZER)))
     except Exception:  # the library raises nothing finer; each view's caption says that it is damaged
         return None
     return lambda ids: [short(tokenizer.id_to_token(each) or f"token {each}", 40) for each in ids]

@@ -14,15 +14,23 @@ from shards.views.rendered import Pixels
 
 _READERS: dict[tuple[Path, str], Callable[[int], Pixels]] = {}
 _OPENING = threading.Lock()
+_given: list[tuple[str, str | None]] = []
+
+
+def give(data: str, data_dir: str | None) -> None:
+    """The originals of every view set that this process reads are the `data` that the user names, as --data does."""
+    _given[:] = [(data, data_dir)]
 
 
 def original(folder: Path, plan: Plan, sample: int) -> Pixels:
-    """The pixels of a sample's original image; the data is opened once a process.
+    """The pixels of a sample's original image; the data is opened once a process, and where the user has named it.
 
-    BadInput where it is gone, IdentityMismatch where it is other data now.
+    BadInput where only the cache names it, or it is gone; IdentityMismatch where it is other data now.
     """
     name = folder, identity_hash(plan.identity)
     with _OPENING:
         if name not in _READERS:
-            _READERS[name] = importlib.import_module("extract.modalities.rendered").original_reader(folder, plan)
+            given = _given[0] if _given else None
+            opener = importlib.import_module("extract.modalities.rendered").original_reader
+            _READERS[name] = opener(folder, plan, given)
     return _READERS[name](sample)

@@ -135,13 +135,16 @@ class Storage(ViewStorage):
 
     def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The .cls members as numbers."""
-        return np.array([int(self.content(view, sample, "cls", fetched)) for sample in samples], np.int64)
+        try:
+            return np.array([int(self.content(view, sample, "cls", fetched)) for sample in samples], np.int64)
+        except (ValueError, OverflowError) as error:
+            raise Damaged(f"{self.folder}: a stored label is no whole number ({one_line(error):.80})") from None
 
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """The .json member."""
         try:
             facts = json.loads(self.content(view, sample, "json"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Damaged(f"{self.folder}: the .json of a stored view is not JSON ({one_line(error)})") from None
         if not isinstance(facts, dict):
             raise Damaged(f"{self.folder}: the .json of a stored view is no object")

@@ -170,6 +170,9 @@ class _Set:
                 elif of_manifest.get(relative) != record:
                     stale = self.folder / relative
                     self.findings.add(stale, f"{stale}: is stale: its commit record and the manifest differ; {RESTORE}")
+        if self.num_views * num_shards > len(of_manifest):  # views that it only claims are not counted through
+            self.findings.add(self.folder, f"{self.folder}: its manifest lists fewer files than shards; {RESTORE}")
+            return {relative: Entry(record, checked.get(relative)) for relative, record in records.items()}
         for place in ((view, shard) for view in range(self.num_views) for shard in range(num_shards)):
             for relative in {commit_path(*place), *checks(place)} - of_manifest.keys():
                 path = self.folder / relative

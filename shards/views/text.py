@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from shards.errors import Damaged, one_line
-from shards.layout import TOKENIZER
+from shards.layout import TOKENIZER, inside
 from shards.views.base import Row, ViewCodec
 
 MAX_TOKENS = 1 << 15
@@ -60,7 +60,7 @@ class TokenCodec(ViewCodec):
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """The text, its special tokens written as the tokenizer names them; Damaged where that is not there."""
-        path = folder / TOKENIZER
+        path = inside(folder, TOKENIZER)
         try:
             tokenizer = _tokenizer(path, path.stat().st_mtime_ns)
         except Exception as error:  # the library raises nothing finer

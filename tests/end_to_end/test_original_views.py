@@ -74,7 +74,7 @@ def test_data_that_is_gone_or_another_is_refused(cache: Path, photos: Path, tmp_
         ViewSet(changed).row(1, sample)
     path.write_bytes(data)
     shutil.copy(path, path.with_name("999.bmp"))
-    with pytest.raises(IdentityMismatch, match=r"other data now: .*num_samples: the cache has 40"):
+    with pytest.raises(IdentityMismatch, match=r"other data now .*num_samples: the cache has 40"):
         ViewSet(viewset_of(copied(cache, tmp_path / "more"))).row(0, 0)
     shutil.rmtree(photos)
     gone = copied(cache, tmp_path / "gone")
