@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
-_CPU_BLOCK, _GPU_BLOCK = 1 << 19, 1 << 25
-"""Distances that are computed together: 2 MB on a CPU, near its caches, 128 MB on a GPU."""
+_CPU_BLOCK, _GPU_BLOCK = 1 << 19, 1 << 23
+"""Distances that are computed together: 2 MB on a CPU, near its caches, 32 MB on a GPU."""
 _ULP = 2.0**-23
 
 
