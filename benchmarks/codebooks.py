@@ -36,22 +36,22 @@ TEXT = {"codecs": ("pq:192", "pq:96"), "encoder": "minilm"}
 DENSE = {"codecs": ("pq:96",), "image_size": 224}
 CASES: dict[str, Sizes] = {
     "extract-minilm": {
-        "cpu": TEXT_TEACHER | TEXT | ON_CPU | {"samples": 128, "batch_size": 16, "shard_size": 128},
+        "cpu": TEXT_TEACHER | TEXT | ON_CPU | {"samples": 64, "batch_size": 16, "shard_size": 64},
         "cuda": TEXT_TEACHER | TEXT | ON_GPU | {"samples": 16384, "shard_size": 512},
         "quick": TEXT_TEACHER | TEXT | QUICK,
     },
     "extract-data2vec2": {
-        "cpu": DENSE_TEACHER | DENSE | ON_CPU | {"samples": 32, "batch_size": 8, "shard_size": 32},
+        "cpu": DENSE_TEACHER | DENSE | ON_CPU | {"samples": 24, "batch_size": 8, "shard_size": 24},
         "cuda": DENSE_TEACHER | DENSE | ON_GPU | {"samples": 4096, "shard_size": 512},
         "quick": DENSE_TEACHER | DENSE | QUICK,
     },
     "distill-minilm": {
-        "cpu": TEXT_STUDENT | TEXT | ON_CPU | {"steps": 8, "batch_size": 16},
+        "cpu": TEXT_STUDENT | TEXT | ON_CPU | {"steps": 4, "batch_size": 16},
         "cuda": TEXT_STUDENT | TEXT | ON_GPU | {"steps": 100},
         "quick": TEXT_STUDENT | {"student": "encoder:depth=1"} | TEXT | QUICK,
     },
     "distill-data2vec2": {
-        "cpu": DENSE_STUDENT | DENSE | ON_CPU | {"steps": 4, "batch_size": 8},
+        "cpu": DENSE_STUDENT | DENSE | ON_CPU | {"steps": 2, "batch_size": 8},
         "cuda": DENSE_STUDENT | DENSE | ON_GPU | {"steps": 100},
         "quick": DENSE_STUDENT | {"student": "data2vec2:depth=1"} | DENSE | QUICK,
     },
