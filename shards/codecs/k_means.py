@@ -56,7 +56,8 @@ def optimised_parts(
         return start
     with _faiss() as faiss:
         optimised = faiss.OPQMatrix(vectors.shape[1], num_parts)
-        optimised.pq = faiss.ProductQuantizer(vectors.shape[1], num_parts, num_bits)
+        optimised.pq = quantiser = faiss.ProductQuantizer(vectors.shape[1], num_parts, num_bits)
+        quantiser.cp.min_points_per_centroid = 1  # it would warn below 39 of them
         optimised.niter, optimised.max_train_points = _TURNS, _TURNED << num_bits
         faiss.copy_array_to_vector(np.ascontiguousarray(start.numpy(), np.float32).ravel(), optimised.A)
         optimised.train(np.ascontiguousarray(vectors.numpy(), np.float32))

@@ -28,7 +28,7 @@ def trained(spec: str, num_vectors: int = 2000) -> Codebooks:
     return codec
 
 
-@pytest.mark.parametrize("spec", ["pq:4", "pq:4,rotation=pca", "pq:4,rotation=opq", "rq:3"])
+@pytest.mark.parametrize("spec", ["pq:4", "pq:4,rotation=pca", "pq:4,rotation=opq,centroids=16", "rq:3"])
 def test_two_trainings_have_the_same_bytes_whatever_the_threads(spec: str) -> None:
     threads = torch.get_num_threads(), faiss.omp_get_max_threads()
     one = trained(spec).state()
@@ -98,7 +98,7 @@ def test_what_float32_cannot_tell_apart_is_told_in_float64(away: float) -> None:
         ("pq:2", "pq:8"),
         ("rq:1", "rq:4"),
         ("pq:4", "pq:4,rotation=pca"),
-        ("pq:4,rotation=pca", "pq:4,rotation=opq"),
+        ("pq:4,rotation=pca,centroids=16", "pq:4,rotation=opq,centroids=16"),
     ],
 )
 def test_more_bytes_and_a_rotation_of_channels_that_hang_together_lose_less(fewer: str, more: str) -> None:
@@ -109,7 +109,7 @@ def test_more_bytes_and_a_rotation_of_channels_that_hang_together_lose_less(fewe
 
 @pytest.mark.parametrize("kind", ["pca", "opq"])
 def test_a_turn_is_orthogonal(kind: str) -> None:
-    rotation = trained(f"pq:4,rotation={kind}").state()["rotation"].double()
+    rotation = trained(f"pq:4,rotation={kind},centroids=16").state()["rotation"].double()
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(WIDTH, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
