@@ -3,8 +3,7 @@
 Product quantisation (Jegou, Douze & Schmid 2011, "Product quantization for nearest neighbor search", section 2.2): B
 sub-spaces of width dim / B, each with a codebook of its own. 768 channels in 96 bytes are 1 bit a number, an eighth of
 int8's bytes. `rotation=pca` turns the channels first, so that the sub-spaces lose alike (Ge et al. 2013, "Optimized
-product quantization", section 3.1: principal components, dealt out so that the products of their variances are alike);
-`rotation=opq` goes on from there and fits rotation and codebooks to each other (their non-parametric solution).
+product quantization", section 3.1: principal components, dealt out so that the products of their variances are alike).
 """
 
 from dataclasses import dataclass, replace
@@ -18,10 +17,10 @@ from torch.nn import functional as F
 
 from shards.codecs.base import Codec, Encoded
 from shards.codecs.codebooks import CODES, Codebooks, centroids_of, checked, parse_argument
-from shards.codecs.k_means import optimised_parts, train
+from shards.codecs.k_means import train
 from shards.codecs.nearest import nearest, row_blocks
 
-ROTATIONS = ("pca", "opq")
+ROTATIONS = ("pca",)
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,6 @@ class ProductQuantiser(Codebooks):
         """This codec with codebooks trained on the vectors (last axis) of `rows`."""
         vectors = rows.float().reshape(-1, self.row_shape[-1])
         rotation = None if self.rotation_kind is None else principal_parts(vectors, self.num_codes)
-        if rotation is not None and self.rotation_kind == "opq":
-            rotation = optimised_parts(vectors, self.num_codes, self.num_centroids, rotation)
         turned = vectors if rotation is None else (vectors.double() @ rotation.double().T).float()
         books = [train(part.contiguous(), self.num_centroids) for part in turned.split(self.book_width, -1)]
         centroids, errors = torch.stack([book[0] for book in books]), tuple(book[2] for book in books)
@@ -121,8 +118,8 @@ def principal_parts(vectors: Float[Tensor, "rows dim"], num_parts: int) -> Float
 
 
 def make(name: str, argument: str, row_shape: tuple[int, ...]) -> ProductQuantiser:
-    """`pq`, `pq:B` or `pq:B,rotation=opq,centroids=K`; B divides the width, and is about an eighth of it by default."""
-    num_bytes, options = parse_argument(name, argument, {"rotation": "rotation=pca|opq", "centroids": "centroids=K"})
+    """`pq`, `pq:B` or `pq:B,rotation=pca,centroids=K`; B divides the width, and is about an eighth of it by default."""
+    num_bytes, options = parse_argument(name, argument, {"rotation": "rotation=pca", "centroids": "centroids=K"})
     width, num_centroids = row_shape[-1], centroids_of(options)
     divisors = [number for number in range(1, width + 1) if width % number == 0]
     if num_bytes is None:

@@ -28,7 +28,7 @@ def trained(spec: str, num_vectors: int = 2000) -> Codebooks:
     return codec
 
 
-@pytest.mark.parametrize("spec", ["pq:4", "pq:4,rotation=pca", "pq:4,rotation=opq,centroids=16", "rq:3"])
+@pytest.mark.parametrize("spec", ["pq:4", "pq:4,rotation=pca", "rq:3"])
 def test_two_trainings_have_the_same_bytes_whatever_the_threads(spec: str) -> None:
     threads = torch.get_num_threads(), faiss.omp_get_max_threads()
     one = trained(spec).state()
@@ -92,24 +92,15 @@ def test_what_float32_cannot_tell_apart_is_told_in_float64(away: float) -> None:
     assert not torch.equal(plain[told], expected[told])
 
 
-@pytest.mark.parametrize(
-    ("fewer", "more"),
-    [
-        ("pq:2", "pq:8"),
-        ("rq:1", "rq:4"),
-        ("pq:4", "pq:4,rotation=pca"),
-        ("pq:4,rotation=pca,centroids=16", "pq:4,rotation=opq,centroids=16"),
-    ],
-)
+@pytest.mark.parametrize(("fewer", "more"), [("pq:2", "pq:8"), ("rq:1", "rq:4"), ("pq:4", "pq:4,rotation=pca")])
 def test_more_bytes_and_a_rotation_of_channels_that_hang_together_lose_less(fewer: str, more: str) -> None:
     rows = draw(500, 3)
     lost = [codec.error(rows)["variance_lost"] for codec in (trained(fewer), trained(more))]
     assert lost[1] < lost[0] < 1  # the mean alone loses all of it
 
 
-@pytest.mark.parametrize("kind", ["pca", "opq"])
-def test_a_turn_is_orthogonal(kind: str) -> None:
-    rotation = trained(f"pq:4,rotation={kind},centroids=16").state()["rotation"].double()
+def test_a_turn_by_principal_components_is_orthogonal() -> None:
+    rotation = trained("pq:4,rotation=pca").state()["rotation"].double()
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(WIDTH, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
@@ -134,8 +125,8 @@ def test_the_state_makes_the_codec_again() -> None:
     [
         ("pq:3", "3 bytes do not divide rows of 16; these do: 1, 2, 4, 8, 16"),
         ("pq:some", "expected pq:B with a whole number B of bytes a token, found 'some'"),
-        ("pq:4,rotation=none", "expected rotation=pca or rotation=opq, found 'none'"),
-        ("pq:4,turn=pca", r"expected rotation=pca\|opq or centroids=K behind pq:B, found 'turn=pca'"),
+        ("pq:4,rotation=none", "expected rotation=pca, found 'none'"),
+        ("pq:4,turn=pca", "expected rotation=pca or centroids=K behind pq:B, found 'turn=pca'"),
         ("pq:4,centroids=257", "centroids must be 2 to 256, found '257'"),
         ("rq:17", "17 bytes are more than rows of 16 have numbers"),
     ],
