@@ -85,11 +85,11 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     """In float32 on a CPU and in bfloat16 on a GPU: from logits, from a row a token in int8, or from a vector."""
     settings, device = settings_here(CASES[options.case], options), the_device()
     steps = settings["steps"]
-    recipe, cache = open_cache(folder / "cache", max_steps=steps + 1, **_prepared(settings, folder))
+    recipe, cache = open_cache(folder / "cache", max_steps=steps + 1, **prepared(settings, folder))
     take = stepper(build_module(cache, recipe), device)
     batch = held_batch(cache, device)
     contenders = {
-        "from the cache": _training(recipe, cache, folder / "run", steps, device),
+        "from the cache": training(recipe, cache, folder / "run", steps, device),
         "one batch in memory": per_unit(lambda: take(repeat(batch, steps)), steps, device),
     }
     seconds = alternate(contenders, options.rounds)
@@ -103,7 +103,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     return report
 
 
-def _prepared(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+def prepared(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What changes the recipe, after `folder`/cache has views and targets of the case."""
     num_samples = min((settings["steps"] + 1) * settings["batch_size"], 4096)
     num_samples = max(num_samples, settings.get("bank", 0) + settings["batch_size"])
@@ -131,7 +131,7 @@ class StepClock(Callback):
             self.ends[trainer.global_step > 1] = CLOCK.now()
 
 
-def _training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, device: torch.device) -> Callable[[], float]:
+def training(recipe: Recipe, cache: CacheData, run_dir: Path, steps: int, device: torch.device) -> Callable[[], float]:
     """A contender: a run of one step more than `steps`, which is not counted."""
 
     def timed() -> float:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from shards.checked import CheckedFiles
+from shards.errors import RESTORE, Damaged
 from shards.fetching import fetch_rows
 from shards.layout import commit_path
 from shards.mapped import MappedArray
@@ -25,7 +26,32 @@ def gather_checked(
     out: UInt8[np.ndarray, "count row_bytes"],
     requests: Executor | None,
 ) -> None:
-    """The rows of `samples` (strictly ascending) are in `out`; Damaged where one fails its checksum."""
+    """The rows of `samples` (strictly ascending) are in `out`.
+
+    Damaged where one fails its checksum, or holds an index of nothing: a device would read beyond its table.
+    """
+    _gather_whole(checked, view, array, samples, out, requests)
+    spec, unsigned = array.spec, np.dtype(f"u{np.dtype(array.spec.dtype).itemsize}")
+    if spec.below is None or spec.below > np.iinfo(unsigned).max or len(samples) == 0:
+        return
+    numbers = out.view(unsigned)  # of a negative number a large one
+    if numbers.max() >= spec.below:
+        row = int((numbers >= spec.below).any(1).argmax())
+        raise Damaged(
+            f"{checked.folder / spec.name}: sample {samples[row]} of view {view} has the number {numbers[row].max()}, "
+            f"expected numbers below {spec.below}; {RESTORE}"
+        )
+
+
+def _gather_whole(
+    checked: CheckedFiles,
+    view: int,
+    array: MappedArray,
+    samples: Int[np.ndarray, " count"],
+    out: UInt8[np.ndarray, "count row_bytes"],
+    requests: Executor | None,
+) -> None:
+    """From the bucket and from files."""
     if checked.mirrored:
         here = fetch_rows(checked, view, array, samples, out, requests)
         if len(here) < len(samples):

@@ -40,6 +40,8 @@ class ArraySpec:
     shard_size: int
     layout: tuple[int, int] | None = None
     """Rows that a shard object has room for, and rows of an inner chunk; None for `default_layout`."""
+    below: int | None = None
+    """What every number of it is below: numbers that index classes, centroids or tokens; None where any may be."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -167,11 +169,18 @@ def without_padding(spec: ArraySpec) -> ArraySpec:
 
 def specs_of(manifest: TargetSetManifest) -> dict[str, ArraySpec]:
     """The arrays that a target set's manifest lists, by name; Damaged where one makes no sense."""
-    counts, layouts = (manifest.num_samples, manifest.shard_size), manifest.layouts or {}
+    counts, layouts, belows = (manifest.num_samples, manifest.shard_size), manifest.layouts or {}, _belows(manifest)
     return {
-        name: ArraySpec(name, dtype, tuple(row_shape), *counts, layouts.get(name))
+        name: ArraySpec(name, dtype, tuple(row_shape), *counts, layouts.get(name), belows.get(name))
         for name, (dtype, row_shape) in manifest.arrays.items()
     }
+
+
+def _belows(manifest: TargetSetManifest) -> dict[str, int]:
+    """How many things there are that the numbers of an array index, by the names that codecs give such arrays."""
+    belows = {"classes": manifest.row_shape[-1], "positions": manifest.row_shape[0]}
+    num_centroids = manifest.identity["codec"].get("centroids")
+    return belows | ({"codes": num_centroids} if isinstance(num_centroids, int) else {})
 
 
 def group_bytes(attributes: dict[str, Any]) -> bytes:

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shards.codecs.base import Codec, Encoded
-from shards.codecs.codebooks import CODES, Codebooks, centroids_of, checked, nearest, parse_argument, row_blocks, train
+from shards.codecs.codebooks import CODES, Codebooks, centroids_of, checked, parse_argument
+from shards.codecs.k_means import train
+from shards.codecs.nearest import nearest, row_blocks
 
 ROTATIONS = ("pca",)
 
@@ -46,7 +48,7 @@ class ProductQuantiser(Codebooks):
         turned = vectors if rotation is None else (vectors.double() @ rotation.double().T).float()
         books = [train(part.contiguous(), self.num_centroids) for part in turned.split(self.book_width, -1)]
         centroids, errors = torch.stack([book[0] for book in books]), tuple(book[2] for book in books)
-        return replace(self, centroids=centroids, errors=errors, rotation=rotation, _placed={}, _books={})
+        return replace(self, centroids=centroids, errors=errors, rotation=rotation, _placed={})
 
     def state(self) -> dict[str, Tensor]:
         """The codebooks, and the rotation where there is one."""
@@ -64,14 +66,16 @@ class ProductQuantiser(Codebooks):
 
     def encode(self, rows: Float[Tensor, "batch ..."]) -> Encoded:
         """The nearest centroid in each part, on the device that holds `rows`, some rows at a time."""
-        flat, width = rows.reshape(-1, self.row_shape[-1]), self.book_width
-        books = self.books(rows.device)
-        turn = None if self.rotation is None else self.rotation.to(rows.device).double()
-        parts = []
-        for block in row_blocks(flat, self.num_codes * self.num_centroids):
-            turned = block.double() if turn is None else block.double() @ turn.T
-            parts.append(nearest(turned.unflatten(1, (-1, width)).transpose(0, 1), books).T)
-        return {CODES: torch.cat(parts).to(torch.uint8).view(*rows.shape[:-1], self.num_codes)}
+        flat, books = rows.reshape(-1, self.row_shape[-1]), self.books(rows.device)
+        codes = [nearest(self._parts(block), books).T for block in row_blocks(flat, self.num_centroids)]
+        return {CODES: torch.cat(codes).to(torch.uint8).view(*rows.shape[:-1], self.num_codes)}
+
+    def _parts(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "parts rows width"]:
+        """The channels of each part, in float64 where they were turned."""
+        if (rotation := self.rotation) is not None:
+            turn = self.placed("turn", rows.device, lambda: rotation.to(rows.device).double())
+            rows = rows.double() @ turn.T
+        return rows.unflatten(1, (self.num_codes, self.book_width)).transpose(0, 1)
 
     def decode(self, stored: Encoded) -> Float[Tensor, "batch ..."]:
         """The centroids side by side, turned back: one look-up."""
@@ -79,18 +83,19 @@ class ProductQuantiser(Codebooks):
         if self.rotation is None:
             return rows
         with torch.autocast(rows.device.type, enabled=False):
-            return rows @ self._turn(rows.device)
+            return rows @ self._turn_back(rows.device)
 
     def inputs_of(
         self, number: int, rows: Float[Tensor, "rows dim"], codes: UInt8[Tensor, "rows codebooks"]
     ) -> Float[Tensor, "rows width"]:
         """The channels of part `number`, whatever the earlier codes."""
         part = slice(number * self.book_width, (number + 1) * self.book_width)
-        return rows[:, part] if self.rotation is None else rows @ self._turn(rows.device)[part].T
+        return rows[:, part] if self.rotation is None else rows @ self._turn_back(rows.device)[part].T
 
-    def _turn(self, device: torch.device) -> Float[Tensor, "dim dim"]:
-        assert self.rotation is not None
-        return self.rotation.to(device)
+    def _turn_back(self, device: torch.device) -> Float[Tensor, "dim dim"]:
+        rotation = self.rotation
+        assert rotation is not None
+        return self.placed("turn back", device, lambda: rotation.to(device))
 
 
 def principal_parts(vectors: Float[Tensor, "rows dim"], num_parts: int) -> Float[Tensor, "dim dim"]:

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shards.codecs.base import Codec, Encoded
-from shards.codecs.codebooks import CODES, Codebooks, centroids_of, nearest, parse_argument, row_blocks, train
+from shards.codecs.codebooks import CODES, Codebooks, centroids_of, parse_argument
+from shards.codecs.k_means import train
+from shards.codecs.nearest import nearest, row_blocks
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,18 @@ class ResidualQuantiser(Codebooks):
             left = left - centroids[codes]
             books.append(centroids)
             errors.append(error)
-        return replace(self, centroids=torch.stack(books), errors=tuple(errors), _placed={}, _books={})
+        return replace(self, centroids=torch.stack(books), errors=tuple(errors), _placed={})
 
     def encode(self, rows: Float[Tensor, "batch ..."]) -> Encoded:
         """Greedily the nearest centroid of each stage, on the device that holds `rows`, some rows at a time."""
         flat = rows.reshape(-1, self.row_shape[-1])
-        centroids, half = self.books(rows.device)
+        books = self.books(rows.device)
         parts = []
         for block in row_blocks(flat, self.num_centroids):
             left, codes = block.double(), []
             for number in range(self.num_codes):
-                stage = slice(number, number + 1)
-                codes.append(nearest(left.unsqueeze(0), (centroids[stage], half[stage]))[0])
-                left = left - centroids[number][codes[-1]]
+                codes.append(nearest(left.unsqueeze(0), books[number : number + 1])[0])
+                left = left - books.exact[number][codes[-1]]
             parts.append(torch.stack(codes, 1))
         return {CODES: torch.cat(parts).to(torch.uint8).view(*rows.shape[:-1], self.num_codes)}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import caches
 import pytest
 import torch
+from test_drawn_logits import spoil
 from training import distill, write_recipe
 
 from distill.objectives import make_objective
@@ -25,7 +26,7 @@ def coded(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     teacher = ("--teacher", "data2vec2", "--weights", checkpoint, "--out", cache, "--devices", "cpu")
     size = ("--data", "digits", "--limit", "48", "--shard_size", "16", "--batch_size", "16")
     caches.extract(*teacher, *size, "--target", "layer_mean", "--codec", "pq:4,rotation=pca")
-    caches.extract(*teacher, "--target", "layer_mean", "--codec", "rq:2", "--keep_tokens", "4")
+    caches.extract(*teacher, "--target", "layer_mean", "--codec", "rq:2,centroids=16", "--keep_tokens", "4")
     caches.extract(*teacher, "--views", "2", "--target", "layer_mean", "--codec", "pq:4,rotation=pca")
     return cache
 
@@ -44,7 +45,7 @@ def test_the_codes_take_the_bytes_that_they_are_named_for(coded: Path) -> None:
     assert specs["shape"][-2:] == [10, 4] and specs["data_type"] == "uint8"
     caches.command("shards", "verify", coded).succeeds()
     shown = caches.command("shards", "info", coded).succeeds().out
-    assert "pq:4,rotation=pca" in shown and "rq:2" in shown
+    assert "pq:4,rotation=pca" in shown and "rq:2,centroids=16" in shown
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_the_codes_take_the_bytes_that_they_are_named_for(coded: Path) -> None:
     [
         pytest.param("pq4-pca", "mse", marks=pytest.mark.slow),
         ("pq4-pca", "codes"),
-        pytest.param("rq2-4tokens", "codes", marks=pytest.mark.slow),
+        pytest.param("rq2-16-4", "codes", marks=pytest.mark.slow),
     ],
 )
 def test_a_student_learns_from_codes(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
@@ -98,7 +99,18 @@ def test_too_few_vectors_for_a_codebook_are_refused(checkpoint: Path, tmp_path: 
     outcome.refuses("--codec pq:4: 20 samples have 200 vectors of layer_mean, fewer than a codebook's 256 centroids")
 
 
-@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "codes"), ("rq2-4tokens", "mse")])
+@pytest.mark.parametrize(("array", "number"), [("codes", 16), ("positions", 10)])
+def test_an_index_of_nothing_is_refused_where_it_is_read(coded: Path, tmp_path: Path, array: str, number: int) -> None:
+    """On any device: a GPU would read what is no centroid, or end with an assertion of its own."""
+    cache = caches.copied(coded, tmp_path / "cache")
+    folder = set_of(cache, "rq2-16-4")
+    spoil(folder, array, number)
+    recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective="mse")
+    outcome = distill(cache, tmp_path / "run", "--targets", folder.name, "--recipe", recipe)
+    outcome.refuses(f"{array}: sample 5 of view 0 has the number {number}, expected numbers below {number}; restore")
+
+
+@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "codes"), ("rq2-16-4", "mse")])
 def test_a_step_of_codes_is_counted_and_then_made(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
     """Counting runs on tensors without values, of which no codec may keep any."""
     recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective=objective)
