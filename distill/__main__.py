@@ -56,7 +56,8 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    num_devices = len(choose_devices(config.devices, recipe.precision).indices)
+    devices = choose_devices(config.devices, recipe.precision)
+    num_devices = len(devices.indices)
     data = CacheData(holding.limited(recipe.views), recipe, num_devices=num_devices)
     components = (*holding.components, *data.validation.components)
     files = [each.checked for component in components for each in (component.viewset, *component.targetsets)]
@@ -85,7 +86,7 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
         f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['bytes_a_step'])} to the device a step, "
         f"{human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
     )
-    tell_planned(run_dir, work_of(run_dir, recipe, data), summary)
+    tell_planned(run_dir, work_of(run_dir, recipe, data), summary, devices.of(0))
 
 
 if __name__ == "__main__":

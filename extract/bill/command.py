@@ -5,8 +5,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from extract.bill.alternatives import Alternative, alternatives, asked_bytes
 from extract.bill.estimate import Estimate, Places, Probes, amounts_of, peak_of
 from extract.bill.happened import print_happened, work_of
@@ -111,12 +109,10 @@ def _print(estimate: Estimate, cap: int | None) -> None:
     if bill.num_bytes > where.disk.free:
         print("extract: plan: the disk has no room for that: take other flags of the table below, or another --out")
     found = [probe for probe in estimate.probes.teachers if probe is not None]
-    on_gpu = device.type == "cuda"
     at_a_time = BATCHES_IN_FLIGHT if options.card is not None else work.extraction.stages.num_threads
     peak = peak_of(found, at_a_time * work.extraction.batch_size) if found else 0.0
     if found:
-        gpu = float(torch.cuda.get_device_properties(device).total_memory) if on_gpu else None
-        print(f"extract: plan: {said_memory(peak, options, gpu, cap)}")
+        print(f"extract: plan: {said_memory(peak, options, device, cap)}")
     rows = _alternatives(estimate)
     even = estimate.break_even()
     if even is not None:

@@ -19,6 +19,7 @@ from extract.targets import keep_drawn, with_numbers
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.bill.counting import Growth, count
 from shards.codecs.features import Features
+from shards.command.devices import peak_memory
 from shards.errors import BadInput
 
 _FEW, _ROWS, _MOST_SHARDS = 8, 32, 16
@@ -166,7 +167,7 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     share = encodings / (forwards + encodings)
     a_sample = taken / (size * at_a_time)
     measured = on_gpu and size == extraction.batch_size
-    peak = float(torch.cuda.max_memory_allocated(extraction.device)) if measured else None
+    peak = peak_memory(extraction.device) if measured else None
     growth = _growth(extraction, part, shard, kept)
     weights = float(sum(rows.nbytes for rows in _weights_of(part)))
     return TeacherProbe(
