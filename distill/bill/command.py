@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill.bill.alternatives import alternatives
+from distill.bill.alternatives import Making, alternatives
 from distill.bill.counted import counted_step
 from distill.bill.happened import print_happened, work_of
 from distill.bill.probe import LoopProbe, probe_loader, probe_loop
@@ -95,7 +95,7 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
         loader = probe_loader(data, len(devices.indices), options.seconds * _SHARES["loader"])
         batch = next(iter(data.training_batches(len(devices.indices)).loader)).to(torch.device("cpu"), copy=True)
         loop = probe_loop(module, recipe, data, devices, trial, options.seconds * _SHARES["loop"])
-        live = probe_teachers(data, batch, devices.of(0), options.seconds * _SHARES["teacher"])
+        live = probe_teachers(data, batch, devices.of(0), trial, options.seconds * _SHARES["teacher"])
         growth = counted_step(module, batch)
     disk = disk._replace(read=_read_rate(data) or disk.read)
     world = len(devices.indices)
@@ -200,14 +200,9 @@ def _print(training: Training, options: PlanOptions, work: dict[str, Any]) -> No
         parts = recipe.accumulate * recipe.grad_cache * training.world_size
         peak = training.growth.peak_bytes(recipe.batch_size / parts)
     print(f"distill: plan: {said_memory(peak, options, training.device, training.cap)}")
-    rows = alternatives(
-        training.data,
-        bill,
-        training.epochs,
-        training.disk.read,
-        training.live.offers,
-        forward_seconds(training, options),
-    )
+    overlap = training.on_gpu or options.card is not None
+    making = Making(forward_seconds(training, options), training.live.views, overlap)
+    rows = alternatives(training.data, bill, training.epochs, training.disk.read, training.live.offers, making)
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
     told: dict[str, Any] = {**work, "steps": training.steps, "epochs": training.epochs}

@@ -24,7 +24,7 @@ MOST_CENTROIDS = 256
 """What a byte names."""
 _CPU_BLOCK, _GPU_BLOCK = 1 << 18, 1 << 25
 """Distances that are computed together: 2 MB in float64 on a CPU, which stay in its cache, 256 MB on a GPU."""
-_TRAINED = 256
+TRAINED = 256
 """At most so many vectors a centroid train it; more change little (faiss's own bound)."""
 
 
@@ -197,7 +197,7 @@ def _k_means(vectors: Float[Tensor, "rows width"], num_centroids: int) -> Float[
     try:
         faiss.omp_set_num_threads(1)  # sums of several threads end in other bits
         with threadpool_limits(1):
-            trained = faiss.Kmeans(vectors.shape[1], num_centroids, max_points_per_centroid=_TRAINED, **settings)
+            trained = faiss.Kmeans(vectors.shape[1], num_centroids, max_points_per_centroid=TRAINED, **settings)
             trained.train(np.ascontiguousarray(vectors.numpy(), np.float32))
     finally:
         faiss.omp_set_num_threads(threads)
