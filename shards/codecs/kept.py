@@ -55,7 +55,12 @@ class Kept(Codec):
         return {**inner.encode(rows.rows), POSITIONS: rows.positions.to(dtype)}
 
     def decode(self, stored: Encoded) -> Features:
-        """The kept rows as float32, and their positions; Damaged where one is not below `num_tokens`.
+        """The kept rows as float32, and their positions."""
+        positions = self.places(stored)
+        return Features(self.inner.decode(stored), positions)
+
+    def places(self, stored: Encoded) -> Int64[Tensor, "batch kept"]:
+        """Where the kept tokens stood; Damaged where a position is not below `num_tokens`.
 
         That is looked at on the CPU alone: on a GPU every step would wait for it, and there the gather that uses a
         position asserts it.
@@ -65,7 +70,7 @@ class Kept(Codec):
         if has_values and int(positions.max()) >= self.num_tokens:
             found = f"a token at position {int(positions.max())} was kept of {self.num_tokens} tokens"
             raise Damaged(f"{found}; {RESTORE}")
-        return Features(self.inner.decode(stored), positions)
+        return positions
 
     @property
     def num_centroids(self) -> int:  # type: ignore[override]
