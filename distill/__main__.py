@@ -1,6 +1,5 @@
 """`python -m distill`: train a student from a cache."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
@@ -32,6 +31,7 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.bill.happened import tell_planned, work_of
     from distill.data import CacheData
     from distill.fitting import check_modality, pick_recipe
+    from distill.folder import as_begun, run_folder
     from distill.holding import open_training
     from distill.memory import what_to_lower
     from distill.recipe import load_recipe, resolve
@@ -56,6 +56,8 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
+    run_dir = run_folder(config, recipe)
+    recipe = as_begun(run_dir, recipe)
     devices = choose_devices(config.devices, recipe.precision)
     num_devices = len(devices.indices)
     data = CacheData(holding.limited(recipe.views), recipe, num_devices=num_devices)
@@ -63,9 +65,6 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     files = [each.checked for component in components for each in (component.viewset, *component.targetsets)]
     apply_read(reading, files, config.shards, rank(), num_devices)
     recipe = data.recipe  # with as many epochs as the cache asks for
-    run_dir = Path(
-        config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
-    )
     if config.plan is not None:
         from distill.bill.command import print_plan
 
