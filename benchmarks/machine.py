@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from shards.command.devices import one_device
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -23,8 +25,9 @@ PACKAGES = (
 
 
 def device_name() -> str:
-    """The GPU's name, or the CPU's where there is none."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+    """The name of the GPU that benchmarks measure on, or the CPU's where there is none."""
+    device = one_device("device")
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def cpu_name() -> str:

@@ -22,6 +22,7 @@ from benchmarks.synthetic import views_of, write_targets
 from distill.memory import counted, repeated, stepper
 from distill.module import Distillation
 from distill.run import build_module
+from extract.memory import cap_device
 from shards.loader import Batch
 
 CARD_BYTES = 24 * 10**9
@@ -60,8 +61,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     if "bank" in settings:
         changes["recipe"] = with_bank(settings["recipe"], SAMPLES // 2, folder)
         changes["init"] = f"image=data2vec2@{material.weights}"
-    if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(CARD_BYTES / torch.cuda.get_device_properties(0).total_memory)
+    cap_device(CARD_BYTES, device)
     report = Report("does a step fit a card of 24 GB?", "steps", settings)
     for size, parts in settings["steps"]:
         recipe, cache = open_cache(folder / "cache", max_steps=3, **changes)

@@ -1,6 +1,5 @@
 """`python -m distill`: train a student from a cache."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
@@ -32,6 +31,7 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     from distill.bill.happened import tell_planned, work_of
     from distill.data import CacheData
     from distill.fitting import check_modality, pick_recipe
+    from distill.folder import as_begun, run_folder
     from distill.holding import open_training
     from distill.memory import what_to_lower
     from distill.recipe import load_recipe, resolve
@@ -56,15 +56,15 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
     if recipe is not None and config.student is None:
         check_modality(recipe, holding.viewset.codec.modality, holding.viewset.folder.name)
     recipe = resolve(recipe or pick_recipe(holding.facts()), config)
-    num_devices = len(choose_devices(config.devices, recipe.precision).indices)
+    run_dir = run_folder(config, recipe)
+    recipe = as_begun(run_dir, recipe)
+    devices = choose_devices(config.devices, recipe.precision)
+    num_devices = len(devices.indices)
     data = CacheData(holding.limited(recipe.views), recipe, num_devices=num_devices)
     components = (*holding.components, *data.validation.components)
     files = [each.checked for component in components for each in (component.viewset, *component.targetsets)]
     apply_read(reading, files, config.shards, rank(), num_devices)
     recipe = data.recipe  # with as many epochs as the cache asks for
-    run_dir = Path(
-        config.run_dir or f"runs/{recipe.name}-{recipe.student.replace(':', '-').replace('=', '').replace('/', '-')}"
-    )
     if config.plan is not None:
         from distill.bill.command import print_plan
 
@@ -85,7 +85,7 @@ def _distill(config: DistillConfig, extraction: "Extraction") -> None:
         f"{summary['teacher_forwards']} teacher forwards, {human_bytes(summary['bytes_a_step'])} to the device a step, "
         f"{human_bytes(summary['cache_bytes'])} of cache: {run_dir}"
     )
-    tell_planned(run_dir, work_of(run_dir, recipe, data), summary)
+    tell_planned(run_dir, work_of(run_dir, recipe, data), summary, devices.of(0))
 
 
 if __name__ == "__main__":

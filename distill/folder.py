@@ -4,16 +4,18 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from msgspec import Struct, structs
 
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import sole
 from distill.recipe import Recipe, as_values
+from distill.trainer import is_first_process
 from shards.bill.trial import remove_stale_trials
 from shards.command.arguments import as_yaml
 from shards.commit import remove_leftovers, write_atomically
@@ -69,6 +71,31 @@ def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData)
     del given["plan"]  # of no run
     write_atomically(run_dir / CONFIG, as_yaml(given))
     write_atomically(run_dir / RUN, json.dumps(run, indent=1).encode())
+
+
+def run_folder(config: DistillConfig, recipe: Recipe) -> Path:
+    """--run_dir, or a folder that is named after recipe and student."""
+    student = recipe.student.replace(":", "-").replace("=", "").replace("/", "-")
+    return Path(config.run_dir or f"runs/{recipe.name}-{student}")
+
+
+def as_begun(run_dir: Path, recipe: Recipe) -> Recipe:
+    """The recipe, in the parts that the run in `run_dir` began in where --max_memory chose these.
+
+    An earlier version counted them as the run's own `accumulate` or `grad_cache`; such a run goes on in them.
+    """
+    former, path = former_run(run_dir), run_dir / CONFIG
+    own = {name: getattr(recipe, name) for name in ("accumulate", "grad_cache")}
+    begun = own if former is None else {name: former.recipe.get(name, 1) for name in own}
+    if begun == own or not all(isinstance(each, int) and each % own[name] == 0 for name, each in begun.items()):
+        return recipe
+    saved = yaml.safe_load(path.read_bytes()) if path.exists() else None
+    if not isinstance(saved, dict) or saved.get("max_memory") is None:
+        return recipe  # another recipe: the run is refused as another one
+    if is_first_process():
+        parts = ", ".join(f"{name}: {each}" for name, each in begun.items())
+        print(f"distill: {run_dir} goes on in the parts that --max_memory {saved['max_memory']} gave it ({parts})")
+    return replace(recipe, **begun)
 
 
 def former_run(run_dir: Path) -> Run | None:

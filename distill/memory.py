@@ -46,7 +46,7 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
         return recipe
     cap = parse_cap(config.max_memory)
     if devices.kind == "cuda":
-        cap_device(cap, torch.device("cuda", devices.indices[rank()]))
+        cap_device(cap, devices.of(rank()))
     kind, least = ("grad_cache", recipe.grad_cache) if compares_samples(module) else ("accumulate", 1)
     batch = recipe.batch_size // len(devices.indices) // recipe.accumulate
     choices = [parts for parts in range(least, batch + 1, least) if batch % parts == 0] or [least]

@@ -98,7 +98,6 @@ class Distillation(lightning.LightningModule):
         loss = self.loss(batch)
         self.num_bytes_moved += batch.num_bytes
         self.num_parts_seen += 1
-        self.log("train_loss", loss.detach(), batch_size=len(batch.samples))
         return loss
 
     def bytes_a_step(self) -> int:

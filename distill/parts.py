@@ -16,6 +16,8 @@ from distill.grad_cache import in_parts
 from distill.recipe import Recipe
 from distill.terms import BoundTerm
 from extract.modalities.base import InputSpec, feed
+from shards.codecs.features import Features
+from shards.codecs.kept import POSITIONS, Kept
 from shards.loader import Batch
 from shards.order import Reading
 
@@ -28,15 +30,16 @@ class Trained(Protocol):
     inputs: InputSpec
     recipe: Recipe
     terms: tuple[BoundTerm, ...]
+    fed: list[Any]
+    codecs: list[Any]
+    validation_codecs: list[Any]
+    training_sets: list[str]
+    validation_sets: list[str]
     most_samples: int | None
     _trainer: Any
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of the student and of losses that learn."""
-        ...
-
-    def met(self, batch: Batch, validating: bool) -> tuple[list[Any], list[Any]]:
-        """The decoded targets, and what they are to the student."""
         ...
 
     def each_loss(self, batch: Batch, validating: bool) -> list[Tensor]:
@@ -124,9 +127,22 @@ def _counts(module: Trained, part: Batch, validating: bool, padded: bool) -> Flo
     samples = torch.full((), float(len(part.samples)), device=part.device)
     if not padded:
         return samples.expand(len(module.terms))
-    valid = [getattr(target, "valid", None) for target in module.met(part, validating)[1]]
+    valid = [target.valid for target in _outlines(module, part, validating)]
     content = [samples if tokens is None else tokens.sum().float() for tokens in valid]
     return torch.stack([content[term.to] if isinstance(term.to, int) else samples for term in module.terms])
+
+
+def _outlines(module: Trained, part: Batch, validating: bool) -> Iterator[Features]:
+    """The targets of `part` as the student meets them, without their vectors: nothing is decoded, no teacher asked."""
+    names, codecs = module.training_sets, module.codecs
+    if validating:
+        names, codecs = module.validation_sets, module.validation_codecs
+    for name, of_set, fed in zip(names, codecs, module.fed, strict=True):
+        codec, stored = of_set[0], part.targets.get(name, {})
+        positions = codec.places(stored) if isinstance(codec, Kept) and POSITIONS in stored else None
+        row_shape = codec.inner.row_shape if isinstance(codec, Kept) else codec.row_shape
+        blank = torch.zeros(len(part.samples), *row_shape[:-1], 0, device=part.device)
+        yield module.inputs.target(Features(blank, positions), part.fields, fed)
 
 
 def _add(sums: list[Tensor | None], loss: Tensor, learnt: Sequence[Tensor]) -> None:

@@ -17,6 +17,7 @@ from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
+from distill.step_loss import StepLoss
 from shards.command.devices import Devices, parse_devices
 from shards.command.progress import Progress
 from shards.command.run import starting_children
@@ -60,7 +61,7 @@ def make_trainer(
         max_steps=recipe.max_steps or -1,
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_norm,
-        callbacks=[*callbacks, ProgressLines()],
+        callbacks=[*callbacks, StepLoss(), ProgressLines()],
         logger=list(loggers),
         log_every_n_steps=10,
         num_sanity_val_steps=0,

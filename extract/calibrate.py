@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 
 from extract.pipeline import Extraction, kept_rows
 from extract.plan_targets import Part, TargetSetJob
+from shards.codecs.base import Codec
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
 from shards.errors import BadInput, Damaged
@@ -79,14 +80,18 @@ def _enough(extraction: Extraction, part: Part, job: TargetSetJob, rows: torch.T
     A vector a sample is 256 of the first samples, as many as a codebook has centroids: it would learn them by heart.
     How many there are follows from `job` alone: another codec in the same command changes no byte.
     """
-    wanted = VECTORS_A_CENTROID * job.codec.num_centroids
-    num_samples = len(extraction.views.plan.keys)
-    if (found := _num_vectors(rows)) < wanted and num_samples > CALIBRATION_SAMPLES:
-        most = -(-wanted * CALIBRATION_SAMPLES // found)
+    most, num_samples = samples_for(job.codec, _num_vectors(rows)), len(extraction.views.plan.keys)
+    if most > CALIBRATION_SAMPLES and num_samples > CALIBRATION_SAMPLES:
         further = _first_rows(extraction, part, [job], CALIBRATION_SAMPLES, most)
         rows = torch.cat([rows, *further.values()])
     check_vectors(job, num_samples, _num_vectors(rows))
     return rows
+
+
+def samples_for(codec: Codec, found: int) -> int:
+    """How many of the first samples a codec is calibrated from, where the first 256 have `found` vectors."""
+    wanted = VECTORS_A_CENTROID * codec.num_centroids
+    return CALIBRATION_SAMPLES if found >= wanted else -(-wanted * CALIBRATION_SAMPLES // found)
 
 
 def check_vectors(job: TargetSetJob, num_samples: int, found: int) -> None:

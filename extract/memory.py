@@ -14,6 +14,7 @@ from extract.processes import MAX_COMPUTE_THREADS
 from extract.stages import BATCHES_IN_FLIGHT
 from extract.views import ViewShard
 from shards.bill.live_bytes import LiveBytes
+from shards.command.devices import total_memory
 from shards.command.progress import human_bytes
 from shards.command.sizes import parse_bytes
 from shards.errors import BadInput
@@ -45,8 +46,7 @@ def what_to_lower(config: "ExtractConfig") -> str:
 def cap_device(cap: int, device: torch.device) -> None:
     """A GPU gives this process no more than `cap` bytes; a CPU is not capped."""
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total_memory(device)), device)
 
 
 def batches_within(

@@ -50,6 +50,7 @@ def device_of(kind: str, index: int) -> "torch.device":
 
     if kind == "cuda":
         torch.backends.cudnn.deterministic = True
+        torch.cuda.set_device(index)  # else pinned memory asks the first GPU for room
         return torch.device("cuda", index)
     torch.set_num_threads(1)
     return torch.device("cpu")

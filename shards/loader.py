@@ -82,7 +82,7 @@ class Batch:
         moved = Batch(self.readings, fields, labels, targets, self.bank_readings, banks)
         if device.type == "cuda":
             self.copied = torch.cuda.Event()
-            self.copied.record()
+            self.copied.record(torch.cuda.current_stream(device))
         return moved
 
     @property

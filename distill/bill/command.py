@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill.bill.alternatives import alternatives
+from distill.bill.alternatives import Making, alternatives
 from distill.bill.counted import counted_step
 from distill.bill.happened import print_happened, work_of
 from distill.bill.probe import LoopProbe, probe_loader, probe_loop
@@ -50,9 +50,15 @@ class Training:
     growth: Growth
     opening: float
     world_size: int
-    on_gpu: bool
+    device: torch.device
+    """The first of them."""
     cap: int | None
     """Of --max_memory, bytes."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it computes on GPUs."""
+        return self.device.type == "cuda"
 
     @property
     def steps_an_epoch(self) -> int:
@@ -89,13 +95,12 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
         loader = probe_loader(data, len(devices.indices), options.seconds * _SHARES["loader"])
         batch = next(iter(data.training_batches(len(devices.indices)).loader)).to(torch.device("cpu"), copy=True)
         loop = probe_loop(module, recipe, data, devices, trial, options.seconds * _SHARES["loop"])
-        device = torch.device(devices.kind, devices.indices[0]) if devices.kind == "cuda" else torch.device("cpu")
-        live = probe_teachers(data, batch, device, options.seconds * _SHARES["teacher"])
+        live = probe_teachers(data, batch, devices.of(0), trial, options.seconds * _SHARES["teacher"])
         growth = counted_step(module, batch)
     disk = disk._replace(read=_read_rate(data) or disk.read)
     world = len(devices.indices)
-    cap, on_gpu = parse_cap(config.max_memory) if config.max_memory else None, devices.kind == "cuda"
-    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, on_gpu, cap), options, work)
+    cap = parse_cap(config.max_memory) if config.max_memory else None
+    _print(Training(recipe, data, disk, loop, loader, live, growth, opening, world, devices.of(0), cap), options, work)
 
 
 def _read_rate(data: CacheData) -> float | None:
@@ -177,8 +182,7 @@ def _print(training: Training, options: PlanOptions, work: dict[str, Any]) -> No
     learnt = ", ".join(targetset.folder.name for targetset in holding.targetsets) or "the labels"
     length = f"{training.steps:,} steps ({training.epochs:,.3g} epochs) of {recipe.batch_size}"
     print(f"distill: plan: {recipe.name}: {recipe.student} from {learnt}: {length}")
-    device = "cuda" if training.on_gpu else "cpu"
-    print(f"distill: plan: {said_disk(training.disk)}; {device} x {training.world_size}")
+    print(f"distill: plan: {said_disk(training.disk)}; {training.device.type} x {training.world_size}")
     if options.card is not None:
         print(
             f"distill: plan: steps are a prediction, measured on no {options.card.name}: counted operations and bytes "
@@ -195,16 +199,10 @@ def _print(training: Training, options: PlanOptions, work: dict[str, Any]) -> No
     if peak is None:
         parts = recipe.accumulate * recipe.grad_cache * training.world_size
         peak = training.growth.peak_bytes(recipe.batch_size / parts)
-    gpu = float(torch.cuda.get_device_properties(0).total_memory) if training.on_gpu else None
-    print(f"distill: plan: {said_memory(peak, options, gpu, training.cap)}")
-    rows = alternatives(
-        training.data,
-        bill,
-        training.epochs,
-        training.disk.read,
-        training.live.offers,
-        forward_seconds(training, options),
-    )
+    print(f"distill: plan: {said_memory(peak, options, training.device, training.cap)}")
+    overlap = training.on_gpu or options.card is not None
+    making = Making(forward_seconds(training, options), training.live.views, overlap)
+    rows = alternatives(training.data, bill, training.epochs, training.disk.read, training.live.offers, making)
     even = break_even(training, bill, options)
     _print_break_even(training, bill, even, options)
     told: dict[str, Any] = {**work, "steps": training.steps, "epochs": training.epochs}

@@ -14,7 +14,7 @@ from distill.data import CacheData
 from distill.module import Distillation
 from distill.recipe import Recipe
 from distill.trainer import fit, make_trainer
-from shards.command.devices import Devices
+from shards.command.devices import Devices, peak_memory
 from shards.loader import Batch
 
 _WARM_STEPS = 2
@@ -74,8 +74,8 @@ class _Clock(Callback):
         """A step is done once its parts are."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
         now = time.perf_counter()
         (self.epoch_starts if self.first else self.steps).append(now - self.last)
         self.first, self.last = False, now
@@ -117,7 +117,7 @@ def probe_loop(
     few = max(1, recipe.batch_size // recipe.accumulate) * _VALIDATED
     data.recipe, data.validation_samples = recipe, [samples[:few] for samples in whole]
     if devices.kind == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(devices.of(0))
     begun = time.perf_counter()
     try:
         fit(trainer, module, data, None)
@@ -142,7 +142,7 @@ def probe_loop(
         saved_files=len(saved) + len(beside),
         student_bytes=sum(rows.nbytes for rows in state) + sum(map(len, beside)),
         step_bytes=module.bytes_a_step(),
-        peak_bytes=float(torch.cuda.max_memory_allocated()) if devices.kind == "cuda" else None,
+        peak_bytes=peak_memory(devices.of(0)),
     )
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.data import CacheData
-from extract.bill.alternatives import NUM_SAMPLES, Alternative, Sampled, offered
+from extract.bill.alternatives import Alternative, Sampled, offered
+from extract.bill.further import ViewSeconds, probe_further, timed_rows
 from extract.pipeline import forward
 from extract.recompute import load_teacher_of
 from shards.bill.counting import Growth, count
@@ -29,13 +31,18 @@ class LiveProbe:
     """Kernels and memory of each by the number of samples."""
     offers: list[Alternative] = field(default_factory=list)
     """What else the first of them might give of the views."""
+    views: ViewSeconds = field(default_factory=lambda: ViewSeconds(0.0, None))
+    """Of the first of them, of the first component."""
     unknown: str = ""
     """Why a teacher cannot be asked."""
 
 
-def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds: float) -> LiveProbe:
-    """The forward of each distinct teacher on a held batch; a teacher that is not here is a reason and no error."""
-    taken, growths, offers = 0.0, [], list[Alternative]()
+def probe_teachers(data: CacheData, batch: Batch, device: torch.device, trial: Path, seconds: float) -> LiveProbe:
+    """The forward of each distinct teacher on a held batch; a teacher that is not here is a reason and no error.
+
+    Further views for the first of them are made in `trial`.
+    """
+    taken, growths, offers, views = 0.0, [], list[Alternative](), ViewSeconds(0.0, None)
     by_teacher: dict[str, list[Any]] = {}
     for targetset in data.training.targetsets:
         by_teacher.setdefault(str(targetset.identity["teacher"]), []).append(targetset)
@@ -50,8 +57,8 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
         viewset = ViewSet(data.training.components[reading.component].viewset.folder)  # as no student reads it
         viewset = viewset.read_by(teacher.inputs.reads(viewset.codec))
         samples = reading.samples.tolist()
-        fields = {name: torch.from_numpy(rows) for name, rows in viewset.rows(0, samples).items()}
-        fields = {name: rows.to(device) for name, rows in fields.items()}
+        rows, read = timed_rows(viewset, samples)
+        fields = {name: torch.from_numpy(each).to(device) for name, each in rows.items()}
         say = partial(forward, teacher, device=device, precision=sets[0].identity["precision"])
         taken += _rate(say, fields, device, seconds / len(by_teacher))
         held = [*teacher.network.parameters(), *teacher.network.buffers()]
@@ -60,12 +67,13 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, seconds:
         ]
         growths.append(Growth(*counted))
         if not offers:
-            keys = [viewset.plan.keys[sample] for sample in samples[:NUM_SAMPLES]]
-            few, seed = _first(fields, len(keys)), viewset.identity["seed"] or 0
-            sampled = Sampled(few, keys, 0, seed, device, sets[0].identity["precision"])
+            first = ViewSet(data.training.components[0].viewset.folder)
+            views = probe_further(first, teacher.inputs, read, trial, seconds / 4)
+            keys, seed = [viewset.plan.keys[sample] for sample in samples], viewset.identity["seed"] or 0
+            sampled = Sampled(fields, keys, 0, seed, device, sets[0].identity["precision"])
             asked = [(each.manifest.target, each.manifest.codec, each.manifest.keep_tokens) for each in sets]
-            offers = list(offered(whole, sampled, asked, viewset.plan))
-    return LiveProbe(taken, growths, offers)
+            offers = list(offered(whole, sampled, asked, viewset.plan, seconds / 4))
+    return LiveProbe(taken, growths, offers, views)
 
 
 def _first(fields: dict[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:

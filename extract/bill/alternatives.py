@@ -1,14 +1,15 @@
 """Alternatives: what else might be kept of the same teacher, with bytes and what the codec leaves of some samples."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from extract.calibrate import VECTORS_A_CENTROID
+from extract.bill.codebooks import Calibration, calibration_of, codebook_codecs, samples_to_learn, unseen_error
 from extract.pipeline import Extraction, forward, kept_rows
 from extract.plan_targets import Part, TargetSetJob
 from extract.plan_views import ViewSetJob
@@ -31,7 +32,9 @@ _KEPT = (49, 16)
 """Tokens a view."""
 _PLAIN = "float16"
 _CODECS = {True: (_PLAIN, "topk:16", "sample:12"), False: (_PLAIN, "int8", "int4")}
-"""For logits, and for all else."""
+"""For logits, and for all else, to which `codebook_codecs` come."""
+_MOST_SAMPLES, _MOST_BYTES = 512, 1 << 28
+"""That codebooks learn from while there is time, and of their rows."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Alternative:
     """The mean cosine of some samples' vectors before and after, or what the codec states in its place."""
     chosen: bool
     """Whether it is what the command line asks for."""
+    calibration: Calibration
+    """What its statistics take before the first shard."""
 
 
 @dataclass(frozen=True)
@@ -60,37 +65,65 @@ class Sampled:
     device: torch.device
     precision: str
 
+    def part(self, rows: slice) -> "Sampled":
+        """Some of them."""
+        return replace(self, fields={name: each[rows] for name, each in self.fields.items()}, keys=self.keys[rows])
 
-def alternatives(extraction: Extraction, part: Part, shard: ViewShard) -> Iterator[Alternative]:
-    """The targets of a part's teacher in the codecs that take them, what is asked for first."""
+
+def alternatives(extraction: Extraction, part: Part, shard: ViewShard, seconds: float) -> Iterator[Alternative]:
+    """The targets of a part's teacher in the codecs that take them, what is asked for first.
+
+    So many `seconds` may be spent on what codebooks learn from.
+    """
     assert part.teacher is not None
-    batch, seed = kept_rows(shard)[:NUM_SAMPLES], extraction.views.plan.identity["seed"] or 0
+    batch, seed = kept_rows(shard)[:_MOST_SAMPLES], extraction.views.plan.identity["seed"] or 0
     keys, how = [shard.keys[row] for row in batch], (extraction.device, extraction.precision)
     sampled = Sampled(shard.batch(batch), keys, shard.view, seed, *how)
     asked = [(job.target, job.codec.name, job.keep_tokens) for job in part.targets]
-    yield from offered(part.teacher, sampled, asked, part.views.plan)
+    yield from offered(part.teacher, sampled, asked, part.views.plan, seconds)
 
 
 def offered(
-    teacher: "Teacher", sampled: Sampled, asked: Sequence[tuple[str, str, int | None]], plan: Plan
+    teacher: "Teacher", sampled: Sampled, asked: Sequence[tuple[str, str, int | None]], plan: Plan, seconds: float
 ) -> Iterator[Alternative]:
-    """What else a teacher might give of the views of `plan`; `asked` are targets, codecs and kept tokens."""
+    """What else a teacher might give of the views of `plan`; `asked` are targets, codecs and kept tokens.
+
+    Codecs are tried on the first samples, and those with codebooks on as many as there is time for.
+    """
     likely = [name for name in ("logits", "pooled", "cls", "layer_mean") if name in teacher.outputs]
     targets = list(dict.fromkeys([*(target for target, _, _ in asked), *likely]))[:_MOST_TARGETS]
-    outputs = _outputs(teacher.only(targets), sampled)
+    deadline, first = time.perf_counter() + seconds, sampled.part(slice(NUM_SAMPLES))
+    outputs = _outputs(teacher.only(targets), first)
     for target in targets:
         row_shape, extra = teacher.outputs[target], teacher.extra_tokens.get(target, 0)
         own = [(codec, keep) for name, codec, keep in asked if name == target]
         kept = [keep for keep in _KEPT if has_tokens(row_shape) and max(1, extra) <= keep < row_shape[0]]
-        named: list[tuple[str, int | None]] = [(codec, None) for codec in _CODECS[target in LOGITS]]
+        books = () if target in LOGITS else codebook_codecs(row_shape, len(plan.keys))
+        named: list[tuple[str, int | None]] = [(codec, None) for codec in (*_CODECS[target in LOGITS], *books)]
         named += [(codec, keep) for codec, _ in named if codec != _PLAIN for keep in kept]
-        errors: dict[str, str] = {}
-        for codec, keep in dict.fromkeys([*own, *named]):
+        rows, known = outputs[target], dict[str, tuple[str, Calibration]]()
+        for name, keep in dict.fromkeys([*own, *named]):
             with contextlib.suppress(BadInput):  # no codec of such rows
-                size = _view_bytes(make_codec(codec, row_shape, keep), plan)
-                if codec not in errors:
-                    errors[codec] = _error(make_codec(codec, row_shape), outputs[target], sampled)
-                yield Alternative(target, codec, keep, size, errors[codec], (codec, keep) in own)
+                size = _view_bytes(make_codec(name, row_shape, keep), plan)
+                if name not in known:
+                    codec = make_codec(name, row_shape)
+                    if codec.num_centroids:
+                        rows = _more(teacher.only([target]), rows, sampled, codec, deadline)
+                    known[name] = _error(codec, rows, first), calibration_of(codec, rows, len(plan.keys))
+                yield Alternative(target, name, keep, size, known[name][0], (name, keep) in own, known[name][1])
+
+
+def _more(teacher: "Teacher", rows: Features, sampled: Sampled, codec: Codec, deadline: float) -> Features:
+    """The rows, and those of further samples: as many as codebooks want, or as are there, until it is time."""
+    (target,), parts, start = teacher.outputs, [rows], len(rows.vectors)
+    most = min(len(sampled.keys), samples_to_learn(codec, teacher.outputs[target], NUM_SAMPLES))
+    most = min(most, _MOST_BYTES // rows.vectors[:1].nbytes)
+    taken = 0.0
+    while start < most and (begun := time.perf_counter()) + taken < deadline:
+        some = sampled.part(slice(start, min(most, start + NUM_SAMPLES)))
+        parts.append(_outputs(teacher, some)[target])
+        start, taken = start + NUM_SAMPLES, time.perf_counter() - begun
+    return Features.join(parts)
 
 
 def _outputs(teacher: "Teacher", sampled: Sampled) -> Mapping[str, Features]:
@@ -101,9 +134,10 @@ def _outputs(teacher: "Teacher", sampled: Sampled) -> Mapping[str, Features]:
 
 
 def _error(codec: Codec, rows: Features, sampled: Sampled) -> str:
+    if codec.num_centroids:
+        return unseen_error(codec, rows, NUM_SAMPLES)
+    rows = rows[: len(sampled.keys)]
     vectors: Tensor = rows.content().vectors
-    if vectors.numel() // vectors.shape[-1] < VECTORS_A_CENTROID * codec.num_centroids:
-        return "-"  # codebooks would know so few by heart
     if codec.has_statistics:
         codec = codec.calibrate(vectors.cpu())
     drawn = with_numbers(codec, sampled.seed, list(sampled.keys), sampled.view, sampled.device)

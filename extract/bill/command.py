@@ -5,8 +5,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from extract.bill.alternatives import Alternative, alternatives, asked_bytes
 from extract.bill.estimate import Estimate, Places, Probes, amounts_of, peak_of
 from extract.bill.happened import print_happened, work_of
@@ -18,6 +16,7 @@ from extract.config import ExtractConfig
 from extract.memory import batch_within, parse_cap
 from extract.phases import Work, planned
 from extract.stages import BATCHES_IN_FLIGHT
+from shards.bill.arithmetic import human_seconds
 from shards.bill.bucket import probe_store
 from shards.bill.disk import probe_disk
 from shards.bill.options import parse_plan
@@ -30,8 +29,8 @@ from shards.errors import TeacherShardsError
 from shards.mirror import mirror_path
 from shards.stores import is_url, open_store
 
-_SHARES = {"disk": 0.15, "views": 0.25, "teacher": 0.4}
-"""Of the seconds that probes may take; what is left is for the alternatives."""
+_SHARES = {"disk": 0.15, "views": 0.25, "teacher": 0.4, "alternatives": 0.1}
+"""Of the seconds that probes may take; what is left is for counting and codecs."""
 
 
 def print_plan(config: ExtractConfig) -> None:
@@ -108,15 +107,19 @@ def _print(estimate: Estimate, cap: int | None) -> None:
         )
     print_stages(bill, units)
     print(f"extract: plan: {said_bill(bill, options)}")
+    for probe in filter(None, estimate.probes.teachers):
+        for job, each in zip(probe.targets, probe.calibrations, strict=True):
+            if each.seconds and sum(amounts.forwards):
+                books = f"{job.codec.name} of {job.target} learns its codebooks from {each.vectors:,} vectors"
+                took = human_seconds(each.seconds)
+                print(f"extract: plan: {books} of {each.samples:,} samples: {took} of the start, and their forwards")
     if bill.num_bytes > where.disk.free:
         print("extract: plan: the disk has no room for that: take other flags of the table below, or another --out")
     found = [probe for probe in estimate.probes.teachers if probe is not None]
-    on_gpu = device.type == "cuda"
     at_a_time = BATCHES_IN_FLIGHT if options.card is not None else work.extraction.stages.num_threads
     peak = peak_of(found, at_a_time * work.extraction.batch_size) if found else 0.0
     if found:
-        gpu = float(torch.cuda.get_device_properties(device).total_memory) if on_gpu else None
-        print(f"extract: plan: {said_memory(peak, options, gpu, cap)}")
+        print(f"extract: plan: {said_memory(peak, options, device, cap)}")
     rows = _alternatives(estimate)
     even = estimate.break_even()
     if even is not None:
@@ -140,7 +143,8 @@ def _alternatives(estimate: Estimate) -> list[tuple[str, ...]]:
     part, views = work.plan.parts[0], work.plan.views
     if estimate.probes.teachers[0] is None or not sum(amounts.forwards):
         return []
-    found = list(alternatives(work.extraction, part, estimate.probes.views[0].shard))
+    seconds = estimate.options.seconds * _SHARES["alternatives"]
+    found = list(alternatives(work.extraction, part, estimate.probes.views[0].shard, seconds))
     own, asked = asked_bytes(part.targets, views), views.asked_views
     rows = [_row(estimate, each, own, asked) for each in found]
     chosen = next((each for each in found if each.chosen), None)
@@ -156,7 +160,11 @@ def _row(estimate: Estimate, each: Alternative, own: float, views: int) -> tuple
     plan = estimate.work.plan.views
     asked = plan.asked_views
     to_make = sum(estimate.amounts.forwards) / max(1, len(plan.plan.keys) * asked)
-    bill, _ = estimate.bill(views / asked, (each.view_bytes - own) * views * to_make)
+    probe, once = estimate.probes.teachers[0], 0.0
+    if probe is not None and not each.chosen:
+        asked_for = estimate.statistics_seconds(probe, probe.calibrations)
+        once = estimate.statistics_seconds(probe, [each.calibration]) - asked_for
+    bill, _ = estimate.bill(views / asked, (each.view_bytes - own) * views * to_make, once)
     tokens = "all" if each.keep_tokens is None else str(each.keep_tokens)
     name = f"{each.target}{' *' if each.chosen and views == asked else ''}"
     return name, each.codec, tokens, str(views), human_bytes(bill.num_bytes), f"{bill.hours:,.4g}", each.error

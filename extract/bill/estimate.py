@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from extract.bill.codebooks import Calibration
 from extract.bill.probe import TeacherProbe, ViewsProbe
 from extract.bill.sizes import (
     Amount,
@@ -96,8 +97,10 @@ class Estimate:
         """Where teachers compute."""
         return "cores" if self.work.extraction.device.type == "cpu" and self.options.card is None else "device"
 
-    def bill(self, times: int | float = 1, more: int | float = 0) -> tuple[Bill, dict[str, int | float]]:
-        """The bill of `times` as many views and so many `more` bytes, and the units of each stage."""
+    def bill(
+        self, times: int | float = 1, more: int | float = 0, once: float = 0.0
+    ) -> tuple[Bill, dict[str, int | float]]:
+        """The bill of `times` as many views, so many `more` bytes and seconds at the start; the units of each stage."""
         amounts, probes, card, lane = self.amounts, self.probes, self.options.card, self.lane
         processes, views = self.work.extraction.num_processes, probes.views[0]
         teacher = move = encode = calibration = 0.0
@@ -109,10 +112,8 @@ class Estimate:
                 encode += times * count * encoding / processes
                 if card is not None:
                     move += times * count * probe.bytes_moved / card.transfer_rate / processes
-                if any(job.codec.has_statistics for job in probe.targets) and count:
-                    first = min(count, max(CALIBRATION_SAMPLES, self.work.plan.views.plan.shard_size))
-                    calibration += min(count, CALIBRATION_SAMPLES) * a_forward
-                    calibration += first * (views.seconds_to_make or views.seconds_to_read)
+                if count:
+                    calibration += self.statistics_seconds(probe, probe.calibrations)
         num_bytes, num_files = amounts.written.num_bytes * times + more, amounts.written.num_files * times
         units: dict[str, int | float] = dict.fromkeys((TEACHER, MOVE, ENCODE), times * sum(amounts.forwards))
         units |= {VIEWS: times * amounts.views, READ: times * amounts.read, WRITE: num_bytes}
@@ -129,10 +130,26 @@ class Estimate:
             units |= {FETCH: fetched, SEND: num_bytes}
             stages.append(Stage(FETCH, fetched / bucket.read, "bucket"))
             stages.append(Stage(SEND, bucket.seconds_to_write(num_bytes, num_files), "bucket"))
-        once = probes.opening + calibration
+        once = probes.opening + calibration + once
         if lane == "device" and amounts.views:  # nothing is there to compute on while the first shard's views are made
             once += min(amounts.views, self.work.plan.views.plan.shard_size) * views.seconds_to_make
         return Bill([stage for stage in stages if stage.seconds], once, num_bytes, num_files), units
+
+    def statistics_seconds(self, probe: TeacherProbe, calibrations: Sequence[Calibration]) -> float:
+        """What codecs take together before the first shard: views of whole shards, forwards, and their training.
+
+        The first 256 samples serve all; codebooks that need more begin anew, each for itself.
+        """
+        views, size = self.probes.views[0], self.work.plan.views.plan.shard_size
+        needed = [each.samples for each in calibrations if each.samples]
+        first = min(CALIBRATION_SAMPLES, max(needed, default=0))
+        further = [samples for samples in needed if samples > CALIBRATION_SAMPLES]
+        made = sum(-(-samples // size) * size for samples in filter(None, (first, *further)))
+        forwards = first + sum(samples - CALIBRATION_SAMPLES for samples in further)
+        most = len(self.work.plan.views.plan.keys) * (1 + len(further))
+        a_view = views.seconds_to_make or views.seconds_to_read
+        training = sum(each.seconds for each in calibrations)
+        return min(made, most) * a_view + forwards * self.forward_seconds(probe) + training
 
     def forward_seconds(self, probe: TeacherProbe) -> float:
         """Of a sample: measured, or predicted of a card."""

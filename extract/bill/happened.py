@@ -3,32 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from extract.phases import Work
 from extract.pipeline import Counts
-from shards.bill.happened import (
-    Happened,
-    commits_took,
-    happened_of,
-    note_happened,
-    plan_beside,
-    print_compared,
-    saved_plan,
-    written_since,
-)
+from shards.bill import happened
+from shards.command.devices import peak_memory
 
 
 def tell_planned(work: Work, cache: Path, counts: Counts, seconds: float) -> None:
     """A line, where the plan of just this work was saved beside the `cache`; what happened is noted in it."""
-    found = saved_plan(work_of(work), plan_beside(cache))
-    if found is None or happened_of(found[1]) or (counts.views, counts.teacher_forwards) != tuple(found[1]["to_make"]):
-        return
-    path, plan = found
-    device, alone = work.extraction.device, work.extraction.num_processes == 1
-    peak = float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" and alone else None
-    happened = Happened(seconds, written_since(path, [work.plan.views.folder]), peak)
-    print(f"extract: planned: {note_happened(path, plan, happened)}: {path}")
+    extraction, made = work.extraction, {"to_make": [counts.views, counts.teacher_forwards]}
+    peak = peak_memory(extraction.device) if extraction.num_processes == 1 else None
+    happened.tell_planned(cache, work_of(work), made, seconds, [work.plan.views.folder], peak)
 
 
 def work_of(work: Work) -> dict[str, Any]:
@@ -41,13 +26,6 @@ def work_of(work: Work) -> dict[str, Any]:
 
 def print_happened(work: Work, cache: Path, save: Path | None) -> bool:
     """The saved plan of what is finished in `cache` stands beside what happened, in a table; False where none is."""
-    found = saved_plan(work_of(work), save, plan_beside(cache))
-    if found is None:
-        return False
-    path, plan = found
-    folders = [cache / each for each in work_of(work)["sets"]]
-    happened = happened_of(plan) or Happened(commits_took(path, folders), written_since(path, folders[:1]))
-    noted = "" if happened_of(plan) else "; the time is that from the first commit to the last"
-    print(f"extract: plan: all of it is made; {path} beside what happened{noted}:")
-    print_compared(plan, happened)
-    return True
+    known = work_of(work)
+    folders = [cache / each for each in known["sets"]]
+    return happened.print_happened(known, save, cache, "all of it is made", folders, None)

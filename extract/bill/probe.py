@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from msgspec import structs
 
+from extract.bill.codebooks import Calibration, calibration_of
 from extract.bill.sizes import Amount, amount_in
 from extract.pipeline import Extraction, forward, kept_rows
 from extract.plan_targets import Part, TargetSetJob
@@ -19,7 +20,9 @@ from extract.targets import keep_drawn, with_numbers
 from extract.views import ViewShard, commit_shard, make_shard, read_shard
 from shards.bill.counting import Growth, count
 from shards.codecs.features import Features
+from shards.command.devices import peak_memory
 from shards.errors import BadInput
+from shards.layout import CALIBRATION
 
 _FEW, _ROWS, _MOST_SHARDS = 8, 32, 16
 """Rows of the first trial shard, of the next ones, and their number."""
@@ -58,6 +61,8 @@ class TeacherProbe:
     """Bytes."""
     growth: Growth
     """Kernels and memory by the number of samples."""
+    calibrations: list[Calibration] = field(default_factory=list)
+    """What the statistics of each target's codec still take."""
 
 
 def probe_views(part: Part, trial: ViewSetJob, num_threads: int, seconds: float) -> ViewsProbe:
@@ -138,7 +143,12 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     assert part.teacher is not None
     kept, on_gpu = kept_rows(shard), extraction.device.type == "cuda"
     first = list(itertools.islice(itertools.cycle(kept), 1))
-    part = replace(part, targets=[_ready(job, rows) for job, rows in _rows(extraction, part, shard, kept[:_ROWS])])
+    few, num_samples = list(_rows(extraction, part, shard, kept[:_ROWS])), len(part.views.plan.keys)
+    statistics = [
+        Calibration() if (job.folder / CALIBRATION).exists() else calibration_of(job.codec, rows, num_samples)
+        for job, rows in few
+    ]
+    part = replace(part, targets=[_ready(*each) for each in few])
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(extraction.device)
 
@@ -166,12 +176,11 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     share = encodings / (forwards + encodings)
     a_sample = taken / (size * at_a_time)
     measured = on_gpu and size == extraction.batch_size
-    peak = float(torch.cuda.max_memory_allocated(extraction.device)) if measured else None
+    peak = peak_memory(extraction.device) if measured else None
     growth = _growth(extraction, part, shard, kept)
     weights = float(sum(rows.nbytes for rows in _weights_of(part)))
-    return TeacherProbe(
-        a_sample * (1 - share), a_sample * share, float(moved), list(part.targets), peak, weights, growth
-    )
+    shares = a_sample * (1 - share), a_sample * share
+    return TeacherProbe(*shares, float(moved), list(part.targets), peak, weights, growth, statistics)
 
 
 def _rows(

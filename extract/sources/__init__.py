@@ -13,14 +13,14 @@ from typing import NamedTuple
 from extract.sources.base import Document, Sample, Source
 from extract.sources.caption_files import USAGE as CAPTION_FILE
 from extract.sources.columns import USAGE as COLUMNS
-from extract.sources.hub import DATASETS
+from extract.sources.hub import DATASETS, local_folder
 from extract.sources.tar_members import COMPRESSED
 from extract.sources.text import USAGE as FIELDS
 from extract.sources.wds import USAGE as CAPTIONS
 from shards.command.ranges import COUNT
 from shards.errors import BadInput, UnknownName
 
-__all__ = ["SOURCES", "Document", "Sample", "Source", "open_source"]
+__all__ = ["SOURCES", "Document", "Sample", "Source", "is_of_the_hub", "open_source"]
 
 
 class Entry(NamedTuple):
@@ -75,6 +75,13 @@ def open_source(data: str, split: str, data_dir: str | None = None, limit: int |
     if source.documents is not None:
         return _first_documents(source, limit)
     return replace(source, keys=source.keys[:limit], unreadable=tuple(i for i in source.unreadable if i < limit))
+
+
+def is_of_the_hub(data: str, data_dir: str | None) -> bool:
+    """Whether opening `--data` may fetch it from the network: a dataset of the hub without a copy that is named."""
+    scheme, _, path = data.partition(":")
+    is_here = data_dir is not None or (path != "" and local_folder(path.partition(":")[0]) is not None)
+    return SOURCES[scheme].local_copy and not is_here
 
 
 _ENDINGS = (

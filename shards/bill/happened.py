@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,17 +67,49 @@ def happened_of(plan: Mapping[str, Any]) -> Happened | None:
     return Happened(**noted) if isinstance(noted, dict) else None
 
 
-def note_happened(path: Path, plan: Mapping[str, Any], happened: Happened) -> str:
-    """The plan at `path` has what happened beside it; that in a line."""
+def tell_planned(
+    out: Path,
+    work: Mapping[str, Any],
+    made: Mapping[str, Any],
+    seconds: float,
+    folders: Iterable[Path],
+    peak: float | None,
+) -> None:
+    """A line, where the plan of this `work` lies beside `out` and says `made`; what happened is noted in it.
+
+    The run took so many `seconds`, wrote files of `folders`, and had `peak` bytes of its device.
+    """
+    found = saved_plan(work, plan_beside(out))
+    if found is None or happened_of(found[1]) or any(found[1][name] != value for name, value in made.items()):
+        return
+    path, plan = found
+    happened = Happened(seconds, written_since(path, folders), peak)
     write_atomically(path, (json.dumps({**plan, _HAPPENED: asdict(happened)}, indent=1) + "\n").encode())
-    return ", ".join(
-        f"{name} {planned} (took {took}, {ratio} of it)" for name, planned, took, ratio in _rows(plan, happened)
-    )
+    rows = _rows(plan, happened)
+    said = ", ".join(f"{name} {planned} (took {took}, {ratio} of it)" for name, planned, took, ratio in rows)
+    print(f"{work['command']}: planned: {said}: {path}")
 
 
-def print_compared(plan: Mapping[str, Any], happened: Happened) -> None:
-    """A table: planned, what happened, and the ratio of the second to the first."""
+def print_happened(
+    work: Mapping[str, Any], save: Path | None, out: Path, finished: str, folders: Sequence[Path], seconds: float | None
+) -> bool:
+    """A table of the saved plan of `work` beside what happened, and the ratio of the second to the first; else False.
+
+    Where the run has noted nothing in its plan it took `seconds`, or as long as from the first commit in `folders` to
+    the last, and wrote files of the first of them.
+    """
+    found = saved_plan(work, save, plan_beside(out))
+    if found is None:
+        return False
+    path, plan = found
+    happened, commits = happened_of(plan), ""
+    if happened is None:
+        commits = "" if seconds is not None else "; the time is that from the first commit to the last"
+        taken = commits_took(path, folders) if seconds is None else seconds
+        happened = Happened(taken, written_since(path, folders[:1]))
+    print(f"{work['command']}: plan: {finished}; {path} beside what happened{commits}:")
     print_table(("what", "planned", "happened", "ratio"), _rows(plan, happened), ("planned", "happened", "ratio"))
+    return True
 
 
 def _rows(plan: Mapping[str, Any], happened: Happened) -> list[tuple[str, str, str, str]]:

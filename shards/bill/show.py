@@ -5,16 +5,20 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shards.bill.arithmetic import Bill, human_seconds
 from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions
 from shards.bill.trial import nearest
+from shards.command.devices import total_memory
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.commit import write_atomically
 from shards.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
 
 
 def print_stages(bill: Bill, units: Mapping[str, int | float]) -> None:
@@ -35,14 +39,12 @@ def said_bill(bill: Bill, options: PlanOptions) -> str:
     return f"{size if bill.num_files else ''}{bill.hours:,.4g} hours, {cost}; held by {bill.bottleneck}"
 
 
-def said_memory(peak_bytes: float, options: PlanOptions, gpu_bytes: float | None, cap: int | None = None) -> str:
+def said_memory(peak_bytes: float, options: PlanOptions, device: "torch.device", cap: int | None = None) -> str:
     """The peak, and whether it fits the card, the GPU that is here, or this machine; and the `cap` of --max_memory."""
     if options.card is not None:
         room, whose = options.card.memory_bytes, f"the {options.card.name} has"
-    elif gpu_bytes is not None:
-        room, whose = gpu_bytes, "this GPU has"
     else:
-        room, whose = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), "this machine has"
+        room, whose = float(total_memory(device)), "this GPU has" if device.type == "cuda" else "this machine has"
     most = 0.95 * room
     if cap is not None and cap < most:
         room, most, whose = cap, cap, "--max_memory gives"

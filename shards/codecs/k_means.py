@@ -10,7 +10,7 @@ from torch import Tensor
 from shards.codecs.nearest import books_of, nearest, row_blocks
 from shards.errors import BadInput
 
-_TRAINED = 256
+TRAINED = 256
 """At most so many vectors a centroid train it; more change little (faiss's own bound)."""
 
 
@@ -42,7 +42,7 @@ def _k_means(vectors: Float[Tensor, "rows width"], num_centroids: int) -> Float[
     try:
         faiss.omp_set_num_threads(1)  # sums of several threads end in other bits
         with threadpool_limits(1):
-            trained = faiss.Kmeans(vectors.shape[1], num_centroids, max_points_per_centroid=_TRAINED, **settings)
+            trained = faiss.Kmeans(vectors.shape[1], num_centroids, max_points_per_centroid=TRAINED, **settings)
             trained.train(np.ascontiguousarray(vectors.numpy(), np.float32))
     finally:
         faiss.omp_set_num_threads(threads)

@@ -54,7 +54,11 @@ class Kept(Codec):
 
     def decode(self, stored: Encoded) -> Features:
         """The kept rows as float32, and their positions; the reader refuses those beyond `num_tokens`."""
-        return Features(self.inner.decode(stored), stored[POSITIONS].to(torch.int64))
+        return Features(self.inner.decode(stored), self.places(stored))
+
+    def places(self, stored: Encoded) -> Int64[Tensor, "batch kept"]:
+        """Where the kept tokens stood."""
+        return stored[POSITIONS].to(torch.int64)
 
     @property
     def num_centroids(self) -> int:  # type: ignore[override]

@@ -1,6 +1,7 @@
 """Devices: on which a command computes, and how many cores it may use; decided here for every command."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,12 @@ class Devices(NamedTuple):
     """cpu or cuda."""
     indices: tuple[int, ...] = (0,)
     """Which GPUs, or which of the processes that share a CPU."""
+
+    def of(self, rank: int) -> "torch.device":
+        """The device of the process of that number."""
+        import torch
+
+        return torch.device(self.kind, self.indices[rank]) if self.kind == "cuda" else torch.device(self.kind)
 
 
 def parse_devices(flag: str, text: str, several: bool = True) -> Devices:
@@ -51,10 +58,7 @@ def parse_devices(flag: str, text: str, several: bool = True) -> Devices:
 
 def one_device(flag: str, text: str = "auto") -> "torch.device":
     """The only device of --`flag`: of several GPUs the first."""
-    import torch
-
-    kind, (index,) = parse_devices(flag, text, several=False)
-    return torch.device(kind, index) if kind == "cuda" else torch.device(kind)
+    return parse_devices(flag, text, several=False).of(0)
 
 
 def share_of_cores(num_processes: int = 1) -> int:
@@ -66,6 +70,22 @@ def share_of_cores(num_processes: int = 1) -> int:
     import joblib
 
     return max(1, joblib.cpu_count() // num_processes)
+
+
+def total_memory(device: "torch.device") -> int:
+    """The bytes of memory that a GPU, or for a CPU this machine, has."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_memory(device: "torch.device") -> float | None:
+    """The bytes of a GPU that this process had allocated at most; None for a CPU, which nobody counts."""
+    import torch
+
+    return float(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
 
 
 def device_type(device: "torch.device") -> str:

@@ -1,5 +1,6 @@
 """Parts of a batch: loss and gradients are those of the whole, of padded texts too; a run is the same in any parts."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,47 @@ def test_parts_of_padded_texts_are_the_whole_batch(padded: Path, name: str, most
     counts = [len(part.samples) / SIZE for part in cut(batch, most)]
     mean = sum(share * each for share, (_, each) in zip(counts, alike, strict=True))
     assert name == "5tokens" or float((mean - whole).abs().max()) > 10 * bound
+
+
+@pytest.mark.parametrize("name", ["no_norm-float32", "5tokens"])
+def test_targets_are_made_once_however_many_parts(padded: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding, or with a teacher in the loop its forward, is paid for once; tokens are counted without it."""
+    module, data = open_padded(padded, name)
+    batch, made, targets = next(iter(data.training_batches())), list[int](), module.targets
+
+    def counted(part: Batch, *others: Any) -> list[Any]:
+        made.append(len(part.samples))
+        return targets(part, *others)
+
+    monkeypatch.setattr(module, "targets", counted)
+    gradients(module, batch, 3)
+    assert made == [3, 3, 2]
+
+
+class Recording(Distillation):
+    """Keeps every loss that it trained on."""
+
+    def loss(self, batch: Batch, validating: bool = False) -> Tensor:
+        loss = super().loss(batch, validating)
+        if not validating:
+            self.__dict__.setdefault("seen", []).append(float(loss.detach()))
+        return loss
+
+
+def test_what_is_logged_is_the_loss_of_all_parts_of_a_step(padded: Path, tmp_path: Path) -> None:
+    _, data = open_padded(padded, accumulate=2, max_steps=10)
+    made = list[Recording]()
+
+    def make(**parts: Any) -> Recording:
+        made.append(Recording(**parts))
+        return made[-1]
+
+    train(DistillConfig(str(padded), devices="cpu"), data.recipe, data, tmp_path / "run", make)
+    with (tmp_path / "run/logs/version_0/metrics.csv").open() as log:
+        (logged,) = [float(row["train_loss"]) for row in csv.DictReader(log) if row["train_loss"]]
+    last_two = made[0].__dict__["seen"][18:]
+    assert len(last_two) == 2 and logged == pytest.approx(sum(last_two) / 2, rel=1e-6)
+    assert logged != pytest.approx(last_two[-1], rel=1e-3)
 
 
 def test_a_batch_of_several_components_is_cut_as_it_lies() -> None:

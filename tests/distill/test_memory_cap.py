@@ -1,5 +1,6 @@
 """--max_memory: the fewest parts of a batch whose step is counted to fit, the batch as it is; or one line."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 import yaml
 from torch._subclasses.fake_tensor import FakeTensor
-from training import distill, open_data, write_recipe
+from training import distill, open_data, same, write_recipe
 
 from distill import students
 from distill.config import DistillConfig
@@ -120,6 +121,28 @@ def test_a_cap_with_room_changes_nothing(shards: Path, tmp_path: Path) -> None:
     assert len({(run / "student.safetensors").read_bytes() for run in runs}) == 1
     assert len({(run / "run.json").read_bytes() for run in runs}) == 1
     assert yaml.safe_load((runs[0] / "config.yaml").read_text())["max_memory"] == "24GB"
+
+
+def test_a_run_that_counted_its_parts_as_its_own_goes_on_in_them(shards: Path, tmp_path: Path) -> None:
+    """As an earlier version wrote the parts that --max_memory chose: into run.json and recipe.yaml."""
+    capped = ("--max_memory", "24GB")
+    parts = write_recipe(tmp_path / "parts/test.yaml", epochs=1, accumulate=2)
+    whole = write_recipe(tmp_path / "whole/test.yaml", epochs=1)
+    begun, run, other = (tmp_path / name for name in ("begun", "run", "other"))
+    distill(shards, begun, *ONE, "--recipe", parts, *capped).succeeds()
+    for folder in (run, other):
+        folder.mkdir()
+        for name in ("run.json", "recipe.yaml", "config.yaml"):
+            shutil.copy(begun / name, folder / name)
+    for cap in (capped, ()):
+        done = distill(shards, run, *ONE, "--recipe", whole, *cap).succeeds()
+        assert "in the parts that --max_memory 24GB gave it (accumulate: 2, grad_cache: 1)" in done.out
+        assert same(run, begun)
+        (run / "summary.json").unlink()
+    saved = yaml.safe_load((other / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump(saved | {"max_memory": None}))
+    refused = distill(shards, other, *ONE, "--recipe", whole, *capped)
+    refused.refuses("recipe.accumulate: the run has 2, asked for 1")
 
 
 def test_a_step_from_encoded_targets_and_labels_is_counted(shards: Path, tmp_path: Path) -> None:

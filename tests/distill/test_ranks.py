@@ -1,5 +1,6 @@
 """Two processes on one CPU, started by the command itself: one run, one writer, the student of one process."""
 
+import csv
 import json
 import os
 import subprocess
@@ -70,7 +71,7 @@ def test_two_ranks_train_the_student_that_one_rank_accumulates(shards: Path, tmp
 def test_two_ranks_train_the_student_of_one_on_padded_texts(padded: Path, tmp_path: Path) -> None:
     """The longer texts of one rank count more: the mean of two means would be another gradient."""
     values = {"student": "encoder:depth=2", "init": "teacher", "objective": "mse", "batch_size": 8}
-    recipe = write_recipe(tmp_path / "test.yaml", **values, lr=1e-3, eps=1e-3, epochs=1)
+    recipe = write_recipe(tmp_path / "test.yaml", **values, lr=1e-3, eps=1e-3, epochs=2)
     targets = ("--targets", "no_norm-float32")
     done = two_ranks(padded, tmp_path / "two", recipe, targets=targets)
     assert done.returncode == 0, done.stderr
@@ -86,6 +87,14 @@ def test_two_ranks_train_the_student_of_one_on_padded_texts(padded: Path, tmp_pa
         for name, tensor in one["state_dict"].items():
             assert torch.allclose(found["state_dict"][name], tensor, rtol=1e-4, atol=1e-5), name
         assert (run / "run.json").read_bytes() == (tmp_path / "one/run.json").read_bytes()
+        assert logged(run) == pytest.approx(logged(tmp_path / "one"), rel=1e-4)
+
+
+def logged(run: Path) -> float:
+    """The training loss of the tenth step, of the whole batch."""
+    with (run / "logs/version_0/metrics.csv").open() as log:
+        (loss,) = [float(row["train_loss"]) for row in csv.DictReader(log) if row["train_loss"]]
+    return loss
 
 
 def opened(cache: Path, targets: str, recipe: Path) -> tuple[Distillation, CacheData]:

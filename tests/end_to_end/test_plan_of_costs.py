@@ -45,7 +45,8 @@ def test_an_extraction_writes_what_its_plan_says(teacher: Path, tmp_path: Path) 
 def test_codebooks_of_few_vectors_have_no_cosine_in_a_plan(teacher: Path, tmp_path: Path) -> None:
     """Sixteen samples' vectors would be known by heart."""
     flags = ("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.SMALL, "--codec", "pq:2,centroids=16")
-    plan, _ = planned(tmp_path / "plan.json", "extract", *flags)
+    plan, out = planned(tmp_path / "plan.json", "extract", *flags)
+    assert "pq:2,centroids=16 of logits learns its codebooks from 40 vectors of 40 samples: " in out
     cosines = {row["codec"]: row["cosine"] for row in plan["alternatives"] if row["target"] == "logits *"}
     assert cosines["pq:2,centroids=16"] == "-"
 

@@ -1,5 +1,7 @@
 """A bill's arithmetic: lanes that overlap, dollars, when a cache pays, what a card is predicted to take."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions, parse_plan
 from shards.bill.show import said_bill, said_memory
 from shards.command.arguments import parse
+from shards.command.devices import Devices
 from shards.errors import BadInput, UnknownName
 
 STAGES = (Stage("views", 600.0, "cores"), Stage("teacher", 1500.0, "device"), Stage("encode", 300.0, "device"))
@@ -49,10 +52,22 @@ def test_a_kernel_is_held_by_the_processor_or_by_the_memory() -> None:
     card = Card("small", half_flops=100.0, float_flops=10.0, memory_rate=50.0, memory_bytes=1000.0, transfer_rate=5.0)
     kernels = [Operation(200.0, 50.0), Operation(10.0, 500.0)]
     assert card.seconds(kernels, "bfloat16") == 2 + 10 and card.seconds(kernels, "float32") == 20 + 10
-    assert "does not fit: the small" in said_memory(960.0, PlanOptions(card=card), None)
-    assert "; fits: the small" in said_memory(940.0, PlanOptions(card=card), None)
-    assert "does not fit: --max_memory gives 500" in said_memory(501.0, PlanOptions(card=card), None, 500)
-    assert "; fits: --max_memory gives 500" in said_memory(500.0, PlanOptions(card=card), None, 500)
+    cpu = torch.device("cpu")
+    assert "does not fit: the small" in said_memory(960.0, PlanOptions(card=card), cpu)
+    assert "; fits: the small" in said_memory(940.0, PlanOptions(card=card), cpu)
+    assert "does not fit: --max_memory gives 500" in said_memory(501.0, PlanOptions(card=card), cpu, 500)
+    assert "; fits: --max_memory gives 500" in said_memory(500.0, PlanOptions(card=card), cpu, 500)
+
+
+def test_the_gpu_that_is_asked_is_the_one_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs of different sizes, as the driver would describe them."""
+    sizes = {"cuda:0": 80_000_000_000, "cuda:1": 24_000_000_000}
+    described = {torch.device(name): SimpleNamespace(total_memory=size) for name, size in sizes.items()}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: described[device])
+    second = Devices("cuda", (1, 0)).of(0)
+    assert second == torch.device("cuda:1") and Devices("cpu", (0, 1)).of(1) == torch.device("cpu")
+    assert "does not fit: this GPU has 24.0 GB" in said_memory(30e9, PlanOptions(), second)
+    assert "; fits: this GPU has 80.0 GB" in said_memory(30e9, PlanOptions(), torch.device("cuda:0"))
 
 
 def test_counted_kernels_and_memory_grow_with_the_batch_and_not_the_weights() -> None:
