@@ -9,6 +9,7 @@ from extract.announced import is_announced
 from extract.boards import SHARING, Board, BucketBoard
 from extract.committing import remove_uncommitted
 from extract.config import ExtractConfig
+from extract.half_written import lacks_documents
 from extract.memory import batches_within
 from extract.pipeline import Extraction
 from extract.plan import ExtractionPlan, resolve
@@ -23,6 +24,7 @@ from shards.command.devices import device_type, parse_devices, share_of_cores
 from shards.commit import make_folder, remove_leftovers, sync_name
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
+from shards.listing import SAVED_FLAGS
 from shards.lock import locked, tells_that_it_tidies
 from shards.mirror import mirror_of, origin_of
 from shards.stores import is_url
@@ -95,19 +97,24 @@ def has_begun(plan: ExtractionPlan) -> bool:
     """Whether nothing is left to write before the shards: all documents and statistics are there."""
     views = plan.views
     documents = {views.folder / name: content for name, content in views.storage.metadata().items()}
+    if lacks_documents(views.folder, PLAN, SAVED_FLAGS, *views.maker.codec.files):
+        return False
     for job in plan.targets:
+        if lacks_documents(job.folder, "zarr.json", SAVED_FLAGS):
+            return False
         if job.codec.has_statistics and not (job.folder / CALIBRATION).exists():
             return False
         for spec in array_specs(job, views):
             documents[job.folder / spec.name / "zarr.json"] = metadata_bytes(spec.metadata(job.num_views))
-    return (views.folder / PLAN).exists() and all(is_announced(*each) for each in documents.items())
+    return all(is_announced(*each) for each in documents.items())
 
 
 def begin(plan: ExtractionPlan, shared: bool) -> None:
     """The documents of the view set and of its target sets are on the disk."""
     make_folder(plan.views.folder)
-    for place in (plan.views.folder, plan.views.folder.parent):  # a killed command may have made them without
-        sync_name(place)
+    sync_name(plan.views.folder)  # a killed command may have made it without, and its cache
+    with contextlib.suppress(OSError):  # which may lie on a disk of another kind
+        sync_name(plan.views.folder.parent)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
         for folder in (plan.views.folder, *(job.folder for job in plan.targets)):

@@ -147,9 +147,9 @@ def _pull_set(store: Store, root: Path, there: str, sizes: Mapping[str, int], mo
 
         try:
             # else a pull that is cut off would leave a shard that is committed and not there
-            records = [relative for relative in files if relative.startswith("commits/")]
-            fetched = list(pool.map(one, files.keys() - {*records}))
-            fetched += pool.map(one, records)
+            records = {relative for relative in files if relative.startswith("commits/")}
+            fetched = list(pool.map(one, [relative for relative in files if relative not in records]))
+            fetched += pool.map(one, sorted(records))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
