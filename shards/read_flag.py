@@ -38,8 +38,10 @@ def parse_read(flag: str | None) -> ReadSettings:
             settings = settings._replace(check=value)
         elif name == "local_cache":
             settings = settings._replace(local_cache=parse_bytes(f"--read {setting}", value, _SIZES))
-        elif name in ("data", "data_dir") and value:
-            settings = settings._replace(**{name: value})
+        elif name == "data" and value:
+            settings = settings._replace(data=value)
+        elif name == "data_dir" and value:
+            settings = settings._replace(data_dir=value)
         else:
             expected = "check=always, check=once, local_cache=SIZE, data=SCHEME:PATH or data_dir=PATH"
             raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
