@@ -44,8 +44,10 @@ def parse_read(flag: str | None) -> ReadSettings:
             settings = settings._replace(local_cache=parse_bytes(f"--read {setting}", value, _SIZES))
         elif name == "views_a_batch" and value.isdecimal() and int(value) > 0:
             settings = settings._replace(views_a_batch=int(value))
-        elif name in ("data", "data_dir") and value:
-            settings = settings._replace(**{name: value})
+        elif name == "data" and value:
+            settings = settings._replace(data=value)
+        elif name == "data_dir" and value:
+            settings = settings._replace(data_dir=value)
         else:
             expected = (
                 "check=always, check=once, local_cache=SIZE, views_a_batch=NUMBER, data=SCHEME:PATH or data_dir=PATH"

@@ -110,7 +110,7 @@ ATTACKS |= {
     "facts that are a number": partial(member, "json", b"1"),
     "20,000 files in a manifest": partial(many_files, 20_000),
     "a million names in the listing": partial(many_names, 1_000_000),
-    "a million members in a commit record": partial(many_members, 1_000_000),
+    "200,000 members in a commit record": partial(many_members, 200_000),
     "YAML that runs": partial(holding, "flags", b"teacher: !!python/object/apply:os.system ['touch /tmp/outside']\n"),
     "YAML of aliases": partial(
         holding,
@@ -136,7 +136,7 @@ for kind, other in {
     "plan": "viewset.json",
     "metadata": "plan.json",
 }.items():
-    for resealed in (False, True):
+    for resealed in (False, True) if kind in ("tar", "commit", "metadata") else (False,):
         ATTACKS[f"{kind} swapped{' and recorded' * resealed}"] = partial(swap, kind, other, resealed)
 for kind in FILES:
     for how in ("a link", "a link to itself", "a link to a device", "a hard link", "a pipe", "a socket", "a folder"):

@@ -1,0 +1,136 @@
+"""What fuzzing and attacks found: each foreign file that ended in a traceback, or took what it liked, is refused."""
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+from caches import command, reseal, reseal_records, targetset_of, viewset_of
+from PIL import Image
+
+from extract.networks.state_dict import read_state_dict
+from extract.photo import decoded
+from extract.sources import open_source
+from extract.sources.captions import caption_texts
+from extract.sources.naming import content_revision
+from shards.command.tables import print_table
+from shards.errors import BadInput, Damaged, one_line, printable
+from shards.plain_yaml import MOST_VALUES, read_yaml
+from shards.reader import ViewSet
+from shards.tar import listing
+
+
+def test_a_size_that_no_offset_holds(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a.png").tobuf(tarfile.USTAR_FORMAT)
+    spoilt = bytearray(header[:124] + b"\x80" + b"\xff" * 11 + header[136:])
+    spoilt[148:156] = b"%06o\0 " % (sum(spoilt[:148]) + 8 * 32 + sum(spoilt[156:512]))
+    (tmp_path / "train.tar").write_bytes(bytes(spoilt) + bytes(1024))
+    with pytest.raises(BadInput, match=r"train\.tar"):
+        open_source(f"wds:{tmp_path}", "train")
+    with pytest.raises(Damaged):
+        listing(bytes(spoilt) + bytes(1024))
+
+
+@pytest.mark.parametrize("raw", [3, 0.5, ["a"], {"a": 1}, None])
+def test_a_caption_that_is_no_text(tmp_path: Path, raw: Any) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    image = {"filename": "0.png", "split": "train", "sentences": [{"raw": raw}]}
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": [image]}))
+    with pytest.raises(BadInput, match="is no Karpathy split"):
+        open_source("coco", "train", str(tmp_path))
+
+
+def test_half_of_a_pair_is_no_character() -> None:
+    assert caption_texts(["a \ud800 b", "c"]) == ("a \ufffd b", "c")
+    assert content_revision(caption_texts("\udc00"))
+
+
+def test_tables_that_are_not_utf_8(tmp_path: Path) -> None:
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    images = pa.array([{"bytes": b"x", "path": "a"}])
+    pa.parquet.write_table(pa.table({"image": images, "caption": texts}), tmp_path / "train.parquet")
+    with pytest.raises(BadInput, match=r"UTF-?8"):
+        open_source(f"parquet:{tmp_path}", "train")
+    pa.parquet.write_table(pa.table({"image": images, "label": texts}), tmp_path / "train.parquet")
+    with pytest.raises(BadInput, match=r"UTF-?8"):
+        open_source(f"parquet:{tmp_path}", "train")
+    for row in (b"a,b,\xff1\n", b"a,\xff\xfe,1\n"):
+        (tmp_path / "validation.csv").write_bytes(b"sentence1,sentence2,label\n" + row)
+        with pytest.raises(BadInput, match="cannot be read"):
+            open_source(f"sentences:{tmp_path}/validation.csv", "validation")
+
+
+@pytest.mark.parametrize("label", [b"x", b"", b"1" * 5000, b"\xff"])
+def test_a_stored_label_that_is_no_number(cache: Path, label: bytes) -> None:
+    folder = viewset_of(cache)
+    record = json.loads((folder / "commits/v00-00000.json").read_bytes())
+    offset, _ = record["members"]["cls"][0]
+    reseal(folder / "commits/v00-00000.json", lambda commit: commit["members"]["cls"].__setitem__(0, [offset, 512]))
+    tar = bytearray((folder / "views/v00-00000.tar").read_bytes())
+    tar[offset : offset + 512] = label[:512].ljust(512, b"x")
+    (folder / "views/v00-00000.tar").write_bytes(tar)
+    reseal_records(folder, "viewset.json", "views/v00-00000.tar", "commits/v00-00000.json")
+    with pytest.raises(Damaged, match="is no whole number"):
+        ViewSet(folder).labels(0, [0])
+
+
+def test_views_that_a_manifest_only_claims(cache: Path) -> None:
+    reseal(targetset_of(cache) / "targetset.json", lambda document: document.update(num_views=10**9))
+    found = command("shards", "verify", cache)
+    assert found.status == 2 and "lists fewer files than shards" in found.err
+
+
+ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(12)
+)
+
+
+@pytest.mark.parametrize(
+    "text", [ALIASES, "[" * 20_000, "a: 2024-99-99", "1" * 5000, "!!timestamp x", "\0", "!!bool x"]
+)
+def test_yaml_that_is_none_or_too_much(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        read_yaml(text)
+    assert str(refused.value).isprintable()
+    (tmp_path / "mine.yaml").write_text(text)
+    command("extract", "--config", tmp_path / "mine.yaml", "--out", tmp_path / "x").refuses("is not YAML")
+    command("distill", "--shards", tmp_path, "--recipe", tmp_path / "mine.yaml").refuses("not YAML")
+
+
+def test_yaml_that_is_large_is_read() -> None:
+    assert len(read_yaml("\n".join(f"- {n}" for n in range(5000)))) == 5000 < MOST_VALUES
+
+
+def test_weights_that_unfold(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive, zipfile.ZipFile(tmp_path / "b.pt", "w", 8) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    with pytest.raises(BadInput, match="its archive is compressed"):
+        read_state_dict(tmp_path / "b.pt")
+    torch.save({"a": torch.zeros(1).expand(10**12)}, tmp_path / "c.pt")
+    with pytest.raises(BadInput, match="not stored as it is declared"):
+        read_state_dict(tmp_path / "c.pt")
+    torch.save({"a": torch.zeros(1).expand(4)}, tmp_path / "d.pt")
+    assert read_state_dict(tmp_path / "d.pt")["a"].shape == (4,)
+
+
+def test_an_image_that_is_a_program() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "EPS")
+    with pytest.raises(BadInput, match="not an image of a format that is read"):
+        decoded(buffer.getvalue(), True, "x")
+
+
+def test_a_terminal_is_told_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b[2J\x1b]0;owned\x07\u202e\ud800é"
+    assert printable(evil) == "a\\x1b[2J\\x1b]0;owned\\x07\\u202e\\ud800é" and printable("é 日本") == "é 日本"
+    assert one_line(BadInput(evil + "\nb")).isprintable()
+    print_table(("name",), [(evil,)])
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
