@@ -118,8 +118,8 @@ def stored_views(config: ExtractConfig) -> Stored:
     """What the cache `config.out` holds of the views that `config` means; BadInput where it holds several that fit."""
     typed, viewsets = config, _viewsets(Path(config.out))
     if config.data is None:
-        data = sorted({viewset.request["data"] for viewset in viewsets}) or [DEFAULT_SOURCE]
-        config = replace(config, data=only("--data", "sources", data, f"name one of those in {config.out}"))
+        sources = sorted({viewset.request["data"] for viewset in viewsets}) or [DEFAULT_SOURCE]
+        config = replace(config, data=only("--data", "sources", sources, f"name one of those in {config.out}"))
     viewsets = [viewset for viewset in viewsets if viewset.request["data"] == config.data]
     if config.data_dir is None and viewsets:
         config = replace(config, data_dir=viewsets[0].request["data_dir"])
