@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caches import command, contents, extract, targetset_of, viewset_of
+from caches import command, contents, extract, reseal, targetset_of
 from s3_server import Server
 
-from extract.boards import SHARING
 from shards.errors import BadInput, UnknownName
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
@@ -85,11 +84,11 @@ def test_two_nodes_one_killed_in_the_middle(teacher: Path, tmp_path: Path, clust
     shutil.rmtree(next(cache.glob("*/targets")))
     assert "0 views made" in end(start(cluster, teacher, str(cache)))
     assert contents(cache) == contents(tmp_path / "alone")
-    notes = cache / SHARING / viewset_of(cache).name
-    shutil.rmtree(targetset_of(cache) / "commits")
     (targetset_of(cache) / "targetset.json").unlink()
-    notes.mkdir(parents=True)
-    (notes / f"{targetset_of(cache).name}.device").write_text("NVIDIA H100")
+    first, *others = sorted(targetset_of(cache).glob("commits/*.json"))
+    for path in others:
+        path.unlink()
+    reseal(first, lambda document: document.update(device="NVIDIA H100"))
     refused = start(cluster, teacher, str(cache))
     errors = refused.communicate(timeout=600)[1].strip().splitlines()
     assert refused.returncode == 2 and "is being made on NVIDIA H100, and this machine has CPU" in errors[-1]
