@@ -32,7 +32,7 @@ BASE, QUICK_CODECS = "int8", ("pq:8,centroids=16",)
 ON_CPU, ON_GPU = {"precision": "float32"}, {"precision": "bfloat16", "batch_size": 256}
 QUICK = {"precision": "float32", "encoder": "tiny", "codecs": QUICK_CODECS, "batch_size": 4, "shard_size": 8}
 QUICK |= {"tokens": 16, "image_size": 56, "samples": 16, "steps": 2}
-TEXT = {"codecs": ("pq:192", "pq:96"), "encoder": "minilm"}
+TEXT = {"codecs": ("pq:192", "pq:96", "pq:96,rotation=pca"), "encoder": "minilm"}
 DENSE = {"codecs": ("pq:96",), "image_size": 224}
 CASES: dict[str, Sizes] = {
     "extract-minilm": {
@@ -105,7 +105,7 @@ def _distilling(
     """For each codec the same training steps, from a cache of its own."""
 
     def contender(codec: str) -> Callable[[], float]:
-        place = folder / codec
+        place = folder / str(codecs.index(codec))  # a comma would part two caches
         place.mkdir()
         changes = prepared(settings | {"codec": codec}, place)
         recipe, cache = open_cache(place / "cache", max_steps=settings["steps"] + 1, **changes)
