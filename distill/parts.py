@@ -140,8 +140,8 @@ def _outlines(module: Trained, part: Batch, validating: bool) -> Iterator[Featur
     for name, of_set, fed in zip(names, codecs, module.fed, strict=True):
         codec, stored = of_set[0], part.targets.get(name, {})
         positions = codec.places(stored) if isinstance(codec, Kept) and POSITIONS in stored else None
-        row_shape = codec.inner.row_shape if isinstance(codec, Kept) else codec.row_shape
-        blank = torch.zeros(len(part.samples), *row_shape[:-1], 0, device=part.device)
+        of_rows: Any = codec.inner if isinstance(codec, Kept) else codec
+        blank = torch.zeros(len(part.samples), *of_rows.row_shape[:-1], 0, device=part.device)
         yield module.inputs.target(Features(blank, positions), part.fields, fed)
 
 

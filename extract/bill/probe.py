@@ -179,8 +179,8 @@ def probe_teacher(extraction: Extraction, part: Part, shard: ViewShard, seconds:
     peak = peak_memory(extraction.device) if measured else None
     growth = _growth(extraction, part, shard, kept)
     weights = float(sum(rows.nbytes for rows in _weights_of(part)))
-    shares = a_sample * (1 - share), a_sample * share
-    return TeacherProbe(*shares, float(moved), list(part.targets), peak, weights, growth, statistics)
+    both, targets = (a_sample * (1 - share), a_sample * share), list(part.targets)
+    return TeacherProbe(*both, float(moved), targets, peak, weights, growth, statistics)
 
 
 def _rows(
