@@ -19,7 +19,8 @@ from torch import Tensor
 
 _CPU_BLOCK, _GPU_BLOCK = 1 << 19, 1 << 23
 """Distances that are computed together: 2 MB on a CPU, near its caches, 32 MB on a GPU."""
-_ULP = 2.0**-23
+_ULP, _SMALLEST = 2.0**-23, 2.0**-126
+"""Twice u, and the number below which rounding is no share of what is rounded."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def nearest(vectors: Float[Tensor, "books rows width"], books: Books) -> Int64[T
     seen = (vectors - books.middle).float()
     codes, lead = _nearest_in_float32(seen, books)
     reach = books.reach
-    bound = (seen.shape[-1] + 8) * _ULP * reach * (seen.square().sum(-1).sqrt() + reach / 2)
+    bound = (seen.shape[-1] + 8) * _ULP * reach * (seen.square().sum(-1).sqrt() + reach / 2) + _SMALLEST
     unsure = ~(lead > bound)
     if torch.get_float32_matmul_precision() != "highest":  # products of fewer digits than the bound counts with
         unsure[:] = True
