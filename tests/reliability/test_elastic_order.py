@@ -1,7 +1,8 @@
 """The global batches of a run are the same for 16 numbers of ranks, whatever thread counts, wherever one takes over."""
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import rows_modality
 from caches import command
 from elastic import BATCH, WORLDS, Seen, global_step, ranks, rows_of
 from rows_modality.modality import RowViews
+from small_caches import quick_folder
 from training import make_recipe
 
 from distill.data import CacheData
@@ -81,16 +83,17 @@ def test_each_sample_is_trained_on_as_often_as_asked(mixture: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def three_caches(tmp_path_factory: pytest.TempPathFactory) -> str:
+def three_caches() -> Iterator[str]:
     """Rows with three kinds of noise, 90 each, as a mixture by shares."""
-    root = tmp_path_factory.mktemp("elastic")
+    root = quick_folder()
     with pytest.MonkeyPatch.context() as patch:
         rows_modality.register(patch)
         for number, views in enumerate(("2", "1", "3"), 1):
             flags = ("--data", "rows", "--shard_size", "32", "--devices", "cpu", "--out", root / str(number))
             view = ("--view", f"row:noise=0.{number}", "--views", views)
             command("extract", "--teacher", "rows", *flags, *view, "--codec", "float32").succeeds()
-    return f"{root / '1'}=1,{root / '2'}=2,{root / '3'}=0.5"
+    yield f"{root / '1'}=1,{root / '2'}=2,{root / '3'}=0.5"
+    shutil.rmtree(root)
 
 
 @pytest.fixture
