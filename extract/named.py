@@ -89,8 +89,8 @@ def named(typed: "ExtractConfig", meant: "ExtractConfig", viewsets: Sequence["Li
     """
     assert meant.data is not None
     data = Data(meant.data, meant.data_dir)
-    if not viewsets or data == (typed.data, typed.data_dir) or data.is_built_in:
-        return data
+    if not viewsets or data == (typed.data, typed.data_dir) or data.is_built_in or typed.data_dir is not None:
+        return data  # --data_dir is a copy that the user names, whatever it is a copy of
     return next(filter(None, (known(viewset.identity) for viewset in viewsets)), None)
 
 

@@ -123,15 +123,15 @@ def stored_views(config: ExtractConfig) -> Stored:
     viewsets = [viewset for viewset in viewsets if viewset.request["data"] == config.data]
     if config.data_dir is None and viewsets:
         config = replace(config, data_dir=viewsets[0].request["data_dir"])
-    sibling, data = viewsets[0].identity if viewsets else None, named(typed, config, viewsets)
+    sibling, given = viewsets[0].identity if viewsets else None, named(typed, config, viewsets)
     # the split as it was typed: a source may know it by another name (cifar10's validation is its test split)
     names = {config.split, canonical_split(config.split)}
     viewsets = [viewset for viewset in viewsets if names & {viewset.request["split"], viewset.split}]
     if not viewsets:
-        return Stored(config, None, None, sibling, data)
+        return Stored(config, None, None, sibling, given)
     viewset = only(f"--out {config.out}", f"view sets of {config.data} {config.split}", viewsets, "move them apart")
     config = replace(config, limit=config.limit or viewset.request["limit"])
-    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling, data)
+    return Stored(config, viewset.folder, Plan.read(viewset.folder), sibling, given)
 
 
 def _viewsets(cache: Path) -> list[ListedViewSet]:

@@ -206,6 +206,6 @@ def _how_to_name(folder: Path, request: dict[str, Any]) -> str:
     remedy = "if you trust them, python -m distill --read data=SCHEME:PATH says where they are"
     if origin_of(folder) is not None:
         return remedy
-    flags = {"out": folder.parent, "data": request["data"], "data_dir": request.get("data_dir")}
+    flags = {"out": folder.parent, **{name: request.get(name) for name in ("split", "data", "data_dir")}}
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     return f"{remedy}, or, as they are there, {shlex.join(['python', '-m', 'extract', '--teacher', 'none', *words])}"

@@ -17,7 +17,7 @@ def test_few_spoilt_files_of_the_quick_readers(name: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_spoilt_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
-    campaign = campaign_of(name, 2000, tmp_path)
+    campaign = campaign_of(name, READERS[name].few, tmp_path)
     print(campaign.summary())
     assert campaign.faults == {}
-    assert campaign.num_inputs >= 2000
+    assert campaign.num_inputs >= READERS[name].few

@@ -14,6 +14,7 @@ import torch
 from caches import command, reseal, reseal_records, targetset_of, viewset_of
 from PIL import Image
 
+from extract.networks.data2vec2.checkpoint import load_data2vec2
 from extract.networks.state_dict import read_state_dict
 from extract.photo import decoded
 from extract.sources import open_source
@@ -119,6 +120,14 @@ def test_weights_that_unfold(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "c.pt")
     torch.save({"a": torch.zeros(1).expand(4)}, tmp_path / "d.pt")
     assert read_state_dict(tmp_path / "d.pt")["a"].shape == (4,)
+
+
+def test_an_archive_whose_directory_is_spoilt(tmp_path: Path) -> None:
+    torch.save({"cfg": {}, "model": {}}, tmp_path / "a.pt")
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes().replace(b"PK\1\2", b"PK\0\0"))
+    for read in (load_data2vec2, read_state_dict):
+        with pytest.raises(BadInput, match=r"a\.pt"):
+            read(tmp_path / "a.pt")
 
 
 def test_an_image_that_is_a_program() -> None:

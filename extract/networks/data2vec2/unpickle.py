@@ -42,6 +42,7 @@ _MALFORMED = (
     AttributeError,
     AssertionError,
     OSError,
+    zipfile.BadZipFile,
 )
 _MAX_CFG_NODES = 100_000  # an official cfg has about 1,500; a pickle can name one list in another over and over
 
