@@ -20,11 +20,14 @@ from jaxtyping import Float
 
 from benchmarks.fronts import Measure, front, plot_fronts
 from benchmarks.study import command, mean_and_range, once, parser, write_study
-from benchmarks.text_probes import Lines, Probes, distance, embed, probes
+from benchmarks.text_probes import Lines, distance, full_blocks, probes
 from distill.recipe import FOLDER as RECIPES
-from evaluate.student import load_student
+from evaluate.student import TrainedStudent, load_student
+from extract.modalities.text import TextInput
+from extract.recompute import load_teacher_of
 from shards.codec_error import cosine_error, variance_lost
 from shards.command.run import run_command
+from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded
 from shards.reader import TargetSet, ViewSet
 
@@ -49,22 +52,21 @@ class Arm:
 
 INT8 = Arm("int8")
 ARMS = (
-    Arm("float32"),
-    Arm("float16"),
     INT8,
-    Arm("int4"),
-    Arm("pq:96"),
-    Arm("pq:64"),
     Arm("pq:32"),
+    Arm("float32"),
+    Arm("pq:96"),
     Arm("pq:16"),
-    Arm("pq:32,rotation=pca"),
-    Arm("rq:32"),
-    Arm("pq:32", objective="codes"),
-    Arm("float32", 4),
-    Arm("int8", 2),
     Arm("int8", 4),
+    Arm("pq:64"),
+    Arm("int4"),
+    Arm("pq:32", objective="codes"),
     Arm("pq:32", 2),
+    Arm("int8", 2),
+    Arm("rq:32"),
     Arm("pq:32", 4),
+    Arm("pq:32,rotation=pca"),
+    Arm("float16"),
 )
 MEASURES = (
     Measure("loss", "loss against float32 targets, held-out texts", 1, 4, least=True),
@@ -79,33 +81,39 @@ def main(arguments: list[str] | None = None) -> None:
     """codec_study_texts.json and .svg are in --out, and the table is printed, for docs/codec_study_texts.md."""
     flags = parser("codec_study_texts", "labelled texts with the splits train and validation, as extract's --data")
     flags.add_argument("--teacher", required=True, help="a sentence encoder's folder, as of sentence-transformers")
-    flags.add_argument("--lines", type=int, default=9000, help="texts to train on; a tenth as many for the loss")
-    flags.add_argument("--bank", type=int, default=6000, help="texts that vote, and that train the linear probe")
-    flags.add_argument("--queries", type=int, default=4000, help="texts that are classified")
+    flags.add_argument("--lines", type=int, default=4100, help="texts to train on; a tenth as many for the loss")
+    flags.add_argument("--bank", type=int, default=3000, help="texts that vote, and that train the linear probe")
+    flags.add_argument("--queries", type=int, default=3000, help="texts that are classified")
     flags.add_argument("--block", type=int, default=64, help="tokens a block of training")
     flags.add_argument("--line", type=int, default=32, help="tokens of a text that is classified; it is cut off there")
-    flags.add_argument("--depth", type=int, default=3, help="the student's blocks")
-    flags.add_argument("--batch_size", type=int, default=16, help="blocks an optimiser step")
-    flags.add_argument("--max_steps", type=int, default=120, help="optimiser steps")
-    flags.add_argument("--seeds", type=int, default=3, help="students a codec")
+    flags.add_argument("--depth", type=int, default=2, help="the student's blocks")
+    flags.add_argument("--batch_size", type=int, default=8, help="blocks an optimiser step")
+    flags.add_argument("--max_steps", type=int, default=100, help="optimiser steps")
+    flags.add_argument("--seeds", default="0,1,2", help="of the students; several processes may take some of them each")
     options = flags.parse_args(arguments)
     _extract(options)
-    bank, queries = (Lines.of(_folder(options.work / "lines", split)) for split in ("-train-", "-validation-"))
+    held_out = _only_targetset(options.work / "held_out")
+    teacher = load_teacher_of(held_out, None, None, "--teacher")
+    assert isinstance(teacher.inputs, TextInput)
+    sizes = {"train": options.bank, "validation": options.queries}
+    bank, queries = (
+        Lines.of(options.data, split, size, options.line, teacher.inputs.tokenizer) for split, size in sizes.items()
+    )
     measure = partial(_measured, options, bank, queries)
-    start = once(options.work / "rows/start.json", partial(measure, INT8, 0, AS_IT_IS))
     rows = [
-        once(options.work / f"rows/{number}-seed{seed}.json", partial(measure, arm, seed))
-        for seed in range(options.seeds)
-        for number, arm in enumerate(ARMS)
+        once(options.work / f"rows/{arm.name}-seed{seed}.json".replace(" ", "_"), partial(measure, arm, seed))
+        for arm in ARMS
+        for seed in map(int, options.seeds.split(","))
     ]
-    training, held_out = (ViewSet(_folder(options.work / cache)) for cache in ("blocks", "held_out"))
+    start = once(options.work / "rows/start.json", partial(measure, INT8, 0, AS_IT_IS))
+    network = TrainedStudent(teacher.network, teacher.inputs, None, None, torch.device("cpu"), torch.bfloat16)
     study = {
-        "data": training.identity["source"],
-        "blocks": len(training.usable),
-        "held_out_blocks": len(held_out.usable),
+        "data": ViewSet(held_out.folder.parents[1]).identity["source"],
+        "blocks": len(ViewSet(_folder(options.work / "blocks")).usable),
+        "held_out_blocks": len(ViewSet(held_out.folder.parents[1]).usable),
         **{name: getattr(options, name) for name in ("block", "bank", "queries", "depth", "batch_size", "max_steps")},
         "classes": bank.num_classes,
-        "teacher": probes(bank, queries, bank.taught, queries.taught)._asdict(),
+        "teacher": once(options.work / "rows/teacher.json", lambda: probes(network, bank, queries)._asdict()),
         "start": {measure.name: start[measure.name] for measure in MEASURES},
         "rows": rows,
     }
@@ -116,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _extract(options: argparse.Namespace) -> None:
-    """`blocks`: a training target set an arm; `held_out`: float32 targets; `lines`: labelled, a text a view."""
+    """`blocks`: a training target set for each way to store; `held_out`: float32 targets."""
     work, teacher = options.work, ("--teacher", f"hf:{options.teacher}", "--data", options.data)
     blocks = (*teacher, "--view", f"blocks:size={options.block}")
     for share in SHARES:
@@ -126,41 +134,41 @@ def _extract(options: argparse.Namespace) -> None:
         command("extract", *blocks, "--out", work / "blocks", "--limit", options.lines, *stored, *kept)
     held_out = ("--split", "validation", "--limit", max(1, options.lines // 10))
     command("extract", *blocks, "--out", work / "held_out", *held_out, "--target", TARGET, "--codec", "float32")
-    lines = ("--out", work / "lines", "--view", f"blocks:size={options.line},pack=none")
-    for split, limit in {"train": options.bank, "validation": options.queries}.items():
-        which = ("--split", split, "--limit", limit, "--target", "pooled", "--codec", "float32")
-        command("extract", *teacher, *lines, *which)
 
 
-def _folder(cache: Path, split: str = "") -> Path:
-    """The view set of `cache`, the only one whose name holds `split`."""
-    (folder,) = (path.parent for path in cache.glob("*/viewset.json") if split in path.parent.name)
-    return folder
+def _folder(cache: Path) -> Path:
+    """The only view set of `cache`."""
+    (path,) = cache.glob("*/viewset.json")
+    return path.parent
+
+
+def _only_targetset(cache: Path) -> TargetSet:
+    """The only target set of `cache`."""
+    (path,) = _folder(cache).glob("targets/*/targetset.json")
+    return TargetSet(path.parent)
 
 
 def _measured(
     options: argparse.Namespace, bank: Lines, queries: Lines, arm: Arm, seed: int, flags: tuple[object, ...] = ()
 ) -> dict[str, Any]:
     """What one student learnt from, and what it came to; its run is removed, for it is 250 MB."""
-    run, cache = options.work / "run", options.work / "blocks"
+    run, cache = options.work / f"run-seed{seed}", options.work / "blocks"
     shutil.rmtree(run, ignore_errors=True)
     targetset = _targetset(cache, arm, options.block)
     recipe = options.work / f"{RECIPE}.yaml"
-    recipe.write_text((RECIPES / recipe.name).read_text() + "validation_fraction: 0\n")
+    write_atomically(recipe, (RECIPES / recipe.name).read_bytes() + b"validation_fraction: 0\n")
     student = ("--student", f"encoder:depth={options.depth}", "--recipe", recipe, "--objective", arm.objective)
     training = ("--batch_size", options.batch_size, "--max_steps", options.max_steps, "--seed", seed)
     data = ("--shards", cache, "--targets", targetset.folder.name, "--run_dir", run)
     command("distill", *data, *student, *training, *flags)
-    trained = load_student(run, "cpu", "float32")
-    (held_out,) = _folder(options.work / "held_out").glob("targets/*/targetset.json")
-    found: Probes = probes(bank, queries, embed(trained, bank), embed(trained, queries))
+    trained = load_student(run, "cpu", "bfloat16")
     row = {
         "codec": arm.name,
         "seed": seed,
         "bytes_a_token": targetset.bytes_per_sample / options.block,
         **_codec_error(cache, arm, options.block),
-        "loss": distance(trained, TargetSet(held_out.parent)),
-        **found._asdict(),
+        "loss": distance(load_student(run, "cpu", "float32"), _only_targetset(options.work / "held_out")),
+        **probes(trained, bank, queries)._asdict(),
     }
     shutil.rmtree(run)
     return row
@@ -178,7 +186,7 @@ def _codec_error(cache: Path, arm: Arm, block: int) -> dict[str, float]:
     rows: list[Float[torch.Tensor, "blocks tokens dim"]] = []
     for codec in ("float32", arm.codec):  # a kept token is stored as it is in the set of all tokens
         targetset = _targetset(cache, Arm(codec), block)
-        samples = ViewSet(_folder(cache)).usable[-256:]
+        samples = full_blocks(ViewSet(_folder(cache)))[-256:]
         rows.append(read_decoded(targetset, codec_of(targetset), 0, samples))
     return {"cosine": cosine_error(*rows)["cosine_mean"], "variance_lost": variance_lost(*rows)}
 
