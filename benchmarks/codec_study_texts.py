@@ -32,7 +32,7 @@ from shards.decode import codec_of, read_decoded
 from shards.reader import TargetSet, ViewSet
 
 TARGET, RECIPE = "tokens", "f-distilbert"
-SHARES = {1: "", 2: ", half of the tokens", 4: ", a quarter of the tokens"}
+SHARES = {1: "", 4: ", a quarter of the tokens"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Arm:
     share: int = 1
     """Of a block's tokens, one in so many is stored."""
     objective: str = "mse"
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def file(self, seed: int) -> str:
+        """What a file of one of its students is called."""
+        return f"{self.name}-seed{seed}".replace(" ", "_")
 
     @property
     def name(self) -> str:
@@ -55,17 +60,15 @@ ARMS = (
     INT8,
     Arm("pq:32"),
     Arm("float32"),
-    Arm("pq:96"),
+    Arm("rq:8"),
     Arm("pq:16"),
     Arm("int8", 4),
-    Arm("pq:64"),
-    Arm("int4"),
+    Arm("pq:96"),
     Arm("pq:32", objective="codes"),
-    Arm("pq:32", 2),
-    Arm("int8", 2),
-    Arm("rq:32"),
-    Arm("pq:32", 4),
     Arm("pq:32,rotation=pca"),
+    Arm("int4"),
+    Arm("pq:32", 4),
+    Arm("pq:64"),
     Arm("float16"),
 )
 MEASURES = (
@@ -81,17 +84,16 @@ def main(arguments: list[str] | None = None) -> None:
     """codec_study_texts.json and .svg are in --out, and the table is printed, for docs/codec_study_texts.md."""
     flags = parser("codec_study_texts", "labelled texts with the splits train and validation, as extract's --data")
     flags.add_argument("--teacher", required=True, help="a sentence encoder's folder, as of sentence-transformers")
-    flags.add_argument("--lines", type=int, default=4100, help="texts to train on; a tenth as many for the loss")
+    flags.add_argument("--lines", type=int, default=2400, help="texts to train on; a tenth as many for the loss")
     flags.add_argument("--bank", type=int, default=3000, help="texts that vote, and that train the linear probe")
     flags.add_argument("--queries", type=int, default=3000, help="texts that are classified")
     flags.add_argument("--block", type=int, default=64, help="tokens a block of training")
     flags.add_argument("--line", type=int, default=32, help="tokens of a text that is classified; it is cut off there")
     flags.add_argument("--depth", type=int, default=2, help="the student's blocks")
     flags.add_argument("--batch_size", type=int, default=8, help="blocks an optimiser step")
-    flags.add_argument("--max_steps", type=int, default=100, help="optimiser steps")
-    flags.add_argument("--seeds", default="0,1,2", help="of the students; several processes may take some of them each")
+    flags.add_argument("--max_steps", type=int, default=58, help="optimiser steps")
     options = flags.parse_args(arguments)
-    _extract(options)
+    once(options.work / "extracted.json", partial(_extract, options))
     held_out = _only_targetset(options.work / "held_out")
     teacher = load_teacher_of(held_out, None, None, "--teacher")
     assert isinstance(teacher.inputs, TextInput)
@@ -101,9 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     measure = partial(_measured, options, bank, queries)
     rows = [
-        once(options.work / f"rows/{arm.name}-seed{seed}.json".replace(" ", "_"), partial(measure, arm, seed))
+        once(options.work / f"rows/{arm.file(seed)}.json", partial(measure, arm, seed))
         for arm in ARMS
-        for seed in map(int, options.seeds.split(","))
+        for seed in arm.seeds
     ]
     start = once(options.work / "rows/start.json", partial(measure, INT8, 0, AS_IT_IS))
     network = TrainedStudent(teacher.network, teacher.inputs, None, None, torch.device("cpu"), torch.bfloat16)
@@ -123,8 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(study))
 
 
-def _extract(options: argparse.Namespace) -> None:
-    """`blocks`: a training target set for each way to store; `held_out`: float32 targets."""
+def _extract(options: argparse.Namespace) -> dict[str, Any]:
+    """`blocks`: a training target set for each way to store; `held_out`: float32 targets; returns the number of lines."""
     work, teacher = options.work, ("--teacher", f"hf:{options.teacher}", "--data", options.data)
     blocks = (*teacher, "--view", f"blocks:size={options.block}")
     for share in SHARES:
@@ -134,6 +136,7 @@ def _extract(options: argparse.Namespace) -> None:
         command("extract", *blocks, "--out", work / "blocks", "--limit", options.lines, *stored, *kept)
     held_out = ("--split", "validation", "--limit", max(1, options.lines // 10))
     command("extract", *blocks, "--out", work / "held_out", *held_out, "--target", TARGET, "--codec", "float32")
+    return {"lines": options.lines}
 
 
 def _folder(cache: Path) -> Path:
@@ -152,7 +155,7 @@ def _measured(
     options: argparse.Namespace, bank: Lines, queries: Lines, arm: Arm, seed: int, flags: tuple[object, ...] = ()
 ) -> dict[str, Any]:
     """What one student learnt from, and what it came to; its run is removed, for it is 250 MB."""
-    run, cache = options.work / f"run-seed{seed}", options.work / "blocks"
+    run, cache = options.work / f"runs/{arm.file(seed)}", options.work / "blocks"
     shutil.rmtree(run, ignore_errors=True)
     targetset = _targetset(cache, arm, options.block)
     recipe = options.work / f"{RECIPE}.yaml"
