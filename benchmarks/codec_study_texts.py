@@ -26,6 +26,7 @@ from evaluate.student import TrainedStudent, load_student
 from extract.modalities.text import TextInput
 from extract.recompute import load_teacher_of
 from shards.codec_error import cosine_error, variance_lost
+from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.command.run import run_command
 from shards.commit import write_atomically
 from shards.decode import codec_of, read_decoded
@@ -55,21 +56,23 @@ class Arm:
         return self.codec + SHARES[self.share] + (", its codes predicted" if self.objective == "codes" else "")
 
 
+FEWER = (0,)
 INT8 = Arm("int8")
 ARMS = (
-    INT8,
-    Arm("pq:32"),
     Arm("float32"),
-    Arm("rq:8"),
-    Arm("pq:16"),
+    Arm("float16"),
+    INT8,
+    Arm("int4"),
     Arm("int8", 4),
     Arm("pq:96"),
-    Arm("pq:32", objective="codes"),
-    Arm("pq:32,rotation=pca"),
-    Arm("int4"),
-    Arm("pq:32", 4),
     Arm("pq:64"),
-    Arm("float16"),
+    Arm("pq:32"),
+    Arm("pq:32,rotation=pca"),
+    Arm("pq:32", objective="codes"),
+    Arm("rq:32"),
+    Arm("pq:16"),
+    Arm("pq:32", 4),
+    Arm("rq:8"),
 )
 MEASURES = (
     Measure("loss", "loss against float32 targets, held-out texts", 1, 4, least=True),
@@ -92,8 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
     flags.add_argument("--depth", type=int, default=2, help="the student's blocks")
     flags.add_argument("--batch_size", type=int, default=8, help="blocks an optimiser step")
     flags.add_argument("--max_steps", type=int, default=58, help="optimiser steps")
+    flags.add_argument("--seeds", type=int, default=3, help="students a codec, at most")
     options = flags.parse_args(arguments)
-    once(options.work / "extracted.json", partial(_extract, options))
+    _extract(options)
     held_out = _only_targetset(options.work / "held_out")
     teacher = load_teacher_of(held_out, None, None, "--teacher")
     assert isinstance(teacher.inputs, TextInput)
@@ -104,8 +108,9 @@ def main(arguments: list[str] | None = None) -> None:
     measure = partial(_measured, options, bank, queries)
     rows = [
         once(options.work / f"rows/{arm.file(seed)}.json", partial(measure, arm, seed))
+        for seed in range(options.seeds)
         for arm in ARMS
-        for seed in arm.seeds
+        if seed in arm.seeds
     ]
     start = once(options.work / "rows/start.json", partial(measure, INT8, 0, AS_IT_IS))
     network = TrainedStudent(teacher.network, teacher.inputs, None, None, torch.device("cpu"), torch.bfloat16)
@@ -115,6 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
         "held_out_blocks": len(ViewSet(held_out.folder.parents[1]).usable),
         **{name: getattr(options, name) for name in ("block", "bank", "queries", "depth", "batch_size", "max_steps")},
         "classes": bank.num_classes,
+        "codecs": {codec: _codec_error(options, codec) for codec in dict.fromkeys(arm.codec for arm in ARMS)},
         "teacher": once(options.work / "rows/teacher.json", lambda: probes(network, bank, queries)._asdict()),
         "start": {measure.name: start[measure.name] for measure in MEASURES},
         "rows": rows,
@@ -125,8 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(study))
 
 
-def _extract(options: argparse.Namespace) -> dict[str, Any]:
-    """`blocks`: a training target set for each way to store; `held_out`: float32 targets; returns the number of lines."""
+def _extract(options: argparse.Namespace) -> None:
+    """`blocks`: a training target set for each way to store; `held_out`: float32 targets."""
     work, teacher = options.work, ("--teacher", f"hf:{options.teacher}", "--data", options.data)
     blocks = (*teacher, "--view", f"blocks:size={options.block}")
     for share in SHARES:
@@ -136,7 +142,6 @@ def _extract(options: argparse.Namespace) -> dict[str, Any]:
         command("extract", *blocks, "--out", work / "blocks", "--limit", options.lines, *stored, *kept)
     held_out = ("--split", "validation", "--limit", max(1, options.lines // 10))
     command("extract", *blocks, "--out", work / "held_out", *held_out, "--target", TARGET, "--codec", "float32")
-    return {"lines": options.lines}
 
 
 def _folder(cache: Path) -> Path:
@@ -169,7 +174,6 @@ def _measured(
         "codec": arm.name,
         "seed": seed,
         "bytes_a_token": targetset.bytes_per_sample / options.block,
-        **_codec_error(cache, arm, options.block),
         "loss": distance(load_student(run, "cpu", "float32"), _only_targetset(options.work / "held_out")),
         **probes(trained, bank, queries)._asdict(),
     }
@@ -184,13 +188,17 @@ def _targetset(cache: Path, arm: Arm, block: int) -> TargetSet:
     return found[arm.codec, block // arm.share if arm.share > 1 else None]
 
 
-def _codec_error(cache: Path, arm: Arm, block: int) -> dict[str, float]:
-    """The mean cosine and the share of variance lost, of the last blocks, of which no codebook was trained."""
-    rows: list[Float[torch.Tensor, "blocks tokens dim"]] = []
-    for codec in ("float32", arm.codec):  # a kept token is stored as it is in the set of all tokens
-        targetset = _targetset(cache, Arm(codec), block)
-        samples = full_blocks(ViewSet(_folder(cache)))[-256:]
-        rows.append(read_decoded(targetset, codec_of(targetset), 0, samples))
+def _codec_error(options: argparse.Namespace, codec: str) -> dict[str, float]:
+    """The mean cosine and the share of variance lost, of blocks of which no codebook was trained where there are such.
+
+    A kept token is stored as it is where all are, so that these are of all tokens.
+    """
+    cache, rows = options.work / "blocks", list[Float[torch.Tensor, "blocks tokens dim"]]()
+    blocks = full_blocks(ViewSet(_folder(cache)))
+    unseen = blocks[min(CALIBRATION_SAMPLES, len(blocks) // 2) :]
+    for each in ("float32", codec):
+        targetset = _targetset(cache, Arm(each), options.block)
+        rows.append(read_decoded(targetset, codec_of(targetset), 0, unseen))
     return {"cosine": cosine_error(*rows)["cosine_mean"], "variance_lost": variance_lost(*rows)}
 
 
@@ -208,8 +216,9 @@ def table(study: dict[str, Any]) -> str:
         for name in ("knn", "linear"):
             differences = [100 * (row[name] - of_int8[row["seed"]][name]) for row in rows]
             shown.append("" if arm == INT8 else mean_and_range(differences, 2))
-        stored = f"| {arm.name} | {rows[0]['bytes_a_token']:.0f} | {rows[0]['cosine']:.4f} "
-        lines.append(f"{stored}| {100 * rows[0]['variance_lost']:.2f}% | {' | '.join(shown)} |")
+        codec = study["codecs"][arm.codec]
+        stored = f"| {arm.name} | {rows[0]['bytes_a_token']:.0f} | {codec['cosine']:.4f} "
+        lines.append(f"{stored}| {100 * codec['variance_lost']:.2f}% | {' | '.join(shown)} |")
     references = [
         f"{name} {100 * study[key]['knn']:.1f} and {100 * study[key]['linear']:.1f}"
         for key, name in (("teacher", "the teacher's own"), ("start", "of the student before any step"))
