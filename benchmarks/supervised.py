@@ -1,0 +1,54 @@
+"""Supervised: random samples of any labelled source, and a small vision transformer that learnt their labels.
+
+The trained teacher of a study: `distill --recipe supervised` trains it, and a folder as the hub stores it makes it
+`--teacher timm:FOLDER`, which gives logits and features a token of the same network.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.study import command
+from extract.modalities.image import IMAGENET_MEAN, IMAGENET_STD
+from extract.sources import open_source
+from shards.commit import write_atomically
+from shards.draws import permutation
+from shards.tar import pack
+
+ARCHITECTURE = "test_vit"
+"""timm's smallest network of tokens: 6 blocks of width 64, patches of 16 pixels, 0.4 M parameters."""
+
+
+def write_samples(data: str, split: str, count: int, path: Path) -> None:
+    """`path` is a tar of `count` random samples of a source, or of all, in random order: any first ones are random too.
+
+    Labels are the source's; images are PNG files, which lose nothing.
+    """
+    source = open_source(data, split).only(frozenset({"image"}))
+    chosen = permutation(len(source.keys), 0, 0)[:count].tolist()
+
+    def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+        for number, index in enumerate(chosen):
+            sample, png = source.read(index), io.BytesIO()
+            assert sample.image is not None
+            sample.image.save(png, "PNG")
+            yield f"{number:06d}", {"png": png.getvalue(), "cls": str(sample.label).encode()}
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, pack(samples())[0])
+
+
+def train_teacher(data: str, folder: Path, view: str, size: int, max_steps: int) -> str:
+    """`--teacher` for the network after `max_steps` steps on the labels of `data`; what it took is in `folder`."""
+    views, run, hub = folder / "views", folder / "run", folder / "teacher"
+    command("extract", "--teacher", "none", "--data", data, "--out", views, "--view", view, "--views", 8)
+    training = ("--max_steps", max_steps, "--batch_size", 64, "--lr", 2e-3, "--run_dir", run)
+    command("distill", "--shards", views, "--recipe", "supervised", "--student", f"timm:{ARCHITECTURE}", *training)
+    names = json.loads((run / "student.json").read_text())["class_names"]
+    fed = {"input_size": [3, size, size], "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "classifier": "head"}
+    described = {"architecture": ARCHITECTURE, "model_args": {"img_size": size}, "label_names": names}
+    hub.mkdir(exist_ok=True)
+    write_atomically(hub / "model.safetensors", (run / "student.safetensors").read_bytes())
+    write_atomically(hub / "config.json", json.dumps(described | {"pretrained_cfg": fed}).encode())
+    return f"timm:{hub}"

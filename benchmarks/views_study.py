@@ -1,0 +1,213 @@
+"""Views study: how many stored views of a sample a student needs, with endless fresh ones as the limit.
+
+A small vision transformer learns real images from their labels and speaks once to 32 crops of each of a few of them.
+Students learn its logits (a small CNN) and its layer means (a transformer of a third of its depth) in equally many
+steps: from the first 1, 2, 4 ... 32 of these views, and from the teacher in the loop, whose every pass sees new crops.
+Pass p reads view p mod V of V stored ones and view p of the endless ones; samples, order and first weights are alike.
+
+    python -m benchmarks.views_study --data parquet:FOLDER wds:FOLDER --work FOLDER [--out docs]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.fresh_views import FreshBatches, maker_of
+from benchmarks.live import distil_live
+from benchmarks.study import command, drawing, mean_and_range, once, parser, write_study
+from benchmarks.supervised import train_teacher, write_samples
+from shards.command.run import run_command
+
+VIEWS: tuple[int | None, ...] = (1, 2, 4, 8, 16, 32, None)
+"""None: endless."""
+STORED = 32
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A target, the recipe that it is learnt by, and what of a student is measured: the first is its distance."""
+
+    target: str
+    recipe: dict[str, Any]
+    metrics: tuple[str, ...]
+    label: str
+
+
+KINDS = (
+    Kind(
+        "logits",
+        {"student": "convnet:width=4,depth=5", "objective": "kl:temperature=2"},
+        ("kl", "agreement", "top1"),
+        "KL from the teacher, nats",
+    ),
+    Kind(
+        "layer_mean",
+        {"student": "data2vec2:depth=2,width=48,heads=3", "objective": "mse", "lr": 1e-3},
+        ("distance", "knn"),
+        "1 - cosine to the teacher's tokens",
+    ),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """views_study.json and views_study.svg are in --out, and the table is printed, for docs/views_study.md."""
+    flags = parser("views_study", "labelled sources with the splits train and test, as extract's --data", several=True)
+    flags.add_argument("--samples", type=int, default=640, help="samples that students learn from")
+    flags.add_argument("--teacher_samples", type=int, default=8000, help="samples that the teacher learns from")
+    flags.add_argument("--held_out", type=int, default=1000, help="samples of the test split to measure on")
+    flags.add_argument("--size", type=int, default=64, help="pixels a side of a view, a multiple of 16")
+    flags.add_argument("--teacher_steps", type=int, default=1000, help="optimiser steps of the teacher")
+    flags.add_argument("--passes", type=int, default=64, help="times that a student sees each sample")
+    flags.add_argument("--batch_size", type=int, default=64, help="samples an optimiser step of a student")
+    flags.add_argument("--seeds", type=int, default=3, help="students of each kind")
+    options = flags.parse_args(arguments)
+    steps = options.passes * (options.samples // options.batch_size)
+    study: dict[str, Any] = {"samples": options.samples, "batch_size": options.batch_size, "steps": steps}
+    study["teachers"] = {name_of(data): _prepare(options, data) for data in options.data}
+    study["rows"] = []
+    for seed in range(options.seeds):
+        for data in options.data:
+            for kind in KINDS:
+                for views in VIEWS:
+                    study["rows"].append(_row(options, name_of(data), kind, views, seed, steps))
+                    write_study(options.out, "views_study", study)
+    plot(study, options.out / "views_study.svg")
+    print(table(study))
+
+
+def name_of(data: str) -> str:
+    """The last part of a source's path."""
+    return data.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+
+
+def _prepare(options: argparse.Namespace, data: str) -> dict[str, Any]:
+    """The teacher's test accuracy; `cache` has the students' views and targets, `held_out` those to measure on."""
+    folder = options.work / name_of(data)
+    for split, count in zip(SPLITS, (options.teacher_samples, options.held_out), strict=True):
+        if not (path := folder / "samples" / f"{split}-00000.tar").exists():
+            write_samples(data, split, count, path)
+    drawn = f"wds:{folder / 'samples'}"
+    view = f"crop:scale=0.3-1,size={options.size},store=source"
+    teacher = train_teacher(drawn, folder / "labels", view, options.size, options.teacher_steps)
+    said = ("--teacher", teacher, "--data", drawn, "--target", ",".join(kind.target for kind in KINDS))
+    said += ("--codec", ",".join("float32" for _ in KINDS))
+    training = ("--limit", options.samples, "--views", STORED, "--view", view)
+    command("extract", *said, "--out", folder / "cache", *training)
+    # in a cache of its own, where no run finds it to choose its best step by
+    command("extract", *said, "--out", folder / "held_out", "--split", "test", "--view", f"size={options.size}")
+    return once(folder / "teacher.json", partial(_taught, folder))
+
+
+def _taught(folder: Path) -> dict[str, Any]:
+    run = folder / "labels/run"
+    command("evaluate", "--run", run, "--shards", folder / "held_out", "--split", "test", "--task", "accuracy")
+    return {"top1": json.loads((run / "evaluation.json").read_text())["accuracy"]["top1"]}
+
+
+def _row(
+    options: argparse.Namespace, data: str, kind: Kind, views: int | None, seed: int, steps: int
+) -> dict[str, Any]:
+    """What one student came to."""
+    folder = options.work / data
+    run = folder / "runs" / f"{kind.target}-{views or 'endless'}-seed{seed}"
+    measured = once(run / "study.json", partial(_measured, options, folder, run, kind, views, seed, steps))
+    return {"data": data, "target": kind.target, "views": views, "seed": seed, **measured}
+
+
+def _measured(
+    options: argparse.Namespace, folder: Path, run: Path, kind: Kind, views: int | None, seed: int, steps: int
+) -> dict[str, Any]:
+    recipe = folder / "recipes" / f"{kind.target}-{views or 'endless'}.yaml"
+    recipe.parent.mkdir(exist_ok=True)
+    told = {"validation_fraction": 0.0} | ({"views": views} if views else {})  # the last student is measured
+    recipe.write_text(yaml.safe_dump(kind.recipe | told))
+    flags: tuple[object, ...] = ("--shards", folder / "cache", "--targets", kind.target, "--recipe", recipe)
+    flags += ("--run_dir", run, "--seed", seed, "--max_steps", steps, "--batch_size", options.batch_size)
+    start = time.process_time()
+    if views:
+        command("distill", *flags)
+    else:
+        distil_live(*flags, batches=partial(FreshBatches, views=maker_of(folder / "cache")))
+    seconds = time.process_time() - start
+    held_out = ("--run", run, "--split", "test")
+    tasks = "fidelity,accuracy" if kind.target == "logits" else "fidelity"
+    stored = ("--shards", folder / "held_out", "--targetset", kind.target)
+    command("evaluate", *held_out, "--task", tasks, *stored)
+    if kind.target != "logits":
+        command(
+            "evaluate", *held_out, "--task", "knn", "--data", f"wds:{folder / 'samples'}", "--limit", options.samples
+        )
+    measured = json.loads((run / "evaluation.json").read_text())
+    said = measured["fidelity"] | {name: measured[name]["top1"] for name in ("accuracy", "knn") if name in measured}
+    said |= {"distance": 1 - said["cosine"], "top1": said.get("accuracy")}
+    return {**{name: said[name] for name in kind.metrics}, "seconds": seconds}
+
+
+def rows_of(study: dict[str, Any], data: str, target: str, views: int | None) -> list[dict[str, Any]]:
+    """The rows of all seeds, in their order."""
+    wanted = data, target, views
+    return [row for row in study["rows"] if (row["data"], row["target"], row["views"]) == wanted]
+
+
+def excess(study: dict[str, Any], data: str, kind: Kind, views: int | None) -> list[float]:
+    """How much further from the teacher each seed's student is than from endless views, as a share of that."""
+    found, limit = rows_of(study, data, kind.target, views), rows_of(study, data, kind.target, None)
+    distance = kind.metrics[0]
+    return [row[distance] / least[distance] - 1 for row, least in zip(found, limit, strict=False)]
+
+
+def table(study: dict[str, Any]) -> str:
+    """The study in Markdown: a line for each number of views, the mean over seeds and the range."""
+    lines = [
+        "| data | target | views | distance from the teacher | more than with endless views | same first class | "
+        "accuracy, or kNN |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for data in study["teachers"]:
+        for kind in KINDS:
+            for views in VIEWS:
+                found = rows_of(study, data, kind.target, views)
+                shown = [mean_and_range([row[name] for row in found], 3) for name in kind.metrics]
+                more = "" if views is None else _percent(excess(study, data, kind, views))
+                cells = [data, f"`{kind.target}`", str(views or "endless"), shown[0], more]
+                lines.append(f"| {' | '.join([*cells, *([''] * (3 - len(shown))), *shown[1:]])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(shares: Sequence[float]) -> str:
+    low, mean, high = (100 * share for share in (min(shares), statistics.mean(shares), max(shares)))
+    return f"{mean:+.0f}% ({low:+.0f} to {high:+.0f})"
+
+
+def plot(study: dict[str, Any], path: Path) -> None:
+    """Distance from the teacher over views, a dot a run; endless views as a line, a band over their seeds."""
+    stored = [views for views in VIEWS if views]
+    with drawing(path) as axes:
+        for axis, kind in zip(axes, KINDS, strict=True):
+            for number, data in enumerate(study["teachers"]):
+                colour, distance = f"C{number}", kind.metrics[0]
+                found = {views: [row[distance] for row in rows_of(study, data, kind.target, views)] for views in VIEWS}
+                means = [statistics.mean(found[views]) for views in stored]
+                axis.plot(stored, means, "-", color=colour, label=f"{data}: stored views")
+                for views in stored:
+                    axis.plot([views] * len(found[views]), found[views], ".", color=colour)
+                limit = found[None]
+                axis.axhline(statistics.mean(limit), color=colour, linestyle="--", label=f"{data}: endless views")
+                axis.axhspan(min(limit), max(limit), color=colour, alpha=0.15)
+            axis.set(xscale="log", yscale="log", xlabel="stored views a sample", ylabel=kind.label, title=kind.target)
+            axis.set_xticks(stored, [str(views) for views in stored], minor=False)
+            axis.minorticks_off()
+            axis.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    run_command(main, "benchmarks.views_study")
