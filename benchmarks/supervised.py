@@ -1,7 +1,7 @@
-"""Supervised: random samples of any labelled source, and a small vision transformer that learnt their labels.
+"""Supervised: random samples of any labelled source, and a small network that learnt their labels: a study's teacher.
 
-The trained teacher of a study: `distill --recipe supervised` trains it, and a folder as the hub stores it makes it
-`--teacher timm:FOLDER`, which gives logits and features a token of the same network.
+`distill --recipe supervised` trains it, so that `--teacher run:` gives its logits. A vision transformer in a folder as
+the hub stores it is `--teacher timm:FOLDER`, which gives features a token too.
 """
 
 import io
@@ -39,16 +39,21 @@ def write_samples(data: str, split: str, count: int, path: Path) -> None:
     write_atomically(path, pack(samples())[0])
 
 
-def train_teacher(data: str, folder: Path, view: str, size: int, max_steps: int) -> str:
-    """`--teacher` for the network after `max_steps` steps on the labels of `data`; what it took is in `folder`."""
-    views, run, hub = folder / "views", folder / "run", folder / "teacher"
-    command("extract", "--teacher", "none", "--data", data, "--out", views, "--view", view, "--views", 8)
-    training = ("--max_steps", max_steps, "--batch_size", 64, "--lr", 2e-3, "--run_dir", run)
-    command("distill", "--shards", views, "--recipe", "supervised", "--student", f"timm:{ARCHITECTURE}", *training)
+def train_teacher(data: str, folder: Path, view: str, spec: str, max_steps: int) -> Path:
+    """The run of the network `spec` after `max_steps` steps on the labels of `data`, four views a sample."""
+    views, run = folder / "views", folder / "run"
+    command("extract", "--teacher", "none", "--data", data, "--out", views, "--view", view, "--views", 4)
+    training = ("--max_steps", max_steps, "--batch_size", 64, "--run_dir", run)
+    command("distill", "--shards", views, "--recipe", "supervised", "--student", spec, *training)
+    return run
+
+
+def as_dense(run: Path, folder: Path, size: int) -> str:
+    """`--teacher` for what `run` trained as timm's ARCHITECTURE, with features a token; `folder` is as on the hub."""
     names = json.loads((run / "student.json").read_text())["class_names"]
     fed = {"input_size": [3, size, size], "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "classifier": "head"}
     described = {"architecture": ARCHITECTURE, "model_args": {"img_size": size}, "label_names": names}
-    hub.mkdir(exist_ok=True)
-    write_atomically(hub / "model.safetensors", (run / "student.safetensors").read_bytes())
-    write_atomically(hub / "config.json", json.dumps(described | {"pretrained_cfg": fed}).encode())
-    return f"timm:{hub}"
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / "model.safetensors", (run / "student.safetensors").read_bytes())
+    write_atomically(folder / "config.json", json.dumps(described | {"pretrained_cfg": fed}).encode())
+    return f"timm:{folder}"

@@ -1,9 +1,10 @@
 """Views study: how many stored views of a sample a student needs, with endless fresh ones as the limit.
 
-A small vision transformer learns real images from their labels and speaks once to 32 crops of each of a few of them.
-Students learn its logits (a small CNN) and its layer means (a transformer of a third of its depth) in equally many
-steps: from the first 1, 2, 4 ... 32 of these views, and from the teacher in the loop, whose every pass sees new crops.
-Pass p reads view p mod V of V stored ones and view p of the endless ones; samples, order and first weights are alike.
+Two small teachers learn real images from their labels, a CNN and a vision transformer, and speak once to 32 crops of
+each of a few images. Students, a smaller CNN and a shallower transformer, learn the logits of the one and the layer
+means of the other in equally many steps: from the first 1, 2, 4 ... 32 of these views, and from the teacher in the
+loop, whose every pass sees new crops. Pass p reads view p mod V of V stored ones and view p of the endless ones;
+samples, order and first weights are alike.
 
     python -m benchmarks.views_study --data parquet:FOLDER wds:FOLDER --work FOLDER [--out docs]
 """
@@ -23,20 +24,25 @@ import yaml
 from benchmarks.fresh_views import FreshBatches, maker_of
 from benchmarks.live import distil_live
 from benchmarks.study import command, drawing, mean_and_range, once, parser, write_study
-from benchmarks.supervised import train_teacher, write_samples
+from benchmarks.supervised import ARCHITECTURE, as_dense, train_teacher, write_samples
 from shards.command.run import run_command
 
 VIEWS: tuple[int | None, ...] = (1, 2, 4, 8, 16, 32, None)
 """None: endless."""
 STORED = 32
 SPLITS = ("train", "test")
+LOGITS = "logits"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A target, the recipe that it is learnt by, and what of a student is measured: the first is its distance."""
+    """A target, its teacher, the recipe of its students, and what is measured of these: first the distance."""
 
     target: str
+    teacher: str
+    """As --student."""
+    size: int
+    """Pixels a side of a view."""
     recipe: dict[str, Any]
     metrics: tuple[str, ...]
     label: str
@@ -44,13 +50,17 @@ class Kind:
 
 KINDS = (
     Kind(
-        "logits",
-        {"student": "convnet:width=4,depth=5", "objective": "kl:temperature=2"},
+        LOGITS,
+        "convnet:width=16",
+        32,
+        {"student": "convnet:width=8", "objective": "kl:temperature=2"},
         ("kl", "agreement", "top1"),
         "KL from the teacher, nats",
     ),
     Kind(
         "layer_mean",
+        f"timm:{ARCHITECTURE}",
+        64,
         {"student": "data2vec2:depth=2,width=48,heads=3", "objective": "mse", "lr": 1e-3},
         ("distance", "knn"),
         "1 - cosine to the teacher's tokens",
@@ -61,18 +71,19 @@ KINDS = (
 def main(arguments: list[str] | None = None) -> None:
     """views_study.json and views_study.svg are in --out, and the table is printed, for docs/views_study.md."""
     flags = parser("views_study", "labelled sources with the splits train and test, as extract's --data", several=True)
-    flags.add_argument("--samples", type=int, default=640, help="samples that students learn from")
-    flags.add_argument("--teacher_samples", type=int, default=8000, help="samples that the teacher learns from")
+    flags.add_argument("--samples", type=int, default=320, help="samples that students learn from")
+    flags.add_argument("--teacher_samples", type=int, default=4000, help="samples that the teacher learns from")
     flags.add_argument("--held_out", type=int, default=1000, help="samples of the test split to measure on")
-    flags.add_argument("--size", type=int, default=64, help="pixels a side of a view, a multiple of 16")
-    flags.add_argument("--teacher_steps", type=int, default=1000, help="optimiser steps of the teacher")
+    flags.add_argument("--teacher_steps", type=int, default=800, help="optimiser steps of a teacher")
     flags.add_argument("--passes", type=int, default=64, help="times that a student sees each sample")
     flags.add_argument("--batch_size", type=int, default=64, help="samples an optimiser step of a student")
     flags.add_argument("--seeds", type=int, default=3, help="students of each kind")
     options = flags.parse_args(arguments)
     steps = options.passes * (options.samples // options.batch_size)
     study: dict[str, Any] = {"samples": options.samples, "batch_size": options.batch_size, "steps": steps}
-    study["teachers"] = {name_of(data): _prepare(options, data) for data in options.data}
+    study["teachers"] = {
+        name_of(data): {kind.target: _prepare(options, data, kind) for kind in KINDS} for data in options.data
+    }
     study["rows"] = []
     for seed in range(options.seeds):
         for data in options.data:
@@ -89,36 +100,37 @@ def name_of(data: str) -> str:
     return data.rstrip("/").rpartition("/")[2].rpartition(":")[2]
 
 
-def _prepare(options: argparse.Namespace, data: str) -> dict[str, Any]:
+def _prepare(options: argparse.Namespace, data: str, kind: Kind) -> float:
     """The teacher's test accuracy; `cache` has the students' views and targets, `held_out` those to measure on."""
-    folder = options.work / name_of(data)
+    folder, samples = options.work / name_of(data) / kind.target, options.work / name_of(data) / "samples"
     for split, count in zip(SPLITS, (options.teacher_samples, options.held_out), strict=True):
-        if not (path := folder / "samples" / f"{split}-00000.tar").exists():
+        if not (path := samples / f"{split}-00000.tar").exists():
             write_samples(data, split, count, path)
-    drawn = f"wds:{folder / 'samples'}"
-    view = f"crop:scale=0.3-1,size={options.size},store=source"
-    teacher = train_teacher(drawn, folder / "labels", view, options.size, options.teacher_steps)
-    said = ("--teacher", teacher, "--data", drawn, "--target", ",".join(kind.target for kind in KINDS))
-    said += ("--codec", ",".join("float32" for _ in KINDS))
+    drawn, view = ("--data", f"wds:{samples}"), f"crop:scale=0.3-1,size={kind.size},store=source"
+    run = train_teacher(drawn[1], folder / "labels", view, kind.teacher, options.teacher_steps)
+    dense = kind.target != LOGITS
+    teacher = as_dense(run, folder / "teacher", kind.size) if dense else f"run:{run}"
+    said = ("--teacher", teacher, *drawn, "--target", kind.target, "--codec", "float32")
     training = ("--limit", options.samples, "--views", STORED, "--view", view)
     command("extract", *said, "--out", folder / "cache", *training)
     # in a cache of its own, where no run finds it to choose its best step by
-    command("extract", *said, "--out", folder / "held_out", "--split", "test", "--view", f"size={options.size}")
-    return once(folder / "teacher.json", partial(_taught, folder))
+    command("extract", *said, "--out", folder / "held_out", "--split", "test", "--view", f"size={kind.size}")
+    return float(once(folder / "teacher.json", partial(_evaluated, run, folder, "accuracy"))["accuracy"]["top1"])
 
 
-def _taught(folder: Path) -> dict[str, Any]:
-    run = folder / "labels/run"
-    command("evaluate", "--run", run, "--shards", folder / "held_out", "--split", "test", "--task", "accuracy")
-    return {"top1": json.loads((run / "evaluation.json").read_text())["accuracy"]["top1"]}
+def _evaluated(run: Path, folder: Path, tasks: str, *flags: object) -> dict[str, Any]:
+    """What `evaluate` has measured of `run` so far, these tasks among it."""
+    command("evaluate", "--run", run, "--split", "test", "--task", tasks, *(flags or ("--shards", folder / "held_out")))
+    measured: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+    return measured
 
 
 def _row(
     options: argparse.Namespace, data: str, kind: Kind, views: int | None, seed: int, steps: int
 ) -> dict[str, Any]:
     """What one student came to."""
-    folder = options.work / data
-    run = folder / "runs" / f"{kind.target}-{views or 'endless'}-seed{seed}"
+    folder = options.work / data / kind.target
+    run = folder / "runs" / f"{views or 'endless'}-seed{seed}"
     measured = once(run / "study.json", partial(_measured, options, folder, run, kind, views, seed, steps))
     return {"data": data, "target": kind.target, "views": views, "seed": seed, **measured}
 
@@ -126,7 +138,7 @@ def _row(
 def _measured(
     options: argparse.Namespace, folder: Path, run: Path, kind: Kind, views: int | None, seed: int, steps: int
 ) -> dict[str, Any]:
-    recipe = folder / "recipes" / f"{kind.target}-{views or 'endless'}.yaml"
+    recipe = folder / "recipes" / f"{views or 'endless'}.yaml"
     recipe.parent.mkdir(exist_ok=True)
     told = {"validation_fraction": 0.0} | ({"views": views} if views else {})  # the last student is measured
     recipe.write_text(yaml.safe_dump(kind.recipe | told))
@@ -138,17 +150,14 @@ def _measured(
     else:
         distil_live(*flags, batches=partial(FreshBatches, views=maker_of(folder / "cache")))
     seconds = time.process_time() - start
-    held_out = ("--run", run, "--split", "test")
-    tasks = "fidelity,accuracy" if kind.target == "logits" else "fidelity"
-    stored = ("--shards", folder / "held_out", "--targetset", kind.target)
-    command("evaluate", *held_out, "--task", tasks, *stored)
-    if kind.target != "logits":
-        command(
-            "evaluate", *held_out, "--task", "knn", "--data", f"wds:{folder / 'samples'}", "--limit", options.samples
-        )
-    measured = json.loads((run / "evaluation.json").read_text())
-    said = measured["fidelity"] | {name: measured[name]["top1"] for name in ("accuracy", "knn") if name in measured}
-    said |= {"distance": 1 - said["cosine"], "top1": said.get("accuracy")}
+    if kind.target == LOGITS:
+        measured = _evaluated(run, folder, "fidelity,accuracy")
+        said = measured["fidelity"] | {"top1": measured["accuracy"]["top1"]}
+    else:
+        labelled = ("--data", f"wds:{folder.parent / 'samples'}", "--limit", options.samples)
+        _evaluated(run, folder, "fidelity")
+        measured = _evaluated(run, folder, "knn", *labelled)
+        said = {"distance": 1 - measured["fidelity"]["cosine"], "knn": measured["knn"]["top1"]}
     return {**{name: said[name] for name in kind.metrics}, "seconds": seconds}
 
 

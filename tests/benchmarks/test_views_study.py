@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.fresh_views import FreshBatches, maker_of
-from benchmarks.steps import cache_batches, open_cache
+from benchmarks.steps import open_cache
 from benchmarks.views_study import KINDS, VIEWS, excess, main, rows_of, table
 from distill.data import CacheData
 
@@ -42,7 +42,7 @@ def test_fresh_views_continue_the_stored_ones(store: str, tmp_path: Path) -> Non
 
 
 def run_study(folder: Path, out: str) -> dict:
-    sizes = ("--samples", 32, "--teacher_samples", 128, "--held_out", 32, "--size", 32, "--batch_size", 16)
+    sizes = ("--samples", 32, "--teacher_samples", 128, "--held_out", 32, "--batch_size", 16)
     lengths = ("--teacher_steps", 4, "--passes", PASSES, "--seeds", 1)
     main(
         [str(flag) for flag in ("--data", "digits", "--work", folder / "work", "--out", folder / out, *sizes, *lengths)]
@@ -64,6 +64,6 @@ def test_as_many_views_as_passes_teach_as_endless_ones_do(tmp_path: Path) -> Non
         assert excess(study, "digits", kind, 2) == [pytest.approx(0, abs=1e-3)]
     assert table(study).count("\n| digits") == len(KINDS) * len(VIEWS)
     assert (tmp_path / "out/views_study.svg").stat().st_size > 10_000
-    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "work/digits/runs").rglob("*") if path.is_file()}
+    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "work/digits").rglob("runs/*/*") if path.is_file()}
     assert run_study(tmp_path, "again") == study
     assert all(path.stat().st_mtime_ns == time for path, time in runs.items()), "nothing is trained twice"
