@@ -39,11 +39,11 @@ def write_samples(data: str, split: str, count: int, path: Path) -> None:
     write_atomically(path, pack(samples())[0])
 
 
-def train_teacher(data: str, folder: Path, view: str, spec: str, max_steps: int) -> Path:
+def train_teacher(data: str, folder: Path, view: str, spec: str, max_steps: int, lr: float) -> Path:
     """The run of the network `spec` after `max_steps` steps on the labels of `data`, four views a sample."""
     views, run = folder / "views", folder / "run"
     command("extract", "--teacher", "none", "--data", data, "--out", views, "--view", view, "--views", 4)
-    training = ("--max_steps", max_steps, "--batch_size", 64, "--run_dir", run)
+    training = ("--max_steps", max_steps, "--batch_size", 64, "--lr", lr, "--run_dir", run)
     command("distill", "--shards", views, "--recipe", "supervised", "--student", spec, *training)
     return run
 

@@ -41,6 +41,7 @@ class Kind:
     target: str
     teacher: str
     """As --student."""
+    teacher_lr: float
     size: int
     """Pixels a side of a view."""
     recipe: dict[str, Any]
@@ -52,6 +53,7 @@ KINDS = (
     Kind(
         LOGITS,
         "convnet:width=16",
+        4e-3,
         32,
         {"student": "convnet:width=8", "objective": "kl:temperature=2"},
         ("kl", "agreement", "top1"),
@@ -60,6 +62,7 @@ KINDS = (
     Kind(
         "layer_mean",
         f"timm:{ARCHITECTURE}",
+        2e-3,
         64,
         {"student": "data2vec2:depth=2,width=48,heads=3", "objective": "mse", "lr": 1e-3},
         ("distance", "knn"),
@@ -71,12 +74,12 @@ KINDS = (
 def main(arguments: list[str] | None = None) -> None:
     """views_study.json and views_study.svg are in --out, and the table is printed, for docs/views_study.md."""
     flags = parser("views_study", "labelled sources with the splits train and test, as extract's --data", several=True)
-    flags.add_argument("--samples", type=int, default=320, help="samples that students learn from")
+    flags.add_argument("--samples", type=int, default=128, help="samples that students learn from")
     flags.add_argument("--teacher_samples", type=int, default=4000, help="samples that the teacher learns from")
     flags.add_argument("--held_out", type=int, default=1000, help="samples of the test split to measure on")
-    flags.add_argument("--teacher_steps", type=int, default=800, help="optimiser steps of a teacher")
+    flags.add_argument("--teacher_steps", type=int, default=480, help="optimiser steps of a teacher")
     flags.add_argument("--passes", type=int, default=64, help="times that a student sees each sample")
-    flags.add_argument("--batch_size", type=int, default=64, help="samples an optimiser step of a student")
+    flags.add_argument("--batch_size", type=int, default=32, help="samples an optimiser step of a student")
     flags.add_argument("--seeds", type=int, default=3, help="students of each kind")
     options = flags.parse_args(arguments)
     steps = options.passes * (options.samples // options.batch_size)
@@ -107,7 +110,7 @@ def _prepare(options: argparse.Namespace, data: str, kind: Kind) -> float:
         if not (path := samples / f"{split}-00000.tar").exists():
             write_samples(data, split, count, path)
     drawn, view = ("--data", f"wds:{samples}"), f"crop:scale=0.3-1,size={kind.size},store=source"
-    run = train_teacher(drawn[1], folder / "labels", view, kind.teacher, options.teacher_steps)
+    run = train_teacher(drawn[1], folder / "labels", view, kind.teacher, options.teacher_steps, kind.teacher_lr)
     dense = kind.target != LOGITS
     teacher = as_dense(run, folder / "teacher", kind.size) if dense else f"run:{run}"
     said = ("--teacher", teacher, *drawn, "--target", kind.target, "--codec", "float32")
@@ -154,7 +157,7 @@ def _measured(
         measured = _evaluated(run, folder, "fidelity,accuracy")
         said = measured["fidelity"] | {"top1": measured["accuracy"]["top1"]}
     else:
-        labelled = ("--data", f"wds:{folder.parent / 'samples'}", "--limit", options.samples)
+        labelled = ("--data", f"wds:{folder.parent / 'samples'}", "--limit", options.held_out)
         _evaluated(run, folder, "fidelity")
         measured = _evaluated(run, folder, "knn", *labelled)
         said = {"distance": 1 - measured["fidelity"]["cosine"], "knn": measured["knn"]["top1"]}

@@ -42,7 +42,7 @@ def test_fresh_views_continue_the_stored_ones(store: str, tmp_path: Path) -> Non
 
 
 def run_study(folder: Path, out: str) -> dict:
-    sizes = ("--samples", 32, "--teacher_samples", 128, "--held_out", 32, "--batch_size", 16)
+    sizes = ("--samples", 32, "--teacher_samples", 128, "--held_out", 48, "--batch_size", 16)
     lengths = ("--teacher_steps", 4, "--passes", PASSES, "--seeds", 1)
     main(
         [str(flag) for flag in ("--data", "digits", "--work", folder / "work", "--out", folder / out, *sizes, *lengths)]
