@@ -172,9 +172,10 @@ def rows_of(study: dict[str, Any], data: str, target: str, views: int | None) ->
 
 def excess(study: dict[str, Any], data: str, kind: Kind, views: int | None) -> list[float]:
     """How much further from the teacher each seed's student is than from endless views, as a share of that."""
-    found, limit = rows_of(study, data, kind.target, views), rows_of(study, data, kind.target, None)
     distance = kind.metrics[0]
-    return [row[distance] / least[distance] - 1 for row, least in zip(found, limit, strict=False)]
+    limit = {row["seed"]: row[distance] for row in rows_of(study, data, kind.target, None)}
+    found = rows_of(study, data, kind.target, views)
+    return [row[distance] / limit[row["seed"]] - 1 for row in found if row["seed"] in limit]
 
 
 def table(study: dict[str, Any]) -> str:
