@@ -189,7 +189,8 @@ def table(study: dict[str, Any]) -> str:
         for kind in KINDS:
             for views in VIEWS:
                 found = rows_of(study, data, kind.target, views)
-                shown = [mean_and_range([row[name] for row in found], 3) for name in kind.metrics]
+                digits = dict.fromkeys(kind.metrics, 3) | {"distance": 4}
+                shown = [mean_and_range([row[name] for row in found], digits[name]) for name in kind.metrics]
                 more = "" if views is None else _percent(excess(study, data, kind, views))
                 cells = [data, f"`{kind.target}`", str(views or "endless"), shown[0], more]
                 lines.append(f"| {' | '.join([*cells, *([''] * (3 - len(shown))), *shown[1:]])} |")
@@ -198,7 +199,7 @@ def table(study: dict[str, Any]) -> str:
 
 def _percent(shares: Sequence[float]) -> str:
     low, mean, high = (100 * share for share in (min(shares), statistics.mean(shares), max(shares)))
-    return f"{mean:+.0f}% ({low:+.0f} to {high:+.0f})"
+    return f"{mean:+.0f}%" if len(shares) == 1 else f"{mean:+.0f}% ({low:+.0f} to {high:+.0f})"
 
 
 def plot(study: dict[str, Any], path: Path) -> None:
@@ -216,7 +217,7 @@ def plot(study: dict[str, Any], path: Path) -> None:
                 limit = found[None]
                 axis.axhline(statistics.mean(limit), color=colour, linestyle="--", label=f"{data}: endless views")
                 axis.axhspan(min(limit), max(limit), color=colour, alpha=0.15)
-            axis.set(xscale="log", yscale="log", xlabel="stored views a sample", ylabel=kind.label, title=kind.target)
+            axis.set(xscale="log", xlabel="stored views a sample", ylabel=kind.label, title=kind.target)
             axis.set_xticks(stored, [str(views) for views in stored], minor=False)
             axis.minorticks_off()
             axis.legend(fontsize=8)
