@@ -1,18 +1,27 @@
 """Live: the same training with the teacher run on every batch, to compare the cache with (tests, benchmarks)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from distill.holding import Holding
+from distill.config import DESCRIPTION, DistillConfig
+from distill.data import CacheData, TrainingBatches
+from distill.holding import Holding, open_training
 from distill.module import Distillation
+from distill.recipe import load_recipe, resolve
+from distill.run import train
 from extract.pipeline import forward
+from extract.recompute import load_teacher_of
 from extract.teachers.base import Teacher
 from shards.codecs.features import Features
+from shards.command.arguments import parse
 from shards.decode import decode_readings
 from shards.errors import BadInput
 from shards.loader import Batch
+from shards.reader import TargetSet
 
 
 class LiveDistillation(Distillation):
@@ -54,3 +63,21 @@ class LiveDistillation(Distillation):
         """Every rank knows how many samples the teachers saw in all."""
         count = torch.tensor(self.teacher_forwards, dtype=torch.float64, device=self.device)
         self.teacher_forwards = int(self.trainer.strategy.reduce(count, reduce_op="sum"))
+
+
+def with_teacher(targetset: TargetSet) -> Callable[..., Distillation]:
+    """What makes a module that asks the teacher of `targetset` in each step."""
+    return partial(LiveDistillation, teachers=[load_teacher_of(targetset, None, None, "--teacher")])
+
+
+def distil_live(*flags: object, batches: Callable[..., TrainingBatches] = TrainingBatches) -> None:
+    """`python -m distill FLAGS`, --recipe, --targets and --run_dir among them, with the teacher in the loop.
+
+    `batches` makes the training batches from their order.
+    """
+    config = parse(DistillConfig, "distill", [str(flag) for flag in flags], DESCRIPTION)
+    recipe = resolve(load_recipe(str(config.recipe)), config)
+    data = CacheData(open_training(config.shards, config.targets, False), recipe)
+    data.batches = batches
+    (targetset,) = data.training.targetsets
+    train(config, data.recipe, data, Path(str(config.run_dir)), with_teacher(targetset))

@@ -55,10 +55,10 @@ def mean_and_range(values: Sequence[float], digits: int = 4) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def parser(name: str, data: str) -> argparse.ArgumentParser:
-    """The flags that every study of a cache has; `data` says what --data takes."""
+def parser(name: str, data: str, several: bool = False) -> argparse.ArgumentParser:
+    """The flags that every study of a cache has; `data` says what --data takes, `several` of them one after another."""
     made = argparse.ArgumentParser(f"benchmarks.{name}")
-    made.add_argument("--data", required=True, help=data)
+    made.add_argument("--data", required=True, nargs="+" if several else None, help=data)
     made.add_argument("--work", type=Path, required=True, help="a folder for the cache and the runs; resumes there")
     made.add_argument("--out", type=Path, default=Path("docs"), help="where the figures and the plot go")
     return made

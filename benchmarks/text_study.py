@@ -21,21 +21,15 @@ from typing import Any
 import torch
 
 from benchmarks.embeddings import embeddings, neighbour_agreement
-from benchmarks.live import LiveDistillation
+from benchmarks.live import distil_live, with_teacher
 from benchmarks.measure import Spread, alternate
 from benchmarks.steps import cache_batches, open_cache
 from benchmarks.study import command, drawing, mean_and_range, once, parser, write_study
-from distill.config import DESCRIPTION, DistillConfig
-from distill.data import CacheData
-from distill.holding import open_training
 from distill.memory import stepper
 from distill.module import Distillation
-from distill.recipe import load_recipe, resolve
-from distill.run import build_module, train
+from distill.run import build_module
 from evaluate.tasks.fidelity import FeatureSimilarity
-from extract.recompute import load_teacher_of
 from shards.codecs.features import Features
-from shards.command.arguments import parse
 from shards.command.run import run_command
 from shards.reader import TargetSet, ViewSet
 
@@ -169,18 +163,10 @@ def _distil(
     flags = ("--shards", cache, "--targets", targetset.folder.name, "--recipe", "f-distilbert", "--run_dir", run)
     flags += ("--student", f"encoder:depth={options.depth}", "--batch_size", options.batch_size, "--seed", seed)
     flags += ("--max_steps", options.max_steps, *variant.flags)
-    if not variant.live:
+    if variant.live:
+        distil_live(*flags)
+    else:
         command("distill", *flags)
-        return
-    config = parse(DistillConfig, "distill", [str(flag) for flag in flags], DESCRIPTION)
-    recipe = resolve(load_recipe("f-distilbert"), config)
-    data = CacheData(open_training(config.shards, config.targets, False), recipe)
-    train(config, recipe, data, run, _with_teacher(targetset))
-
-
-def _with_teacher(targetset: TargetSet) -> Callable[..., Distillation]:
-    """What makes a module that asks the teacher of `targetset` in each step."""
-    return partial(LiveDistillation, teachers=[load_teacher_of(targetset, None, None, "--teacher")])
 
 
 def _step_share(options: argparse.Namespace) -> dict[str, float]:
@@ -189,7 +175,7 @@ def _step_share(options: argparse.Namespace) -> dict[str, float]:
     changes = {"recipe": "f-distilbert", "student": f"encoder:depth={options.depth}", "max_steps": options.max_steps}
     recipe, data = open_cache(targetset.folder, batch_size=options.batch_size, **changes)
     cpu = torch.device("cpu")
-    modules = {"stored": build_module(data, recipe), "live": build_module(data, recipe, _with_teacher(targetset))}
+    modules = {"stored": build_module(data, recipe), "live": build_module(data, recipe, with_teacher(targetset))}
 
     def contender(module: Distillation) -> Callable[[], float]:
         take = stepper(module, cpu)

@@ -47,7 +47,8 @@ class ExtractConfig:
     limit: Count | None = None
     """Take the first N samples only."""
     views: Count | None = None
-    """Views a sample; a cache grows by views (default: as many as the view set has, else 1)."""
+    """Views a sample; a cache grows by views (default: as many as the view set has, else 1, which suits rows a token;
+    students of logits gain by 4 or more: docs/views_study.md)."""
     view: str | None = None
     """How a view is made and stored: crop, crop:scale=0.08-1,ratio=0.75-1.3333,flip=0.5,seed=0,size=224,format=jpeg:95
     with any of the six (format: jpeg:QUALITY or png), or resize with size and format (default: the view set's, else

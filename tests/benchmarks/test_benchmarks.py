@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import NAMES, codec_study, codec_study_texts, logits_bias, pair_study, text_study
+from benchmarks import NAMES, codec_study, codec_study_texts, logits_bias, pair_study, text_study, views_study
 from benchmarks.measure import Spread, alternate, share
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +60,7 @@ def _check(found: dict[str, Any], file: str, name: str, printed: str) -> None:
         ("codec_study_texts", codec_study_texts.table),
         ("text_study", text_study.table),
         ("pair_study", pair_study.table),
+        ("views_study", views_study.table),
     ],
 )
 def test_a_studys_page_shows_its_figures(name: str, table: Callable[[dict[str, Any]], str]) -> None:
