@@ -131,11 +131,15 @@ def _status(name: str) -> str:
     raise LookupError(name)
 
 
+_before: list[int] = [0]
+
+
 def peak_restarts() -> None:
     """`peak_bytes` counts from here on."""
     Path("/proc/self/clear_refs").write_text("5")
+    _before[0] = int(_status("VmRSS"))
 
 
 def peak_bytes() -> int:
-    """The most memory that the process had since `peak_restarts`, above what it has now."""
-    return (int(_status("VmHWM")) - int(_status("VmRSS"))) << 10
+    """The most memory that the process had since `peak_restarts`, above what it had then."""
+    return (int(_status("VmHWM")) - _before[0]) << 10
