@@ -19,6 +19,7 @@ from shards.decode import codec_of
 from shards.errors import BadInput
 from shards.identity import identity_hash, same_but_for
 from shards.listing import saved_flags
+from shards.mirror import out_of
 from shards.promised import Promises
 from shards.reader import Component, TargetSet, ViewSet, check_pair
 from shards.views import modality_of
@@ -222,7 +223,7 @@ def _command(targetset: TargetSet, listed: ListedViewSet) -> str:
     flags = {name: saved.get(name) for name in ("teacher", "weights", "keep_tokens", "precision")}
     if key := saved.get("weights_key"):
         flags["weights"] = f"{flags['weights'] or ''}:key={key}"
-    flags |= {"target": manifest.target, "codec": manifest.codec, "out": listed.folder.parent, **listed.request}
+    flags |= {"target": manifest.target, "codec": manifest.codec, "out": out_of(listed.folder.parent), **listed.request}
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     return f"python -m extract {shlex.join(words)}"
 

@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 
 from distill.validation import VALIDATION_SPLITS
+from extract.named import named_for, unnamed
 from shards.cache import ListedViewSet, list_viewsets, only
 from shards.command.run import starting_children
 from shards.documents import read_targetset_manifest, read_viewset_manifest
 from shards.errors import BadInput
-from shards.listing import SAVED_FLAGS
+from shards.listing import SAVED_FLAGS, saved_flags
 from shards.lock import writing
 from shards.promised import FOLDER, READY, Promises, read_promises
 from shards.splits import canonical_split
@@ -146,16 +147,27 @@ def _arguments(on_missing: str, shards: str) -> list[str] | None:
     if is_url(shards) or ("," in shards and not Path(shards).exists()):
         raise BadInput(f"--shards {shards}: --on_missing expects one folder; extract first, then distil without it")
     if not words:
-        begun: list[Path] = []
+        begun: dict[Path, ListedViewSet] = {}
         for viewset in list_viewsets(Path(shards)):
             targetsets = [each.folder for each in viewset.targetsets if not each.whole]
-            begun += targetsets or ([] if viewset.whole else [viewset.folder])
+            begun |= dict.fromkeys(targetsets or ([] if viewset.whole else [viewset.folder]), viewset)
         if not begun:
             return None
-        words = ["--config", str(only(flag, "half-written sets", begun, "give the flags of one") / SAVED_FLAGS)]
+        folder = only(flag, "half-written sets", [*begun], "give the flags of one")
+        _check_named(flag, folder, begun[folder])
+        words = ["--config", str(folder / SAVED_FLAGS)]
     if Path(shards).is_dir():
         _await_lock(Path(shards))
     return [*words, "--out", shards]
+
+
+def _check_named(flag: str, folder: Path, viewset: ListedViewSet) -> None:
+    """Raises BadInput where only the cache names the data that its saved flags would open as if they were typed."""
+    saved, request = saved_flags(folder), viewset.request
+    same = all(saved.get(name) in (None, request.get(name)) for name in ("data", "data_dir"))
+    if not same or named_for(viewset.identity, request) is None:
+        data = (saved.get("data") or request["data"], saved.get("data_dir") or request.get("data_dir"))
+        raise unnamed(*data, f"give {flag} its flags yourself if you trust them, as --on_missing 'extract --data ...'")
 
 
 def _await_lock(cache: Path) -> None:

@@ -9,6 +9,7 @@ from extract.networks.embeddings import teacher_of
 from shards.cache import ListedTargetSet, ListedViewSet, only
 from shards.errors import BadInput
 from shards.listing import saved_flags
+from shards.mirror import out_of
 
 
 def named_targets(recipe: Recipe) -> list[str]:
@@ -31,7 +32,7 @@ def of_recipe(viewset: ListedViewSet, recipe: Recipe) -> list[ListedTargetSet]:
             {
                 "teacher": teacher_of(name, known),
                 "target": name.rpartition("/")[2],
-                "out": viewset.folder.parent,
+                "out": out_of(viewset.folder.parent),
                 **request,
             }
             for name in missing

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHARING = ".sharing"
 """In a cache, while commands share the work on it."""
+_ATTEMPTS = 100
 
 
 class Board:
@@ -73,10 +74,11 @@ class Board:
 
     def first(self, name: str, content: bytes) -> bytes:
         """What the note says: `content`, or what another wrote before."""
-        while True:
+        for _ in range(_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):  # a command that has finished removed it, or the folder
                 before = create(self._folder / name, content)
                 return content if before is None else before
+        raise Damaged(f"{self._folder / name}: is neither there nor absent, as a link that leads nowhere; remove it")
 
     def see_commits(self) -> None:
         """`has` knows what is committed now; after `look`, so that no shard is committed and given back between."""

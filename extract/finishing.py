@@ -31,6 +31,8 @@ _FIRST_PAUSE_S, _LONGER, _LOOKS_A_LEASE = 0.1, 1.5, 6
 def finish(work: Work) -> None:
     """The manifests are on the disk, and in the bucket if it is one; every shard must be committed."""
     plan = work.plan
+    if work.upload is not None:  # else a manifest could name documents in whose place the bucket has another's
+        work.upload.send(())
     finish_views(plan.views)
     shutil.rmtree(plan.views.scratch, ignore_errors=True)
     for part in plan.parts:

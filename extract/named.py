@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from extract.sources.base import Source
     from shards.cache import ListedViewSet
 
+DEFAULT_SOURCE = "imagenet"
 _FOLDER = "named"
 _MAX_BYTES = 1 << 16
 
@@ -40,7 +41,8 @@ class Data(NamedTuple):
     def whole(self) -> "Data":
         """The same by whole paths, which mean the same in any folder."""
         scheme, _, path = self.data.partition(":")
-        is_path = scheme in SOURCES and (SOURCES[scheme].argument.startswith("PA") or Path(path or " ").exists())
+        where = path.partition(":")[0] or " "  # options follow
+        is_path = scheme in SOURCES and (SOURCES[scheme].argument.startswith("PA") or Path(where).exists())
         return Data(f"{scheme}:{_whole(path)}" if is_path else self.data, self.data_dir and _whole(self.data_dir))
 
 
@@ -78,6 +80,15 @@ def known(identity: dict[str, Any]) -> Data | None:
     return None
 
 
+def named_for(identity: dict[str, Any], request: dict[str, Any]) -> Data | None:
+    """What may be opened for the view set of `identity` where nothing is typed: built-in data, or what is `known`.
+
+    `request` is what its plan says. None: only the cache names its data.
+    """
+    data = Data(request["data"], request.get("data_dir"))
+    return data if data.is_built_in else known(identity)
+
+
 def _path(identity: dict[str, Any]) -> Path:
     return home() / _FOLDER / f"{identity_hash(identity)}.json"
 
@@ -89,7 +100,8 @@ def named(typed: "ExtractConfig", meant: "ExtractConfig", viewsets: Sequence["Li
     """
     assert meant.data is not None
     data = Data(meant.data, meant.data_dir)
-    if not viewsets or data == (typed.data, typed.data_dir) or data.is_built_in or typed.data_dir is not None:
+    means = Data(typed.data or DEFAULT_SOURCE, typed.data_dir)
+    if not viewsets or data == means or data.is_built_in or typed.data_dir is not None:
         return data  # --data_dir is a copy that the user names, whatever it is a copy of
     return next(filter(None, (known(viewset.identity) for viewset in viewsets)), None)
 
@@ -100,11 +112,11 @@ def of_cache(viewset: "ListedViewSet", data_dir: str | None) -> Data:
     BadInput where only the cache names them.
     """
     request = viewset.request
-    data, found = Data(request["data"], data_dir or request.get("data_dir")), known(viewset.identity)
-    if data.is_built_in or data_dir is not None:
-        return data
+    if data_dir is not None:
+        return Data(request["data"], data_dir)
+    found = named_for(viewset.identity, request)
     if found is None:
-        raise unnamed(*data, "give --data yourself if you trust them")
+        raise unnamed(request["data"], request.get("data_dir"), "give --data yourself if you trust them")
     return found
 
 

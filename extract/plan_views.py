@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from extract.config import ExtractConfig
 from extract.modalities import adapted, input_size, view_maker
 from extract.modalities.base import ViewRequest, mismatch
-from extract.named import Data, know, named, open_data
+from extract.named import DEFAULT_SOURCE, Data, know, named, open_data
 from shards.cache import ListedViewSet, list_viewsets, only
 from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit, read_viewset_manifest
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARD_SIZE = 512
 MAX_SHARD_SIZE = 1 << 20
-DEFAULT_SOURCE = "imagenet"
 SCRATCH = ".scratch"
 """In a cache, while views are made whose source is cut into samples first."""
 

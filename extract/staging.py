@@ -41,6 +41,9 @@ def _forget_what_is_lost(records: Iterable[Path], there: Iterable[str], root: Pa
         folder, name = path.parent.parent, path.relative_to(root).as_posix()
         if name in stored or place_of(in_set(name)) is None:
             continue
+        if _is_torn(path):
+            path.unlink()
+            continue
         files = [folder / relative for relative in read_document(path, Commit).files]
         if not all(each.exists() or each.relative_to(root).as_posix() in stored for each in files):
             path.unlink()

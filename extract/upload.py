@@ -102,7 +102,7 @@ class Upload:
             self._send_documents(folder, is_end=folder in ended)
         for folder in ended:
             for name in MANIFESTS:
-                if (folder / name).is_file():
+                if (folder / name).is_file() and not self._has_more_views(folder):
                     self._replace(self._name(folder / name), (folder / name).read_bytes())
 
     def _has_more_views(self, folder: Path) -> bool:

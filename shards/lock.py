@@ -62,6 +62,7 @@ def tells_that_it_tidies(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # of a full disk: they are refused then
         if os.fstat(descriptor).st_size == 0:
             os.pwrite(descriptor, _TIDIES, 0)
+            os.fsync(descriptor)  # else another machine would not see it on a network volume
 
 
 def _tidies(descriptor: int) -> bool:

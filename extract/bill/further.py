@@ -9,6 +9,7 @@ from pathlib import Path
 from extract.bill.probe import probe_views, trial_of
 from extract.modalities import view_maker
 from extract.modalities.base import InputSpec, ViewRequest
+from extract.named import named_for
 from extract.plan_targets import Part
 from extract.plan_views import SCRATCH, ViewSetJob
 from extract.sources import is_of_the_hub, open_source
@@ -53,11 +54,15 @@ def probe_further(viewset: ViewSet, inputs: InputSpec, read: float, trial: Path,
     maker = view_maker(ViewRequest(None, plan.identity, None, True, None, inputs))
     if maker.all_alike:
         return ViewSeconds(read, None, "such views are all alike", True)
-    data, split, data_dir = (plan.request[name] for name in ("data", "split", "data_dir"))
-    if is_of_the_hub(data, data_dir):
-        return ViewSeconds(read, None, f"--data {data} comes from the hub, which a training's plan asks for nothing")
+    data = named_for(plan.identity, plan.request)
+    if data is None:
+        return ViewSeconds(read, None, "only the cache names its data")
     try:
-        source = open_source(data, split, data_dir, min(_SAMPLES, plan.request["limit"] or _SAMPLES)).only(maker.needs)
+        if is_of_the_hub(*data):
+            why = "comes from the hub, which a training's plan asks for nothing"
+            return ViewSeconds(read, None, f"--data {data.data} {why}")
+        few = min(_SAMPLES, plan.request["limit"] or _SAMPLES)
+        source = open_source(data.data, plan.request["split"], data.data_dir, few).only(maker.needs)
         source = maker.arrange(source, trial / SCRATCH, True)
         first = Plan(list(source.keys), plan.shard_size, plan.identity, None, plan.request)
         job = ViewSetJob(viewset.folder, first, viewset.num_views + 1, viewset.num_views + 1, source, maker)

@@ -102,8 +102,9 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
 
     task = ray.remote(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")(_shard)
     views, config = job.extraction.parts[0].views, job.config
-    if views.source is not None:  # what this command has named, or noted before, a node opens too
-        request = views.plan.request
+    request = views.plan.request
+    untyped = config.data in (None, request["data"]) and config.data_dir is None
+    if views.source is not None and untyped:  # what an earlier command has named a node opens too
         config = replace(config, data=request["data"], data_dir=request.get("data_dir"))
     places = [place for place, _ in replace(job.extraction, rank=0, num_processes=1).work()]
     num_threads = max(1, int(needs["num_cpus"]))

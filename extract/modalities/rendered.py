@@ -11,7 +11,7 @@ import numpy as np
 from extract.modalities.crop import draw, to_rgb
 from extract.modalities.draws import Uniform
 from extract.modalities.image import ImageViews
-from extract.named import Data, know, known, note, unnamed
+from extract.named import Data, know, named_for, note, unnamed
 from extract.sources import open_source
 from extract.sources.base import Sample, Source
 from shards.documents import Plan
@@ -184,7 +184,7 @@ def original_reader(folder: Path, plan: Plan, given: tuple[str, str | None] | No
     """
     request, identity = plan.request, plan.identity
     why = f"{folder}: its views are rendered from the original data (store=none)"
-    data = known(identity) if given is None else Data(*given).whole()
+    data = named_for(identity, request) if given is None else Data(*given).whole()
     if data is None:
         raise BadInput(f"{why}; {unnamed(request['data'], request.get('data_dir'), _how_to_name(folder, request))}")
     try:

@@ -1,12 +1,10 @@
 """`distill --plan`: what its teachers are timed on, and what extract would take to make of their views."""
 
-import shutil
 from pathlib import Path
 
 import caches
 import pytest
 import torch
-from caches import reseal, reseal_records
 from PIL import Image
 
 from distill.bill.alternatives import Making, alternatives
@@ -20,6 +18,7 @@ from distill.recipe import resolve
 from extract.bill.alternatives import Alternative
 from extract.bill.codebooks import Calibration
 from extract.bill.further import ViewSeconds, probe_further
+from extract.named import Data, know
 from extract.sources import is_of_the_hub
 from extract.teachers import load_teacher
 from shards.bill.arithmetic import Bill
@@ -94,9 +93,8 @@ def test_further_views_are_made_of_some_samples_of_a_source_that_is_here(
     gone = probe_further(viewset, inputs, 1.0, tmp_path / "gone", 0.1)
     assert gone.make is None and str(data) in gone.unknown
     monkeypatch.setattr("extract.bill.further.open_source", None)  # nothing is asked for over the network
-    folder = Path(shutil.copytree(viewset.folder, tmp_path / viewset.folder.name))
-    reseal(folder / "plan.json", lambda plan: plan["request"].update(data="imagenet"))
-    reseal_records(folder, "viewset.json", "plan.json")
-    assert "comes from the hub" in probe_further(ViewSet(folder), inputs, 1.0, tmp_path / "hub", 0.1).unknown
+    monkeypatch.setattr("extract.named._HERE", {})
+    know(viewset.identity, Data("imagenet"))
+    assert "comes from the hub" in probe_further(viewset, inputs, 1.0, tmp_path / "hub", 0.1).unknown
     assert not is_of_the_hub("imagenet", "/data") and is_of_the_hub("hf:some/one:image=photo", None)
     assert not is_of_the_hub(f"hf:{tmp_path}:image=photo", None) and not is_of_the_hub("folder:/data", None)

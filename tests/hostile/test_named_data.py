@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from caches import Outcome, command, extract, reseal, reseal_records, viewset_of
 from PIL import Image
 from watching import Watched, bounded, watching
 
-from extract.named import Data, known
+from extract.config import ExtractConfig
+from extract.named import Data, known, named
+from shards.cache import list_viewsets
 from shards.errors import BadInput
 from shards.mirror import LOCAL_CACHE
 from shards.reader import ViewSet
@@ -164,3 +167,47 @@ def test_a_note_that_is_damaged_is_none(cache: Path, tmp_path: Path, monkeypatch
     for content in (b"", b"[]", b'{"data": 1}', b"\xff", b"x" * 100_000):
         note.write_bytes(content)
         assert known(identity) is None
+
+
+def test_data_that_come_with_a_package_are_nobodys(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = ("--data", "digits", "--limit", "4", "--view", "crop:size=8,store=none")
+    extract("--teacher", "none", "--out", tmp_path / "digits", *view)
+    monkeypatch.setattr("extract.named._HERE", {})
+    monkeypatch.setattr(originals, "_READERS", {})
+    assert ViewSet(viewset_of(tmp_path / "digits")).row(0, 0)["pixels"].shape == (8, 8, 3)
+
+
+def test_a_plan_of_a_training_opens_no_data_on_the_caches_word(
+    teacher: Path, elsewhere: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = tmp_path / "stored"
+    view = ("--view", f"crop:size={SIZE}", "--shard_size", "4", "--devices", "cpu")
+    extract("--teacher", f"run:{teacher}", "--out", stored, "--data", f"folder:{photos}", *view)
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "third"))
+    monkeypatch.setattr("extract.named._HERE", {})
+    with watching(tmp_path) as watched:
+        flags = ("--run_dir", tmp_path / "run", *TRAINING[2:], "--devices", "cpu")
+        done = command("distill", "--shards", stored, *flags, "--plan", "seconds=2").succeeds()
+    assert "only the cache names its data" in done.out + done.err
+    assert not [path for path in watched.opened if str(photos) in path]
+
+
+def test_what_is_missing_is_extracted_from_named_data_alone(elsewhere: Path, tmp_path: Path) -> None:
+    """The saved flags of a half-written set are the cache's word, too."""
+    (viewset_of(elsewhere) / "viewset.json").unlink()
+    told = distill(elsewhere, tmp_path, "--on_missing", "extract")
+    told.refuses("only the cache names its data (--data folder:photos)", "--on_missing 'extract --data ...'")
+
+
+def test_the_default_source_is_named_by_the_command_that_leaves_it_out(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewsets = [each for each in list_viewsets(cache) if each.request["data"] == "folder:photos"]
+    typed = ExtractConfig(out=str(cache), teacher="none")
+    assert viewsets and named(typed, replace(typed, data="imagenet"), viewsets) == Data("imagenet")
+    assert named(typed, replace(typed, data="imagenet", data_dir="/theirs"), []) == Data("imagenet", "/theirs")
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "third"))
+    monkeypatch.setattr("extract.named._HERE", {})
+    assert named(typed, replace(typed, data="imagenet", data_dir="/theirs"), viewsets) is None
