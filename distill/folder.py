@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct, structs
 
 from distill.config import DistillConfig
@@ -22,6 +21,7 @@ from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, IdentityMismatch
 from shards.identity import differences
 from shards.lock import LOCK, locked
+from shards.plain_yaml import read_yaml
 from shards.records import Count
 from shards.sealed import fields_of, read_object
 
@@ -89,7 +89,10 @@ def as_begun(run_dir: Path, recipe: Recipe) -> Recipe:
     begun = own if former is None else {name: former.recipe.get(name, 1) for name in own}
     if begun == own or not all(isinstance(each, int) and each % own[name] == 0 for name, each in begun.items()):
         return recipe
-    saved = yaml.safe_load(path.read_bytes()) if path.exists() else None
+    try:
+        saved = read_yaml(path.read_bytes()) if path.exists() else None
+    except ValueError:  # damaged: the run is refused as another one
+        return recipe
     if not isinstance(saved, dict) or saved.get("max_memory") is None:
         return recipe  # another recipe: the run is refused as another one
     if is_first_process():

@@ -230,7 +230,6 @@ def _command(targetset: TargetSet, listed: ListedViewSet) -> str:
 
 def _for_recipe(viewset: ListedViewSet, recipe: Recipe | None) -> dict[ListedTargetSet, float]:
     """The only target set of `viewset`, or of several the whole one that `recipe` (or any recipe) is for.
-
     All whole ones for a recipe whose student reads them.
     """
     if recipe is not None and len(named_targets(recipe)) > 1:

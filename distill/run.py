@@ -105,7 +105,7 @@ def build_module(
     """
     holding = data.training
     terms = bind(recipe.losses, holding.targetsets, holding.weights, recipe.reads == TARGETS)
-    keep_views(recipe.views_a_batch)
+    keep_views(2 * recipe.views_a_batch)  # a batch may span two groups of passes
     labels = recipe.learns_labels
     num_classes = _num_classes(holding, labels, recipe)
     lightning.seed_everything(recipe.seed, verbose=False)

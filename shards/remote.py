@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards.documents import TargetSetManifest, ViewSetManifest, read_document
-from shards.errors import BadInput, TeacherShardsError
+from shards.errors import BadInput, Damaged, TeacherShardsError
 from shards.identity import sha256_of
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
 from shards.mirror import ATTEMPTS, mirror_of, write, wrong_bytes

@@ -39,7 +39,8 @@ class Upcoming:
 
     def _look_ahead(self, epoch: int) -> None:
         self._next = {}
-        epochs = max(self.order.num_views) * min(4, self.order.num_parts // len(self._parts))
+        most = max(self.order.num_views) + self.order.views_a_batch - 1  # until a view comes again
+        epochs = most * min(4, self.order.num_parts // len(self._parts))
         for later in range(epoch + epochs, epoch, -1):  # the nearest use is written last
             drawn = self.order.epoch(later)
             times = np.full(sum(len(reading.samples) for reading in drawn.draws), NEVER)
@@ -93,7 +94,7 @@ def told(
     def telling() -> Iterator[Part]:
         epoch = batches.position // (order.num_batches * len(batches.parts))
         begun.append(epoch)
-        if epoch - begun[0] == max(order.num_views):  # each view was read once
+        if epoch - begun[0] == max(order.num_views) + order.views_a_batch - 1:  # each view was read once
             row_cache().let_go_unclaimed()
         for next_uses, samples in validated:
             if len(samples) == 0:
