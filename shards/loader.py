@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from operator import call
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -223,7 +224,7 @@ class BatchLoader:
             if self.labels:
                 labels.append(viewset.labels(reading.view, indices, fetched))
             first += len(indices)
-        decoded = [decode.submit(_read_all, reads) for reads in tasks.values()]
+        decoded = [decode.submit(list, map(call, reads)) for reads in tasks.values()]
         targets = self._gather(slot.targets, dict.fromkeys(slot.targets, part.readings), requests)
         banks = self._gather(slot.banks, part.banks, requests)
         all_labels = torch.from_numpy(np.concatenate(labels)) if self.labels else None
@@ -254,8 +255,3 @@ class BatchLoader:
                 array: torch.from_numpy(typed(rows, targetset.arrays[array])) for array, rows in raw.items()
             }
         return gathered
-
-
-def _read_all(reads: Sequence[Callable[[], None]]) -> None:
-    for read in reads:
-        read()

@@ -23,7 +23,7 @@ from shards.__main__ import main as python_m_shards
 from shards.command.devices import device_type
 from shards.documents import Commit, read_commit
 from shards.errors import BadInput
-from shards.lock import locked, writing
+from shards.lock import locked, tells_that_it_tidies, writing
 from shards.reader import TargetSet
 
 VIEWS = ("--teacher", "none", "--data", "digits", "--limit", "32", "--view", "size=16", "--shard_size", "4")
@@ -137,7 +137,8 @@ def test_who_begins_while_another_ends_waits_for_it(tmp_path: Path) -> None:
     ends, ended = threading.Event(), threading.Event()
 
     def end() -> None:
-        with writing(tmp_path):
+        with locked(tmp_path, "") as lock:
+            tells_that_it_tidies(lock)
             ends.set()
             ended.wait(0.3)
 

@@ -33,7 +33,7 @@ def test_a_path_stays_inside_or_is_refused(relative: str) -> None:
 
 @pytest.mark.parametrize("relative", ["", "/etc/passwd", "../x", "a/../../x", "a/..", "a\\..\\x", "a\0b", "."])
 def test_a_path_that_leads_outside_is_refused(tmp_path: Path, relative: str) -> None:
-    with pytest.raises(Damaged, match="outside the cache"):
+    with pytest.raises(Damaged, match=r"outside the cache|can be no name in a cache"):
         inside(tmp_path, relative)
 
 
