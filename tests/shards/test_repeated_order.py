@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_order import mixtures
+from test_order import flat, mixtures
 
 from shards.errors import BadInput
 from shards.order import BatchOrder
