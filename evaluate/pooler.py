@@ -6,6 +6,7 @@ from torch import Tensor
 
 from evaluate.evaluation import Evaluation
 from extract.teachers.hugging_face import folder_here
+from shards.errors import BadInput, one_line
 
 PREFIX = "pooler.dense."
 _NAMES = (f"{PREFIX}weight", f"{PREFIX}bias")
@@ -28,11 +29,14 @@ def teacher_pooler(evaluation: Evaluation) -> dict[str, Tensor] | None:
 
 
 def _read(folder: Path) -> dict[str, Tensor] | None:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     pooler: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (the reader is no mapping)
-                pooler |= {name: tensors.get_tensor(key).float() for name in _NAMES if key.endswith(name)}
+        try:
+            with safe_open(file, "pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (the reader is no mapping)
+                    pooler |= {name: tensors.get_tensor(key).float() for name in _NAMES if key.endswith(name)}
+        except SafetensorError as error:
+            raise BadInput(f"{file}: is damaged ({one_line(error)}); fetch the teacher's weights again") from None
     return pooler if len(pooler) == len(_NAMES) else None

@@ -4,15 +4,15 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from extract.pipeline import Extraction, kept_rows
 from extract.plan_targets import Part, TargetSetJob
 from shards.codecs.base import Codec
 from shards.codecs.channels import CALIBRATION_SAMPLES
 from shards.commit import write_atomically
-from shards.errors import BadInput, Damaged
+from shards.decode import with_statistics
+from shards.errors import BadInput
 from shards.layout import CALIBRATION, inside, targetset_is_whole
 from shards.reader import TargetSet
 
@@ -39,13 +39,8 @@ def _with_calibration(job: TargetSetJob) -> TargetSetJob:
     path = inside(job.folder, CALIBRATION)
     if targetset_is_whole(job.folder):  # a growth encodes with the very statistics of what is there
         path = TargetSet(job.folder).checked(CALIBRATION)
-    try:
-        state = load(path.read_bytes())
-    except SafetensorError as error:
-        raise Damaged(
-            f"{path}: is damaged ({error}); python -m shards remove {job.folder}, then extract again"
-        ) from None
-    return replace(job, codec=job.codec.with_state(state))
+    remedy = f"python -m shards remove {job.folder}, then extract again"
+    return replace(job, codec=with_statistics(job.codec, path, remedy))
 
 
 def _first_rows(

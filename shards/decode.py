@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
 
-from shards.errors import RESTORE, BadInput, Damaged
+from shards.errors import RESTORE, BadInput, Damaged, one_line
 from shards.layout import CALIBRATION
 from shards.order import Reading
 from shards.reader import TargetSet
@@ -34,9 +35,19 @@ def codec_of(targetset: TargetSet) -> "Codec":
         raise Damaged(f"{targetset.folder}: its arrays are not those of its codec {codec.name}; {RESTORE}")
     if not codec.has_statistics:
         return codec
+    return with_statistics(codec, targetset.checked(CALIBRATION), RESTORE)
+
+
+def with_statistics(codec: "Codec", path: Path, remedy: str) -> "Codec":
+    """`codec` with the statistics in `path`; Damaged, with `remedy`, where the file holds none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return codec.with_state(load(targetset.checked(CALIBRATION).read_bytes()))
+    try:
+        state = load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise Damaged(f"{path}: is damaged ({one_line(error)}); {remedy}") from None
+    return codec.with_state(state)
 
 
 def decode(codec: "Codec", stored: "Encoded", valid: "Tensor | None" = None) -> "Features":

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from extract.teachers import load_teacher
 from shards.codecs.channels import CALIBRATION_SAMPLES, ChannelStatistics
 from shards.decode import codec_of, read_decoded
+from shards.errors import Damaged
 from shards.layout import CALIBRATION
 from shards.reader import TargetSet, ViewSet
 from tests.extract.test_data2vec2_writer import write_checkpoint
@@ -83,6 +84,19 @@ def test_a_damaged_calibration_is_refused(checkpoint, tmp_path):
     path.write_bytes(data)
     outcome = caches.command("shards", "verify", tmp_path / "cache")
     assert outcome.status == 2 and CALIBRATION in outcome.err
+
+
+def test_statistics_that_a_whole_set_swears_to_and_that_are_none_are_refused(checkpoint, tmp_path):
+    """Whoever made the cache made hash and file agree."""
+    _, arguments = flags(checkpoint, tmp_path / "cache")
+    caches.extract(*arguments, "--codec", "int4")
+    folder = caches.targetset_of(tmp_path / "cache")
+    whole = (folder / CALIBRATION).read_bytes()
+    for content in (whole[:-7], b"", whole.replace(b"F32", b"F33"), b"\xff" * 64):
+        (folder / CALIBRATION).write_bytes(content)
+        caches.reseal_records(folder, "targetset.json", CALIBRATION)
+        with pytest.raises(Damaged, match=r"is damaged \("):
+            codec_of(TargetSet(folder))
 
 
 def test_the_calibration_set_is_the_first_samples_of_the_plan():

@@ -67,7 +67,7 @@ class Example:
         which, how, steps = spoiling
         path = self.files[which % len(self.files)]
         foreign.SPOILT = path.name
-        path.write_bytes(spoilt(path, self.contents[path], how > 0, steps))
+        _put(path, spoilt(path, self.contents[path], how > 0, steps))
         if self.reader.reseals and how < 3:
             viewset = next(each for each in path.parents if each.parent == self.folder)
             reseal(viewset, path)
@@ -75,7 +75,13 @@ class Example:
     def mend(self) -> None:
         for path, content in self.contents.items():
             if not path.is_file() or path.read_bytes() != content:
-                path.write_bytes(content)
+                _put(path, content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """A new file, as our commits make them: who maps the old one keeps it, where one that is cut ends a process."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def read_once(example: Example, spoiling: Spoiling, campaign: Campaign) -> None:
