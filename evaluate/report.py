@@ -97,7 +97,7 @@ def print_runs(folder: Path) -> None:
         try:
             summary = read_summary(run)
             evaluation = read_evaluation(run)
-            for cost in summary.get("extracted", []):  # paid once for all runs
+            for cost in _extractions(run, summary):  # paid once for all runs
                 paid = {"teacher_forwards": cost["teacher_forwards"], "cache_bytes": cost["bytes"]}
                 extractions[cost["targetset"]] = _row(run, f"extract {cost['targetset']}", paid, {})
             rows += _rows_of(run, _name(run, folder), summary, evaluation)
@@ -116,6 +116,15 @@ def print_runs(folder: Path) -> None:
         print(f"evaluate: left out: {one_line(problem)}")
     tail = f"; half written: {', '.join(_name(run, folder) for run in half)}" if half else ""
     print(f"evaluate: {counted(len(evaluations), 'run')} in {folder}{tail}")
+
+
+def _extractions(run: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the target sets of a run took to extract; BadInput where that is no list of costs."""
+    costs = summary.get("extracted", [])
+    fields = {"targetset", "teacher_forwards", "bytes"}
+    if isinstance(costs, list) and all(isinstance(cost, dict) and fields <= cost.keys() for cost in costs):
+        return costs
+    raise BadInput(f"{run / SUMMARY}: extracted: expected a list of costs, found {costs!r:.40}; run distill anew")
 
 
 def _rows_of(run: Path, name: str, summary: dict[str, Any], evaluation: Evaluations) -> list[list[str]]:

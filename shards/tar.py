@@ -19,8 +19,8 @@ from shards.errors import RESTORE, Damaged
 from shards.rows import check_row
 
 MAX_MEMBER_BYTES = 64 << 20
-TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, EOFError)
-"""What `tarfile` raises on headers that make no sense: a size that no offset holds is a ValueError."""
+TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, EOFError, MemoryError)
+"""What `tarfile` raises on headers that make no sense: a size that no offset, or no memory, holds."""
 _BLOCK = tarfile.BLOCKSIZE
 
 Members = dict[str, list[tuple[int, int]]]

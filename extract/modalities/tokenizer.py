@@ -17,6 +17,8 @@ from shards.layout import TOKENIZER
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 """In a model's folder of `transformers`: one of these at least."""
+_GAPS = 1_000_000
+"""Ids without a token that any tokenizer may have."""
 
 VOCABULARIES = ("vocab.*", "merges.txt", "special_tokens_map.json", "*.model")
 
@@ -156,6 +158,7 @@ class TextTokenizer:
         if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
             raise BadInput(f"{where}: {folder} holds no tokenizer: put the model's tokenizer.json beside its weights")
         try:
+            _check_ids(folder)
             found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             library = tokenizers.Tokenizer.from_str(found.backend_tokenizer.to_str())
         except Exception as error:  # nearly any type, for a folder that it does not understand
@@ -190,3 +193,14 @@ def _frames(library: tokenizers.Tokenizer, cls_id: int, sep_id: int) -> bool:
     """Whether the tokenizer itself puts [CLS] and [SEP] around a text; a file without its template does not."""
     ids = library.encode("").ids  # some put a space in front of any text
     return library.num_special_tokens_to_add(False) == 2 and (ids[0], ids[-1]) == (cls_id, sep_id)
+
+
+def _check_ids(folder: Path) -> None:
+    """Raises ValueError for a tokenizer.json whose ids lie far beyond their number: the library counts up to the last.
+
+    Gaps are usual, of added and of removed tokens, and small.
+    """
+    if (path := folder / "tokenizer.json").is_file():
+        ids = tokenizers.Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values()
+        if ids and max(ids) > 16 * len(ids) + _GAPS:
+            raise ValueError(f"{path.name} has the id {max(ids)} among {len(ids)} tokens")

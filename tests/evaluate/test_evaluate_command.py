@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from caches import command
@@ -226,3 +227,15 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "--targetset" in done.stdout and "fidelity" in done.stdout
+
+
+@pytest.mark.parametrize("costs", [3, ["a"], [{"bytes": 1}], [{"targetset": "a", "teacher_forwards": "b", "bytes": 1}]])
+def test_a_run_whose_costs_are_damaged_hides_no_other(
+    bench: Bench, costs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run("good"), bench.run("bad")
+    path = bench.scratch / "runs/bad/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extracted": costs}))
+    main(["--runs", str(bench.scratch / "runs")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("good ") and "1 run in" in lines[-1] and f"left out: {path}: " in lines[-2]

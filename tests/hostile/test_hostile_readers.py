@@ -13,7 +13,10 @@ import pytest
 import torch
 from caches import command, reseal, reseal_records, targetset_of, viewset_of
 from PIL import Image
+from texts import write_encoder
+from watching import bounded
 
+from extract.modalities.tokenizer import TextTokenizer
 from extract.networks.data2vec2.checkpoint import load_data2vec2
 from extract.networks.state_dict import read_state_dict
 from extract.photo import decoded
@@ -143,3 +146,23 @@ def test_a_terminal_is_told_text_alone(capsys: pytest.CaptureFixture[str]) -> No
     assert one_line(BadInput(evil + "\nb")).isprintable()
     print_table(("name",), [(evil,)])
     assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
+def test_ids_that_a_tokenizer_only_claims(tmp_path: Path) -> None:
+    """The library counts up to the last id when it writes itself."""
+    write_encoder(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["model"]["vocab"] |= {"cat": 4_000_000_000}
+    path.write_text(json.dumps(document))
+    with bounded(60, 1 << 30), pytest.raises(BadInput, match="has the id 4000000000 among"):
+        TextTokenizer.of_folder("--teacher x", tmp_path)
+
+
+def test_a_header_that_only_claims_its_size(tmp_path: Path) -> None:
+    """A long name of 4 GB, of which nothing follows."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 4 << 30
+    (tmp_path / "train.tar").write_bytes(header.tobuf() + bytes(1024))
+    with bounded(60, 1 << 30), pytest.raises(BadInput, match=r"train\.tar"):
+        open_source(f"wds:{tmp_path}/train.tar", "train")

@@ -37,6 +37,7 @@ _MALFORMED = (
     RuntimeError,
     ValueError,
     EOFError,
+    MemoryError,  # of a size that the pickle only claims
     LookupError,
     TypeError,
     AttributeError,
