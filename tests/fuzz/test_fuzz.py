@@ -14,7 +14,7 @@ def test_few_spoilt_files_of_the_quick_readers(name: str, tmp_path: Path) -> Non
     assert campaign_of(name, FEW, tmp_path).faults == {}
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_spoilt_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     campaign = campaign_of(name, READERS[name].few, tmp_path)

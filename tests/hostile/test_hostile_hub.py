@@ -122,13 +122,13 @@ def test_a_hostile_folder(name: str, pristine: Path, tmp_path: Path, monkeypatch
     attacked(LINKS[name], pristine, tmp_path, False, monkeypatch)
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_hostile_repository(name: str, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attacked(ATTACKS[name], pristine, tmp_path, True, monkeypatch)
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINKS)
 def test_every_hostile_folder(name: str, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attacked(LINKS[name], pristine, tmp_path, False, monkeypatch)

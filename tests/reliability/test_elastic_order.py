@@ -56,7 +56,7 @@ def test_any_number_of_ranks_takes_up_a_step(mixture: str) -> None:
     taken_up(mixture, lambda step: WORLDS[step % 4 :: 4], num_epochs=1)  # each of the sixteen once
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_any_number_of_ranks_takes_up_any_step(mixture: str) -> None:
     taken_up(mixture, lambda _: WORLDS, EPOCHS)
@@ -141,7 +141,7 @@ def test_a_run_that_moves_at_each_step_is_the_run_of_one(data: CacheData) -> Non
         assert read_step(data, world, step, held) == sorted(rows_of(order.epoch(epoch).readings(batch)))
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 def test_all_numbers_of_ranks_take_up_every_step(data: CacheData) -> None:
     """Each of them, in six steps, with each number of threads."""
     held, order = stored_rows(data), data.order(1)

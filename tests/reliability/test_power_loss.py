@@ -70,7 +70,7 @@ def test_a_commit_record_is_pulled_after_what_it_names() -> None:
         assert sum(shards) == 4 and shards == sorted(shards)  # all files, and then four records
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_promised_is_lost_and_the_same_command_goes_on(name: str) -> None:
     found = play(SCENARIOS[name], stride=13)

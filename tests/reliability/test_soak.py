@@ -11,7 +11,7 @@ from shards.mirror import LOCAL_CACHE
 from shards.storage import REGISTRY as STORAGES
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 def test_random_rows_are_what_other_libraries_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "home"))
     stored = write_caches(tmp_path)

@@ -8,6 +8,6 @@ def test_a_store_is_a_dict_whatever_happens_to_it() -> None:
     play(examples=3, steps=14, trains=False, derandomize=True)
 
 
-@pytest.mark.campaign
+@pytest.mark.slow
 def test_a_store_is_a_dict_for_longer() -> None:
     play(examples=80, steps=40)
