@@ -67,14 +67,22 @@ def nearest(vectors: Float[Tensor, "books rows width"], books: Books) -> Int64[T
     codes, lead = _nearest_in_float32(seen, books)
     reach = books.reach
     bound = (seen.shape[-1] + 8) * _ULP * reach * (seen.square().sum(-1).sqrt() + reach / 2) + _SMALLEST
-    unsure = ~(lead > bound)
-    if torch.get_float32_matmul_precision() != "highest":  # products of fewer digits than the bound counts with
+    unsure = ~(lead > bound + 0 * reach.square())  # of lengths whose squares float32 does not hold: NaN
+    if not _multiplies_whole():
         unsure[:] = True
     for number in unsure.any(1).nonzero().flatten().tolist():
         rows = unsure[number].nonzero().flatten()
         products = vectors[number, rows].double() @ books.exact[number].T
         codes[number, rows] = (books.half[number] - products).argmin(-1)
     return codes
+
+
+def _multiplies_whole() -> bool:
+    """Whether products of float32 have all the digits that the bound counts with."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # a program has set one kind of device alone, by torch's newer settings
+        return False
 
 
 def _nearest_in_float32(

@@ -92,6 +92,24 @@ def test_what_float32_cannot_tell_apart_is_told_in_float64(away: float) -> None:
     assert not torch.equal(plain[told], expected[told])
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_lengths_whose_squares_float32_does_not_hold_are_compared_in_float64(width: int) -> None:
+    generator = torch.Generator().manual_seed(width)
+    vectors, centroids = (1e19 * torch.randn(1, rows, width, generator=generator) for rows in (3000, 256))
+    distances = torch.cdist(vectors.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(nearest(vectors, books_of(centroids)), distances.argmin(-1))
+
+
+def test_a_program_that_sets_torchs_newer_precision_gets_the_same_codes() -> None:
+    vectors, centroids = torch.randn(1, 64, 4), torch.randn(1, 16, 4)
+    expected, former = nearest(vectors, books_of(centroids)), torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        assert torch.equal(nearest(vectors, books_of(centroids)), expected)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = former
+
+
 @pytest.mark.parametrize(("fewer", "more"), [("pq:2", "pq:8"), ("rq:1", "rq:4"), ("pq:4", "pq:4,rotation=pca")])
 def test_more_bytes_and_a_rotation_of_channels_that_hang_together_lose_less(fewer: str, more: str) -> None:
     rows = draw(500, 3)
