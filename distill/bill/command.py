@@ -28,6 +28,7 @@ from shards.bill.show import check_save, print_stages, said_bill, said_disk, sai
 from shards.bill.trial import trial_folder
 from shards.command.progress import human_bytes
 from shards.reader import TargetSet, ViewSet
+from shards.views import view_codec
 
 READ, DISK, STEP, MOVE, VALIDATION, SAVE = "read, decode", "read", "step", "transfer", "validation", "checkpoints"
 _SHARES = {"disk": 0.1, "loop": 0.4, "loader": 0.1, "teacher": 0.2}
@@ -111,12 +112,18 @@ def _read_rate(data: CacheData) -> float | None:
 
 
 def bytes_an_epoch(data: CacheData) -> float:
-    """Of the cache: of each component one view of as many samples as an epoch draws from it."""
+    """Of the cache: of each component one view of as many samples as an epoch draws from it.
+
+    Images that views are rendered from are read whole whichever view is shown, once for all that a batch has of one.
+    """
     read = 0.0
     for component, draws in zip(data.training.components, data.order(1).counts, strict=True):
         sets: list[ViewSet | TargetSet] = [component.viewset, *component.targetsets]
         for each in sets:
-            a_view = sum(record.size for record in each.manifest.files.values()) / each.manifest.num_views
+            sizes = {name: record.size for name, record in each.manifest.files.items()}
+            keeps = isinstance(each, ViewSet) and view_codec(each.identity).keeps_sources
+            images = sum(size for name, size in sizes.items() if keeps and name.endswith(".tar"))
+            a_view = (sum(sizes.values()) - images) / each.manifest.num_views + images / data.recipe.views_a_batch
             read += a_view * draws / max(1, len(component.viewset.usable))
     return read
 

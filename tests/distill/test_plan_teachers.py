@@ -47,6 +47,22 @@ def test_a_mixture_reads_the_rows_of_its_components(teacher: Path, tmp_path: Pat
     assert bytes_an_epoch(data) == pytest.approx(sizes[0] * shares[0] + sizes[1] / 2 * shares[1], rel=1e-12)
 
 
+def test_images_that_views_are_rendered_from_are_read_whole(teacher: Path, tmp_path: Path) -> None:
+    view = ("--view", "crop:size=16,store=source,source_size=24", "--views", "4", "--devices", "cpu")
+    caches.extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.DIGITS, *view)
+    holding = open_training(str(tmp_path / "cache"), None, False)
+    pair = holding.viewset.manifest, holding.targetsets[0].manifest
+    sizes = [(name, record.size) for one in pair for name, record in one.files.items()]
+    images, whole = sum(size for name, size in sizes if name.endswith(".tar")), sum(size for _, size in sizes)
+    assert images > whole / 4
+    for several in (1, 2):
+        config = DistillConfig(shards="", student="convnet:width=4", batch_size=8, read=f"views_a_batch={several}")
+        data = CacheData(holding, resolve(pick_recipe(holding.facts()), config))
+        share = data.order(1).counts[0] / 40
+        expected = ((whole - images) / 4 + images / several) * share
+        assert bytes_an_epoch(data) == pytest.approx(expected, rel=1e-12)
+
+
 def test_hours_of_what_extract_could_make_hold_its_views(teacher: Path, tmp_path: Path) -> None:
     """An hour a view that is made, seconds of one that is read: a new codec reads one view, the fourth makes three."""
     caches.extract("--teacher", f"run:{teacher}", *caches.SMALL, "--out", tmp_path / "cache")
