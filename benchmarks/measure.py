@@ -201,7 +201,7 @@ def show(name: str, report: Report, quick: bool) -> None:
     """Two tables: the contenders' rates and the figures."""
     from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     if not console.is_terminal:
@@ -209,7 +209,9 @@ def show(name: str, report: Report, quick: bool) -> None:
     rates = Table("contender", f"{report.unit}/s: median (range)", box=SIMPLE, title=f"{name}: {report.question}")
     for contender, rate in report.rates.items():
         rates.add_row(contender, str(rate))
-    figures = Table("ratio: median (range)", "of", "limit", "goal", box=SIMPLE)
+    # what a figure compares is one line for whoever searches a log; its limit may wrap
+    compared = Column("of", no_wrap=not console.is_terminal)
+    figures = Table("ratio: median (range)", compared, "limit", "goal", box=SIMPLE)
     for figure in report.figures:
         verdict = {None: "", True: "reached", False: "missed"}[figure.reached(quick)]
         goal = "" if figure.goal is None else f"{figure.goal:.2f} {verdict}"
