@@ -66,6 +66,7 @@ def test_an_error_of_the_disk_at_any_call_is_one_line_and_the_same_command_resum
     assert contents(cache) == whole
 
 
+@pytest.mark.slow
 def test_a_limit_that_the_kernel_keeps_is_one_line_too(interrupted: Interrupted) -> None:
     """RLIMIT_FSIZE: the kernel itself refuses the write of a tar, in a process of its own."""
     job, outcome = interrupted["limit"]

@@ -55,6 +55,7 @@ def test_whose_lease_on_the_manifests_shows_no_life_is_replaced(unfinished: Path
     assert not (unfinished.parent / SHARING).exists()
 
 
+@pytest.mark.slow
 def test_a_manifest_of_fewer_views_is_not_that_of_the_whole(tmp_path: Path) -> None:
     for place, flags in (("shared", SHARED), ("alone", ("--devices", "cpu"))):
         for views in ("1", "2"):

@@ -67,6 +67,7 @@ def test_ranks_and_parts_share_a_steps_bank(shards: Path, other: Path) -> None:
     assert all(each == banks[0] for each in banks)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("banked")
 def test_a_run_with_a_bank_validates_without_one_and_resumes(shards: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "test.yaml", **banked_recipe(20), checkpoint_every=3)

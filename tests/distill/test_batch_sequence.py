@@ -121,6 +121,7 @@ def test_fewer_validation_batches_than_ranks_are_seen_by_all(shards: Path) -> No
         assert batch.samples.tolist() == few.validation_samples[0].tolist() and len(batch.samples) == 3
 
 
+@pytest.mark.slow
 def test_several_views_a_batch_are_the_same_for_any_ranks_and_from_any_step(shards: Path) -> None:
     """Each part has 2 views of its samples; a run that resumes at a step reads what the others read from there."""
     whole = {}

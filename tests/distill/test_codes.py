@@ -109,7 +109,9 @@ def test_a_code_beyond_its_codebook_is_refused_where_it_is_read(coded: Path, tmp
     outcome.refuses("codes: sample 5 of view 0 has the number 16, expected numbers below 16; restore it from a copy")
 
 
-@pytest.mark.parametrize(("words", "objective"), [("pq4-pca", "codes"), ("rq2-16-4", "mse")])
+@pytest.mark.parametrize(
+    ("words", "objective"), [("pq4-pca", "codes"), pytest.param("rq2-16-4", "mse", marks=pytest.mark.slow)]
+)
 def test_a_step_of_codes_is_counted_and_then_made(coded: Path, tmp_path: Path, words: str, objective: str) -> None:
     """Counting runs on tensors without values, of which no codec may keep any."""
     recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective=objective)

@@ -95,13 +95,17 @@ def test_what_no_target_depends_on_is_frozen(dense: Path) -> None:
 @pytest.mark.parametrize(
     ("targets", "values"),
     [
-        ("layer_mean-float32", {}),
+        pytest.param("layer_mean-float32", {}, marks=pytest.mark.slow),
         ("INT8", {"objective": "smooth_l1:beta=0.5"}),
         ("layer_mean-int8-4tokens", {}),
-        ("layer_mean-float32", {"student": "data2vec2:depth=1,width=8,heads=2", "init": "random"}),
-        ("layer_2-float32,layer_4-float32", {"objective": "cosine"}),
+        pytest.param(
+            "layer_mean-float32",
+            {"student": "data2vec2:depth=1,width=8,heads=2", "init": "random"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("layer_2-float32,layer_4-float32", {"objective": "cosine"}, marks=pytest.mark.slow),
         ("cls-float32=2,layer_mean-float32=1", {"init": "random"}),
-        ("pooled-float32", {}),
+        pytest.param("pooled-float32", {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_loss_falls(targets: str, values: dict[str, Any], dense: Path, tmp_path: Path) -> None:
@@ -158,6 +162,7 @@ def test_the_loss_falls_on_the_kept_positions_only(dense: Path) -> None:
     assert float(make_objective("mse")(tokens, target)) == pytest.approx(float(naive.mean()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_without_the_teachers_file(tmp_path: Path) -> None:
     file = write_checkpoint(tmp_path / "weights.pt", depth=4, average_top_k_layers=4)
     flags = ("--data", "digits", "--limit", "48", "--target", "layer_mean", "--codec", "float32", "--devices", "cpu")

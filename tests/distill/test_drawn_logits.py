@@ -22,7 +22,7 @@ def drawn(shards: Path, teachers: dict[str, Path], tmp_path_factory: pytest.Temp
     return cache
 
 
-@pytest.mark.parametrize(("codec", "size"), [("topk3", 14), ("sample3", 9)])
+@pytest.mark.parametrize(("codec", "size"), [pytest.param("topk3", 14, marks=pytest.mark.slow), ("sample3", 9)])
 def test_a_student_learns_from_few_classes_and_is_measured(drawn: Path, tmp_path: Path, codec: str, size: int) -> None:
     targetset = caches.targetset_of(drawn, codec)
     assert TargetSet(targetset).bytes_per_sample == size

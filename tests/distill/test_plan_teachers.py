@@ -47,6 +47,7 @@ def test_a_mixture_reads_the_rows_of_its_components(teacher: Path, tmp_path: Pat
     assert bytes_an_epoch(data) == pytest.approx(sizes[0] * shares[0] + sizes[1] / 2 * shares[1], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_images_that_views_are_rendered_from_are_read_whole(teacher: Path, tmp_path: Path) -> None:
     view = ("--view", "crop:size=16,store=source,source_size=24", "--views", "4", "--devices", "cpu")
     caches.extract("--teacher", f"run:{teacher}", "--out", tmp_path / "cache", *caches.DIGITS, *view)
@@ -63,6 +64,7 @@ def test_images_that_views_are_rendered_from_are_read_whole(teacher: Path, tmp_p
         assert bytes_an_epoch(data) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_hours_of_what_extract_could_make_hold_its_views(teacher: Path, tmp_path: Path) -> None:
     """An hour a view that is made, seconds of one that is read: a new codec reads one view, the fourth makes three."""
     caches.extract("--teacher", f"run:{teacher}", *caches.SMALL, "--out", tmp_path / "cache")

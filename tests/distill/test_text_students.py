@@ -67,6 +67,7 @@ def test_a_recipe_of_another_modality_is_refused(text_cache: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_student_starts_from_a_folder_of_the_teachers_weights(text_cache: Path, tmp_path: Path) -> None:
     flags = ("--targets", "layer_mean_no_norm", *FLAGS, "--lr", "1e-9")
     distill(text_cache, tmp_path / "run", *flags, "--init", str(text_cache.parent / "bert")).succeeds()

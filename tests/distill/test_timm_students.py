@@ -42,7 +42,7 @@ def student(spec: str, init: str = "random", inputs: ImageInput = INPUTS) -> Stu
     "spec",
     [
         "timm:test_resnet",
-        "timm:test_vit3:drop_path_rate=0.1",
+        pytest.param("timm:test_vit3:drop_path_rate=0.1", marks=pytest.mark.slow),
         pytest.param("timm:test_vit_relpos", marks=pytest.mark.slow),
     ],
 )

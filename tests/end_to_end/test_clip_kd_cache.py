@@ -91,7 +91,9 @@ def test_the_cache_alone_picks_the_recipe(cache: Path, encoder: Path, tmp_path: 
         assert "distill: clip-kd: pair:" in done.out
 
 
-@pytest.mark.parametrize("missing", ["text_embeds", "image_embeds", "both"])
+@pytest.mark.parametrize(
+    "missing", ["text_embeds", *(pytest.param(name, marks=pytest.mark.slow) for name in ("image_embeds", "both"))]
+)
 def test_a_cache_without_a_tower_says_what_extracts_it(
     missing: str, cache: Path, clip: Path, encoder: Path, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_cache_without_a_tower_says_what_extracts_it(
         distil(lacking, tmp_path / "run", encoder, "--recipe", "clip-kd", "--max_steps", "1").succeeds()
 
 
+@pytest.mark.slow
 def test_targets_of_one_name_are_told_apart_by_what_their_teachers_see(
     cache: Path, clip: Path, encoder: Path, tmp_path: Path
 ) -> None:

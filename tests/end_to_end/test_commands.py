@@ -53,6 +53,7 @@ def test_from_digits_to_a_table_in_four_commands(tmp_path: Path) -> None:
     assert "accuracy on" in line and "fidelity on" in line and str(run) in line
 
 
+@pytest.mark.slow
 def test_a_training_that_is_typed_again_says_that_it_is_finished(shards: Path, tmp_path: Path) -> None:
     command = ["distill", "--shards", shards, "--targets", "one", "--run_dir", tmp_path / "run", *TINY]
     assert "distill: done" in caches.command(*map(str, command)).succeeds().out

@@ -90,7 +90,7 @@ def test_stored_and_live_teachers_give_the_same_student(
     assert stored["teacher_forwards"] == 0 and live["teacher_forwards"] == seen * len(named)
 
 
-@pytest.mark.parametrize("pack", ["stream", "none"])
+@pytest.mark.parametrize("pack", ["stream", pytest.param("none", marks=pytest.mark.slow)])
 def test_of_texts_too(pack: str, tmp_path: Path) -> None:
     """Of blocks and of padded texts: what the teacher says of padding counts nowhere."""
     encoder, corpus = write_encoder(tmp_path / "encoder"), write_corpus(tmp_path / "lines", 80)

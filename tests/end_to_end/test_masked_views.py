@@ -98,6 +98,7 @@ def test_a_cache_grows_by_views_to_the_same_bytes(cache: Path, encoder: Path, co
     assert all(one[name] == other[name] for name in one if not name.endswith(manifests))
 
 
+@pytest.mark.slow
 def test_the_recipe_is_picked_and_validation_is_masked_alike(
     cache: Path, encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ def recipe_of(name: str, **values: Any) -> tuple[DistillConfig, Any]:
     return config, resolve(replace(recipe, terms=terms), config)
 
 
-@pytest.mark.parametrize("shared", ["mlp:width=16", "block:width=16,heads=2"])
+@pytest.mark.parametrize("shared", [pytest.param("mlp:width=16", marks=pytest.mark.slow), "block:width=16,heads=2"])
 def test_stored_and_live_teachers_give_the_same_student(
     shared: str, pair_cache: Path, encoder: Path, networks: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +95,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(
             torch.testing.assert_close(after[name], rows, msg=f"{name}: the second forward counts as one more")
 
 
+@pytest.mark.slow
 def test_s_smke_with_a_bank_of_the_cache_trains_alike_twice(pair_cache: Path, encoder: Path, tmp_path: Path) -> None:
     common = ("--student", student(encoder), "--init", "random", "--precision", "float32", "--batch_size", "8")
     common = (*common, "--targets", "run-teacher-pooled", "--devices", "cpu", "--lr", "0.01", "--max_steps", "6")
@@ -112,6 +113,7 @@ def test_s_smke_with_a_bank_of_the_cache_trains_alike_twice(pair_cache: Path, en
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_towers_of_the_cache_are_aligned_without_being_loaded(pair_cache: Path, tmp_path: Path) -> None:
     flags = ("--shards", pair_cache, "--recipe", "align", "--student", "align:width=8", "--batch_size", "16")
     length = ("--max_steps", "30", "--devices", "cpu", "--lr", "0.01", "--run_dir", tmp_path / "run")

@@ -229,6 +229,7 @@ def test_an_image_too_large_to_be_kept_is_named_or_skipped(
     assert " skipped: " in extract(*flags, "--out", tmp_path / "two", "--on_error", "skip").out
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_such_views_take(flags: tuple[Any, ...], tmp_path: Path) -> None:
     """The images once, and of a further view its rows alone."""
     saved = tmp_path / "plan.json"

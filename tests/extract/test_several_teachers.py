@@ -61,6 +61,7 @@ def test_two_processes_and_a_kill_leave_the_same_files(
     assert contents(tmp_path) == contents(separate)
 
 
+@pytest.mark.slow
 def test_an_image_teacher_and_a_text_teacher_read_the_same_pairs(networks: tuple[Path, Path], tmp_path: Path) -> None:
     data, encoder = write_pairs(tmp_path / "tars", 24), write_encoder(tmp_path / "encoder")
     flags = ("--data", f"wds:{data}:captions=caption", "--view", "pair:size=16,format=png", *SMALL[-4:], "--views", "2")

@@ -71,7 +71,13 @@ def arguments_for(teacher):
     return list(teacher.inputs.prepare({"tokens": ids, "length": torch.tensor([teacher.inputs.size, 2, 4])}).values())
 
 
-@pytest.mark.parametrize("name", teacher_names())
+DEEP = ("resnet101", "resnet152")
+"""What a ResNet-50 shows too, in a fraction of the time."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in teacher_names()]
+)
 def test_contract(tmp_path, name):
     teacher = loaded(name, tmp_path)
     assert not any(module.training for module in teacher.network.modules())

@@ -20,7 +20,12 @@ def extract(folder: Path, data: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("datasets.py", "hf:."), ("sklearn/__init__.py", "digits"), ("jsonargparse.py", "digits")]
+    ("name", "data"),
+    [
+        ("datasets.py", "hf:."),
+        pytest.param("sklearn/__init__.py", "digits", marks=pytest.mark.slow),
+        ("jsonargparse.py", "digits"),
+    ],
 )
 def test_a_module_beside_the_user_is_named(name: str, data: str, tmp_path: Path) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -101,6 +101,7 @@ def test_a_commit_record_of_another_machine_is_refused(pristine: Path, flags: tu
     command("extract", "--out", s3.url, *flags).refuses(name, "another machine wrote other bytes", "--out")
 
 
+@pytest.mark.slow
 def test_a_commit_record_that_a_loss_of_power_cut_off_is_fetched_again(
     pristine: Path, flags: tuple[str, ...], s3: Server, home: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_what_is_kept_of_a_bucket_is_no_place_to_extract_to(flags: tuple[str, ..
     found.refuses(f"--out {mirror}: is what this machine keeps of {s3.url}; give --out {s3.url}")
 
 
+@pytest.mark.slow
 def test_a_bucket_that_was_emptied_is_filled_again(
     pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

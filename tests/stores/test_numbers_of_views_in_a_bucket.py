@@ -63,6 +63,7 @@ class Machines:
         return contents(out)
 
 
+@pytest.mark.slow
 def test_who_planned_fewer_views_and_begins_late_takes_nothing_back(machines: Machines) -> None:
     fewer = machines.planned(2)
     machines.run(4)

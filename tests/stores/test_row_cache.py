@@ -142,6 +142,7 @@ def test_what_another_run_left_goes_first(data: Data, tmp_path: Path) -> None:
     assert on_disk(tmp_path / "cache") <= limit
 
 
+@pytest.mark.slow
 def test_damaged_rows_are_fetched_again(data: Data, s3: Server, tmp_path: Path) -> None:
     limit = int(ROWS * ROW * PAGES)
     cache = RowCache(data.store, tmp_path / "cache", limit)

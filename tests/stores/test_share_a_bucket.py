@@ -103,6 +103,7 @@ def test_the_living_keep_their_leases(s3: Server, tmp_path: Path, monkeypatch: p
         assert taken == {(0, 0): False, (0, 1): True}
 
 
+@pytest.mark.slow
 def test_another_type_of_device_is_refused_while_it_lives(
     pristine: Path, flags: tuple[str, ...], s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
