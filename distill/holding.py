@@ -155,7 +155,7 @@ def open_training(
 def _share_of(shards: str, part: str) -> tuple[str, float | None]:
     """The path and the share of one part of `shards`; None where it has none."""
     path, equals, number = part.rpartition("=")
-    if not equals or Path(part).exists():
+    if not equals or "/" in number or Path(part).exists():
         return part, None
     return path, _weight(f"--shards {part}", "PATH=SHARE", number)
 

@@ -87,7 +87,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         plan, upload, folder = work.plan, work.upload, work.plan.views.folder
         check_source(plan.views, work.extraction.skip_errors)
         note(plan.views.plan.identity)
-        announce(plan.views, plan.targets)  # refuses a full disk before anything is written
+        announce(plan.views, plan.targets, shared)  # refuses a full disk before anything is written
         is_new = not shared and not folder.exists()
         # commands that share a bucket send each what it has made, and do not look for more in the mirror
         with upload if upload and not shared else alone:

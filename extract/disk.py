@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,10 @@ from extract.store import array_specs
 from extract.targets import has_tokens
 from shards.codecs import make_codec
 from shards.command.progress import human_bytes
+from shards.documents import read_commit
 from shards.errors import BadInput
+from shards.layout import inside
+from shards.mirror import LOCAL_CACHE, origin_of
 
 PROBE_FROM_BYTES = 10**9
 """Less than this is written before a measurement would have told anything."""
@@ -27,8 +30,11 @@ SMALLER_CODECS = ("int8", "int4", "topk:16", "sample:12")
 _PROBE_BYTES = 64 << 20
 
 
-def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
+def announce(views: ViewSetJob, targets: list[TargetSetJob], shared: bool = False) -> None:
     """Say what will be written and for how long at least; BadInput when the disk cannot hold it.
+
+    Of a cache in a bucket the disk is the mirror's, which holds what is read of it too; where the work is `shared`,
+    each machine's holds the shards that it makes, at least one.
 
     To be called before the first teacher forward: a GPU can be faster than the disk that it writes to by far, and a
     user who reads what the source leaves out can still stop.
@@ -43,9 +49,12 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
     masked = views.maker.codec.num_masked
     offers = (masked,) if masked else KEPT
     to_make: list[tuple[TargetSetJob, int]] = []
+    to_read: set[tuple[int, int]] = set()
     for job in targets:
         specs = array_specs(job, views)
-        lacking = [len(views.plan.rows(shard)) for view, shard in views.places(job.num_views) if job.lacks(view, shard)]
+        places = [place for place in views.places(job.num_views) if job.lacks(*place)]
+        lacking = [len(views.plan.rows(shard)) for _, shard in places]
+        to_read.update(places)
         to_make.append((job, sum(lacking)))
         needed += sum(spec.object_bytes(count) for count in lacking for spec in specs)
         whole = sum(spec.view_bytes for spec in specs) * job.num_views
@@ -55,15 +64,20 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         fewer = samples * job.num_views * _row_bytes(job, keep=offers[0])
         if PROBE_FROM_BYTES < whole > fewer:
             print(f"extract: {job.folder.name}: with --keep_tokens {offers[0]}: {human_bytes(fewer)} in all")
-    cache = views.folder.parent
+    cache, disk, other = views.folder.parent, "--out", "take another --out"
+    if origin_of(cache) is not None:
+        disk, other = f"{cache}, where what goes to the bucket is made", f"name another disk ({LOCAL_CACHE})"
+        needed += _bytes_to_fetch(views, to_read)
+        if shared:  # the others make theirs
+            needed = math.ceil(needed / max(1, len(missing), len(to_read)))
     free = shutil.disk_usage(cache).free
     if needed > free:
         flags = _fitting(to_make, free - of_views, offers)
         fitting = " or ".join(flags) or "no codec and no --keep_tokens makes it fit"
         kept = f"; the corpus's tokens stay in {views.scratch} for the next command" if views.scratch.exists() else ""
         raise BadInput(
-            f"--out: about {human_bytes(needed)} are needed and {human_bytes(free)} are free: {fitting}; else free "
-            f"some, take another --out, fewer --views, or a --limit to {free / needed:.1%} of the samples{kept}"
+            f"{disk}: about {human_bytes(needed)} are needed and {human_bytes(free)} are free: {fitting}; else free "
+            f"some, {other}, fewer --views, or a --limit to {free / needed:.1%} of the samples{kept}"
         )
     if needed > PROBE_FROM_BYTES:
         rate = write_rate(cache)
@@ -71,6 +85,13 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob]) -> None:
         unit, size = next((pair for pair in (("h", 3600), ("min", 60)) if seconds >= 2 * pair[1]), ("s", 1))
         lasting = f"{seconds / size:,.0f} {unit}"
         print(f"extract: this disk writes {human_bytes(rate)}/s: {human_bytes(needed)} take at least {lasting}")
+
+
+def _bytes_to_fetch(views: ViewSetJob, places: Iterable[tuple[int, int]]) -> int:
+    """Bytes of committed views that rows are to be made of and that the mirror does not hold yet."""
+    records = [record for place in places if (record := read_commit(views.folder, *place)) is not None]
+    files = {name: entry.size for record in records for name, entry in record.files.items()}
+    return sum(size for name, size in files.items() if not inside(views.folder, name).exists())
 
 
 def _fitting(to_make: list[tuple[TargetSetJob, int]], room: float, offers: Sequence[int]) -> Iterator[str]:

@@ -4,7 +4,6 @@ The cache lies beside the mirrors, in `.rows/NUMBER`, a folder a process: the ra
 bound each, and a run that resumes finds the rows of its rank.
 """
 
-import fcntl
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from jaxtyping import Int
 
 from shards.command.progress import human_bytes
 from shards.errors import BadInput
+from shards.lock import take
 from shards.mirror import LOCAL_CACHE, home, origin_of, writing_there
 from shards.ranges import Range
 from shards.row_cache import NEVER, RowCache, too_small
@@ -180,7 +180,7 @@ def _claim(folder: Path, bound: Bound) -> tuple[int, TextIO]:
     while True:
         claim = (folder / f"{number}.lock").open("w")
         try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(claim.fileno(), folder)
             return number, claim
         except BlockingIOError:
             claim.close()
@@ -193,7 +193,7 @@ def _remove_unused(folder: Path, num_ranks: int, own: int) -> None:
         if path.is_dir() and path.name.isdecimal() and int(path.name) >= num_ranks and int(path.name) != own:
             with (folder / f"{path.name}.lock").open("w") as claim:
                 try:
-                    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    take(claim.fileno(), folder)
                 except BlockingIOError:  # another run's
                     continue
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Lock: a folder has one writer at a time, and a command that wrote nothing leaves nothing."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -14,6 +15,8 @@ from shards.errors import BadInput
 LOCK = ".lock"
 _TIDIES = b"tidies up"
 """In the lock file, from when its command has done its work."""
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a volume says that keeps none: NFS without its lock daemon, Lustre without `-o flock`."""
 _PAUSE_S = 0.05
 _ATTEMPTS = 20
 """A command that ends removes its lock file, and folders that it made, while the next command opens them."""
@@ -69,6 +72,21 @@ def _tidies(descriptor: int) -> bool:
     return os.pread(descriptor, len(_TIDIES) + 1, 0) == _TIDIES
 
 
+def take(descriptor: int, folder: Path, shared: bool = False) -> None:
+    """The lock of an open file in `folder`: alone, or together with others that share it.
+
+    Raises BlockingIOError where another has it, and BadInput on a volume that keeps no locks.
+    """
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        told = f"{folder}: this volume keeps no locks ({os.strerror(error.errno)})"
+        remedy = "mount it with them (Lustre: -o flock), or give a folder elsewhere or a bucket"
+        raise BadInput(f"{told}: {remedy}") from error
+
+
 def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False) -> int:
     """A descriptor of the lock file in `folder`, which is made durably if need be, with the lock taken."""
     attempts = itertools.count()
@@ -86,7 +104,7 @@ def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False)
                 raise
             continue
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            take(descriptor, folder, shared)
             if os.path.samestat(os.fstat(descriptor), (folder / LOCK).lstat()):
                 if _tidies(descriptor):  # and was killed
                     os.ftruncate(descriptor, 0)
@@ -102,7 +120,7 @@ def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False)
             continue
         except FileNotFoundError:
             pass
-        except OSError:
+        except (OSError, BadInput):
             os.close(descriptor)
             raise
         os.close(descriptor)  # the command before removed this file when it ended: the next one has another

@@ -12,6 +12,7 @@ from shards.errors import BadInput
 from shards.keys import KEYS
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, is_viewset, place_of
 from shards.lock import writing
+from shards.mirror import origin_of
 from shards.stores import is_url
 
 _OF_NO_SHARD = re.compile(r"[^/]+/zarr\.json|[^/]+\.(?:json|yaml|npy|safetensors)")
@@ -43,6 +44,9 @@ def _named_set(path: str) -> Path:
     if is_url(path):
         raise BadInput(f"{path}: only sets in a folder are removed; remove it with your store's own command")
     cache = open_cache(Path(path).absolute())
+    if (mirror := origin_of(cache.place)) is not None:
+        url = mirror.store.url
+        raise BadInput(f"{path}: is what this machine keeps of {url}; remove it there with your store's own command")
     if cache.place == cache.root:
         raise BadInput(f"{path}: is a whole cache; name the sets to remove, one or more of {names(cache.viewsets)}")
     # a cache that is itself a link may be meant so; within it none is

@@ -10,6 +10,7 @@ from shards.documents import TargetSetManifest
 from shards.errors import TeacherShardsError, one_line
 from shards.identity import identity_hash, sha256_of
 from shards.listing import DescribedSet, describe, finishing_command, targetset_facts, viewset_facts
+from shards.mirror import origin_of
 
 WHOLE, HALF, DAMAGED = "whole", "half written", "damaged"
 MOST_TEXT = 400
@@ -48,9 +49,13 @@ class SetCard:
         return "?" if self.described.num_samples is None else f"{self.described.num_samples:,}"
 
     @property
-    def removing(self) -> str:
-        """What `python -m shards remove` is given, as a shell takes it."""
-        return shlex.quote(str(self.described.folder))
+    def removal(self) -> str:
+        """The command that removes it, as a shell takes it; of a set in a bucket, where it lies."""
+        folder = self.described.folder
+        if (mirror := origin_of(folder)) is not None:
+            there = f"{mirror.store.url}/{folder.absolute().relative_to(mirror.root).as_posix()}"
+            return f"remove {there} with your store's own command"
+        return f"python -m shards remove {shlex.quote(str(folder))}"
 
     @property
     def codec_error(self) -> str:

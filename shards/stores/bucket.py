@@ -176,8 +176,10 @@ def open_url(url: str) -> Bucket:
     parts = urlsplit(url)
     if not re.fullmatch(r"[\w.-]+", parts.netloc, re.ASCII):
         raise BadInput(f"{url}: names no bucket; give {parts.scheme}://BUCKET/FOLDER")
-    if parts.query or parts.fragment:  # else two URLs would be one folder
-        raise BadInput(f"{url}: no folder of a bucket may have ? or # in its name here; give another")
+    if parts.query or parts.fragment or "," in parts.path:  # else two URLs would be one folder, or one of --shards two
+        raise BadInput(f"{url}: no folder of a bucket may have , ? or # in its name here; give another")
+    if re.search(r"=[\d.]+/?$", parts.path):
+        raise BadInput(f"{url}: ends as a share of --shards does; give a folder whose name does not end in =NUMBER")
     seconds = seconds_in(RETRY_S, 120.0)
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}

@@ -168,6 +168,8 @@ def test_a_path_with_a_comma_or_an_equals_sign_is_one_path(own_shards: Path, oth
     equals = comma.rename(comma.with_name("a=2"))
     assert open_mixture(f"{equals},{other}").training.shares is None
     assert open_mixture(f"{equals}=3,{other}=1").training.shares == [3, 1]
+    with pytest.raises(BadInput, match="a=2/none: no such folder"):  # as a folder of a day: date=2026-11-27/cache
+        open_mixture(f"{equals}/none")
 
 
 def test_sets_of_other_views_or_classes_are_refused(shards: Path, tmp_path: Path) -> None:

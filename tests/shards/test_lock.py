@@ -1,5 +1,7 @@
 """A folder has one writer at a time, and what was made for its lock is gone when nothing was written."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import threading
@@ -18,6 +20,19 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         with writing(tmp_path / "other"):
             pass
     with writing(tmp_path / "cache"):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_volume_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """As NFS without its lock daemon and Lustre without `-o flock` answer; none can be mounted for a test."""
+
+    def refuses(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    says = r"cache: this volume keeps no locks \(.*\): mount it"
+    with pytest.raises(BadInput, match=says), writing(tmp_path / "cache"):
         pass
 
 

@@ -199,5 +199,8 @@ def test_what_is_no_store() -> None:
     assert not is_url("cache/x") and not is_url("/s3/x") and is_url("s3://x")
     with pytest.raises(UnknownName, match="s4"):
         open_store("s4://bucket/x")
+    for name in ("a,b", "a?b", "a#b", "seed=1", "seed=0.5/"):
+        with pytest.raises(BadInput, match=r"may have , \? or #|does not end in =NUMBER"):
+            open_store(f"s3://bucket/{name}")
     with pytest.raises(BadInput, match="names no bucket"):
         open_store("s3:///x")

@@ -1,6 +1,7 @@
 """`extract --out s3://...`: the bytes of a folder, whatever was interrupted and wherever it is finished."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_the_bucket_holds_what_a_folder_would(
     added = caches.extract("--out", s3.url, *flags[:-1], "float16").out
     assert "0 views made" in added and contents(pristine).items() <= in_bucket(s3).items()
     command("shards", "verify", s3.url).succeeds()
+
+
+def test_the_disk_that_must_hold_it_is_the_mirrors(
+    pristine: Path, flags: tuple[str, ...], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the views that a further teacher reads; of machines that share the work each makes a shard at least."""
+    usage, views = shutil.disk_usage(tmp_path), sum(file.stat().st_size for file in pristine.rglob("*.tar"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=views))
+    further = ("extract", "--out", url, *flags[:-1], "float16", "--devices", "cpu")
+    refused = command(*further)
+    refused.refuses(f"{tmp_path}/home/", "where what goes to the bucket is made", "are needed", LOCAL_CACHE)
+    command(*further, "--launch", "shared").succeeds()
 
 
 @pytest.mark.slow

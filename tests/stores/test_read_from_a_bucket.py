@@ -17,7 +17,7 @@ from test_bucket import put
 from test_row_cache_bounds import small_disk
 
 from shards.bucket_rows import Bound, set_bound
-from shards.mirror import LOCAL_CACHE
+from shards.mirror import LOCAL_CACHE, mirror_of
 from shards.stores import open_store
 
 STUDENT = ("--student", "convnet:width=4,depth=2", "--epochs", "2", "--batch_size", "8", "--devices", "cpu")
@@ -197,6 +197,13 @@ def test_the_commands_that_look_after_a_cache(pristine: Path, url: str, home: Pa
     command("shards", "view", pristine, "--output", other, "--num", "6").succeeds()
     assert sheet.read_bytes() == other.read_bytes()
     command("shards", "remove", url, "--yes").refuses("only sets in a folder are removed")
+    kept = caches.viewset_of(mirror_of(url))
+    command("shards", "remove", kept, "--yes").refuses(f"is what this machine keeps of {url}")
+    assert kept.is_dir()
+    (tmp_path / "runs").mkdir()
+    said = command("shards", "ledger", url, "--runs", tmp_path / "runs").succeeds().out
+    target = f"{kept.name}/targets/{caches.targetset_of(kept).name}"
+    assert f"remove {url}/{target} with your store's own command" in said and "shards remove" not in said
     command("shards", "list", f"{url}/nowhere").refuses("holds no view set", "push CACHE")
 
 
