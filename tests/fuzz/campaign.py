@@ -12,17 +12,16 @@ import traceback
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from fuzz import foreign
-from fuzz.mutations import Step, reseal, spoilings, spoilt
+from fuzz.mutations import Spoiling, drawn, reseal, spoilt
 from fuzz.readers import READERS, Reader
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from watching import Hung, bounded, peak_bytes, peak_restarts, watching
 
 import shards
 from shards.errors import TeacherShardsError
 
-Spoiling = tuple[int, int, list[Step]]
 MOST_BYTES = 256 << 20
 """Of memory, for one input."""
 _ROOT = Path(shards.__file__).parents[1]
@@ -126,30 +125,18 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {' < '.join(reversed(places)) or every[-1]}"
 
 
-def campaign_of(name: str, num_inputs: int, folder: Path, number: int = 0) -> Campaign:
-    """`num_inputs` spoilt examples of the reader `name`; `number` is Hypothesis's seed."""
-    example, campaign = Example(name, folder), Campaign(name)
+def campaign_of(
+    name: str, num_inputs: int, folder: Path, seed: int = 0, most_seconds: float = float("inf")
+) -> Campaign:
+    """`num_inputs` spoilt examples of the reader `name`, fewer where time is up; another `seed` draws others."""
+    example, campaign, random = Example(name, folder), Campaign(name), Random(seed)
     example.reader.read(example.folder)  # valid, and libraries are loaded that would run code as they load
-    few = settings(
-        max_examples=num_inputs,
-        deadline=None,
-        database=None,
-        derandomize=False,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
-
-    @seed(number)
-    @few
-    @given(spoilings)
-    def one(spoiling: Spoiling) -> None:
-        read_once(example, spoiling, campaign)
-
     start = time.monotonic()
     logging.disable()  # what libraries log of spoilt texts, half characters too, would go to pytest's workers
     try:
-        one()
+        while campaign.num_inputs < num_inputs and time.monotonic() < start + most_seconds:
+            read_once(example, drawn(random), campaign)
     finally:
         logging.disable(logging.NOTSET)
-    campaign.seconds = time.monotonic() - start
+        campaign.seconds = time.monotonic() - start
     return campaign

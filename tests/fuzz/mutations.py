@@ -1,4 +1,4 @@
-"""Mutations: valid small files spoilt as one who means harm would, drawn by Hypothesis.
+"""Mutations: valid small files spoilt as one who means harm would, drawn at random.
 
 A spoiling is plain numbers; what they do depends on what is spoilt. A JSON document has a value changed, and its seal
 and the record in its set's manifest written anew, so that the change passes every check of hashes.
@@ -13,9 +13,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
-
-from hypothesis import strategies as st
 
 from shards.identity import sha256_of
 from shards.sealed import sealed
@@ -33,13 +32,15 @@ ODD: tuple[Any, ...] = (
 )
 """Values that stand where another one is expected; 10**400 is more than a float holds."""
 
-steps = st.lists(
-    st.tuples(st.integers(0, 15), st.integers(0, 2**16 - 1), st.integers(0, 2**16 - 1), st.binary(max_size=6)),
-    min_size=1,
-    max_size=3,
-)
-spoilings = st.tuples(st.integers(0, 255), st.integers(0, 3), steps)
+Spoiling = tuple[int, int, list[Step]]
 """Which file, whether as bytes (0) or by its own structure, and what is done to it."""
+
+
+def drawn(random: Random) -> Spoiling:
+    """A spoiling of one to three steps. Hypothesis, which would keep a tree of all of them, takes ten times as long."""
+    draw = random.randrange
+    todo = [(draw(16), draw(1 << 16), draw(1 << 16), random.randbytes(draw(7))) for _ in range(1 + draw(3))]
+    return draw(256), draw(4), todo
 
 
 def of_bytes(data: bytes, todo: list[Step]) -> bytes:
