@@ -8,7 +8,7 @@ import tarfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import crc32c
@@ -50,14 +50,29 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
     return buffer.getvalue(), members
 
 
-def listing(data: bytes) -> list[tuple[str, int, int]]:
-    """(name, offset, size) of each member, read from the tar's own headers; anything but plain files is Damaged."""
-    members = []
+def headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The header of each member in turn; the archive keeps none of them, as a million take a gigabyte."""
+    while (header := archive.next()) is not None:
+        archive.members.clear()
+        yield header
+
+
+def listing(tar: Path | bytes, most: int | None = None) -> list[tuple[str, int, int]]:
+    """(name, offset, size) of each member of a file or of its content, read from the tar's own headers.
+
+    Raises Damaged for anything but plain files, and for more members than `most`.
+    """
+    members: list[tuple[str, int, int]] = []
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for header in tar:
+        with (
+            tar.open("rb") if isinstance(tar, Path) else io.BytesIO(tar) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as archive,
+        ):
+            for header in headers(archive):
                 if not header.isreg():
                     raise Damaged(f"member {header.name!r} is no plain file")
+                if len(members) == most:
+                    raise Damaged(f"it has more than {most} members")
                 members.append((header.name, header.offset_data, header.size))
     except TAR_ERRORS as error:
         raise Damaged(f"it is no tar ({error})") from None

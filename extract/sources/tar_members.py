@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from extract.sources.splits import find_files, found_files
 from shards.errors import BadInput
-from shards.tar import TAR_ERRORS
+from shards.tar import TAR_ERRORS, headers
 
 _UNPACK = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 """What unpacks a file that begins so."""
@@ -55,23 +55,34 @@ def _compressed_line(tar: Path) -> str:
 def members(flag: str, tar: Path) -> Iterator[Member]:
     """The plain files of a tar that is whole, in stored order; of a link, the file that it leads to under its name.
 
-    Raises BadInput for a tar that is cut, damaged or compressed, and for a link that leads out of it.
+    Raises BadInput for a tar that is cut, damaged or compressed, at its end, and for a link that leads out of it.
     """
-    headers = list(_headers(flag, tar))
-    linked = any(header.islnk() or header.issym() for header in headers)
-    plain = {posixpath.normpath(header.name): header for header in headers if header.isreg()} if linked else {}
-    for header in headers:
-        found = header if header.isreg() else _linked(header, plain)
-        if found is not None:
-            yield Member(header.name, found.offset_data, found.size, found.issparse())
-        elif header.islnk() or (header.issym() and "." in posixpath.basename(header.name)):
-            raise BadInput(
-                f"{flag}: {header.name} of {tar.name} is a link to {header.linkname}, which is no file in it: "
-                "write it with tar --dereference --hard-dereference"
-            )
+    plain: dict[str, Member] | None = None
+    for header in _headers(flag, tar):
+        if header.isreg():
+            yield _member(header.name, header)
+        elif header.islnk() or header.issym():
+            if plain is None:  # all, as a link may come before its file
+                plain = {posixpath.normpath(each.name): _member(each.name, each) for each in _plain(flag, tar)}
+            found = _linked(header, plain)
+            if found is not None:
+                yield found._replace(name=header.name)
+            elif header.islnk() or "." in posixpath.basename(header.name):
+                raise BadInput(
+                    f"{flag}: {header.name} of {tar.name} is a link to {header.linkname}, which is no file in it: "
+                    "write it with tar --dereference --hard-dereference"
+                )
 
 
-def _linked(header: tarfile.TarInfo, plain: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+def _member(name: str, header: tarfile.TarInfo) -> Member:
+    return Member(name, header.offset_data, header.size, header.issparse())
+
+
+def _plain(flag: str, tar: Path) -> Iterator[tarfile.TarInfo]:
+    return (header for header in _headers(flag, tar) if header.isreg())
+
+
+def _linked(header: tarfile.TarInfo, plain: dict[str, Member]) -> Member | None:
     """The plain file to which a hard link (by its name in the tar) or a symbolic one (from its own folder) leads."""
     above = posixpath.dirname(header.name) if header.issym() else ""
     return plain.get(posixpath.normpath(posixpath.join(above, header.linkname)))
@@ -85,7 +96,7 @@ def _headers(flag: str, tar: Path) -> Iterator[tarfile.TarInfo]:
             stream.seek(start)
             try:
                 with tarfile.open(fileobj=stream, mode="r:") as archive:
-                    yield from archive
+                    yield from headers(archive)
                     end = archive.offset
             except TAR_ERRORS as error:
                 raise BadInput(f"{flag}: {_refusal(tar, error)}") from error

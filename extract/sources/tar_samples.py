@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from extract.photo import IMAGE_SUFFIXES
 from extract.sources.captions import caption_texts
 from extract.sources.labels import Label
-from extract.sources.left_out import LeftOut, is_system_folder
+from extract.sources.left_out import LeftOut, is_system_folder, shown
 from extract.sources.tar_members import Member, members
 from shards.errors import BadInput, one_line
 
@@ -73,7 +73,7 @@ def image_place(flag: str, sample: TarSample) -> Place:
     endings = [ending for ending in sample.members if f".{ending}" in IMAGE_SUFFIXES]
     where = f"{flag}: sample {sample.key!r} of {sample.tar.name}"
     if len(endings) != 1:
-        raise BadInput(f"{where} must have one image, but has {', '.join(sample.members)}: mend the tar")
+        raise BadInput(f"{where} must have one image, but has {shown([*sample.members])}: mend the tar")
     member = sample.members[endings[0]]
     if member.sparse:
         raise BadInput(f"{where} is stored sparse: write the tar without --sparse")

@@ -142,8 +142,12 @@ def open_tars(flag: str, pattern: str, split: str, captions_field: str | None = 
 
 def _hold_texts(flag: str, tar: Path) -> bool:
     """Whether no sample of the tar has an image, and one has a text."""
-    endings = {ending for sample in tar_samples(flag, tar, LeftOut()) for ending in sample.members}
-    return "txt" in endings and not any(f".{ending}" in IMAGE_SUFFIXES for ending in endings)
+    found = False
+    for sample in tar_samples(flag, tar, LeftOut()):
+        if any(f".{ending}" in IMAGE_SUFFIXES for ending in sample.members):
+            return False
+        found |= "txt" in sample.members
+    return found
 
 
 def _open_texts(flag: str, root: Path, chosen: SplitFiles) -> Source:
@@ -170,7 +174,7 @@ def _open_texts(flag: str, root: Path, chosen: SplitFiles) -> Source:
 def _document(flag: str, sample: TarSample, label: int | None) -> Document:
     where, member = f"{flag}: sample {sample.key!r} of {sample.tar.name}", sample.members.get("txt")
     if member is None:
-        return Document("", label, f"{where} has no text .txt, only {', '.join(sample.members)}: mend the tar")
+        return Document("", label, f"{where} has no text .txt, only {shown([*sample.members])}: mend the tar")
     if member.sparse:
         return Document("", label, f"{where} is stored sparse: write the tar without --sparse")
     data = os.pread(sample.stream.fileno(), min(member.size, MAX_DOCUMENT_BYTES + 1), member.offset)

@@ -2,10 +2,11 @@
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit
@@ -58,10 +59,6 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
     commit = read_commit(folder, *place)  # only now: the places of a million members take a gigabyte
     if commit is None:
         return  # which is damage of its own
-    try:
-        listed = listing(path.read_bytes())
-    except (tarfile.TarError, Damaged) as error:
-        raise Damaged(f"{path}: its tar headers are not in order ({error}); {RESTORE}") from None
     skipped, members = set(commit.skipped or ()), commit.members or {}
     wanted = {
         f"{key}.{ending}": place
@@ -69,6 +66,10 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         for key, place in zip(keys, places, strict=False)
         if key not in skipped and place != NO_MEMBER
     }
+    try:
+        listed = listing(path, most=len(wanted) + len(skipped) * len(members))  # its names may be others
+    except (tarfile.TarError, Damaged) as error:
+        raise Damaged(f"{path}: its tar headers are not in order ({error}); {RESTORE}") from None
     stored = {name: (offset, size) for name, offset, size in listed}
     wrong = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]
     if wrong:
@@ -79,9 +80,16 @@ def check_tar(path: Path, folder: Path, place: Place, keys: list[str]) -> None:
         )
     if len(listed) != len(stored) or any(len(places) != len(keys) for places in members.values()):
         raise Damaged(f"{path}: names a member twice, or its commit record is of another plan; {RESTORE}")
-    content = memoryview(path.read_bytes())
-    for ending, places in members.items():
-        _check_rows(path, folder, place, ending, [content[offset : offset + size] for offset, size in places])
+    with path.open("rb", buffering=0) as file:
+        for ending, places in members.items():
+            contents = (_read(file, offset, size) for offset, size in places)
+            _check_rows(path, folder, place, ending, contents, len(places))
+
+
+def _read(file: BinaryIO, offset: int, size: int) -> bytes:
+    """What the file has of a member: of a skipped row nothing says that its place lies inside."""
+    there = max(0, os.fstat(file.fileno()).st_size - offset)
+    return os.pread(file.fileno(), min(size, there), offset) if there else b""
 
 
 def check_object(path: Path, spec: ArraySpec, num_rows: int, folder: Path, place: Place) -> None:
@@ -89,14 +97,16 @@ def check_object(path: Path, spec: ArraySpec, num_rows: int, folder: Path, place
     if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
     content = path.read_bytes()
-    _check_rows(path, folder, place, spec.name, object_rows(spec, content, num_rows))
+    _check_rows(path, folder, place, spec.name, object_rows(spec, content, num_rows), num_rows)
 
 
-def _check_rows(path: Path, folder: Path, place: Place, name: str, rows: Sequence[memoryview]) -> None:
+def _check_rows(
+    path: Path, folder: Path, place: Place, name: str, rows: Iterable[bytes | memoryview], num_rows: int
+) -> None:
     """The rows' checksums in the shard's commit record, where it has some, are those of `rows`."""
     record = folder / commit_path(*place)
     commit = read_commit(folder, *place)
-    sums = None if commit is None else row_checksums(record, commit.checksums, name, len(rows))
+    sums = None if commit is None else row_checksums(record, commit.checksums, name, num_rows)
     for row, content in enumerate(rows if sums is not None else ()):
         assert sums is not None
         check_row(f"{path}: row {row} of {name}", content, int(sums[row]))

@@ -16,6 +16,7 @@ from spoilers import (
     image,
     listed_size,
     many_files,
+    many_headers,
     many_members,
     many_names,
     member,
@@ -110,7 +111,8 @@ ATTACKS |= {
     "facts that are a number": partial(member, "json", b"1"),
     "20,000 files in a manifest": partial(many_files, 20_000),
     "a million names in the listing": partial(many_names, 1_000_000),
-    "200,000 members in a commit record": partial(many_members, 200_000),
+    "a million members in a commit record": partial(many_members, 1_000_000),
+    "a million members in a tar": partial(many_headers, 1_000_000),
     "YAML that runs": partial(holding, "flags", b"teacher: !!python/object/apply:os.system ['touch /tmp/outside']\n"),
     "YAML of aliases": partial(
         holding,

@@ -4,12 +4,14 @@ import json
 import os
 import socket
 import struct
+import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from caches import reseal, reseal_records, targetset_of, viewset_of
 from msgspec import structs
 
@@ -170,6 +172,34 @@ def many_names(num: int, repository: Repository) -> None:
 
 def many_members(num: int, repository: Repository) -> None:
     repository.change(_the(repository, "commit"), lambda document: document["members"].update(jpg=[[0, 10]] * num))
+
+
+def write_headers(path: Path, num: int, *endings: str) -> None:
+    """A tar of `num` empty members, `00000000.ENDING` and on: each sample has all the `endings`."""
+    few = 100_000
+    with path.open("wb") as file:
+        for first in range(0, num, few):
+            numbers = np.arange(first, min(first + few, num))
+            blocks = np.empty((len(numbers), tarfile.BLOCKSIZE), np.uint8)
+            for place, ending in enumerate(endings):
+                header = tarfile.TarInfo(f"00000000.{ending}").tobuf(tarfile.USTAR_FORMAT)
+                blocks[numbers % len(endings) == place] = np.frombuffer(header, np.uint8)
+            blocks[:, :8] = _digits(numbers // len(endings), 10, 8)
+            blocks[:, 148:156] = np.frombuffer(b" " * 8, np.uint8)
+            blocks[:, 148:154], blocks[:, 154] = _digits(blocks.sum(1, dtype=np.int64), 8, 6), 0
+            file.write(blocks)
+        file.write(bytes(tarfile.RECORDSIZE))
+
+
+def _digits(numbers: np.ndarray, base: int, num: int) -> np.ndarray:
+    return ord("0") + numbers[:, None] // base ** np.arange(num - 1, -1, -1) % base
+
+
+def many_headers(num: int, repository: Repository) -> None:
+    """The tar of a shard has more members than anyone asked for; all hashes fit."""
+    path = _the(repository, "tar")
+    write_headers(path, num, "jpg", "json")
+    repository.recorded(path)
 
 
 def another_identity(names: tuple[str, ...], value: Any, repository: Repository) -> None:

@@ -87,13 +87,14 @@ def attacked(attack: Any, pristine: Path, tmp_path: Path, by_store: bool, monkey
     monkeypatch.setitem(REGISTRY, "evil", "evil_store")
     repository = Repository(copied(pristine, tmp_path / "made/cache"))
     attack(repository)
+    evil_store.HELD.clear()
+    evil_store.LISTED.clear()
+    if by_store:
+        evil_store.HELD.update(contents(repository.cache))
+        evil_store.LISTED.update(repository.listed)
     peak_restarts()
     with watching(tmp_path) as watched, bounded(300, 4 << 30):
         if by_store:
-            evil_store.HELD.clear()
-            evil_store.LISTED.clear()
-            evil_store.HELD.update(contents(repository.cache))
-            evil_store.LISTED.update(repository.listed)
             pulled = tmp_path / "pulled"
             check(command("shards", "pull", "evil://hub", pulled))
             read_by_url("evil://hub", tmp_path)

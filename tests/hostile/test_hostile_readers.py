@@ -13,8 +13,9 @@ import pytest
 import torch
 from caches import command, reseal, reseal_records, targetset_of, viewset_of
 from PIL import Image
+from spoilers import write_headers
 from texts import write_encoder
-from watching import bounded
+from watching import bounded, peak_bytes, peak_restarts
 
 from extract.modalities.tokenizer import TextTokenizer
 from extract.networks.data2vec2.checkpoint import load_data2vec2
@@ -166,3 +167,24 @@ def test_a_header_that_only_claims_its_size(tmp_path: Path) -> None:
     (tmp_path / "train.tar").write_bytes(header.tobuf() + bytes(1024))
     with bounded(60, 1 << 30), pytest.raises(BadInput, match=r"train\.tar"):
         open_source(f"wds:{tmp_path}/train.tar", "train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("endings", [("png",), ("png", "txt")], ids=" and ".join)
+def test_a_million_members(tmp_path: Path, endings: tuple[str, ...]) -> None:
+    """Headers that `tarfile` keeps would take a gigabyte."""
+    write_headers(tmp_path / "train.tar", 1_000_000, *endings)
+    peak_restarts()
+    source = open_source(f"wds:{tmp_path}", "train")
+    assert len(source.keys) == 1_000_000 // len(endings)
+    assert peak_bytes() < 512 << 20
+
+
+def test_a_sample_of_many_members(tmp_path: Path) -> None:
+    """Not all of them are told."""
+    many = [f"{number:08d}" for number in range(2000)]
+    write_headers(tmp_path / "train.tar", len(many), *many)
+    source = open_source(f"wds:{tmp_path}", "train")
+    with pytest.raises(BadInput, match=r"must have one image, but has 0{8}, 0{7}1") as refused:
+        source.read(0)
+    assert len(str(refused.value)) < 500
