@@ -21,6 +21,7 @@ from extract.sharing import turn
 from shards.command.progress import counted, human_bytes
 from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
+from shards.listing import measured_on, shown_errors
 from shards.remote import KINDS
 
 _NOTE = "manifests"
@@ -89,8 +90,7 @@ def tell(plan: ExtractionPlan, counts: Counts, start: float) -> None:
     for job in plan.targets:
         manifest = read_targetset_manifest(job.folder)
         records += manifest.files.values()
-        error = ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
-        print(f"extract: {job.folder.name}: codec error on the first samples: {error}")
+        print(f"extract: {job.folder.name}: codec error on {measured_on(manifest)}: {shown_errors(manifest)}")
     if views.skipped:
         shown = ", ".join(views.skipped[:5]) + (" ..." if len(views.skipped) > 5 else "")
         print(f"extract: {counted(len(views.skipped), 'sample')} skipped: {shown}")

@@ -9,6 +9,7 @@ from extract.committing import write_manifest
 from extract.plan_targets import TargetSetJob
 from extract.plan_views import ViewSetJob
 from extract.store import array_specs, calibration_of
+from extract.unseen import read_unseen
 from shards.documents import Commit, TargetSetManifest, ViewSetManifest, read_commit
 from shards.errors import RESTORE, BadInput, Damaged
 from shards.identity import sha256_of_file
@@ -85,12 +86,13 @@ def targets_manifest(
     layouts = {spec.name: spec.layout for spec in specs if spec.layout is not None}
     teachers_own = job.target == "logits" and class_names is not None and list(class_names) != views.plan.class_names
     first = read_commit(job.folder, 0, 0)
+    unseen = read_unseen(inside(job.folder, CALIBRATION)) if job.codec.num_centroids else None
     return TargetSetManifest(
         identity=job.identity,
         teacher=teacher,
         target=job.target,
         codec=job.codec.name,
-        codec_error=(first.codec_error if first else None) or {},
+        codec_error=unseen.error if unseen else (first.codec_error if first else None) or {},
         row_shape=list(job.row_shape),
         arrays={spec.name: (spec.dtype, list(spec.row_shape)) for spec in specs},
         num_samples=len(views.plan.keys),
@@ -102,6 +104,7 @@ def targets_manifest(
         layouts=layouts or None,
         class_names=list(class_names or ()) if teachers_own else None,
         devices=sorted(devices) or None,
+        unseen=unseen.samples if unseen else None,
     )
 
 

@@ -197,6 +197,8 @@ class TargetSetManifest(Document, frozen=True):
     """The teacher's own, where the view set has others."""
     devices: list[str] | None = None
     """The types of device that the commit records name."""
+    unseen: Count | None = None
+    """Samples, which trained no codebook, that `codec_error` is of; None where it is of the first ones."""
 
     def __post_init__(self) -> None:
         if math.prod(self.row_shape) > MAX_ROW_NUMBERS:

@@ -150,13 +150,35 @@ def targetset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     yield "target", f"{manifest.target} {tuple(manifest.row_shape)}{kept}"
     yield "codec", f"{manifest.codec}, {counted(sum(spec.row_bytes for spec in specs), 'byte')} a sample"
     yield "stored", f"{stored / rows:,.1f} bytes a sample, with checksums, indices and the padding of last chunks"
-    yield "codec error", ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
+    yield "codec error", stated_error(manifest)
     if manifest.devices:
         yield "computed on", ", ".join(manifest.devices)
     yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
     yield from _flat(manifest.identity, "identity")
     viewset = described.folder.parent.parent
     yield "distil from it", f"python -m distill --shards {viewset} --targets {described.folder.name}"
+
+
+def shown_errors(manifest: TargetSetManifest) -> str:
+    """What the codec loses, each error with its name."""
+    return ", ".join(f"{name} {value:g}" for name, value in manifest.codec_error.items())
+
+
+def stated_error(manifest: TargetSetManifest) -> str:
+    """What the codec loses and of which samples; empty where no sample told it."""
+    return f"{shown_errors(manifest)}, on {measured_on(manifest)}" if manifest.codec_error else ""
+
+
+def measured_on(manifest: TargetSetManifest) -> str:
+    """The samples that the codec's errors are of. Of those that trained a codebook it loses less than of others."""
+    if manifest.unseen is not None:
+        return f"{counted(manifest.unseen, 'sample')} that trained no codebook"
+    return f"the first samples{', which trained its codebooks' if has_codebooks(manifest) else ''}"
+
+
+def has_codebooks(manifest: TargetSetManifest) -> bool:
+    """Whether the codec trained codebooks on some of the rows."""
+    return "centroids" in manifest.identity["codec"]
 
 
 def _common_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:

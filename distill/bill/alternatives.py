@@ -13,6 +13,7 @@ from shards.cache import ListedViewSet
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.documents import TargetSetManifest
+from shards.listing import has_codebooks
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Making:
 
     def statistics(self, of: Calibration) -> float:
         """What a codec's statistics take before the first shard."""
-        return of.samples * (self.views.read + self.forward) + of.seconds
+        return (of.samples + of.unseen) * (self.views.read + self.forward) + of.seconds
 
     def seconds(self, forwards: int, made: int) -> float | None:
         """So many forwards of a sample, on as many of its views, which are `made` first or read; None: not known."""
@@ -108,4 +109,7 @@ def _tokens(kept: int | None) -> str:
 
 def _error(manifest: TargetSetManifest) -> str:
     name, value = next(iter(manifest.codec_error.items()), ("-", 0.0))
-    return f"{value:.5f}" if name == "cosine_mean" else f"{name} {value:.3g}"
+    if name != "cosine_mean":
+        return f"{name} {value:.3g}"
+    learnt = has_codebooks(manifest) and manifest.unseen is None  # others come out no better
+    return f"{'<=' if learnt else ''}{value:.5f}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from extract.calibrate import VECTORS_A_CENTROID, samples_for
+from extract.unseen import UNSEEN_SAMPLES
 from shards.codecs import make_codec
 from shards.codecs.base import Codec
 from shards.codecs.channels import CALIBRATION_SAMPLES
@@ -29,6 +30,8 @@ class Calibration:
     vectors: int = 0
     seconds: float = 0.0
     """Of the training of its codebooks alone."""
+    unseen: int = 0
+    """Further samples, which tell what codebooks lose."""
 
 
 def vectors_a_sample(rows: Features) -> float:
@@ -57,7 +60,8 @@ def calibration_of(codec: Codec, rows: Features, num_samples: int) -> Calibratio
     each = vectors_a_sample(rows)
     samples = min(num_samples, samples_for(codec, max(1, round(CALIBRATION_SAMPLES * each))))
     vectors = round(samples * each)
-    return Calibration(samples, vectors, _training_seconds(codec, rows.vectors.shape[-1], vectors))
+    unseen = min(UNSEEN_SAMPLES, num_samples - samples) if codec.num_centroids else 0
+    return Calibration(samples, vectors, _training_seconds(codec, rows.vectors.shape[-1], vectors), unseen)
 
 
 def _training_seconds(codec: Codec, width: int, num_vectors: int) -> float:

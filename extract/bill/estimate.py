@@ -16,6 +16,7 @@ from extract.bill.sizes import (
 )
 from extract.phases import Work
 from extract.plan_targets import Part
+from extract.unseen import UNSEEN_SHARDS
 from shards.bill.arithmetic import Bill, BreakEven, Stage
 from shards.bill.disk import DiskRates
 from shards.bill.options import PlanOptions
@@ -138,7 +139,8 @@ class Estimate:
     def statistics_seconds(self, probe: TeacherProbe, calibrations: Sequence[Calibration]) -> float:
         """What codecs take together before the first shard: views of whole shards, forwards, and their training.
 
-        The first 256 samples serve all; codebooks that need more begin anew, each for itself.
+        The first 256 samples serve all; codebooks that need more begin anew, each for itself, and so do further
+        samples that tell what codebooks lose.
         """
         views, size = self.probes.views[0], self.work.plan.views.plan.shard_size
         needed = [each.samples for each in calibrations if each.samples]
@@ -146,7 +148,10 @@ class Estimate:
         further = [samples for samples in needed if samples > CALIBRATION_SAMPLES]
         made = sum(-(-samples // size) * size for samples in filter(None, (first, *further)))
         forwards = first + sum(samples - CALIBRATION_SAMPLES for samples in further)
-        most = len(self.work.plan.views.plan.keys) * (1 + len(further))
+        forwards += sum(each.unseen for each in calibrations)
+        num_unseen = sum(each.unseen > 0 for each in calibrations)
+        made += num_unseen * UNSEEN_SHARDS * size
+        most = len(self.work.plan.views.plan.keys) * (1 + len(further) + num_unseen)
         a_view = views.seconds_to_make or views.seconds_to_read
         training = sum(each.seconds for each in calibrations)
         return min(made, most) * a_view + forwards * self.forward_seconds(probe) + training

@@ -9,7 +9,7 @@ from shards.command.progress import counted, human_bytes
 from shards.documents import TargetSetManifest
 from shards.errors import TeacherShardsError, one_line
 from shards.identity import identity_hash, sha256_of
-from shards.listing import DescribedSet, describe, finishing_command, targetset_facts, viewset_facts
+from shards.listing import DescribedSet, describe, finishing_command, stated_error, targetset_facts, viewset_facts
 from shards.mirror import origin_of
 
 WHOLE, HALF, DAMAGED = "whole", "half written", "damaged"
@@ -61,8 +61,7 @@ class SetCard:
     def codec_error(self) -> str:
         """What its codec lost, as its manifest says; empty for a view set."""
         manifest = self.described.manifest
-        errors = manifest.codec_error if isinstance(manifest, TargetSetManifest) else {}
-        return short(", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in errors.items()))
+        return short(stated_error(manifest).replace("_", " ")) if isinstance(manifest, TargetSetManifest) else ""
 
 
 def cards_of(listed: ListedViewSet) -> SetCard:

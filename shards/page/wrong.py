@@ -13,6 +13,7 @@ from shards.decode import as_arrays, codec_of, decode, spread
 from shards.documents import read_commit
 from shards.errors import TeacherShardsError, one_line
 from shards.layout import shard_name
+from shards.listing import has_codebooks
 from shards.page.sets import short
 from shards.reader import TargetSet, ViewSet, check_pair
 
@@ -155,7 +156,8 @@ def _worst_codec_errors(targetset: TargetSet) -> Iterator[Finding]:
         told = [(error[name], shard) for error, shard in errors if name in error]
         value, shard = min(told) if "cosine" in name else max(told)
         what = f"worst {name.replace('_', ' ')} of {counted(len(told), 'shard')}: {value:g}"
-        yield Finding(targetset.folder.name, what, shard, is_wrong=False)
+        learnt = ", of samples that trained its codebooks" if has_codebooks(targetset.manifest) else ""
+        yield Finding(targetset.folder.name, f"{what}{learnt}", shard, is_wrong=False)
 
 
 def _num_shards(targetset: TargetSet) -> int:
