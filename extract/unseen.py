@@ -4,10 +4,9 @@ Of the rows that trained it a codebook loses less than of all others. It is meas
 trained, and lies in the metadata of the file that holds these: files of before have none.
 """
 
-import json
 from pathlib import Path
 
-from msgspec import Struct, ValidationError, convert, to_builtins
+from msgspec import DecodeError, Struct, json
 from safetensors import SafetensorError, safe_open
 
 from shards.documents import Errors
@@ -27,7 +26,7 @@ class Unseen(Struct, frozen=True):
 
     def metadata(self) -> dict[str, str]:
         """As a file of tensors keeps it."""
-        return {_NAME: json.dumps(to_builtins(self), sort_keys=True)}
+        return {_NAME: json.encode(self, order="sorted").decode()}
 
 
 def read_unseen(path: Path) -> Unseen | None:
@@ -38,6 +37,6 @@ def read_unseen(path: Path) -> Unseen | None:
     try:
         with safe_open(path, framework="numpy") as file:
             kept = (file.metadata() or {}).get(_NAME)
-        return None if kept is None else convert(json.loads(kept), Unseen)
-    except (SafetensorError, OSError, ValidationError, ValueError, RecursionError) as error:
+        return None if kept is None else json.decode(kept, type=Unseen)
+    except (SafetensorError, OSError, DecodeError, RecursionError) as error:
         raise Damaged(f"{path}: is damaged ({one_line(error)}); {RESTORE}") from None

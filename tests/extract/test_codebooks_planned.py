@@ -29,8 +29,11 @@ def test_a_codec_learns_from_as_many_samples_as_a_run_gives_it() -> None:
     for rows, samples in ((vectors, 640), (tokens, 256), (tokens.within(valid), 640)):
         found = calibration_of(codec, rows, 1000)
         assert (found.samples, found.vectors > 0, found.seconds > 0) == (samples, True, True)
+        assert found.unseen == 32
     assert calibration_of(codec, vectors, 300).samples == 300
-    assert calibration_of(make_codec("int8", (8,)), vectors, 1000).seconds == 0
+    assert [calibration_of(codec, vectors, number).unseen for number in (300, 640, 650)] == [0, 0, 10]
+    int8 = calibration_of(make_codec("int8", (8,)), vectors, 1000)
+    assert (int8.seconds, int8.unseen) == (0, 0)
     assert calibration_of(make_codec("float16", (8,)), vectors, 1000).samples == 0
     assert samples_to_learn(codec, (10, 8), 16) == 64 + 16
 

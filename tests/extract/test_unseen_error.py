@@ -126,7 +126,18 @@ def test_skipped_samples_push_the_unseen_ones_back(checkpoint: Path, tmp_path: P
     assert coded.manifest.codec_error == codec_of(coded).error(rows)
 
 
-@pytest.mark.parametrize("kept", ["", "[]", "{", '{"samples": 0, "error": {}}', '{"samples": 3}', "[" * 5000])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "",
+        "[]",
+        "{",
+        '{"samples": 0, "error": {}}',
+        '{"samples": 3}',
+        '{"samples": 3, "error": {"cosine_mean": NaN}}',
+        "[" * 5000,
+    ],
+)
 def test_what_is_no_error_is_refused_in_one_line(tmp_path: Path, kept: str) -> None:
     path = tmp_path / CALIBRATION
     save_file({"errors": torch.zeros(1)}, path, {"unseen": kept})
