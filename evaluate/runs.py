@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shards.commit import write_atomically
+from shards.commit import sync_folder, write_atomically
 from shards.errors import BadInput
 from shards.runs import CONFIG, EVALUATION, ON, TEACHER, find_runs, missing_files, read_evaluation, weights_of
 
@@ -36,6 +36,7 @@ def merge_evaluation(run: Path, task: str, record: dict[str, Any]) -> str | None
         records[kept] = former
         if (flags := flags_path(run, task)).exists():
             flags.replace(flags_path(run, kept))
+            sync_folder(run)  # else a loss of power may leave them where the next flags are written
     records.pop(f"{task}{ON}{measured_on(record)}", None)  # measured again
     records[task] = {**record, "weights_sha256": weights_of(run)}
     write_atomically(run / EVALUATION, (json.dumps(records, indent=1, sort_keys=True) + "\n").encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shards.cache import open_cache
 from shards.command.progress import Progress
-from shards.commit import write_atomically
+from shards.commit import remove_leftovers, write_atomically
 from shards.documents import read_document
 from shards.errors import RESTORE, BadInput, Damaged, Incomplete
 from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside
@@ -120,6 +120,8 @@ def pull(url: str, path: str) -> Moved:
     if not names:
         raise BadInput(f"{url}: holds no view set; python -m shards push CACHE {url} brings one there")
     with writing(root):
+        for viewset in {Path(name).parts[0] for name in names}:
+            remove_leftovers(inside(root, viewset))
         # a view set before its target sets, which are nothing without it
         for name in sorted(names, key=lambda name: (len(Path(name).parts), name)):
             _pull_set(store, root, name, sizes, moved)

@@ -1,4 +1,7 @@
-"""Folders as stores: file:///PATH, through obstore. A folder is made with its first file, and goes with its last."""
+"""Folders as stores: file:///PATH, read through obstore. A folder is made with its first file, and goes with its last.
+
+Files are written here: obstore does not sync them, and a loss of power would take what a push has said to be there.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -7,15 +10,18 @@ from typing import Any, TypeVar
 
 from obstore.store import LocalStore
 
+from shards import commit
 from shards.errors import BadInput
 from shards.stores.base import StoreUnavailable
 from shards.stores.bucket import Bucket
 
+_ATTEMPTS = 20
+"""Of a write, while others remove the folder that it goes to, or the file that was in its way."""
 Result = TypeVar("Result")
 
 
 class Folder(Bucket):
-    """A folder of this machine, which may not be there yet."""
+    """A folder of this machine, which may not be there yet. What `put` and `create` wrote is on the disk."""
 
     _notes = False
 
@@ -25,13 +31,11 @@ class Folder(Bucket):
 
     def put(self, name: str, content: bytes, sha256: str) -> None:
         """The file appears whole, by a rename."""
-        self._make_root()
-        super().put(name, content, sha256)
+        self._write(name, lambda path: commit.write_atomically(path, content))
 
     def create(self, name: str, content: bytes) -> bytes | None:
         """By a hard link, which is made or refused in one step."""
-        self._make_root()
-        return super().create(name, content)
+        return self._write(name, lambda path: commit.create(path, content))
 
     def remove(self, name: str) -> None:
         """The file is gone, and so are the folders that were made for it and are empty."""
@@ -40,15 +44,22 @@ class Folder(Bucket):
             for folder in sorted(self._made, reverse=True):
                 folder.rmdir()
 
-    def _make_root(self) -> None:
+    def _write(self, name: str, write: Callable[[Path], Result]) -> Result:
         self._made |= {folder for folder in (self._root, *self._root.parents) if not folder.exists()}
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            for _ in range(_ATTEMPTS):
+                with contextlib.suppress(FileNotFoundError):
+                    return write(self._root / name)
+            return write(self._root / name)
         except OSError as error:
-            raise StoreUnavailable(f"{self.url}: {error.strerror}; give a folder that can be written") from None
+            raise StoreUnavailable(
+                f"{self.named(name)}: {error.strerror}; free some of its disk, or give a folder that can be written"
+            ) from None
 
     def _listed(self, prefix: str) -> list[Any]:
-        return super()._listed(prefix) if self._root.is_dir() else []
+        """Without what a command that was killed has left half written."""
+        entries = super()._listed(prefix) if self._root.is_dir() else []
+        return [entry for entry in entries if not Path(entry["path"]).name.startswith(commit.TEMPORARY_PREFIX)]
 
     def _call(self, call: Callable[[], Result], name: str | None) -> Result:
         if self._store is None and self._root.is_dir():

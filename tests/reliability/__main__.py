@@ -18,9 +18,11 @@ def main() -> None:
     model.add_argument("--steps", type=int, default=500)
     soak = checks.add_parser("soak", help="random rows of every codec and storage, and flipped bits")
     soak.add_argument("--rows", type=int, default=10_000_000)
-    power = checks.add_parser("power", help="every loss at every moment of a command")
-    power.add_argument("names", nargs="*", help="extract, shared, grow, remove, killed (default: all)")
-    power.add_argument("--stride", type=int, default=1, help="every Nth moment alone")
+    power = checks.add_parser("power", help="losses of power at all moments of a command")
+    power.add_argument("names", nargs="*", help="extract, shared, grow, remove, killed, pull, push ... (default: all)")
+    power.add_argument("--states", type=int, default=1000, help="distinct states of the disk, a command")
+    power.add_argument("--seed", type=int, default=0)
+    power.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEACHER_SHARDS_LOCAL_CACHE"] = str(Path(folder, "home"))
@@ -36,7 +38,7 @@ def main() -> None:
         else:
             from power_scenarios import tell
 
-            tell(given.names, given.stride)
+            tell(given.names, given.states, given.seed, given.workers)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """The commands whose power is cut: each begins with a cache as another left it."""
 
-import atexit
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from posixpath import basename
+from typing import Any
 
 import rows_modality
 import yaml
 from caches import command, contents
+from measuring import is_of_evaluation, kept_of_evaluation, measured_before, measured_so_far, measures
 from power_loss import Scenario, play
 from pytest import MonkeyPatch
-from small_caches import check, extraction, run, sets_in
+from small_caches import check, extraction, run, sets_in, shelf, without_drafts
 
 from shards.errors import BadInput
 from shards.remove import remove
@@ -27,9 +26,11 @@ def nothing(place: Path) -> None:
     """An empty place."""
 
 
-def extracts(views: int, **options: str) -> Callable[[Path], None]:
+def extracts(views: int, **options: Any) -> Callable[[Path], None]:
+    """Shards of one sample: a command makes many files."""
+
     def work(place: Path) -> None:
-        run(lambda: extraction(place, "train", views, BOTH, **options))
+        run(lambda: extraction(place, "train", views, BOTH, shard_size=1, **options))
 
     return work
 
@@ -41,18 +42,45 @@ def removes(place: Path) -> None:
 
 def killed_then_again(place: Path) -> None:
     """A kill halfway leaves folders whose names were not synced, which the next command finds."""
-    run(lambda: extraction(place, "train", 2, BOTH), 60)
+    run(lambda: extraction(place, "train", 2, BOTH, shard_size=1), 60)
     extracts(2)(place)
 
 
-@cache
+def cached(views: int) -> Path:
+    """A whole cache; one of three views has grown from one."""
+    place = shelf() / f"cache-{views}"
+    if not place.exists():
+        if views == 3:
+            shutil.copytree(cached(1), place)
+        extracts(views)(place)
+    return place
+
+
 def bucket() -> str:
-    """The URL of a cache in a folder that stands for a bucket; it stays until this process ends."""
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder)
-    extracts(2)(Path(folder, "cache"))
-    push(f"{folder}/cache", f"file://{folder}/bucket")
-    return f"file://{folder}/bucket"
+    """The URL of a cache in a folder that stands for a bucket."""
+    url = f"file://{shelf() / 'bucket'}"
+    if not (shelf() / "bucket").exists():
+        push(str(cached(2)), url)
+    return url
+
+
+def pushes(views: int) -> Callable[[Path], None]:
+    def work(place: Path) -> None:
+        run(lambda: push(str(cached(views)), f"file://{place}"))
+
+    return work
+
+
+def pulled(check_cache: Callable[[Path], None]) -> Callable[[Path], None]:
+    """What lies in a store is checked as it comes out of it; where no manifest is there is nothing."""
+
+    def check_store(place: Path) -> None:
+        if any(place.glob("*/viewset.json")):
+            there = place.with_name("pulled")
+            run(lambda: pull(f"file://{place}", str(there)))
+            check_cache(there)
+
+    return check_store
 
 
 def pulls(place: Path) -> None:
@@ -85,15 +113,15 @@ def without_notes(place: Path) -> dict[str, bytes]:
     return {name: content for name, content in contents(place).items() if not name.startswith(".sharing/")}
 
 
-RECIPE = {"student": "linear_rows", "objective": "kl", "batch_size": 2, "epochs": 2, "lr": 0.05, "checkpoint_every": 1}
+RECIPE = {"student": "linear_rows", "objective": "kl", "batch_size": 1, "epochs": 10, "lr": 0.05, "checkpoint_every": 1}
 KEPT = ("student.safetensors", "student.json", "run.json", "checkpoints/best.safetensors")
 
 
 def distils(place: Path) -> None:
-    """A student is trained for three steps, a checkpoint after each, and validated twice."""
-    recipe = Path(bucket().removeprefix("file://")).with_name("recipe.yaml")
+    """A student is trained for thirty steps, a checkpoint after each, and validated ten times."""
+    recipe = shelf() / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE | {"validation_fraction": 0.4, "fits": {"modality": "row"}}))
-    flags = ("--shards", recipe.with_name("cache"), "--targets", "logits-float32", "--recipe", recipe)
+    flags = ("--shards", cached(2), "--targets", "logits-float32", "--recipe", recipe)
     done = command("distill", *flags, "--run_dir", place, "--devices", "cpu")
     if done.status == 2:
         raise BadInput(done.err)
@@ -119,16 +147,24 @@ SCENARIOS = {
     "remove": Scenario(extracts(2), removes, extracts(2), checks(2), is_document),
     "killed": Scenario(nothing, killed_then_again, extracts(2), checks(2), is_document),
     "pull": Scenario(nothing, pulls, pulls, checks(2), is_manifest),
+    "push": Scenario(nothing, pushes(2), pushes(2), pulled(checks(2)), is_manifest, without_drafts),
+    "push_more": Scenario(pushes(1), pushes(3), pushes(3), pulled(checks(1, 3)), is_manifest, without_drafts),
+    "evaluate": Scenario(measured_before, measures, measures, measured_so_far, is_of_evaluation, kept_of_evaluation),
     "distill": Scenario(nothing, distils, distils, nothing_listed, is_of_run, kept_of_run, "logs"),
 }
 
 
-def tell(names: Sequence[str], stride: int) -> None:
-    """What every loss at every `stride`th moment did, printed; AssertionError at the first that went wrong."""
+def tell(names: Sequence[str], states: int, seed: int, workers: int) -> None:
+    """What so many losses of each command did, printed; AssertionError for the first that went wrong."""
+    shelf()  # before any fork
     with MonkeyPatch.context() as patch:
         rows_modality.register(patch)
         for name in names or SCENARIOS:
-            found = play(SCENARIOS[name], stride=stride)
-            print(f"{name}: {found.calls:,} calls, {found.states:,} states, {len(found.refused):,} refused", flush=True)
-            for line in sorted(set(found.refused)):
+            found = play(SCENARIOS[name], states, seed, workers)
+            print(
+                f"{name}: {found.states:,} distinct states of {found.calls:,} calls, {len(found.unread):,} not read "
+                f"before the command went on, {len(found.refused):,} refused",
+                flush=True,
+            )
+            for line in sorted({*found.unread, *found.refused}):
                 print(f"  {line}")

@@ -86,26 +86,24 @@ class Disk:
 
     def files(self) -> dict[str, bytes]:
         """The content of each file that can be reached."""
-        reached = {name: file for name, file in self.names.items() if (dirname(name) or ROOT) in self.folders}
-        return {name: self.data[file] for name, file in reached.items()}
+        folders = {ROOT, *self.reached()}
+        return {name: self.data[file] for name, file in self.names.items() if (dirname(name) or ROOT) in folders}
 
     def reached(self) -> list[str]:
         """The folders, each after the one that it lies in."""
-        found = []
+        found = {ROOT: None}
         for folder in sorted(self.folders - {ROOT}):
-            if (dirname(folder) or ROOT) in {ROOT, *found}:
-                found.append(folder)
-        return found
+            if (dirname(folder) or ROOT) in found:
+                found[folder] = None
+        return list(found)[1:]
 
     def write_to(self, root: Path) -> None:
         """This disk as a folder, which must not be there."""
         root.mkdir()
-        folders = self.reached()
-        for folder in folders:
+        for folder in self.reached():
             (root / folder).mkdir()
         for name, content in self.files().items():
-            if (dirname(name) or ROOT) in {ROOT, *folders}:
-                (root / name).write_bytes(content)
+            (root / name).write_bytes(content)
 
 
 class Recorder:

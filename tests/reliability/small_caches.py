@@ -1,18 +1,22 @@
 """Small caches of rows: extracted in this process or in a forked one, listed, and compared with what they must hold."""
 
+import atexit
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from caches import contents
 from dying import Killed, dying, killed
 from expected import NUM_SAMPLES, SHARD_SIZE, TARGETS, expected
 
@@ -33,6 +37,19 @@ PATIENCE_S = 60
 def quick_folder() -> Path:
     """A new folder, in memory where the system has such a place: an fsync costs nothing there."""
     return Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+
+
+@cache
+def shelf() -> Path:
+    """A folder of what commands read; it stays until this process ends. Processes that are forked from it share it."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def without_drafts(place: Path) -> dict[str, bytes]:
+    """What lies in a folder but half-written files of a command that was cut off, where none lists or removes them."""
+    return {name: content for name, content in contents(place).items() if not Path(name).name.startswith(".partial-")}
 
 
 def extraction(cache: Path, split: str, views: int, targets: list[str], **options: Any) -> None:
