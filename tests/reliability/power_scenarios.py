@@ -15,6 +15,7 @@ from pytest import MonkeyPatch
 from small_caches import check, extraction, run, sets_in, shelf, without_drafts
 
 from shards.errors import BadInput
+from shards.mirror import mirror_path
 from shards.remove import remove
 from shards.transfer import pull, push
 
@@ -33,6 +34,13 @@ def extracts(views: int, **options: Any) -> Callable[[Path], None]:
         run(lambda: extraction(place, "train", views, BOTH, shard_size=1, **options))
 
     return work
+
+
+def extracts_there(place: Path) -> None:
+    """Into a store, by a machine that has nothing of it yet."""
+    url = f"file://{place}"
+    shutil.rmtree(mirror_path(url), ignore_errors=True)
+    run(lambda: extraction(url, "train", 2, BOTH, shard_size=1))
 
 
 def removes(place: Path) -> None:
@@ -120,7 +128,8 @@ KEPT = ("student.safetensors", "student.json", "run.json", "checkpoints/best.saf
 def distils(place: Path) -> None:
     """A student is trained for thirty steps, a checkpoint after each, and validated ten times."""
     recipe = shelf() / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(RECIPE | {"validation_fraction": 0.4, "fits": {"modality": "row"}}))
+    if not recipe.exists():
+        recipe.write_text(yaml.safe_dump(RECIPE | {"validation_fraction": 0.4, "fits": {"modality": "row"}}))
     flags = ("--shards", cached(2), "--targets", "logits-float32", "--recipe", recipe)
     done = command("distill", *flags, "--run_dir", place, "--devices", "cpu")
     if done.status == 2:
@@ -147,6 +156,7 @@ SCENARIOS = {
     "remove": Scenario(extracts(2), removes, extracts(2), checks(2), is_document),
     "killed": Scenario(nothing, killed_then_again, extracts(2), checks(2), is_document),
     "pull": Scenario(nothing, pulls, pulls, checks(2), is_manifest),
+    "upload": Scenario(nothing, extracts_there, extracts_there, pulled(checks(2)), is_document, without_drafts),
     "push": Scenario(nothing, pushes(2), pushes(2), pulled(checks(2)), is_manifest, without_drafts),
     "push_more": Scenario(pushes(1), pushes(3), pushes(3), pulled(checks(1, 3)), is_manifest, without_drafts),
     "evaluate": Scenario(measured_before, measures, measures, measured_so_far, is_of_evaluation, kept_of_evaluation),

@@ -52,7 +52,7 @@ def without_drafts(place: Path) -> dict[str, bytes]:
     return {name: content for name, content in contents(place).items() if not Path(name).name.startswith(".partial-")}
 
 
-def extraction(cache: Path, split: str, views: int, targets: list[str], **options: Any) -> None:
+def extraction(cache: Path | str, split: str, views: int, targets: list[str], **options: Any) -> None:
     """`python -m extract` from its parsed flags on."""
     pairs = [TARGETS[name] for name in targets]
     target, codec = (",".join(each) for each in zip(*pairs, strict=True)) if pairs else (None, None)

@@ -124,5 +124,5 @@ def test_flags_of_a_result_are_under_its_new_key_before_the_key_is_there(tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_promised_is_lost_and_the_same_command_goes_on(name: str) -> None:
-    found = play(SCENARIOS[name], states=25)
-    assert found.states == 25 and found.refused == []
+    found = play(SCENARIOS[name], states=20)
+    assert found.states == 20 and found.refused == []

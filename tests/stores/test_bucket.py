@@ -80,6 +80,10 @@ def test_a_folder_is_made_with_its_first_file_and_goes_with_its_last(tmp_path: P
     assert store.creates_only_if_absent() and list(tmp_path.iterdir()) == []
     put(store, "set/file", b"1")
     assert (tmp_path / "new/store/set/file").read_bytes() == b"1"
+    half = tmp_path / "new/store/set/.partial-1-other"  # of a command that was killed
+    half.write_bytes(b"")
+    assert store.sizes() == {"set/file": 1} and list(store.versions("set/")) == ["set/file"]
+    half.unlink()
     store.remove("set/file")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "own").mkdir()

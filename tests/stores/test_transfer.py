@@ -68,6 +68,7 @@ def test_a_cut_off_pull_is_no_set_and_is_resumed(
     command("shards", "pull", pushed, tmp_path / "new").refuses("InternalError")
     assert not list((tmp_path / "new").rglob("viewset.json"))
     s3.faults.always.clear()
+    caches.viewset_of(tmp_path / "new").joinpath("views/.partial-1-v00-00000.tar").write_bytes(b"half")  # of a kill
     command("shards", "pull", pushed, tmp_path / "new").succeeds()
     assert contents(tmp_path / "new") == contents(pristine)
 
