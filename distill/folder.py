@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct, structs
 
@@ -38,6 +38,8 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     validation: dict[str, Any] | None
     num_views: Count | list[Count]
     """Of each view set, where several train as one."""
+    parts: Literal["own"] | None = None
+    """The recipe's `accumulate` and `grad_cache` are its own; absent: or --max_memory chose them, as it once did."""
 
 
 @contextlib.contextmanager
@@ -56,17 +58,18 @@ def decisive(recipe: Recipe) -> dict[str, Any]:
 
 def begin(run_dir: Path, config: DistillConfig, recipe: Recipe, data: CacheData) -> None:
     """The run's identity and configuration are in its folder; IdentityMismatch when another run is there already."""
-    training, num_views = data.training, data.training.num_views
-    validation = data.validation_identity()
-    run = structs.asdict(Run(decisive(recipe), training.identity(), training.weights, validation, sole(num_views)))
+    training, num_views = data.training, sole(data.training.num_views)
+    validation, own = data.validation_identity(), {"parts": "own"}
+    run = structs.asdict(Run(decisive(recipe), training.identity(), training.weights, validation, num_views)) | own
     if (former := former_run(run_dir)) is not None:
-        if diff := "; ".join(differences(structs.asdict(former), run)).replace("the cache has", "the run has"):
+        diff = "; ".join(differences(structs.asdict(former) | own, run))
+        if diff := diff.replace("the cache has", "the run has"):
             raise IdentityMismatch(f"--run_dir {run_dir} holds another run: {diff}; give another --run_dir")
         return
     # an attempt that was killed in here leaves these; run.json is written last
     if any(path.name not in (LOCK, CONFIG, RECIPE) for path in run_dir.iterdir()):
         raise BadInput(f"--run_dir {run_dir}: is not empty and holds no run; give another folder")
-    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": max(num_views)}))
+    write_atomically(run_dir / RECIPE, as_yaml(as_values(recipe) | {"views": max(training.num_views)}))
     given = {**asdict(config), "recipe": str(run_dir / RECIPE), "run_dir": str(run_dir)}
     del given["plan"]  # of no run
     write_atomically(run_dir / CONFIG, as_yaml(given))
@@ -82,11 +85,12 @@ def run_folder(config: DistillConfig, recipe: Recipe) -> Path:
 def as_begun(run_dir: Path, recipe: Recipe) -> Recipe:
     """The recipe, in the parts that the run in `run_dir` began in where --max_memory chose these.
 
-    An earlier version counted them as the run's own `accumulate` or `grad_cache`; such a run goes on in them.
+    An earlier version counted them as the run's own `accumulate` or `grad_cache`; such a run goes on in them. Those of
+    a recipe or a flag are no such parts: a command that gives others is of another run.
     """
     former, path = former_run(run_dir), run_dir / CONFIG
     own = {name: getattr(recipe, name) for name in ("accumulate", "grad_cache")}
-    begun = own if former is None else {name: former.recipe.get(name, 1) for name in own}
+    begun = own if former is None or former.parts else {name: former.recipe.get(name, 1) for name in own}
     if begun == own or not all(isinstance(each, int) and each % own[name] == 0 for name, each in begun.items()):
         return recipe
     try:
@@ -95,6 +99,8 @@ def as_begun(run_dir: Path, recipe: Recipe) -> Recipe:
         return recipe
     if not isinstance(saved, dict) or saved.get("max_memory") is None:
         return recipe  # another recipe: the run is refused as another one
+    if any(begun[name] != own[name] and begun[name] == saved.get(name) for name in own):
+        return recipe  # a flag gave them
     if is_first_process():
         parts = ", ".join(f"{name}: {each}" for name, each in begun.items())
         print(f"distill: {run_dir} goes on in the parts that --max_memory {saved['max_memory']} gave it ({parts})")

@@ -1,5 +1,6 @@
 """--max_memory: the fewest parts of a batch whose step is counted to fit, the batch as it is; or one line."""
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -134,6 +135,9 @@ def test_a_run_that_counted_its_parts_as_its_own_goes_on_in_them(shards: Path, t
         folder.mkdir()
         for name in ("run.json", "recipe.yaml", "config.yaml"):
             shutil.copy(begun / name, folder / name)
+        document = json.loads((folder / "run.json").read_bytes())
+        assert document.pop("parts") == "own"  # which that version did not say
+        (folder / "run.json").write_text(json.dumps(document))
     for cap in (capped, ()):
         done = distill(shards, run, *ONE, "--recipe", whole, *cap).succeeds()
         assert "in the parts that --max_memory 24GB gave it (accumulate: 2, grad_cache: 1)" in done.out
@@ -143,6 +147,21 @@ def test_a_run_that_counted_its_parts_as_its_own_goes_on_in_them(shards: Path, t
     (other / "config.yaml").write_text(yaml.safe_dump(saved | {"max_memory": None}))
     refused = distill(shards, other, *ONE, "--recipe", whole, *capped)
     refused.refuses("recipe.accumulate: the run has 2, asked for 1")
+    (other / "config.yaml").write_text(yaml.safe_dump(saved | {"accumulate": 2}))  # a flag, which no cap has chosen
+    distill(shards, other, *ONE, "--recipe", whole, *capped).refuses("recipe.accumulate: the run has 2, asked for 1")
+
+
+@pytest.mark.parametrize("field", ["accumulate", "grad_cache"])
+def test_parts_of_a_recipe_are_not_taken_for_those_of_a_cap(shards: Path, tmp_path: Path, field: str) -> None:
+    """A run that was begun under a cap, too, is another run than one whose recipe has other parts."""
+    flags = (*ONE, "--max_memory", "24GB", "--recipe")
+    parts = write_recipe(tmp_path / "parts/test.yaml", epochs=1, **{field: 2})
+    whole = write_recipe(tmp_path / "whole/test.yaml", epochs=1)
+    begun = distill(shards, tmp_path / "run", *flags, parts)
+    (tmp_path / "run/summary.json").unlink()
+    distill(shards, tmp_path / "run", *flags, whole).refuses(f"recipe.{field}: the run has 2, asked for ")
+    assert begun.succeeds() and "goes on in" not in begun.out
+    distill(shards, tmp_path / "run", *flags, parts).succeeds()
 
 
 def test_a_step_from_encoded_targets_and_labels_is_counted(shards: Path, tmp_path: Path) -> None:
