@@ -27,6 +27,8 @@ from shards.stores.base import Store
 
 DEFAULT_BYTES = 50 * 10**9
 """The bound where none is given, or half of the free disk where that is less."""
+ANY_VIEW = -1
+"""In the place of a view's number: rows that all views share, as the images that views are rendered from."""
 _FOLDER = ".rows"
 
 
@@ -103,6 +105,8 @@ class NextUses:
     """When rows of one view set, and of its target sets, are read next; any thread may ask."""
 
     def __init__(self) -> None:
+        self.of_any_view = False
+        """Whether somebody asks when rows of ANY_VIEW are read."""
         self._views: dict[int, Int[np.ndarray, " samples"]] = {}
 
     def note(self, view: int, samples: Int[np.ndarray, " count"], uses: Int[np.ndarray, " count"]) -> None:

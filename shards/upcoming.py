@@ -1,12 +1,12 @@
 """Upcoming: when each row of a run is read next, which its order tells before it is read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
-from shards.bucket_rows import NextUses, row_cache
+from shards.bucket_rows import ANY_VIEW, NextUses, row_cache
 from shards.loader import Part
 from shards.order import BatchOrder, Reading
 from shards.reader import Component, TargetSet, ViewSet
@@ -16,11 +16,14 @@ from shards.row_cache import NEVER
 class Upcoming:
     """The next use of rows after an epoch, in global batches since the run began; epochs are asked in any order.
 
-    With `parts` these of each batch alone count, as where each rank has a cache of its own.
+    With `parts` these of each batch alone count, as where each rank has a cache of its own. The components
+    `of_any_view` have rows that all views share; a reading of ANY_VIEW asks for these.
     """
 
-    def __init__(self, order: BatchOrder, parts: Sequence[int] | None = None) -> None:
-        self.order = order
+    def __init__(
+        self, order: BatchOrder, parts: Sequence[int] | None = None, of_any_view: Collection[int] = ()
+    ) -> None:
+        self.order, self._of_any_view = order, of_any_view
         self._parts = list(range(order.num_parts) if parts is None else parts)
         self._epoch: int | None = None
         self._next: dict[tuple[int, int], Int[np.ndarray, " samples"]] = {}
@@ -41,7 +44,7 @@ class Upcoming:
         self._next = {}
         most = max(self.order.num_views) + self.order.views_a_batch - 1  # until a view comes again
         epochs = most * min(4, self.order.num_parts // len(self._parts))
-        for later in range(epoch + epochs, epoch, -1):  # the nearest use is written last
+        for later in range(epoch + epochs, epoch, -1):
             drawn = self.order.epoch(later)
             times = np.full(sum(len(reading.samples) for reading in drawn.draws), NEVER)
             batches = np.arange(len(drawn.parts)) + later * self.order.num_batches
@@ -49,13 +52,14 @@ class Upcoming:
             first = 0
             for reading in drawn.draws:
                 some = times[first : first + len(reading.samples)]
-                read = some < NEVER
-                self._of(reading, self.order.samples)[reading.samples[read]] = some[read]
+                views = (reading.view, ANY_VIEW) if reading.component in self._of_any_view else (reading.view,)
+                for known in (self._of(reading.component, view) for view in views):
+                    known[reading.samples] = np.minimum(known[reading.samples], some)
                 first += len(reading.samples)
 
-    def _of(self, reading: Reading, samples: Sequence[Int[np.ndarray, " _"]]) -> Int[np.ndarray, " samples"]:
-        size = int(samples[reading.component][-1]) + 1
-        return self._next.setdefault((reading.component, reading.view), np.full(size, NEVER))
+    def _of(self, component: int, view: int) -> Int[np.ndarray, " samples"]:
+        size = int(self.order.samples[component][-1]) + 1
+        return self._next.setdefault((component, view), np.full(size, NEVER))
 
 
 @runtime_checkable
@@ -85,7 +89,8 @@ def told(
     if not any(each.checked.mirrored for component in components for each in _sets(component)):
         return batches.readings
     order = batches.order
-    upcoming, uses = Upcoming(order, batches.parts), [_shared(component) for component in components]
+    uses = [_shared(component) for component in components]
+    upcoming = Upcoming(order, batches.parts, [number for number, each in enumerate(uses) if each.of_any_view])
     begun: list[int] = []
     validated = [
         (_shared(component), samples) for component, samples in zip(validation, validation_samples, strict=True)
@@ -99,13 +104,21 @@ def told(
         for next_uses, samples in validated:
             if len(samples) == 0:
                 continue
-            next_uses.note(0, samples, np.full(len(samples), (epoch + 1) * order.num_batches))
+            for view in _views(next_uses, 0):
+                next_uses.note(view, samples, np.full(len(samples), (epoch + 1) * order.num_batches))
         for part in batches.readings():
             for reading in part.readings:
-                uses[reading.component].note(reading.view, reading.samples, upcoming.after(epoch, reading))
+                next_uses = uses[reading.component]
+                for view in _views(next_uses, reading.view):
+                    next_uses.note(view, reading.samples, upcoming.after(epoch, reading._replace(view=view)))
             yield part
 
     return telling
+
+
+def _views(next_uses: NextUses, view: int) -> tuple[int, ...]:
+    """What is read with a view: its own rows, and those that all views share."""
+    return (view, ANY_VIEW) if next_uses.of_any_view else (view,)
 
 
 def _sets(component: Component) -> tuple[ViewSet | TargetSet, ...]:

@@ -67,6 +67,7 @@ class Storage(ViewStorage):
         assert isinstance(codec, RenderedCodec)
         self.folder, self.plan, self.codec, self.num_views, self.checked = folder, plan, codec, num_views, checked
         self.images = tars.Storage(folder, plan, codec, 1, checked)
+        self.images.of_any_view = checked.next_uses.of_any_view = True
         self.spec = spec_of(plan)
         self.arrays = StoredArrays(folder, {ARRAY: self.spec}, num_views, checked)
         self._last = _Last()

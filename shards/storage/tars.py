@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from shards import tar
-from shards.bucket_rows import read_rows
+from shards.bucket_rows import ANY_VIEW, read_rows
 from shards.checked import CheckedFiles
 from shards.command.progress import counted
 from shards.documents import Plan
@@ -32,6 +32,8 @@ class Storage(ViewStorage):
     def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
         assert isinstance(codec, MemberCodec)
         self.folder, self.plan, self.codec, self.num_views, self.checked = folder, plan, codec, num_views, checked
+        self.of_any_view = False
+        """Whether these are the images that all views are rendered from: a row comes again with whichever view."""
         self._tars: LastViews[int, tar.StoredTar] = LastViews()
 
     def metadata(self) -> dict[str, bytes]:
@@ -121,7 +123,8 @@ class Storage(ViewStorage):
 
         if wanted:
             samples, ranges = [sample for sample, _, _ in wanted], [each for _, _, each in wanted]
-            read_rows(self.folder, view, samples, ranges, fits, self.checked.next_uses)
+            comes_again_as = ANY_VIEW if self.of_any_view else view
+            read_rows(self.folder, comes_again_as, samples, ranges, fits, self.checked.next_uses)
 
     def read(self, view: int, samples: Sequence[int], out: Row, epoch: int = 0, fetched: Fetched | None = None) -> None:
         """Decode the fields of `samples`; in another `epoch` a view that stores alternatives may show another one."""

@@ -74,18 +74,24 @@ def test_a_student_is_the_same_from_a_bucket_and_from_a_folder(
 
 SIZE = 128
 """Noise of 128 x 128 is a PNG of about 49 kB, twelve pages."""
+SOURCE_SIZE = 192
+"""Of 192 x 192 a JPEG of about as much."""
+PLAIN = (f"resize:size={SIZE},format=png",)
+RENDERED = (f"crop:size=16,store=source,source_size={SOURCE_SIZE}", "--views", "4")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("view", [PLAIN, RENDERED])
 def test_with_half_of_the_data_held_an_epoch_downloads_half(
-    s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    view: tuple[str, ...], s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), np.uint8)
+    """Of views that are rendered each epoch reads another one, of the same images."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, SOURCE_SIZE, SOURCE_SIZE, 3), np.uint8)
     for number, pixels in enumerate(noise):
         path = tmp_path / f"photos/train/{number % 2}/{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    flags = ("--view", f"resize:size={SIZE},format=png", "--shard_size", "16", "--devices", "cpu")
+    flags = ("--view", *view, "--shard_size", "16", "--devices", "cpu")
     caches.extract("--teacher", "none", "--data", f"folder:{tmp_path}/photos", "--out", tmp_path / "cache", *flags)
     command("shards", "push", tmp_path / "cache", s3.url).succeeds()
     size = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.tar"))
