@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from extract.config import ALIASES, DESCRIPTION, HIDDEN, ExtractConfig
 from extract.launch import Job, make_launcher
 from shards.command.arguments import parse
-from shards.command.run import run_command
-from shards.errors import TeacherShardsError, one_line
+from shards.command.run import mistake_in, run_command
+from shards.errors import TeacherShardsError
 
 if TYPE_CHECKING:
     from extract.launch import Launcher
@@ -46,10 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
                 _extract(config, arguments, launcher)
             else:
                 _share(config, arguments, launcher, process)
-    except TeacherShardsError as error:
-        if process is None:
+    except (TeacherShardsError, OSError) as error:
+        mistake = mistake_in(error)
+        if process is None or mistake is None:
             raise
-        print(json.dumps({"mistake": one_line(error)}))  # for the parent, which says it once
+        print(json.dumps({"mistake": mistake}))  # for the parent, which says it once
         sys.exit(2)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PROCESS = "TEACHER_SHARDS_EXTRACT_PROCESS"
 """Set in a child process: RANK/NUM_PROCESSES."""
+_ENDED_FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", -signal.SIGTERM: "SIGTERM"}
+"""Statuses of children that did not end themselves."""
 MAX_COMPUTE_THREADS = 16
 """Batches that a CPU computes at a time: every one holds its activations in memory."""
 
@@ -61,7 +64,8 @@ def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Count
 
     The children end with this process, and share the descriptor `lock`: it is free when nobody writes any more.
 
-    BadInput, the first child's own line, when the user's mistake ended one; RuntimeError when anything else did.
+    BadInput, the first child's own line, when the user's mistake ended one, or a full disk, and where one was killed;
+    RuntimeError when anything else ended it.
     """
     from extract.pipeline import Counts
 
@@ -79,8 +83,14 @@ def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Count
             child.wait()
     if failed := [child.returncode for child in children if child.returncode]:
         mistakes = [json.loads(text.splitlines()[-1])["mistake"] for text in printed if b'"mistake"' in text]
-        if mistakes and set(failed) == {2}:
+        if mistakes and set(failed) <= {2, *_ENDED_FROM_OUTSIDE}:
             raise BadInput(mistakes[0])
+        if set(failed) <= _ENDED_FROM_OUTSIDE.keys():
+            raise BadInput(
+                f"one of the {num_processes} processes was ended by {_ENDED_FROM_OUTSIDE[failed[0]]}, as a system does "
+                f"that has no memory left (--max_memory takes less); what was committed is kept, the same command "
+                f"resumes"
+            )
         raise RuntimeError(
             f"processes ended with status {failed}; what was committed is kept, the same command resumes"
         )

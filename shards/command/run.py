@@ -50,21 +50,29 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
 def _run(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None) -> NoReturn:
     try:
         main(arguments)
-    except TeacherShardsError as error:
-        print(f"{name}: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # no disk left, a read-only folder, a file that went away: the user's to mend, and the path says which
-        if error.errno is None or (error.filename is None and error.errno not in _DISK_ERRNOS):
+    except (TeacherShardsError, OSError) as error:
+        if (mistake := mistake_in(error)) is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        hint = _DISK_ERRNOS.get(error.errno, "check the path and its permissions, then run the same command again")
-        print(f"{name}: {os.strerror(error.errno)}{where}: {hint}", file=sys.stderr)
+        print(f"{name}: {mistake}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command resumes where it stopped", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def mistake_in(error: TeacherShardsError | OSError) -> str | None:
+    """What a command says in one line of what is the user's to mend; None of any other error.
+
+    That is also no disk left, a read-only folder, a file that went away: the path says which.
+    """
+    if not isinstance(error, OSError):
+        return one_line(error)
+    if error.errno is None or (error.filename is None and error.errno not in _DISK_ERRNOS):
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    hint = _DISK_ERRNOS.get(error.errno, "check the path and its permissions, then run the same command again")
+    return f"{os.strerror(error.errno)}{where}: {hint}"
 
 
 def _unread_outputs() -> list[int]:
