@@ -53,7 +53,7 @@ def pack(samples: Iterable[tuple[str, dict[str, bytes]]]) -> tuple[bytes, Member
 def headers(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The header of each member in turn; the archive keeps none of them, as a million take a gigabyte."""
     while (header := archive.next()) is not None:
-        archive.members.clear()
+        archive.members.clear()  # type: ignore[attr-defined]
         yield header
 
 
