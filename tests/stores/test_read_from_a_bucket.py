@@ -208,7 +208,7 @@ def test_the_commands_that_look_after_a_cache(pristine: Path, url: str, home: Pa
     assert kept.is_dir()
     (tmp_path / "runs").mkdir()
     said = command("shards", "ledger", url, "--runs", tmp_path / "runs").succeeds().out
-    target = f"{kept.name}/targets/{caches.targetset_of(kept).name}"
+    target = f"{kept.name}/targets/{caches.targetset_of(mirror_of(url)).name}"
     assert f"remove {url}/{target} with your store's own command" in said and "shards remove" not in said
     command("shards", "list", f"{url}/nowhere").refuses("holds no view set", "push CACHE")
 
