@@ -11,7 +11,7 @@ from extract.sources.base import Content, Source
 from extract.sources.captions import caption_texts, paired
 from extract.sources.hf import open_named as open_from_hub
 from extract.sources.left_out import shown
-from extract.sources.naming import content_revision, tar_safe_key
+from extract.sources.naming import content_revision, tar_safe_key, without_halves
 from shards.command.progress import counted
 from shards.errors import BadInput, SourceUnavailable, one_line
 from shards.splits import choose_split
@@ -116,7 +116,7 @@ def _entries(where: str, file: Path, splits: tuple[str, ...]) -> list[Entry]:
         images: list[dict[str, Any]] = json.loads(file.read_bytes())["images"]
         entries = [
             Entry(
-                str(PurePosixPath(image.get("filepath", "")) / image["filename"]),
+                without_halves(str(PurePosixPath(image.get("filepath", "")) / image["filename"])),
                 _captions(image["sentences"]),
             )
             for image in images

@@ -56,6 +56,16 @@ def test_half_of_a_pair_is_no_character() -> None:
     assert content_revision(caption_texts("\udc00"))
 
 
+def test_a_name_with_half_of_a_pair(tmp_path: Path) -> None:
+    """It is no file's name, and that image alone lacks."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    names = ["0.png", "\ud9ff.png"]
+    images = [{"filename": name, "split": "train", "sentences": [{"raw": "a cat"}]} for name in names]
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    source = open_source("coco", "train", str(tmp_path))
+    assert source.unreadable == (1,) and source.keys[0] == "0" and source.read(0).texts == ("a cat",)
+
+
 def test_tables_that_are_not_utf_8(tmp_path: Path) -> None:
     texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     images = pa.array([{"bytes": b"x", "path": "a"}])
