@@ -3,6 +3,8 @@
 import collections
 import http.client
 import http.server
+import socket
+import struct
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ class Faults:
     """What the proxy does to the next requests whose method and path fit; each fault is used up by one request."""
 
     queue: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), cut, wrong, lost (done: 500)."""
+    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), wrong, lost (done: 500), and without an
+    answer: reset (in the middle of what is sent, nothing is done), cut (done; half of the answer, or none)."""
     always: list[tuple[str, str, str]] = field(default_factory=list)
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
@@ -64,10 +67,14 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
-        faults, body = self.faults, self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        faults, length = self.faults, int(self.headers.get("Content-Length") or 0)
         with faults.lock:
             faults.requests[self.command] += 1
         kind = faults.take(self.command, self.path)
+        if kind == "reset":
+            self.rfile.read(length // 2)
+            return self._reset()
+        body = self.rfile.read(length)
         codes = {"500": (500, "InternalError"), "503": (503, "SlowDown"), "403": (403, "AccessDenied")}
         codes["skew"] = (403, "RequestTimeTooSkewed")
         codes["taken"] = (412, "PreconditionFailed")
@@ -87,16 +94,23 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             content = bytes([content[0] ^ 1]) + content[1:]
         skipped = ("content-length", "transfer-encoding", "connection", "date", "server")
         kept = {name: value for name, value in response.getheaders() if name.lower() not in skipped}
-        length = response.getheader("Content-Length") if self.command == "HEAD" else None
+        if kind == "cut" and not content:
+            return self._reset()
+        announced = response.getheader("Content-Length") if self.command == "HEAD" else None
         if self.command == "GET":
             with faults.lock:
                 faults.bytes_out += len(content)
-        self._send(response.status, kept, content, cut=kind == "cut", length=length)
+        self._send(response.status, kept, content, cut=kind == "cut", length=announced)
         if self.command == "GET" and kind != "cut":
             with faults.lock:
                 faults.fetched[self.path.partition("?")[0]] += 1
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
 
     def _send(
         self, status: int, headers: dict[str, str], content: bytes, cut: bool = False, length: str | None = None

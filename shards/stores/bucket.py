@@ -5,7 +5,9 @@ AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import contextlib
+import math
 import re
+import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,10 +23,12 @@ from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
 from shards.stores.credentials import SERVER, SET, of_scheme
+from shards.stores.failures import may_pass, remedy
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 _ATTEMPTS = 20
 """Of a `create` that others' files are in the way of, each of which is gone when it is read."""
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 5.0
 Result = TypeVar("Result")
 
 
@@ -34,9 +38,10 @@ class Bucket(Store):
     _notes = True
     """Whether a file has attributes."""
 
-    def __init__(self, url: str, store: Any, credentials: str = "") -> None:
+    def __init__(self, url: str, store: Any, credentials: str = "", retry_s: float = 0.0) -> None:
         """`credentials`: where they were read."""
-        self.url, self._store, self._credentials = url, store, credentials
+        self.url, self._store, self._credentials, self._retry_s = url, store, credentials, retry_s
+        self._has_answered = False
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -121,54 +126,37 @@ class Bucket(Store):
             return None
 
     def _call(self, call: Callable[[], Result], name: str | None) -> Result:
-        """What `call` gives; a missing file is Damaged where `name` says which, and everything else one line."""
-        try:
-            return call()
-        except AlreadyExistsError:
-            raise
-        except (FileNotFoundError, NotFoundError) as error:
-            if "NoSuchBucket" in str(error):
-                raise self._explained(error) from None
-            if name is None:
+        """What `call` gives, which may be made again; a missing file is Damaged where `name` says which.
+
+        What fails for the moment is repeated for RETRY_S: obstore itself gives up after a dozen tries, which are some
+        seconds, and makes one where a request might have been carried out.
+        """
+        end, pause_s = math.inf, _FIRST_PAUSE_S
+        while True:
+            try:
+                result = call()
+            except AlreadyExistsError:
                 raise
-            raise self.missing(name) from None
-        except BaseError as error:
-            raise self._explained(error) from None
+            except (FileNotFoundError, NotFoundError) as error:
+                if "NoSuchBucket" in str(error):
+                    raise self._explained(error) from None
+                if name is None:
+                    raise
+                raise self.missing(name) from None
+            except BaseError as error:
+                end = min(end, time.monotonic() + self._retry_s)
+                if time.monotonic() >= end or not may_pass(error, self._has_answered):
+                    raise self._explained(error) from None
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MOST_PAUSE_S)
+            else:
+                self._has_answered = True
+                return result
 
     def _explained(self, error: Exception) -> StoreUnavailable:
-        text = one_line(error)
-        code = re.search(r"<Code>(\w+)</Code>", text) or re.search(r"\(code: (\w+)\)", text)  # this of a removal
-        remedy = _REMEDIES.get(code[1] if code else "")
-        if remedy is None:
-            remedy = next((remedy for word, remedy in _SIGNS.items() if word in text), None)
-        if remedy is None:
-            status = re.search(r"status code: (\d+ [\w ]+)", text)
-            said = code[1] if code else status[1].strip() if status else text[:200]
-            remedy = f"the store does not answer as it should ({said}); run the same command again to go on"
-            return StoreUnavailable(f"{self._bucket}: {remedy}")  # what it said may hold braces
         scheme = urlsplit(self.url).scheme
-        asked = {"read_from": self._credentials, "keys": SET.get(scheme, ""), "server": SERVER.get(scheme, "")}
-        return StoreUnavailable(f"{self._bucket}: {remedy.format(**asked)}")
-
-
-_REFUSED = "refuses the credentials read from {read_from}; {keys}, and check that they may list, read and write here"
-_REMEDIES = {
-    "NoSuchBucket": "there is no such bucket; check its name and {server}, or create it",
-    "RequestTimeTooSkewed": "this machine's clock is wrong, which a signed request may not be; set it (timedatectl "
-    "set-ntp true) and run again",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
-} | dict.fromkeys(
-    ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"), _REFUSED
-)
-_SIGNS = {
-    "/latest/": "no credentials here; {keys}",
-    "403 Forbidden": _REFUSED,
-    "401 Unauthorized": _REFUSED,
-    "InvalidCertificate": "its certificate is not trusted here; check this machine's clock, then {server}",
-    "dns error": "its server is not known here; check {server} and the network",
-    "error sending request": "its server cannot be reached; check {server} and the network, then run again",
-}
+        helps = remedy(error, self._credentials, SET.get(scheme, ""), SERVER.get(scheme, ""))
+        return StoreUnavailable(f"{self._bucket}: {helps}")
 
 
 def open_url(url: str) -> Bucket:
@@ -193,7 +181,7 @@ def open_url(url: str) -> Bucket:
     except (BaseError, ValueError) as error:  # a setting makes no sense, or lacks
         said = one_line(error).partition(" Debug source")[0]
         raise BadInput(f"{url}: cannot be asked ({said}); {SET[parts.scheme]}") from None
-    return Bucket(url, store, read_from)
+    return Bucket(url, store, read_from, seconds)
 
 
 def _amazon(bucket: str, prefix: str, settings: dict[str, str], retry: Any, options: Any) -> S3Store:
