@@ -21,8 +21,8 @@ class Faults:
     """What the proxy does to the next requests whose method and path fit; each fault is used up by one request."""
 
     queue: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), wrong, lost (done: 500), and without an
-    answer: reset (in the middle of what is sent, nothing is done), cut (done; half of the answer, or none)."""
+    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), wrong, lost (done: 500), and without
+    an answer: reset (in the middle of what is sent, nothing is done), cut (done; half of the answer, or none)."""
     always: list[tuple[str, str, str]] = field(default_factory=list)
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
