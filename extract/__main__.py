@@ -63,7 +63,7 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
     with turn(folder_of(config.out), at_once) if launcher.shares else contextlib.nullcontext():
         work = planned(config, launcher.shares, process)
         job = launcher.begin(Job(config, arguments, work.extraction, work.board, -1))
-    print(json.dumps(asdict(launcher.share(job))))
+    print(json.dumps({**asdict(launcher.share(job)), "sent": job.board.sent()}))
 
 
 def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") -> None:

@@ -93,6 +93,13 @@ class Board:
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is where others see it: here it is already."""
 
+    def sent(self) -> tuple[int, int]:
+        """Files and bytes that were sent to where others see them: none, they are there."""
+        return 0, 0
+
+    def count_sent(self, num_files: int, num_bytes: int) -> None:
+        """Other processes of this command have sent so many."""
+
     def clear(self, of_others: Callable[[Iterable[str]], Container[str]] = lambda _: ()) -> None:
         """No note is left but, of all that there are, those `of_others`."""
         names = self.look().keys()
@@ -163,6 +170,14 @@ class BucketBoard(Board):
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is in the store, or the first error says why not."""
         self._upload.send(places)
+
+    def sent(self) -> tuple[int, int]:
+        """What this process sent, and those that it started."""
+        return self._upload.num_files, self._upload.num_bytes
+
+    def count_sent(self, num_files: int, num_bytes: int) -> None:
+        """They are among those that the command tells of at its end."""
+        self._upload.count(num_files, num_bytes)
 
     def _remove_place(self) -> None:
         """A bucket has no folders."""

@@ -59,8 +59,8 @@ def device_of(kind: str, index: int) -> "torch.device":
     return torch.device("cpu")
 
 
-def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Counts":
-    """The same command in `num_processes` children; their counts added up.
+def run_processes(arguments: list[str], num_processes: int, lock: int) -> tuple["Counts", list[int]]:
+    """The same command in `num_processes` children; their counts added up, and the files and bytes that they sent.
 
     The children end with this process, and share the descriptor `lock`: it is free when nobody writes any more.
 
@@ -95,4 +95,5 @@ def run_processes(arguments: list[str], num_processes: int, lock: int) -> "Count
             f"processes ended with status {failed}; what was committed is kept, the same command resumes"
         )
     counts = [json.loads(text.splitlines()[-1]) for text in printed]
-    return Counts(**{name: sum(count[name] for count in counts) for name in asdict(Counts())})
+    sent = [sum(numbers) for numbers in zip(*(count["sent"] for count in counts), strict=True)]
+    return Counts(**{name: sum(count[name] for count in counts) for name in asdict(Counts())}), sent

@@ -152,7 +152,7 @@ class Upload:
         """The file has this content, by this call or by another machine's; BadInput where it has another."""
         before = self.store.create(name, content)
         if before is None:
-            self._count(content)
+            self.count(1, len(content))
         elif before != content:
             raise another(self.store, name)
 
@@ -173,7 +173,7 @@ class Upload:
                 continue
             before = self.store.create(name, content)
             if before is None:
-                self._count(content)
+                self.count(1, len(content))
             elif path.name == "zarr.json":
                 if is_end or not announces(before, content):
                     self._replace(name, content)
@@ -185,12 +185,13 @@ class Upload:
     def _replace(self, name: str, content: bytes) -> None:
         if not self.store.holds(name, *_record(content)):
             self.store.put(name, content, record_of(content).sha256)
-            self._count(content)
+            self.count(1, len(content))
 
-    def _count(self, content: bytes) -> None:
+    def count(self, num_files: int, num_bytes: int) -> None:
+        """So many were sent, by this process or by one that it started."""
         with self._lock:
-            self.num_files += 1
-            self.num_bytes += len(content)
+            self.num_files += num_files
+            self.num_bytes += num_bytes
 
 
 def _record(content: bytes) -> tuple[int, str]:

@@ -66,7 +66,9 @@ class Launcher:
         for part in job.extraction.parts:
             if part.teacher is not None:
                 part.teacher.network.cpu()  # the children have their own; this one was for the calibration
-        return run_processes(job.arguments, num_processes, job.lock)
+        counts, sent = run_processes(job.arguments, num_processes, job.lock)
+        job.board.count_sent(*sent)
+        return counts
 
     def script(self, config: "ExtractConfig", arguments: Sequence[str]) -> str:
         """What a dry run prints: the script that starts this command; BadInput where none is needed."""

@@ -116,6 +116,7 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
                 (done,), waiting = ray.wait(waiting)
                 counts = _result(done)
                 total = Counts(**{name: n + counts[name] for name, n in asdict(total).items()})
+                job.board.count_sent(*counts["sent"])
                 progress.advance()
     return total
 
@@ -154,8 +155,10 @@ def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: in
             _JOBS[key] = _ready(config, num_threads)
         job = _JOBS[key]
         counts = replace(job.extraction, places=[place]).run()
+    before = job.board.sent()
     job.board.send([place])
-    return asdict(counts)
+    sent = [number - former for number, former in zip(job.board.sent(), before, strict=True)]
+    return {**asdict(counts), "sent": sent}
 
 
 def _ready(config: "ExtractConfig", num_threads: int) -> Job:
