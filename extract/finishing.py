@@ -16,7 +16,7 @@ from extract.manifests import finish_targets, finish_views
 from extract.phases import Work
 from extract.pipeline import Counts
 from extract.plan import ExtractionPlan
-from extract.same_device import DEVICE, device_note
+from extract.same_device import noted_targetset
 from extract.sharing import turn
 from shards.command.progress import counted, human_bytes
 from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest
@@ -68,8 +68,8 @@ def _of_others(work: Work, names: Iterable[str]) -> set[str]:
     """Those of the notes `names` that commands need which make other target sets of these views, or more views."""
     places = {name: place_of(f"commits/{name}.json") for name in names}
     beyond = {name for name, place in places.items() if place is not None and place[0] >= work.plan.views.num_views}
-    ours = set[str]() if beyond else {device_note(job.folder.name) for job in work.plan.targets}
-    return beyond | {name for name in names if name.endswith(DEVICE) and name not in ours}
+    ours = {None} if beyond else {None, *(job.folder.name for job in work.plan.targets)}
+    return beyond | {name for name in names if noted_targetset(name) not in ours}
 
 
 def _are_there(work: Work) -> bool:

@@ -1,10 +1,14 @@
 """Same device: commands that make a target set at the same time have one type of device, which decides its bytes.
 
 A note of the target set says which (`extract/boards.py`). It counts while a command of that type lives; a shard that is
-committed, and in no manifest yet, says more.
+committed, and in no manifest yet, says more. A note that does not count is not removed, for two machines might do so at
+a time, the later one with the note that the earlier one has put in its place: the next note follows it, and of those
+who write that one the first has it.
 """
 
+import re
 import time
+from collections.abc import Iterable, Mapping
 
 from extract.boards import Board
 from extract.leases import lease_s
@@ -15,25 +19,31 @@ from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput
 from shards.layout import commit_path, place_of, targetset_is_whole
 
-DEVICE = ".device"
+_NOTE = re.compile(r"(?P<targetset>.+)\.device(?:\.(?P<number>[1-9]\d{0,8}))?")
 _LOOKS_A_LEASE = 20
 
 
-def device_note(targetset: str) -> str:
-    """The name of the note that says which type of device makes a target set."""
-    return targetset + DEVICE
+def device_note(targetset: str, number: int = 0) -> str:
+    """The name of the note that says which type of device makes a target set, the last one of these: `number`."""
+    return f"{targetset}.device" + (f".{number}" if number else "")
+
+
+def noted_targetset(note: str) -> str | None:
+    """The target set that a note is of; None for another note."""
+    match = _NOTE.fullmatch(note)
+    return match and match["targetset"]
 
 
 def check_device(board: Board, extraction: Extraction) -> None:
     """The target sets are made on this type of device, and on no other; BadInput where another one makes them.
 
-    Where only a note says so, and no command of that type shows life for LEASE_S seconds, the note is replaced.
+    Where only a note says so, and no command of that type shows life for LEASE_S seconds, another note follows it.
     """
     ours = device_type(extraction.device)
     for job in [job for part in extraction.parts for job in part.targets]:
         theirs = _committed_by(job) or ours
         if theirs == ours:
-            theirs = _noted(board, device_note(job.folder.name), ours)
+            theirs = agreed_device(board, job.folder.name, ours)
         if theirs != ours:
             raise BadInput(
                 f"{job.folder.name} is being made on {theirs}, and this machine has {ours}, which computes other "
@@ -51,17 +61,34 @@ def _committed_by(job: TargetSetJob) -> str | None:
     return None
 
 
-def _noted(board: Board, note: str, ours: str) -> str:
-    """The type of device that the note says: `ours` where nobody has written another one, or where none of it lives."""
-    theirs = board.first(note, ours.encode()).decode()
-    if theirs == ours:
-        return ours
-    before = board.look()
-    until = time.monotonic() + lease_s()
-    while time.monotonic() < until:
-        time.sleep(lease_s() / _LOOKS_A_LEASE)
-        for name, state in board.look().items():
-            if state != before.get(name) and not name.endswith(DEVICE) and board.device_of(name) in (theirs, ""):
+def agreed_device(board: Board, targetset: str, ours: str) -> str:
+    """The type of device that the last note says: `ours` where nobody has written another one, or none of it lives."""
+    number, replaced = _last(board.look(), targetset), list[tuple[str, dict[str, object]]]()
+    while (theirs := board.first(device_note(targetset, number), ours.encode()).decode()) != ours:
+        before = board.look()
+        until = time.monotonic() + lease_s()
+        while time.monotonic() < until:
+            time.sleep(lease_s() / _LOOKS_A_LEASE)
+            if _lives(board, theirs, before):
                 return theirs
-    board.remove(note)
-    return board.first(note, ours.encode()).decode()
+        replaced.append((theirs, before))
+        number = max(number + 1, _last(board.look(), targetset))
+    for theirs, before in replaced:
+        if _lives(board, theirs, before):  # it came back while our note was written, and has not seen it
+            board.first(device_note(targetset, number + 1), theirs.encode())
+            return theirs
+    return ours
+
+
+def _last(notes: Iterable[str], targetset: str) -> int:
+    """The number of the last note of a target set; 0 where there is none."""
+    found = filter(None, map(_NOTE.fullmatch, notes))
+    return max((int(note["number"] or 0) for note in found if note["targetset"] == targetset), default=0)
+
+
+def _lives(board: Board, device: str, before: Mapping[str, object]) -> bool:
+    """Whether a lease of a command with that type of device is another than `before`."""
+    return any(
+        state != before.get(name) and noted_targetset(name) is None and board.device_of(name) in (device, "")
+        for name, state in board.look().items()
+    )

@@ -11,6 +11,7 @@ from caches import SMALL, command, contents, copied, targetset_of, viewset_of
 
 from extract.boards import SHARING, Board
 from extract.leases import LEASE_S
+from extract.same_device import device_note
 
 OTHER = "NVIDIA H100"
 
@@ -92,12 +93,12 @@ def test_who_was_taken_for_dead_hears_it_before_its_first_shard(
     from extract import calibrate
 
     targets, calibrated = targetset_of(unfinished), calibrate.calibrated
-    note = unfinished / SHARING / viewset_of(unfinished).name / f"{targets.name}.device"
+    notes = unfinished / SHARING / viewset_of(unfinished).name
     board = Board(viewset_of(unfinished), OTHER)
 
     def meanwhile(extraction: object) -> object:
-        assert note.read_text() != OTHER
-        note.write_text(OTHER)
+        assert (notes / device_note(targets.name, 1)).read_text() != OTHER  # which follows the note of the dead
+        assert board.first(device_note(targets.name, 2), OTHER.encode()) == OTHER.encode()
         assert board.take("v06-00000")
         threading.Timer(0.3, lambda: board.touch("v06-00000")).start()
         return calibrated(extraction)  # type: ignore[arg-type]

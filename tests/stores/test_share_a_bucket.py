@@ -12,9 +12,11 @@ import pytest
 from caches import command, contents
 from s3_server import Server
 
-from extract.boards import SHARING, BucketBoard
+from extract.boards import SHARING, Board, BucketBoard
 from extract.leases import LEASE_S, Leases
+from extract.same_device import agreed_device
 from extract.upload import Upload
+from shards.command.progress import human_bytes
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
 
@@ -84,6 +86,18 @@ def test_what_others_commit_meanwhile_is_not_made_again(
     assert in_bucket(s3) == contents(pristine)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [SHARED, ()])
+def test_what_all_processes_of_a_command_sent_is_told(
+    pristine: Path, flags: tuple[str, ...], s3: Server, launch: tuple[str, ...]
+) -> None:
+    """Of a command with two processes, which send their own shards where machines share them."""
+    out = caches.extract("--out", s3.url, *[flag if flag != "cpu" else "2" for flag in flags], *launch).out
+    there = in_bucket(s3)
+    size = human_bytes(sum(map(len, there.values())))
+    assert there == contents(pristine) and f"extract: sent: {len(there)} files, {size}: {s3.url}" in out
+
+
 def test_the_living_keep_their_leases(s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEASE_S, "0.5")
 
@@ -131,6 +145,52 @@ def test_another_type_of_device_is_refused_while_it_lives(
     there = in_bucket(s3)
     assert {name: there[name] for name in there if not name.startswith(SHARING)} == contents(pristine)
     command("shards", "verify", s3.url).succeeds()  # the notes are no part of the cache
+
+
+@pytest.mark.parametrize("in_a_bucket", [False, True])
+def test_of_two_types_that_find_the_note_of_the_dead_one_goes_on(
+    in_a_bucket: bool, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one still watches the dead when the first one has followed them."""
+    monkeypatch.setenv(LEASE_S, "2")
+
+    def board(device: str) -> Board:
+        upload = Upload(s3.url, tmp_path, [], set())
+        return BucketBoard(tmp_path / "views", upload, device) if in_a_bucket else Board(tmp_path / "views", device)
+
+    board("dead").look()
+    assert board("dead").first("some.device", b"dead") == b"dead"
+    found = list[str]()
+
+    def second() -> None:
+        time.sleep(1)
+        found.append(agreed_device(board("second"), "some", "second"))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert agreed_device(board("first"), "some", "first") == "first"
+    with Leases(board("first")) as leases:
+        assert leases.take((0, 0))
+        thread.join()
+        assert agreed_device(board("first"), "some", "first") == "first"  # as it asks before its first shard
+    assert found == ["first"]
+
+
+def test_who_comes_back_while_another_type_follows_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It touches its lease when the other one has stopped to watch, and writes its note."""
+    monkeypatch.setenv(LEASE_S, "0.2")
+    back = Board(tmp_path / "views", "back")
+    back.look()
+    assert back.first("some.device", b"back") == b"back" and back.take("v00-00000")
+
+    class Following(Board):
+        def first(self, name: str, content: bytes) -> bytes:
+            if name == "some.device.1":
+                back.touch("v00-00000")
+            return super().first(name, content)
+
+    assert agreed_device(Following(tmp_path / "views", "other"), "some", "other") == "back"
+    assert agreed_device(back, "some", "back") == "back"
 
 
 def test_other_bytes_of_a_shard_stay_and_no_manifest_appears(
