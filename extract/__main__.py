@@ -70,7 +70,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     """Begin, let the launcher run all shards, and finish."""
     from extract.bill.happened import tell_planned
     from extract.disk import announce
-    from extract.finishing import finish, finish_together, tell
+    from extract.finishing import finish_alone, finish_together, tell
     from extract.named import note
     from extract.phases import begin, folder_of, has_begun, leave, planned, plans_at_once
     from extract.promises import promise
@@ -103,10 +103,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
                 if is_new and not any((folder / "commits").glob("*")):
                     shutil.rmtree(folder)  # a plan alone would refuse the source once it is mended
                 raise
-        if shared:
-            finish_together(work, job.board)
-        else:
-            finish(work)
+        (finish_together if shared else finish_alone)(work, job.board)
         tell(plan, counts, start)
         tell_planned(work, cache, counts, time.monotonic() - start)
         if upload is not None:

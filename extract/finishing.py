@@ -45,6 +45,20 @@ def finish(work: Work) -> None:
         work.upload.finish()
 
 
+def finish_alone(work: Work, board: Board) -> None:
+    """As `finish`, by this command. Of commands that write to one bucket and share no work one finishes at a time.
+
+    Else one of fewer views could look for the other's manifest, find none, and announce its own views behind it.
+    """
+    if work.upload is None:  # this command has the folder's lock
+        return finish(work)
+    with Leases(board) as leases:
+        while not leases.take(_NOTE):
+            time.sleep(leases.lease_s / _LOOKS_A_LEASE)
+            leases.look()
+        finish(work)
+
+
 def finish_together(work: Work, board: Board) -> None:
     """As `finish`, by this command or by another that shares the work, and no note is left; the manifests are here."""
     with Leases(board) as leases:

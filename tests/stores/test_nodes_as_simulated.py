@@ -58,13 +58,15 @@ def test_a_node_asks_a_bucket_for_what_is_simulated(
     found, take = collections.Counter[str](), s3.faults.take
 
     def heard(method: str, path: str) -> str | None:
-        found[_kind(method, path)] += 1
+        if ".sharing/" not in path.replace("%2F", "/"):  # it shares with nobody, and asks for no lease but at its end
+            found[_kind(method, path)] += 1
         return take(method, path)
 
     monkeypatch.setattr(s3.faults, "take", heard)
     digits = ("--data", "digits", "--limit", 4 * SHARDS, "--shard_size", 4, "--view", "size=16", "--devices", "cpu")
     caches.extract("--out", s3.url, "--teacher", "none", *digits)
     simulated = simulate(TINY, MENDED).bucket.counts
+    found["probe"] -= 1  # that request gives the lease of its end back: a removal does not name the file
     # documents are looked for again with each block of shards that is sent, which a loaded machine cuts otherwise
     assert found.pop("look for document") >= simulated["look for document"]
     alone = {"look for document", "read document", "look for commit", "read commit", "list commits"}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from caches import command, contents
 from s3_server import Server
 
+from extract.boards import SHARING
 from extract.config import ExtractConfig
-from extract.finishing import finish
+from extract.finishing import finish, finish_alone
+from extract.leases import LEASE_S
 from extract.phases import Work, begin, planned
 from shards.mirror import LOCAL_CACHE
 from shards.stores import open_store
@@ -101,6 +104,35 @@ def test_who_ends_late_with_fewer_views_takes_nothing_back(machines: Machines) -
     machines.use(2)
     finish(fewer)
     assert machines.there() == machines.alone("4")
+
+
+@pytest.mark.slow
+def test_who_ends_while_another_ends_waits_for_it(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that share no work: the one of fewer views is about to announce them when the other one has all it made."""
+    works = {views: machines.planned(views) for views in (4, 2)}
+    for views, work in works.items():
+        machines.use(views)
+        begin(work.plan, shared=True)
+        work.board.send(())
+        work.extraction.run()
+    assert machines.announced() == 4
+    other, upload = threading.Thread(target=lambda: finish_alone(works[4], works[4].board)), works[2].upload
+    assert upload is not None
+    put = upload.store.put
+
+    def meanwhile(name: str, content: bytes, sha256: str) -> None:
+        if name.endswith("crops/zarr.json") and not other.ident:
+            other.start()
+            other.join(1 if upload.store.sizes(f"{SHARING}/") else 60)  # it waits where a note says that one ends
+        put(name, content, sha256)
+
+    monkeypatch.setattr(upload.store, "put", meanwhile)
+    monkeypatch.setenv(LEASE_S, "30")
+    finish_alone(works[2], works[2].board)
+    other.join()
+    assert machines.there() == machines.alone("4")
+    machines.use(9)
+    command("shards", "verify", machines.s3.url).succeeds()
 
 
 def test_a_growth_that_is_not_done_yet_keeps_nobody_from_reading(machines: Machines) -> None:
