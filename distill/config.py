@@ -63,7 +63,8 @@ class DistillConfig:
     arrays in a folder by the first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk
     (default: that, or half of what is free). views_a_batch=4 puts 4 views of a sample into each batch, so that an image
     that views are rendered from is decoded once for them (default: 1). Of a cache with store=none from elsewhere
-    data=SCHEME:PATH, as extract's --data (and data_dir=PATH): where its original images are."""
+    data=SCHEME:PATH, as extract's --data (and data_dir=PATH): where its original images are; of several such sets data=
+    for each."""
     on_missing: str | None = None
     """Extract what the cache lacks while training on what it has: 'extract --data digits --teacher NAME ...', a command
     of extract without --out (--shards is where it goes), or extract alone to complete a set that is half written."""

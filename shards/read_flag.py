@@ -23,13 +23,13 @@ class ReadSettings(NamedTuple):
     """Bytes of the disk that rows from a bucket may take; None: the default (`shards/bucket_rows.py`)."""
     views_a_batch: int | None = None
     """Views of a sample in a batch (`BatchOrder`); None: the recipe's."""
-    data: str | None = None
-    """Where the original data are, of which views that store no image are rendered (`extract/named.py`)."""
-    data_dir: str | None = None
-    """A local copy of them."""
+    data: tuple[tuple[str, str | None], ...] = ()
+    """Where the original data are, of which views that store no image are rendered (`extract/named.py`), each with its
+    data_dir, a local copy.
+    """
 
 
-_NEXT = re.compile(rf",(?=(?:{'|'.join(ReadSettings._fields)})=)")
+_NEXT = re.compile(rf",(?=(?:{'|'.join(ReadSettings._fields)}|data_dir)=)")
 """Between two settings: a column of --data stands behind a comma too."""
 
 
@@ -45,16 +45,16 @@ def parse_read(flag: str | None) -> ReadSettings:
         elif name == "views_a_batch" and value.isdecimal() and int(value) > 0:
             settings = settings._replace(views_a_batch=int(value))
         elif name == "data" and value:
-            settings = settings._replace(data=value)
+            settings = settings._replace(data=(*settings.data, (value, None)))
         elif name == "data_dir" and value:
-            settings = settings._replace(data_dir=value)
+            if not settings.data or settings.data[-1][1] is not None:
+                raise BadInput(f"--read {setting}: is a copy of what? give data= before it, as --data does")
+            settings = settings._replace(data=(*settings.data[:-1], (settings.data[-1][0], value)))
         else:
             expected = (
                 "check=always, check=once, local_cache=SIZE, views_a_batch=NUMBER, data=SCHEME:PATH or data_dir=PATH"
             )
             raise BadInput(f"--read {setting}: expected {expected}, several separated by commas")
-    if settings.data is None and settings.data_dir is not None:
-        raise BadInput(f"--read data_dir={settings.data_dir}: is a copy of what? give data= too, as --data does")
     return settings
 
 
@@ -64,8 +64,8 @@ def apply_read(settings: ReadSettings, files: Iterable[CheckedFiles], shards: st
     BadInput for a local cache where none of them lies in a bucket.
     """
     every = list(files)
-    if settings.data is not None:
-        give(settings.data, settings.data_dir)
+    if settings.data:
+        give(settings.data)
     if settings.local_cache is not None and not any(each.mirrored for each in every):
         raise BadInput(
             f"--read local_cache: --shards {shards} lies in a folder, which is read where it is; leave it out"

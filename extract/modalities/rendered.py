@@ -1,7 +1,8 @@
 """Images whose views are rendered when they are read: the makers of `--view crop:...,store=source` and `store=none`."""
 
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from extract.named import Data, know, named_for, note, unnamed
 from extract.sources import open_source
 from extract.sources.base import Sample, Source
 from shards.documents import Plan
-from shards.errors import BadInput, IdentityMismatch
+from shards.errors import BadInput, IdentityMismatch, TeacherShardsError
 from shards.identity import differences
 from shards.keys import sha256_of_keys
 from shards.layout import Place
@@ -176,29 +177,54 @@ def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
     return RenderedViews(views.augment, codec, views.upright)
 
 
-def original_reader(folder: Path, plan: Plan, given: tuple[str, str | None] | None) -> Callable[[int], Pixels]:
+_NAME_IT = "restore it, or name it where it is now (--read data=, of several view sets one for each)"
+
+
+def original_reader(folder: Path, plan: Plan, given: Sequence[tuple[str, str | None]]) -> Callable[[int], Pixels]:
     """What gives the pixels of the original image of a sample of the view set in `folder`, by its index in `plan`.
 
-    The data are those that the user has named: `given`, as --data and --data_dir are, or those that an earlier command
-    noted. BadInput where only the cache names them or they are gone, IdentityMismatch where they are other data now.
+    The data are those that the user has named: of those `given`, as --data and --data_dir are, the first that are this
+    view set's, else those that an earlier command noted. BadInput where only the cache names them or they are gone,
+    IdentityMismatch where they are other data now.
     """
     request, identity = plan.request, plan.identity
     why = f"{folder}: its views are rendered from the original data (store=none)"
-    data = named_for(identity, request) if given is None else Data(*given).whole()
-    if data is None:
+    data, noted = [Data(*each).whole() for each in given], named_for(identity, request)
+    if noted is not None and noted not in data:
+        data.append(noted)
+    if not data:
         raise BadInput(f"{why}; {unnamed(request['data'], request.get('data_dir'), _how_to_name(folder, request))}")
+    refused: list[TeacherShardsError] = []
+    for each in data:
+        try:
+            source = _same_source(why, each, plan)
+        except (BadInput, IdentityMismatch) as error:
+            refused.append(error)
+            continue
+        if given and each == noted and refused:
+            print(f"{folder}: its data are those that were named before: {each.data}", file=sys.stderr)
+        know(identity, each)
+        note(identity)
+        return lambda sample: np.asarray(_rgb_of(source.read(sample)))
+    if len(refused) == 1:
+        raise refused[0]
+    tried = "; ".join(str(error).removeprefix(f"{why}, ") for error in refused)
+    raise IdentityMismatch(f"{why}, and none that are named are these: {tried}")
+
+
+def _same_source(why: str, data: Data, plan: Plan) -> Source:
+    """The images of `data`, opened and compared with the identity of the view set; what is raised begins with `why`."""
+    request, identity = plan.request, plan.identity
     try:
         source = open_source(data.data, request["split"], data.data_dir, request.get("limit"))
     except BadInput as error:
-        raise BadInput(f"{why}, which cannot be opened: {error}; restore it, or name it where it is now") from None
+        raise BadInput(f"{why}, which cannot be opened: {error}; {_NAME_IT}") from None
     source = replace(source.only(frozenset({"image"})), upright="orientation" in identity)
     now: dict[str, Any] = {"source": source.name, "revision": source.revision, "split": source.split}
     now |= {"keys": sha256_of_keys(source.keys), "num_samples": len(source.keys)}
     if found := differences({name: identity.get(name) for name in now}, now):
-        raise IdentityMismatch(f"{why}, which is other data now ({data.data}): {'; '.join(found)}; restore it")
-    know(identity, data)
-    note(identity)
-    return lambda sample: np.asarray(_rgb_of(source.read(sample)))
+        raise IdentityMismatch(f"{why}, which is other data now ({data.data}): {'; '.join(found)}; {_NAME_IT}")
+    return source
 
 
 def _how_to_name(folder: Path, request: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ Only a source reads data, so this module loads `extract` by name, when a view of
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shards.documents import Plan
@@ -17,9 +17,11 @@ _OPENING = threading.Lock()
 _given: list[tuple[str, str | None]] = []
 
 
-def give(data: str, data_dir: str | None) -> None:
-    """The originals of every view set that this process reads are the `data` that the user names, as --data does."""
-    _given[:] = [(data, data_dir)]
+def give(data: Sequence[tuple[str, str | None]]) -> None:
+    """The originals of the view sets that this process reads are among the data that the user names, with copies of
+    some, as --data and --data_dir do.
+    """
+    _given[:] = data
 
 
 def original(folder: Path, plan: Plan, sample: int) -> Pixels:
@@ -30,7 +32,6 @@ def original(folder: Path, plan: Plan, sample: int) -> Pixels:
     name = folder, identity_hash(plan.identity)
     with _OPENING:
         if name not in _READERS:
-            given = _given[0] if _given else None
             opener = importlib.import_module("extract.modalities.rendered").original_reader
-            _READERS[name] = opener(folder, plan, given)
+            _READERS[name] = opener(folder, plan, _given)
     return _READERS[name](sample)

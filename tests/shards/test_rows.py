@@ -169,9 +169,10 @@ def test_a_commit_record_with_fewer_checksums_is_refused(cache: Path) -> None:
 
 def test_the_flag_says_how_often_rows_are_checked() -> None:
     assert [parse_read(flag).check for flag in (None, "check=always", "check=once")] == ["always", "always", "once"]
-    assert parse_read("local_cache=1.5GB,check=once") == ("once", 1_500_000_000, None, None, None)
-    assert parse_read("views_a_batch=4,check=once") == ("once", None, 4, None, None)
-    assert parse_read("data=parquet:a:image=b,label=c,data_dir=d,check=once")[3:] == ("parquet:a:image=b,label=c", "d")
+    assert parse_read("local_cache=1.5GB,check=once") == ("once", 1_500_000_000, None, ())
+    assert parse_read("views_a_batch=4,check=once") == ("once", None, 4, ())
+    read = parse_read("data=parquet:a:image=b,label=c,data_dir=d,check=once,data=folder:e")
+    assert read.data == (("parquet:a:image=b,label=c", "d"), ("folder:e", None)) and read.check == "once"
     assert [parse_read(f"local_cache={size}").local_cache for size in ("4096", "2kB", "3 MiB")] == [4096, 2000, 3 << 20]
     for flag in ("check", "check=never", "often=once"):
         with pytest.raises(BadInput, match=f"--read {flag}: expected check=always, check=once, local_cache=SIZE"):
