@@ -17,7 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 from distill.validation import VALIDATION_SPLITS
+from extract.half_written import half_written_identity
 from extract.named import named_for, unnamed
+from extract.named_teachers import NamedTeacher, named_teacher, unnamed_teacher
 from shards.cache import ListedViewSet, list_viewsets, only
 from shards.command.run import starting_children
 from shards.documents import read_targetset_manifest, read_viewset_manifest
@@ -162,12 +164,16 @@ def _arguments(on_missing: str, shards: str) -> list[str] | None:
 
 
 def _check_named(flag: str, folder: Path, viewset: ListedViewSet) -> None:
-    """Raises BadInput where only the cache names the data that its saved flags would open as if they were typed."""
+    """Raises BadInput where only the cache names the data, or the teacher, that its saved flags would open."""
     saved, request = saved_flags(folder), viewset.request
     same = all(saved.get(name) in (None, request.get(name)) for name in ("data", "data_dir"))
     if not same or named_for(viewset.identity, request) is None:
         data = (saved.get("data") or request["data"], saved.get("data_dir") or request.get("data_dir"))
         raise unnamed(*data, f"give {flag} its flags yourself if you trust them, as --on_missing 'extract --data ...'")
+    if folder != viewset.folder:
+        identity, teacher = half_written_identity(folder), NamedTeacher.of(saved)
+        if named_teacher(identity, teacher) is None:
+            raise unnamed_teacher(teacher, f"give {flag} its flags, as --on_missing 'extract --teacher ...'")
 
 
 def _await_lock(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
+from extract.named_teachers import how_to_name
 from extract.recompute import load_teacher_of
 from extract.teachers import load_teacher
 from shards.commit import write_sealed
@@ -16,8 +17,11 @@ def teacher_beside(evaluation: Evaluation, spec: str) -> Evaluation:
     from is loaded as extract did, its weights and input alike.
     """
     folder = next((folder for folder, flags in evaluation.stored.learned_from if flags.get("teacher") == spec), None)
-    where = "give --teacher where it is now"
-    teacher = load_teacher(spec) if folder is None else load_teacher_of(TargetSet(folder), spec, None, where)
+    if folder is None:
+        teacher = load_teacher(spec)
+    else:
+        where = f"give --teacher where it is now; {how_to_name(folder)}"
+        teacher = load_teacher_of(TargetSet(folder), spec, None, where)
     student, logits = evaluation.student, teacher.outputs.get("logits", ())
     results = evaluation.run.resolve().parent / f"teacher-{teacher.name}-{teacher.weights_sha256[:8]}"
     document = {"name": teacher.name, "architecture": teacher.architecture}

@@ -9,6 +9,7 @@ from evaluate.cache import trained_on
 from evaluate.evaluation import Evaluation
 from evaluate.student import TrainedStudent
 from extract.modalities.pair import CaptionsInput, tower_of
+from extract.named_teachers import how_to_name
 from extract.networks.align import AlignNetwork, Head
 from extract.networks.pair_part import Rows
 from extract.recompute import load_teacher_of
@@ -38,9 +39,8 @@ def tower(evaluation: Evaluation, modality: str, where: str) -> TrainedStudent:
     student, sets = evaluation.student, [TargetSet(each.folder) for each in trained_on(evaluation.run).targetsets]
     targetset = next(each for each in sets if tower_of(each.identity["teacher"]["preprocessing"]) == modality)
     target = targetset.manifest.target
-    teacher = load_teacher_of(
-        targetset, None, None, f"{where}: the {modality} teacher must lie where extract took it from"
-    )
+    remedy = f"{where}: asks the {modality} teacher; {how_to_name(targetset.folder)}"
+    teacher = load_teacher_of(targetset, None, None, remedy)
     inputs = teacher.inputs.text if isinstance(teacher.inputs, CaptionsInput) else teacher.inputs
     head = getattr(cast(AlignNetwork, student.network), modality)
     network = Tower(teacher.only([target]).network, target, head).eval().to(student.device)

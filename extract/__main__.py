@@ -72,6 +72,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     from extract.disk import announce
     from extract.finishing import finish_alone, finish_together, tell
     from extract.named import note
+    from extract.named_teachers import note_teachers
     from extract.phases import begin, folder_of, has_begun, leave, planned, plans_at_once
     from extract.promises import promise
     from extract.same_source import check_source
@@ -88,6 +89,7 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
         plan, upload, folder = work.plan, work.upload, work.plan.views.folder
         check_source(plan.views, work.extraction.skip_errors)
         note(plan.views.plan.identity)
+        note_teachers(plan)
         announce(plan.views, plan.targets, shared)  # refuses a full disk before anything is written
         is_new = not shared and not folder.exists()
         # commands that share a bucket send each what it has made, and do not look for more in the mirror

@@ -43,10 +43,13 @@ class Data(NamedTuple):
         scheme, _, path = self.data.partition(":")
         where = path.partition(":")[0] or " "  # options follow
         is_path = scheme in SOURCES and (SOURCES[scheme].argument.startswith("PA") or Path(where).exists())
-        return Data(f"{scheme}:{_whole(path)}" if is_path else self.data, self.data_dir and _whole(self.data_dir))
+        return Data(
+            f"{scheme}:{whole_path(path)}" if is_path else self.data, self.data_dir and whole_path(self.data_dir)
+        )
 
 
-def _whole(path: str) -> str:
+def whole_path(path: str) -> str:
+    """The same file in any folder that is the current one."""
     return path if path.startswith(("/", "~")) else f"{Path.cwd()}/{path.removeprefix('./')}"
 
 
@@ -64,20 +67,15 @@ def note(identity: dict[str, Any]) -> None:
     """Later processes on this machine open what this one knows for the view set of `identity`."""
     data = _HERE.get(identity_hash(identity))
     if data is not None and not data.is_built_in:
-        with suppress(BadInput):  # of a disk that takes nothing: it is to be named again then
-            write(_path(identity), json.dumps(data._asdict(), sort_keys=True).encode())
+        write_note(identity, data._asdict())
 
 
 def known(identity: dict[str, Any]) -> Data | None:
     """What the user has named for the view set of `identity` on this machine."""
-    path = _path(identity)
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a note that cannot be read: it is to be named again
-        if (data := _HERE.get(identity_hash(identity))) is not None:
-            return data
-        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
-            fields = json.loads(path.read_bytes())
-            return Data(str(fields["data"]), fields["data_dir"] and str(fields["data_dir"]))
-    return None
+    if (data := _HERE.get(identity_hash(identity))) is not None:
+        return data
+    note = read_note(identity, Data._fields)
+    return None if note is None or note["data"] is None else Data(note["data"], note["data_dir"])
 
 
 def named_for(identity: dict[str, Any], request: dict[str, Any]) -> Data | None:
@@ -87,6 +85,22 @@ def named_for(identity: dict[str, Any], request: dict[str, Any]) -> Data | None:
     """
     data = Data(request["data"], request.get("data_dir"))
     return data if data.is_built_in else known(identity)
+
+
+def write_note(identity: dict[str, Any], fields: dict[str, str | None]) -> None:
+    """Later processes on this machine read `fields` for the set of `identity`."""
+    with suppress(BadInput):  # of a disk that takes nothing: it is to be named again then
+        write(_path(identity), json.dumps(fields, sort_keys=True).encode())
+
+
+def read_note(identity: dict[str, Any], names: Sequence[str]) -> dict[str, str | None] | None:
+    """The fields of these names that were noted for the set of `identity`; None where no such note can be read."""
+    path = _path(identity)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES:
+            fields = json.loads(path.read_bytes())
+            return {name: None if fields[name] is None else str(fields[name]) for name in names}
+    return None
 
 
 def _path(identity: dict[str, Any]) -> Path:

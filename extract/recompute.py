@@ -12,6 +12,7 @@ from torch import Tensor
 
 from extract.config import split_key
 from extract.modalities import adapted, size_of
+from extract.named_teachers import NamedTeacher, named_teacher, note_teacher, unnamed_teacher
 from extract.pipeline import forward
 from extract.targets import with_numbers, without_padding
 from extract.teachers import load_teacher
@@ -127,22 +128,34 @@ def _compare(decoded: Any, output: Features) -> dict[str, Tensor]:
 def load_teacher_of(targetset: TargetSet, spec: str | None, weights: str | None, where: str) -> "Teacher":
     """The teacher of `targetset`, by its identity; IdentityMismatch where another one is there.
 
-    `spec` and `weights` are where it is now, if not where extract found it; `where` says which flags give them.
+    `spec` and `weights` are where the user says that it is now. Without them it is loaded where a command on this
+    machine named it before; BadInput where only the cache names it. `where` says which flags give them.
     """
-    flags = saved_flags(targetset.folder)
-    saved = flags if spec in (None, flags.get("teacher")) else {}  # another teacher has weights of its own
-    spec, identity = str(spec or flags.get("teacher")), targetset.identity["teacher"]
+    meant, identity = _meant(targetset, spec, weights, where), targetset.identity["teacher"]
+    size = size_of(identity["preprocessing"])
     try:
-        file, key = split_key(weights or "")
-        key, size = key or saved.get("weights_key"), size_of(identity["preprocessing"])
-        teacher = load_teacher(spec, file or saved.get("weights"), size, key)
+        teacher = load_teacher(meant.teacher, meant.weights, size, meant.weights_key)
         viewset = read_viewset_manifest(targetset.folder.parents[1])
         teacher = teacher.taking(adapted(teacher.inputs, view_codec(viewset.identity)))
     except BadInput as error:
-        source = "--teacher" if spec != flags.get("teacher") else str(targetset.folder / SAVED_FLAGS)
-        raise BadInput(f"the teacher {spec!r} of {source} cannot be loaded: {error}; {where}") from None
+        source = "--teacher" if spec is not None else str(targetset.folder / SAVED_FLAGS)
+        raise BadInput(f"the teacher {meant.teacher!r} of {source} cannot be loaded: {error}; {where}") from None
     loaded = {"architecture": teacher.architecture, "weights_sha256": teacher.weights_sha256}
     loaded |= {"preprocessing": json.loads(json.dumps(teacher.inputs.describe()))}
     if diff := "; ".join(differences(identity, loaded, "teacher")):
-        raise IdentityMismatch(f"{spec} is not the teacher of {targetset.folder}: {diff}; {where}")
+        raise IdentityMismatch(f"{meant.teacher} is not the teacher of {targetset.folder}: {diff}; {where}")
+    note_teacher(targetset.identity, meant)
     return teacher
+
+
+def _meant(targetset: TargetSet, spec: str | None, weights: str | None, where: str) -> NamedTeacher:
+    """What is typed, and for the rest what was named before; BadInput where that is nothing but the cache's word."""
+    saved = NamedTeacher.of(saved_flags(targetset.folder))
+    named = named_teacher(targetset.identity, saved)
+    file, key = split_key(weights or "")
+    if spec not in (None, saved.teacher, named and named.teacher):
+        return NamedTeacher(str(spec), file, key)  # another place has weights of its own
+    if named is None and ((spec is None and ":" in saved.teacher) or (file is None and saved.weights is not None)):
+        raise unnamed_teacher(saved, where)
+    rest = named or saved
+    return NamedTeacher(spec or rest.teacher, file or rest.weights, key or rest.weights_key)

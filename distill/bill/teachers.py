@@ -13,6 +13,7 @@ import torch
 from distill.data import CacheData
 from extract.bill.alternatives import Alternative, Sampled, offered
 from extract.bill.further import ViewSeconds, probe_further, timed_rows
+from extract.named_teachers import how_to_name
 from extract.pipeline import forward
 from extract.recompute import load_teacher_of
 from shards.bill.counting import Growth, count
@@ -48,7 +49,7 @@ def probe_teachers(data: CacheData, batch: Batch, device: torch.device, trial: P
         by_teacher.setdefault(str(targetset.identity["teacher"]), []).append(targetset)
     for sets in by_teacher.values():
         try:
-            teacher = load_teacher_of(sets[0], None, None, "a plan takes it from where extract found it")
+            teacher = load_teacher_of(sets[0], None, None, how_to_name(sets[0].folder))
         except TeacherShardsError as error:
             return LiveProbe(0.0, [], unknown=str(error))
         whole, teacher = teacher, teacher.only([each.manifest.target for each in sets])

@@ -23,14 +23,18 @@ NUM, SIZE = 12, 16
 TRAINING = ("--recipe", "supervised", "--student", "convnet:width=4,depth=2", "--epochs", "1", "--batch_size", "4")
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
+def write_photos(folder: Path, seed: int = 0) -> Path:
+    generator = np.random.default_rng(seed)
     for number in range(NUM):
-        path = tmp_path / f"photos/class{number % 2}/{number:02d}.png"
+        path = folder / f"class{number % 2}/{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 255, (24, 30, 3), np.uint8)).save(path)
-    return tmp_path / "photos"
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -98,6 +102,35 @@ def test_who_names_the_data_once_needs_not_to_again(elsewhere: Path, photos: Pat
     originals._READERS.clear()
     command("shards", "view", elsewhere, "--output", tmp_path / "sheet.png").succeeds()
     extract("--teacher", "none", "--out", elsewhere, "--views", "2")
+
+
+def test_a_mixture_has_data_for_each_view_set(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order; one that was named before needs no naming again, which is said."""
+    write_photos(tmp_path / "others", seed=1)
+    view = ("--view", f"crop:size={SIZE},store=none", "--shard_size", "4")
+    extract("--teacher", "none", "--out", tmp_path / "second", "--data", "folder:others", *view)
+
+    def another_machine(name: str) -> None:
+        monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / name))
+        monkeypatch.setattr("extract.named._HERE", {})
+        monkeypatch.setattr(originals, "_READERS", {})
+        originals._given.clear()
+
+    def mixed(run: str, *flags: str) -> Outcome:
+        return distill(Path(f"{elsewhere},{tmp_path}/second"), tmp_path / run, *flags)
+
+    another_machine("third")
+    told = mixed("one", "--read", "data=folder:others")
+    told.refuses(f"{elsewhere}/", "which is other data now (folder:", "--read data=, of several view sets one for each")
+    another_machine("fourth")
+    told = mixed("none", "--read", "data=folder:others,data=folder:nowhere")
+    told.refuses(f"{elsewhere}/", "none that are named are these: which is other data now", "cannot be opened")
+    mixed("two", "--read", "data=folder:others,data=folder:photos").succeeds()
+    monkeypatch.setattr(originals, "_READERS", {})
+    done = mixed("again", "--read", "data=folder:others").succeeds()
+    assert f"its data are those that were named before: folder:{tmp_path}/photos" in done.err
+    weights = [(tmp_path / f"{run}/run/student.safetensors").read_bytes() for run in ("two", "again")]
+    assert weights[0] == weights[1]
 
 
 def test_other_data_of_that_name_are_no_such_data(elsewhere: Path, photos: Path, tmp_path: Path) -> None:
@@ -189,7 +222,10 @@ def test_a_plan_of_a_training_opens_no_data_on_the_caches_word(
     monkeypatch.setattr("extract.named._HERE", {})
     with watching(tmp_path) as watched:
         flags = ("--run_dir", tmp_path / "run", *TRAINING[2:], "--devices", "cpu")
-        done = command("distill", "--shards", stored, *flags, "--plan", "seconds=2").succeeds()
+        plan = ("distill", "--shards", stored, *flags, "--plan", "seconds=2")
+        assert "only the cache names its teacher" in command(*plan).succeeds().out
+        command("shards", "verify", stored, "--recompute", "1", "--teacher", f"run:{teacher}").succeeds()
+        done = command(*plan).succeeds()
     assert "only the cache names its data" in done.out + done.err
     assert not [path for path in watched.opened if str(photos) in path]
 

@@ -9,6 +9,7 @@ from test_verify import reseal_shard
 
 from extract.recompute import recompute
 from shards.decode import spread
+from shards.mirror import LOCAL_CACHE
 from shards.reader import TargetSet
 from shards.zarrs import pack
 
@@ -44,7 +45,11 @@ def test_rows_that_another_sample_should_have_are_found(cache: Path) -> None:
     assert "not what the teacher says" in found.err.splitlines()[-1]
 
 
-def test_a_teacher_that_moved_is_named_by_flag(cache: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_teacher_that_moved_is_named_by_flag(
+    cache: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, which has no note of where it was."""
+    monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "another"))
     targetset = caches.targetset_of(cache)
     path = targetset / "extract.yaml"
     path.write_text(path.read_text().replace(str(teacher), "/gone/teacher"))

@@ -153,7 +153,7 @@ def test_a_bucket_that_is_not_there(flags: tuple[str, ...], s3: Server) -> None:
 def test_what_is_kept_of_a_bucket_is_no_place_to_extract_to(flags: tuple[str, ...], s3: Server, home: Path) -> None:
     """Nothing would be sent from there."""
     caches.extract("--out", s3.url, *flags)
-    (mirror,) = (path for path in home.iterdir() if not path.name.startswith("."))
+    (mirror,) = (path.parent for path in home.glob("*/.origin.json"))
     found = caches.command("extract", "--out", mirror, *flags)
     found.refuses(f"--out {mirror}: is what this machine keeps of {s3.url}; give --out {s3.url}")
 
