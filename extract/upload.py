@@ -7,7 +7,7 @@ from what is there, and two that make the same shard agree, or the second is ref
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from shards.listing import SAVED_FLAGS
 from shards.mirror import write
 from shards.records import FileRecord, record_of
 from shards.stores import open_store
-from shards.stores.base import IN_FLIGHT
+from shards.stores.base import IN_FLIGHT, StoreUnavailable
 
 _INTERVAL_S = 0.5
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 5.0, 60.0
+"""Between two attempts while the store takes nothing: twice as long each time."""
 
 
 class Upload:
@@ -47,13 +49,20 @@ class Upload:
         self._thread.join()
 
     def _watch(self) -> None:
-        """Sends until the block ends; what cannot be sent now is said once, and tried again by `finish`."""
-        while not self._stop.wait(_INTERVAL_S):
+        """Sends until the block ends. What cannot be sent now is said once and tried again, at last by `finish`."""
+        wait_s, pauses, is_said = _INTERVAL_S, _pauses(), False
+        while not self._stop.wait(wait_s):
             try:
                 self._send_shards()
+                wait_s, pauses = _INTERVAL_S, _pauses()
             except TeacherShardsError as error:
-                print(f"extract: note: {one_line(error)}; the run goes on, nothing is lost", file=sys.stderr)
-                return
+                is_for_good = not isinstance(error, StoreUnavailable)
+                if not is_said:
+                    kept = "is kept on this machine" + ("" if is_for_good else " until it can be sent")
+                    print(f"extract: note: {one_line(error)}; the run goes on: what it makes {kept}", file=sys.stderr)
+                if is_for_good:
+                    return
+                wait_s, is_said = next(pauses), True
 
     def commits_there(self) -> set[str]:
         """The commit records in the store, by name."""
@@ -197,3 +206,10 @@ class Upload:
 def _record(content: bytes) -> tuple[int, str]:
     record = record_of(content)
     return record.size, record.sha256
+
+
+def _pauses() -> Iterator[float]:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, _MOST_PAUSE_S)

@@ -27,6 +27,8 @@ class Faults:
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
     requests: collections.Counter[str] = field(default_factory=collections.Counter)
+    refused: list[str] = field(default_factory=list)
+    """Paths of the requests that a fault of `always` met."""
     fetched: collections.Counter[str] = field(default_factory=collections.Counter)
     """GET requests by path that were answered to the end."""
     bytes_out: int = 0
@@ -37,6 +39,7 @@ class Faults:
         with self.lock:
             for kind, verb, part in self.always:
                 if verb == method and part in path:
+                    self.refused.append(path)
                     return kind
             for number, (kind, verb, part) in enumerate(self.queue):
                 if verb == method and part in path:
@@ -184,5 +187,6 @@ def s3(s3_ports: tuple[int, int, Faults], monkeypatch: pytest.MonkeyPatch, tmp_p
     faults.always.clear()
     faults.requests.clear()
     faults.fetched.clear()
+    faults.refused.clear()
     faults.ignores_conditions, faults.bytes_out = False, 0
     yield Server(f"http://127.0.0.1:{port}", make_bucket(upstream), faults)

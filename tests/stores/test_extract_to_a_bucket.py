@@ -1,5 +1,6 @@
 """`extract --out s3://...`: the bytes of a folder, whatever was interrupted and wherever it is finished."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from caches import command, contents
 from s3_server import Server
 
+from extract.upload import Upload, _pauses
 from shards.mirror import LOCAL_CACHE, mirror_of
 from shards.stores import open_store
 
@@ -94,6 +96,39 @@ def test_another_machine_goes_on_where_one_was_killed(
     assert in_bucket(s3) == contents(pristine)
 
 
+def test_what_cannot_be_sent_for_a_while_is_sent_while_the_run_goes_on(
+    pristine: Path, s3: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store refuses one shard, until the note is there and two more attempts were made."""
+    monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "0.1")
+    monkeypatch.setattr("extract.upload._FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("extract.upload._MOST_PAUSE_S", 0.02)
+    root, store = mirror_of(s3.url), open_store(s3.url)
+    shutil.copytree(pristine, root, dirs_exist_ok=True)
+    s3.faults.always.append(("403", "PUT", "views/v01-00001.tar"))
+    folders = [
+        root / each.relative_to(pristine) for each in (caches.viewset_of(pristine), caches.targetset_of(pristine))
+    ]
+    commits = {name for name in contents(pristine) if COMMITS in name}
+    deadline = time.monotonic() + 60
+    with Upload(s3.url, root, folders, set()) as upload:
+        while len(s3.faults.refused) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        s3.faults.always.clear()
+        while not commits <= store.sizes().keys():  # without `finish`
+            assert time.monotonic() < deadline, "nothing is sent after an error"
+            time.sleep(0.01)
+    err = capsys.readouterr().err
+    assert err.count("note: ") == 1 and "the run goes on: what it makes is kept on this machine until it can be" in err
+    upload.finish()
+    assert in_bucket(s3) == contents(pristine)
+
+
+def test_attempts_to_send_become_rarer() -> None:
+    assert list(itertools.islice(_pauses(), 6)) == [5, 10, 20, 40, 60, 60]
+
+
 def test_a_shard_that_another_machine_sent_otherwise_is_refused(
     pristine: Path, flags: tuple[str, ...], s3: Server
 ) -> None:
@@ -103,6 +138,7 @@ def test_a_shard_that_another_machine_sent_otherwise_is_refused(
     assert open_store(s3.url).create(name, theirs) is None
     found = command("extract", "--out", s3.url, *flags)
     assert found.status == 2 and f"{name}: another machine wrote other bytes" in found.err
+    assert "until it can be sent" not in found.err
     there = in_bucket(s3)
     assert there[name] == theirs and not [each for each in there if each.endswith(("viewset.json", "targetset.json"))]
 
