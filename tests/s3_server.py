@@ -6,6 +6,7 @@ import http.server
 import socket
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 ERROR = "<Error><Code>{}</Code><Message>as a store says it</Message></Error>"
+PIECES, PAUSE_S = 8, 0.3
 
 
 @dataclass
@@ -21,8 +23,9 @@ class Faults:
     """What the proxy does to the next requests whose method and path fit; each fault is used up by one request."""
 
     queue: list[tuple[str, str, str]] = field(default_factory=list)
-    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), wrong, lost (done: 500), and without
-    an answer: reset (in the middle of what is sent, nothing is done), cut (done; half of the answer, or none)."""
+    """(kind, method, part of the path); kinds: 500, 503, 403, skew, taken (412), wrong, lost (done: 500); reset (in the
+    middle of what is sent, nothing is done), cut (done; half of the answer, or none), silent (nothing happens), slow
+    (what is sent and fetched comes in PIECES, with PAUSE_S between them)."""
     always: list[tuple[str, str, str]] = field(default_factory=list)
     ignores_conditions: bool = False
     """The store overlooks If-None-Match."""
@@ -77,7 +80,10 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         if kind == "reset":
             self.rfile.read(length // 2)
             return self._reset()
-        body = self.rfile.read(length)
+        if kind == "silent":
+            self.connection.recv(1)  # until the client has enough
+            return self._reset()
+        body = b"".join(self.rfile.read(size) for size in self._pieces(kind, length))
         codes = {"500": (500, "InternalError"), "503": (503, "SlowDown"), "403": (403, "AccessDenied")}
         codes["skew"] = (403, "RequestTimeTooSkewed")
         codes["taken"] = (412, "PreconditionFailed")
@@ -103,12 +109,21 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             with faults.lock:
                 faults.bytes_out += len(content)
-        self._send(response.status, kept, content, cut=kind == "cut", length=announced)
+        self._send(response.status, kept, content, cut=kind == "cut", length=announced, kind=kind)
         if self.command == "GET" and kind != "cut":
             with faults.lock:
                 faults.fetched[self.path.partition("?")[0]] += 1
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815
+
+    @staticmethod
+    def _pieces(kind: str | None, length: int) -> Iterator[int]:
+        """The bytes that are read or sent at a time."""
+        most = -(-length // PIECES) if kind == "slow" else length
+        for left in range(length, 0, -most) if length else ():
+            if kind == "slow":
+                time.sleep(PAUSE_S)
+            yield min(most, left)
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -116,14 +131,23 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         self.connection.close()
 
     def _send(
-        self, status: int, headers: dict[str, str], content: bytes, cut: bool = False, length: str | None = None
+        self,
+        status: int,
+        headers: dict[str, str],
+        content: bytes,
+        cut: bool = False,
+        length: str | None = None,
+        kind: str | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", length or str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if cut else content)
+        sent = 0
+        for size in self._pieces(kind, len(content) // 2 if cut else len(content)):
+            self.wfile.write(content[sent : sent + size])
+            sent += size
         if cut:
             self.wfile.flush()
             self.close_connection = True

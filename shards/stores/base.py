@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shards.errors import BadInput, Damaged, SourceUnavailable
 
 RETRY_S = "TEACHER_SHARDS_RETRY_S"
-"""Seconds for which a request that fails is repeated (default: 120)."""
+"""Seconds for which a request that fails is repeated, and for which an answer may pause (default: 120)."""
 IN_FLIGHT = 16
 """Files that are sent or fetched at a time, each held in memory whole."""
 

@@ -5,6 +5,7 @@ AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import contextlib
+import functools
 import math
 import re
 import time
@@ -21,13 +22,17 @@ from obstore.store import S3Store, from_url
 from shards.command.sizes import seconds_in
 from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
-from shards.stores.base import RETRY_S, Store, StoreUnavailable
+from shards.stores.base import IN_FLIGHT, RETRY_S, Store, StoreUnavailable
 from shards.stores.credentials import SERVER, SET, of_scheme
 from shards.stores.failures import may_pass, remedy
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 _ATTEMPTS = 20
 """Of a `create` that others' files are in the way of, each of which is gone when it is read."""
+_LEAST_SILENCE_S, _SLOWEST = 30.0, 100_000
+"""Seconds for which a request may be silent (RETRY_S if more), and bytes a second of a line on which it may send."""
+_PART_BYTES, _PARTS = 5 << 20, 12
+"""Of a large file, and how many of them are sent at a time."""
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 5.0
 Result = TypeVar("Result")
 
@@ -38,10 +43,18 @@ class Bucket(Store):
     _notes = True
     """Whether a file has attributes."""
 
-    def __init__(self, url: str, store: Any, credentials: str = "", retry_s: float = 0.0) -> None:
-        """`credentials`: where they were read."""
-        self.url, self._store, self._credentials, self._retry_s = url, store, credentials, retry_s
-        self._has_answered = False
+    def __init__(
+        self,
+        url: str,
+        connect: Callable[[float], Any],
+        credentials: str = "",
+        retry_s: float = 0.0,
+        silence_s: float = 0.0,
+    ) -> None:
+        """`connect` gives obstore's store whose requests may be silent so long; `credentials`: where they were read."""
+        self.url, self._credentials, self._retry_s, self._silence_s = url, credentials, retry_s, silence_s
+        self._connect = functools.cache(connect)
+        self._store, self._has_answered = self._connect(silence_s), False
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -87,13 +100,23 @@ class Bucket(Store):
     def put(self, name: str, content: bytes, sha256: str) -> None:
         """A large file goes in parts, several at a time, and appears when the last has arrived."""
         attributes = {_SHA256: sha256} if self._notes else None
-        self._call(lambda: obstore.put(self._store, name, content, attributes=attributes), name)
+        put = lambda: obstore.put(  # noqa: E731
+            self._store_for(min(len(content), _PART_BYTES * _PARTS)),
+            name,
+            content,
+            attributes=attributes,
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS,
+        )
+        self._call(put, name)
 
     def create(self, name: str, content: bytes) -> bytes | None:
         """If-None-Match: *. A repeated request finds its own write-id, and is not beaten by itself."""
         write_id = uuid.uuid4().hex
         attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
-        put = lambda: obstore.put(self._store, name, content, mode="create", attributes=attributes)  # noqa: E731
+        put = lambda: obstore.put(  # noqa: E731
+            self._store_for(len(content)), name, content, mode="create", attributes=attributes
+        )
         for _ in range(_ATTEMPTS):
             try:
                 self._call(put, name)
@@ -118,6 +141,16 @@ class Bucket(Store):
         """The file is gone."""
         with contextlib.suppress(FileNotFoundError):
             self._call(lambda: obstore.delete(self._store, name), None)
+
+    def _store_for(self, num_bytes: int) -> Any:
+        """The store by which so many bytes are sent: a request is silent until it is sent, and then some.
+
+        As long as a line of _SLOWEST bytes a second takes for as many files of this size as are sent at a time.
+        """
+        silence_s = self._silence_s
+        while silence_s < num_bytes * IN_FLIGHT / _SLOWEST:  # few different ones: each has connections of its own
+            silence_s *= 2
+        return self._connect(silence_s)
 
     def _head(self, name: str) -> Any:
         try:
@@ -170,18 +203,21 @@ def open_url(url: str) -> Bucket:
         raise BadInput(f"{url}: ends as a share of --shards does; give a folder whose name does not end in =NUMBER")
     seconds = seconds_in(RETRY_S, 120.0)
     retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
-    options: Any = {"timeout": timedelta(seconds=max(30.0, seconds)), "connect_timeout": timedelta(seconds=10)}
+    options: Any = {"timeout": timedelta(days=30), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
-    try:
+
+    def connected(silence_s: float) -> Any:
+        patient = options | {"read_timeout": timedelta(seconds=silence_s)}
         if parts.scheme == "s3":
-            store: Any = _amazon(parts.netloc, parts.path.strip("/"), settings, retry, options)
-        else:
-            store = from_url(url, retry_config=retry, client_options=options)
+            return _amazon(parts.netloc, parts.path.strip("/"), settings, retry, patient)
+        return from_url(url, retry_config=retry, client_options=patient)
+
+    try:
+        return Bucket(url, connected, read_from, seconds, max(_LEAST_SILENCE_S, seconds))
     except (BaseError, ValueError) as error:  # a setting makes no sense, or lacks
         said = one_line(error).partition(" Debug source")[0]
         raise BadInput(f"{url}: cannot be asked ({said}); {SET[parts.scheme]}") from None
-    return Bucket(url, store, read_from, seconds)
 
 
 def _amazon(bucket: str, prefix: str, settings: dict[str, str], retry: Any, options: Any) -> S3Store:

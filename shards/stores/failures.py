@@ -3,6 +3,7 @@
 import re
 
 from shards.errors import one_line
+from shards.stores.base import RETRY_S
 
 _LOST = re.compile(r"HttpError \{ kind: (\w+)")
 """No answer came, or a part of one."""
@@ -58,5 +59,7 @@ _SIGNS = {
     "InvalidCertificate": "its certificate is not trusted here; check this machine's clock, then {server}",
     "dns error": "its server is not known here; check {server} and the network",
     "Error( Connect,": "its server cannot be reached; check {server} and the network, then run again",
+    "HttpError { kind: Timeout": f"its server stands still, or the network is too slow; set {RETRY_S} higher (seconds; "
+    "120 where it is not set), and run the same command again to go on",
     "HttpError {": "the connection is cut again and again; check the network, then run the same command again to go on",
 }

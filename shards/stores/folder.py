@@ -26,7 +26,7 @@ class Folder(Bucket):
     _notes = False
 
     def __init__(self, url: str, root: Path) -> None:
-        super().__init__(url, None)
+        super().__init__(url, lambda _: None)
         self._root, self._made = root, set[Path]()
 
     def put(self, name: str, content: bytes, sha256: str) -> None:
@@ -55,6 +55,9 @@ class Folder(Bucket):
             raise StoreUnavailable(
                 f"{self.named(name)}: {error.strerror}; free some of its disk, or give a folder that can be written"
             ) from None
+
+    def _store_for(self, num_bytes: int) -> Any:
+        return self._store
 
     def _listed(self, prefix: str) -> list[Any]:
         """Without what a command that was killed has left half written."""
