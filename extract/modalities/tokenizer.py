@@ -161,16 +161,18 @@ class TextTokenizer:
             _check_ids(folder)
             found = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             library = tokenizers.Tokenizer.from_str(found.backend_tokenizer.to_str())
+            # of a token outside the vocabulary it asks for the unknown one, which may lack too: RecursionError
+            cls_id = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
+            sep_id = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
+            pad_id, mask_id = found.pad_token_id, found.mask_token_id
         except Exception as error:  # nearly any type, for a folder that it does not understand
             raise BadInput(
                 f"{where}: {folder} holds no tokenizer that `transformers` reads ({one_line(error):.200}); put "
                 "the model's tokenizer.json, or its vocab.txt, beside its weights"
             ) from None
-        cls_id = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
-        sep_id = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
-        if cls_id is None or sep_id is None or found.pad_token_id is None:
+        if cls_id is None or sep_id is None or pad_id is None:
             raise BadInput(f"{where}: its tokenizer lacks [CLS], [SEP] or [PAD]; give an encoder as BERT or RoBERTa")
-        return cls(library, cls_id, sep_id, found.pad_token_id, found.mask_token_id)
+        return cls(library, cls_id, sep_id, pad_id, mask_id)
 
 
 def tokenizer_of(where: str, name: str) -> TextTokenizer:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.sources.row_groups import ParquetFile, read_column
+from extract.sources.row_groups import ParquetFile, num_null, read_column
 from shards.errors import BadInput
 
 
@@ -79,7 +79,7 @@ def _names(file: ParquetFile, column: str, kind: pa.DataType, group: int) -> Ite
     held = f"{column}.bytes" if pa.types.is_struct(kind) else column
     # a column in which everything is null has a type of its own, and no statistics
     all_null = pa.types.is_struct(kind) and pa.types.is_null(kind.field("bytes").type)
-    if not all_null and not _num_null(file, held, group):
+    if not all_null and not num_null(file, held, group):
         return
     without_bytes = pc.is_null(_field(read_column(file, held, group), "bytes")).to_pylist()
     has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
@@ -90,13 +90,3 @@ def _names(file: ParquetFile, column: str, kind: pa.DataType, group: int) -> Ite
 
 def _field(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return pc.struct_field(values, name) if pa.types.is_struct(values.type) else values
-
-
-def _num_null(file: ParquetFile, leaf: str, group: int) -> int:
-    """How many rows of a row group have nothing in the column `leaf`, as the footer says (0 where it does not)."""
-    columns = file[1].row_group(group)
-    for number in range(columns.num_columns):
-        column = columns.column(number)
-        if column.path_in_schema == leaf and column.statistics is not None:
-            return int(column.statistics.null_count or 0)
-    return 0

@@ -18,6 +18,8 @@ from shards.errors import BadInput
 
 _KEPT_BYTES = 512 << 20  # of decoded row groups; a Hugging Face file has some 10 to 100 MB a group
 _STREAMED_ROWS = 256
+_BUFFER = 4096
+"""Bytes that a reader takes at a time; without a buffer it takes a whole column."""
 
 ParquetFile = tuple[Path, pq.FileMetaData]
 
@@ -45,6 +47,23 @@ def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.
         values = table(columns=[column], use_threads=False).column(0)
         values.validate(full=True)  # that texts are UTF-8, at which the reader does not look
         return values
+
+
+def num_null(file: ParquetFile, leaf: str, group: int) -> int:
+    """How many rows of a row group have nothing in the column `leaf`, as the footer says; 0 where it does not.
+
+    Raises BadInput where what the footer says of that column makes no sense: asked for it, pyarrow ends the process,
+    where a reader of no row, which reads nothing else, raises an error.
+    """
+    path, metadata = file
+    leaves = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    if leaf not in leaves:
+        return 0
+    number = leaves.index(leaf)
+    with _readable(path), pq.ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER) as opened:
+        next(opened.reader.iter_batches(0, row_groups=[group], column_indices=[number], use_threads=False), None)
+    statistics = metadata.row_group(group).column(number).statistics
+    return 0 if statistics is None else int(statistics.null_count or 0)
 
 
 def stream_column(file: ParquetFile, column: str, start: int) -> Iterator[pa.Array]:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -168,6 +170,27 @@ def test_ids_that_a_tokenizer_only_claims(tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     with bounded(60, 1 << 30), pytest.raises(BadInput, match="has the id 4000000000 among"):
         TextTokenizer.of_folder("--teacher x", tmp_path)
+
+
+def test_special_tokens_that_the_vocabulary_lacks(tmp_path: Path) -> None:
+    """The library asks for the unknown one in the place of each, and of itself."""
+    write_encoder(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cls_token": "", "unk_token": ""}))
+    with pytest.raises(BadInput, match="holds no tokenizer that `transformers` reads"):
+        TextTokenizer.of_folder("--teacher x", tmp_path)
+
+
+def test_a_footer_that_pyarrow_does_not_survive(tmp_path: Path) -> None:
+    """A schema without nulls, of a column whose statistics count them; in a process of its own, as it would abort."""
+    path = tmp_path / "train.parquet"
+    pa.parquet.write_table(pa.table({"image": [{"bytes": b"x", "path": "a"}, {"bytes": None, "path": None}]}), path)
+    content = path.read_bytes()
+    assert content.count(b"\x02\x18\x05image") == 1  # optional, then the name
+    path.write_bytes(content.replace(b"\x02\x18\x05image", b"\x00\x18\x05image"))
+    flags = ("--teacher", "none", "--data", f"parquet:{tmp_path}", "--out", str(tmp_path / "out"))
+    found = subprocess.run([sys.executable, "-m", "extract", *flags], capture_output=True, text=True)
+    assert found.returncode == 2 and "cannot be read as parquet" in found.stderr, found
 
 
 def test_a_header_that_only_claims_its_size(tmp_path: Path) -> None:
