@@ -203,6 +203,6 @@ def _check_ids(folder: Path) -> None:
     Gaps are usual, of added and of removed tokens, and small.
     """
     if (path := folder / "tokenizer.json").is_file():
-        ids = tokenizers.Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True).values()
+        ids = tokenizers.Tokenizer.from_buffer(path.read_bytes()).get_vocab(with_added_tokens=True).values()
         if ids and max(ids) > 16 * len(ids) + _GAPS:
             raise ValueError(f"{path.name} has the id {max(ids)} among {len(ids)} tokens")

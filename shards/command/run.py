@@ -4,6 +4,7 @@ The processes that a command starts end with it, also when it is killed.
 """
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -31,6 +32,8 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
     end_with_parent()
     # threads that decode share the cores with those that compute: a computing thread that waits must not spin
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path, or a name in a document, may hold what no encoding has
+        sys.stdout.reconfigure(errors="backslashreplace")
     refuse_hidden_libraries()
     try:
         try:

@@ -87,7 +87,9 @@ def render(**parts: object) -> str:
     policy += "; base-uri 'none'; form-action 'none'"
     environment.filters["short"] = short
     template = environment.get_template("page.html")
-    return template.render(style=style, script=script, policy=policy, **parts)
+    text = template.render(style=style, script=script, policy=policy, **parts)
+    # the page is UTF-8, which has no bytes for half a surrogate pair; as `shards.errors.printable` writes these
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _allowed(content: str) -> str:

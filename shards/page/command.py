@@ -36,7 +36,7 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     ledger = ledger_of(cards, runs, config.dollars_per_hour, config.teacher_rate)
     print_table(HEADINGS, [entry.row() for entry in ledger.entries], right=HEADINGS[1:5])
     for card in ledger.unread:
-        print(f"no run has read {card.name}, {card.size}: {card.removal}")
+        print(printable(f"no run has read {card.name}, {card.size}: {card.removal}"))
     for card in ledger.partial:
         print(printable(f"{card.tone}: {card.name}: {card.state}"))
     if ledger.unread and ledger.num_unknown:

@@ -66,7 +66,8 @@ def _columns(path: Path) -> Iterator[tuple[str, Points]]:
         column_types=dict.fromkeys(names, pa.float64()), include_columns=names, include_missing_columns=True
     )
     try:
-        table = csv.read_csv(path, parse_options=parsing, convert_options=converting)
+        with path.open("rb") as file:  # of a path the library takes UTF-8 alone
+            table = csv.read_csv(file, parse_options=parsing, convert_options=converting)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path}: cannot be read ({one_line(error)}); {remedy}") from None
     steps = table["step"].to_numpy()

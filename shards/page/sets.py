@@ -79,7 +79,8 @@ def short(value: object, most: int = MOST_TEXT) -> str:
 
 def anchor_of(*parts: object) -> str:
     """An id of the page that no character of a key, name or path can spoil."""
-    return "i" + sha256_of("\0".join(map(str, parts)).encode())[:12]
+    # a name on the disk, or a text from JSON, may hold what UTF-8 has no bytes for
+    return "i" + sha256_of("\0".join(map(str, parts)).encode(errors="surrogatepass"))[:12]
 
 
 def _card(described: DescribedSet, targetsets: list[SetCard] | None = None) -> SetCard:

@@ -123,7 +123,7 @@ def tokenizer_words(folder: Path) -> Callable[[list[int]], list[str]] | None:
     import tokenizers
 
     try:
-        tokenizer: Any = tokenizers.Tokenizer.from_file(str(inside(folder, TOKENIZER)))
+        tokenizer: Any = tokenizers.Tokenizer.from_buffer(inside(folder, TOKENIZER).read_bytes())
     except Exception:  # the library raises nothing finer; each view's caption says that it is damaged
         return None
     return lambda ids: [short(tokenizer.id_to_token(each) or f"token {each}", 40) for each in ids]

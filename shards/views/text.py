@@ -77,7 +77,7 @@ def _tokenizer(path: Path, changed_ns: int) -> Any:
     """The tokenizer in the file `path` as it was at `changed_ns`: reading it takes longer than a thousand texts."""
     import tokenizers
 
-    return tokenizers.Tokenizer.from_file(str(path))
+    return tokenizers.Tokenizer.from_buffer(path.read_bytes())  # of a path the library takes UTF-8 alone
 
 
 def codec_of(identity: dict[str, Any]) -> TokenCodec:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from pathlib import Path
 
 import caches
@@ -61,3 +62,12 @@ def test_dense_rows_are_colours_of_the_content_alone(sheet: tuple[Path, Sheet]) 
         assert int((shown[:, 3] == 255).sum()) == len(view.words)  # padding is transparent
         colours.append(shown[shown[:, 3] == 255, :3])
     assert len(np.unique(np.concatenate(colours), axis=0)) > 8
+
+
+def test_a_cache_in_a_folder_whose_name_is_no_utf8_has_its_words_too(sheet: tuple[Path, Sheet], tmp_path: Path) -> None:
+    folder, found = sheet
+    copied = caches.copied(folder, tmp_path / os.fsdecode(b"c\xff") / folder.name)
+    (listed,) = viewsets_at((str(copied),))
+    again = sheet_of(listed, 8)
+    assert again is not None and not again.problems
+    assert [(view.words, view.lines) for view in again.views] == [(view.words, view.lines) for view in found.views]
