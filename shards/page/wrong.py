@@ -74,16 +74,22 @@ def _in_views(viewset: ViewSet, samples: np.ndarray) -> Iterator[Finding]:
             reason = reason or one_line(error)
             continue
         stored[keys[sample]] = b"".join(row[field].tobytes() for field in sorted(row))
-        if all(np.ptp(values) == 0 for values in row.values() if values.size > 1):
+        if all(_is_even(values) for values in row.values() if values.size > 1):
             constant.append(keys[sample])
     if damaged:
         yield Finding(name, short(f"{_share(damaged, samples)} views cannot be read: {reason}"), _named(damaged))
     if constant:
-        yield Finding(name, f"{_share(constant, samples)} views hold one value alone", _named(constant))
+        yield Finding(name, f"{_share(constant, samples)} views hold one colour or value alone", _named(constant))
     if twice := _twice(stored):
         yield Finding(name, f"{_share(twice, samples)} views are equal to another", _named(twice))
     if not (skipped or damaged or constant or twice):
         yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} samples", is_wrong=False)
+
+
+def _is_even(values: np.ndarray) -> bool:
+    """Whether all pixels (height, width, channels) are of one colour; of another field whether all numbers are one."""
+    pixels = values.reshape(-1, values.shape[-1] if values.ndim == 3 else 1)
+    return not np.ptp(pixels, axis=0).any()
 
 
 def _in_targets(viewset: ViewSet, targetset: TargetSet, samples: np.ndarray) -> Iterator[Finding]:

@@ -114,13 +114,13 @@ def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:
     """Pictures of one colour, equal ones, and a teacher that says the same of all."""
     (tmp_path / "data/train/a").mkdir(parents=True)
     for number in range(6):
-        pixels = np.full((16, 16, 3), 7, np.uint8) if number < 3 else np.random.default_rng(number).bytes(768)
-        image = Image.fromarray(np.frombuffer(bytes(pixels), np.uint8).reshape(16, 16, 3))
+        pixels = bytes((200, 30, 40)) * 256 if number < 3 else np.random.default_rng(number).bytes(768)
+        image = Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(16, 16, 3))
         image.save(tmp_path / f"data/train/a/{number}.png")
     flags = ("--teacher", f"run:{teacher}", "--data", f"folder:{tmp_path / 'data'}", "--view", "resize:size=16")
     caches.extract(*flags, "--out", tmp_path / "cache", "--codec", "float32", "--devices", "cpu")
     text = Parsed(write_page(tmp_path / "cache")).text
-    assert "3 of 6 views hold one value alone" in text and "3 of 6 views are equal to another" in text
+    assert "3 of 6 views hold one colour or value alone" in text and "3 of 6 views are equal to another" in text
     assert "3 of 6 rows are equal to another" in text and "a/0, a/1, a/2" in text
     assert "nothing in 40 of 40 samples" in Parsed(write_page(full)).text
 
