@@ -1,7 +1,7 @@
 """Wrong: what looks wrong in a bounded sample of a cache, with examples; `shards verify` reads every byte instead."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ NUM_SAMPLES, NUM_COMMITS, NUM_EXAMPLES = 256, 64, 4
 """Samples of each set, and of its commit records, that are looked at; and keys that are named."""
 _CHUNK_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
 """Bytes of rows that are decoded together, and in all, for one set."""
+MOST_DIGESTS = 2_000_000
+"""Samples of which copies are looked for, by what commit records tell of their files."""
 NEAR_OVERFLOW = 30_000.0
 """float16 ends at 65,504."""
 _SAME = 1e-6
@@ -80,10 +82,35 @@ def _in_views(viewset: ViewSet, samples: np.ndarray) -> Iterator[Finding]:
         yield Finding(name, short(f"{_share(damaged, samples)} views cannot be read: {reason}"), _named(damaged))
     if constant:
         yield Finding(name, f"{_share(constant, samples)} views hold one colour or value alone", _named(constant))
-    if twice := _twice(stored):
+    digests = _digests(viewset)
+    if copies := _twice(digests):
+        yield Finding(
+            name, f"{_share(copies, digests)} samples have the file, label and texts of another", _named(copies)
+        )
+    twice = _twice(stored)
+    if not set(twice) <= set(copies):  # files that differ, or none
         yield Finding(name, f"{_share(twice, samples)} views are equal to another", _named(twice))
-    if not (skipped or damaged or constant or twice):
-        yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} samples", is_wrong=False)
+    if not (skipped or damaged or constant or copies or twice):
+        alone = f"; {len(digests):,} files are no copies" if digests else ""
+        yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} samples{alone}", is_wrong=False)
+
+
+def _digests(viewset: ViewSet) -> dict[str, bytes]:
+    """What the commit records tell of the samples of view 0, by key, where these are files; at most MOST_DIGESTS.
+
+    Two views of two copies are cut and coloured otherwise, and no two of their pixels need be the same. Of what is no
+    file, as of texts, a digest covers the label alone.
+    """
+    if viewset.codec.picture(viewset.row(0, int(viewset.usable[0]))) is None:
+        return {}
+    keys, found = viewset.plan.keys, dict[str, bytes]()
+    for shard in range(viewset.plan.num_shards):
+        record, rows = read_commit(viewset.folder, 0, shard), viewset.plan.rows(shard)
+        digests = (record and record.digests) or []
+        found |= {keys[row]: digest.encode() for row, digest in zip(rows, digests, strict=False) if digest}
+        if len(found) >= MOST_DIGESTS or not digests:
+            break
+    return found
 
 
 def _is_even(values: np.ndarray) -> bool:
@@ -170,13 +197,13 @@ def _num_shards(targetset: TargetSet) -> int:
     return -(-targetset.num_samples // targetset.shard_size)
 
 
-def _twice(stored: dict[str, bytes]) -> list[str]:
+def _twice(stored: Mapping[str, bytes]) -> list[str]:
     """The keys whose content another key has too."""
     counts = Counter(stored.values())
     return [key for key, content in stored.items() if counts[content] > 1]
 
 
-def _share(some: Sequence[object], samples: np.ndarray) -> str:
+def _share(some: Sequence[object], samples: Sized) -> str:
     return f"{len(some):,} of {len(samples):,}"
 
 

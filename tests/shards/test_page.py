@@ -8,6 +8,7 @@ from pathlib import Path
 import caches
 import numpy as np
 import pytest
+import texts
 from PIL import Image
 from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, write_page
 
@@ -120,9 +121,32 @@ def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:
     flags = ("--teacher", f"run:{teacher}", "--data", f"folder:{tmp_path / 'data'}", "--view", "resize:size=16")
     caches.extract(*flags, "--out", tmp_path / "cache", "--codec", "float32", "--devices", "cpu")
     text = Parsed(write_page(tmp_path / "cache")).text
-    assert "3 of 6 views hold one colour or value alone" in text and "3 of 6 views are equal to another" in text
+    assert "3 of 6 views hold one colour or value alone" in text
+    assert "3 of 6 samples have the file, label and texts of another" in text and "views are equal" not in text
     assert "3 of 6 rows are equal to another" in text and "a/0, a/1, a/2" in text
     assert "nothing in 40 of 40 samples" in Parsed(write_page(full)).text
+
+
+def test_copies_are_found_among_all_samples_though_their_views_are_cropped(tmp_path: Path) -> None:
+    """Three copies among 300 images, of which 256 are looked at; a copy of another class is another sample."""
+    (tmp_path / "data/train/a").mkdir(parents=True)
+    for number in range(300):
+        pixels = np.random.default_rng(1 if number in (140, 150) else number).bytes(192)
+        image = Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(8, 8, 3))
+        image.save(tmp_path / f"data/train/a/{number:03}.png")
+    flags = ("--teacher", "none", "--data", f"folder:{tmp_path / 'data'}", "--view", "crop:seed=0,size=8")
+    caches.extract(*flags, "--out", tmp_path / "cache", "--shard_size", "100", "--devices", "cpu")
+    text = Parsed(write_page(tmp_path / "cache", "--num", "2")).text
+    assert "3 of 300 samples have the file, label and texts of another" in text and "a/001, a/140, a/150" in text
+
+
+def test_masked_texts_whose_records_tell_their_label_alone_are_no_copies(tmp_path: Path) -> None:
+    encoder, data = texts.write_encoder(tmp_path / "encoder"), texts.write_corpus(tmp_path / "data")
+    flags = ("--data", f"text:{data}", "--view", "blocks:size=16,pack=none,mask=0.3", "--devices", "cpu")
+    caches.extract("--teacher", f"hf:{encoder}", "--out", tmp_path / "cache", "--target", "layer_mean", *flags)
+    digests = json.loads((caches.viewset_of(tmp_path / "cache") / "commits/v00-00000.json").read_text())["digests"]
+    assert len(set(digests)) == 1 < len(digests)
+    assert "have the file" not in Parsed(write_page(tmp_path / "cache", "--num", "2")).text
 
 
 def test_nothing_escapes_from_a_key_a_caption_a_class_or_a_run(teacher: Path, runs: Path, tmp_path: Path) -> None:
