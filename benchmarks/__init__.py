@@ -12,6 +12,7 @@ NAMES = (
     "extracting",
     "overlap",
     "distilling",
+    "switches",
     "codebooks",
     "teacher_in_the_loop",
     "slow_volume",

@@ -3,15 +3,10 @@
 Compared: Lightning's trainer as `distill` sets it up, with batches decoded from the tars, captions tokenised, and
 encoded targets beside them, against the same module and optimiser in a plain loop that has no data to wait for.
 Limit: a step's operations over the rate at which the plain loop does them.
-The plain loop is compared, too, with one that does without what is meant to be faster, or has more of it: pixels whose
-channels are first in memory, weights whose channels are last as the pixels' are, attention in plain operations, AdamW
-without its fused kernel, a compiled student.
 """
 
 import argparse
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -19,7 +14,6 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.materials import as_flags
 from benchmarks.materials import material as material_of
@@ -36,7 +30,7 @@ from benchmarks.measure import (
     synchronise,
     the_device,
 )
-from benchmarks.steps import CHANNELS_FIRST, ChannelsFirst, held_batch, open_cache, with_bank
+from benchmarks.steps import held_batch, open_cache, with_bank
 from benchmarks.synthetic import extract, operations, views_of, write_targets
 from distill.data import CacheData
 from distill.memory import stepper
@@ -44,18 +38,13 @@ from distill.recipe import Recipe
 from distill.run import build_module
 from distill.trainer import make_trainer
 from shards.command.devices import Devices, share_of_cores
-from shards.loader import Batch
 
 GOAL_ON_CPU = 0.95
-WEIGHTS_LAST = "weights with channels last"
-PLAIN_ATTENTION, NOT_FUSED, COMPILED = "attention in plain operations", "AdamW that is not fused", "a compiled student"
 ON_CPU = {"image_size": 224, "steps": 6, "batch_size": 8, "precision": "float32"}
 ON_GPU = {"image_size": 224, "steps": 100, "batch_size": 256, "precision": "bfloat16"}
 QUICK = {"image_size": 32, "steps": 2, "batch_size": 4, "precision": "float32", "encoder": "tiny"}
-RESNET50: dict[str, Any] = {"recipe": "resnet50-from-resnet101", "student": "resnet50"}
-RESNET50 |= {"target": "logits", "codec": "float16", "variants": (CHANNELS_FIRST, WEIGHTS_LAST, NOT_FUSED, COMPILED)}
-DATA2VEC2: dict[str, Any] = {"recipe": "features", "student": "data2vec2:depth=6"}
-DATA2VEC2 |= {"target": "layer_mean", "codec": "int8", "variants": (PLAIN_ATTENTION, NOT_FUSED, COMPILED)}
+RESNET50 = {"recipe": "resnet50-from-resnet101", "student": "resnet50", "target": "logits", "codec": "float16"}
+DATA2VEC2 = {"recipe": "features", "student": "data2vec2:depth=6", "target": "layer_mean", "codec": "int8"}
 TEXT = {"recipe": "f-distilbert", "student": "encoder:depth=3", "target": "layer_mean", "codec": "int8"}
 TEXT |= {"data": "texts", "encoder": "minilm", "tokens": 128}
 PAIR = {"data": "pairs", "encoder": "minilm", "codec": "float16", "init": "random"}
@@ -103,11 +92,6 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         "from the cache": training(recipe, cache, folder / "run", steps, device),
         "one batch in memory": per_unit(lambda: take(repeat(batch, steps)), steps, device),
     }
-    # a CPU's AdamW is not fused; compiling takes minutes
-    left_out = [NOT_FUSED] * (device.type == "cpu") + [COMPILED] * options.quick
-    variants = [name for name in settings.get("variants", ()) if name not in left_out]
-    for name in variants:
-        contenders[name] = per_unit(_variant(name, cache, recipe, [batch] * steps, device), steps, device)
     seconds = alternate(contenders, options.rounds)
     report = Report("how fast are steps from the cache, as a share of steps without data?", "steps", settings)
     report.add_rates(seconds)
@@ -116,9 +100,6 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     ratio = share(seconds["one batch in memory"], seconds["from the cache"])
     goal = GOAL_ON_CPU if device.type == "cpu" else None
     report.figures.append(Figure("from the cache over one batch in memory", limit, ratio, goal))
-    for name in variants:
-        ratio = share(seconds[name], seconds["one batch in memory"])
-        report.figures.append(Figure(f"one batch in memory over {name}", "what the kernels gain", ratio, None))
     return report
 
 
@@ -136,35 +117,6 @@ def prepared(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "bank" in settings:
         changes["recipe"] = with_bank(settings["recipe"], settings["bank"], folder)
     return changes | {"student": material.spec(settings["student"])}
-
-
-def _variant(
-    name: str, cache: CacheData, recipe: Recipe, batches: list[Batch], device: torch.device
-) -> Callable[[], None]:
-    """Steps on `batches` of a module of its own, that differs from what is trained by what `name` says."""
-    module = build_module(cache, recipe)
-    if name == CHANNELS_FIRST:
-        module.inputs = ChannelsFirst(**vars(module.inputs))
-    elif name == WEIGHTS_LAST:
-        module.student.to(memory_format=torch.channels_last)
-    elif name == COMPILED:
-        module.student.compile()
-    elif name == NOT_FUSED:
-        module.configure_optimizers = partial(_not_fused, module.configure_optimizers)
-    take = stepper(module, device)
-
-    def steps() -> None:
-        with sdpa_kernel(SDPBackend.MATH) if name == PLAIN_ATTENTION else nullcontext():
-            take(batches)
-
-    return steps
-
-
-def _not_fused(configure: Callable[[], Any]) -> Any:
-    made = configure()
-    for group in made["optimizer"].param_groups:
-        group["fused"] = False
-    return made
 
 
 class StepClock(Callback):

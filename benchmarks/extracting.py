@@ -3,13 +3,11 @@
 Compared: source -> views -> teacher -> target -> encoded rows -> committed shards, for the first teacher of a cache
 (views are drawn from full-size JPEGs, encoded and stored, or cut out of a corpus that is tokenised already) and for a
 further one (views are read back), with the same batch. A dense teacher's bare forward is its blocks alone, without the
-target. A teacher of captions comes second: another one makes the views. Of a convolutional teacher the bare forward is
-compared, too, with pixels whose channels are first in memory, and with weights whose channels are last as the pixels'.
+target. A teacher of captions comes second: another one makes the views.
 Limit: the teacher's operations over the rate at which the bare forward does them.
 """
 
 import argparse
-import copy
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +27,6 @@ from benchmarks.measure import (
     share,
     the_device,
 )
-from benchmarks.steps import CHANNELS_FIRST
 from benchmarks.synthetic import operations
 from extract.calibrate import calibrated
 from extract.config import ExtractConfig
@@ -43,8 +40,7 @@ from extract.views import read_shard
 from shards.command.devices import share_of_cores
 
 GOAL_ON_CPU = 0.9
-WEIGHTS_LAST = "weights with channels last"
-RESNET101 = {"teacher": "resnet101", "image_size": 224, "codec": "float16", "layouts": True}
+RESNET101 = {"teacher": "resnet101", "image_size": 224, "codec": "float16"}
 DATA2VEC2 = {"teacher": "data2vec2", "image_size": 224, "target": "layer_mean", "codec": "int8"}
 TEXT = {"teacher": "encoder", "data": "texts", "tokens": 128, "target": "layer_mean", "codec": "int8"}
 PAIRS = {"data": "pairs", "image_size": 224, "codec": "float16"}
@@ -106,8 +102,6 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         "extract, first teacher": extraction_contender(first, teacher, num_samples, device, "*"),
         "extract, further teacher": extraction_contender(further, teacher, num_samples, device, "*/targets"),
     }
-    layouts = (CHANNELS_FIRST, WEIGHTS_LAST) if settings.get("layouts") else ()
-    contenders |= {name: per_unit(_bare(stored, name), num_samples, device) for name in layouts}
     seconds = alternate(contenders, options.rounds)
     report = Report("how fast is extract, as a share of the bare teacher?", "samples", settings)
     report.add_rates(seconds)
@@ -118,9 +112,6 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
         ratio = share(seconds["bare forward"], seconds[contender])
         goal = GOAL_ON_CPU if device.type == "cpu" and contender == judged else None
         report.figures.append(Figure(f"{contender} over bare forward", limit, ratio, goal))
-    for name in layouts:
-        ratio = share(seconds[name], seconds["bare forward"])
-        report.figures.append(Figure(f"bare forward over {name}", "what the kernels gain", ratio, None))
     return report
 
 
@@ -147,11 +138,8 @@ def extraction_of(config: ExtractConfig, teacher: Teacher, device: torch.device)
     return calibrated(extraction)
 
 
-def _bare(stored: Extraction, layout: str = "") -> Callable[[], None]:
-    """As many forwards of the teacher as its extraction has, on the first batch of the stored views in memory.
-
-    Pixels lie there with their channels last, weights with theirs first, unless the `layout` is another.
-    """
+def _bare(stored: Extraction) -> Callable[[], None]:
+    """As many forwards of the teacher as its extraction has, on the first batch of the stored views in memory."""
     (part,), device, size = stored.parts, stored.device, stored.batch_size
     teacher = part.teacher
     assert teacher is not None
@@ -160,10 +148,6 @@ def _bare(stored: Extraction, layout: str = "") -> Callable[[], None]:
     with ThreadPoolExecutor(stored.num_threads) as pool:
         fields = read_shard(part.views, 0, 0, pool).batch(list(range(size)))
     batch = [rows.to(device) for rows in teacher.inputs.prepare(fields).values()]
-    if layout == CHANNELS_FIRST:
-        batch = [rows.contiguous() for rows in batch]
-    if layout == WEIGHTS_LAST:
-        network = copy.deepcopy(network).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def work() -> None:

@@ -1,25 +1,20 @@
 """Steps: training steps of the real module without Lightning, so that what is compared is data and teacher alone."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import open_training
 from distill.recipe import FOLDER as RECIPES
 from distill.recipe import Recipe, load_recipe, resolve
-from extract.modalities.image import ImageInput
 from shards.command.devices import share_of_cores
 from shards.loader import Batch, BatchLoader
-
-CHANNELS_FIRST = "pixels with channels first"
-"""In memory, of a convolutional network; elsewhere their channels are last."""
 
 
 def open_cache(cache: Path | str, **changes: object) -> tuple[Recipe, CacheData]:
@@ -31,14 +26,6 @@ def open_cache(cache: Path | str, **changes: object) -> tuple[Recipe, CacheData]
         for targetset in component.targetsets:
             targetset.read(0, component.viewset.usable)  # opens and verifies every shard
     return recipe, CacheData(holding, recipe, share_of_cores())
-
-
-class ChannelsFirst(ImageInput):
-    """Pixels in memory as in shape, (batch, channels, height, width), and not with the channels last."""
-
-    def prepare(self, fields: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`images`, copied."""
-        return {name: images.contiguous() for name, images in super().prepare(fields).items()}
 
 
 def with_bank(recipe: str, size: int, folder: Path) -> str:

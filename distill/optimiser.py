@@ -15,8 +15,9 @@ def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over the trainable parameters of `network`, at the recipe's peak learning rate."""
     assert recipe.lr is not None  # filled in by `resolve`
     groups = parameter_groups(network, recipe.weight_decay)
-    # one kernel for all parameters; float16 scales gradients, which a fused step does itself and clipping must not meet
-    fused = recipe.precision != "float16" and all(each.is_cuda for group in groups for each in group["params"])
+    # one kernel for all parameters; float16 scales gradients, which a fused step does itself, and Lightning clips none
+    # that a fused step may have scaled, in bfloat16 neither
+    fused = recipe.precision == "float32" or (recipe.precision == "bfloat16" and recipe.clip_norm is None)
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=fused or None)
 
 

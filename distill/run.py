@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from distill import folder
 from distill.checkpoints import BEST, Checkpoints, read_best, resumable
+from distill.compiling import require_compiler
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.holding import Holding, sole
@@ -24,7 +25,7 @@ from distill.parts import compares_samples
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
 from distill.terms import LABELS, BoundTerm, bind
-from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer
+from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, rank
 from extract.modalities.base import feed, mismatch, shapes
 from extract.networks import export_network, input_document
 from shards.class_names import logit_names
@@ -59,6 +60,7 @@ def train(
         if (former := folder.former_run(run_dir)) is not None:
             data.training = data.training.limited(former.num_views)
         if not (finished := (run_dir / folder.SUMMARY).exists()):
+            require_compiler(recipe, devices.of(rank()))
             within_memory(config, module, data, devices)
         if is_first:
             folder.begin(run_dir, config, recipe, data)

@@ -13,6 +13,7 @@ from distill.bill.counted import counted_step
 from distill.bill.happened import print_happened, work_of
 from distill.bill.probe import LoopProbe, probe_loader, probe_loop
 from distill.bill.teachers import LiveProbe, probe_teachers
+from distill.compiling import require_compiler
 from distill.config import DistillConfig
 from distill.data import CacheData
 from distill.memory import within_memory
@@ -87,6 +88,7 @@ def print_plan(config: DistillConfig, recipe: Recipe, data: CacheData, run_dir: 
     if print_happened(run_dir, work, options.save):
         return
     devices = choose_devices(config.devices, recipe.precision)
+    require_compiler(recipe, devices.of(0))
     with trial_folder(run_dir, "--run_dir") as trial:
         disk = probe_disk(trial, options.seconds * _SHARES["disk"])
         start = time.perf_counter()
