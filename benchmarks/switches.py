@@ -142,9 +142,10 @@ def _now() -> float:
 
 def _paid(taken_s: float, plain: list[float], compiled: list[float]) -> str:
     """What compiling takes, and after how many batches it has paid."""
-    saved = statistics.median(one - other for one, other in zip(plain, compiled, strict=True))
-    after = f"paid after {taken_s / saved:,.0f} batches" if saved > 0 else "never paid"
-    return f"compiled in {taken_s:,.0f} s, {after}"
+    saved_s = [one - other for one, other in zip(plain, compiled, strict=True)]
+    if min(saved_s) <= 0:
+        return f"compiled in {taken_s:,.0f} s, no gain above the noise"
+    return f"compiled in {taken_s:,.0f} s, paid after {taken_s / statistics.median(saved_s):,.0f} batches"
 
 
 def _turned(switches: tuple[str, ...], recipe: Recipe, device: torch.device) -> list[str]:
