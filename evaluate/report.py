@@ -122,7 +122,9 @@ def _extractions(run: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     """What the target sets of a run took to extract; BadInput where that is no list of costs."""
     costs = summary.get("extracted", [])
     fields = {"targetset", "teacher_forwards", "bytes"}
-    if isinstance(costs, list) and all(isinstance(cost, dict) and fields <= cost.keys() for cost in costs):
+    if isinstance(costs, list) and all(
+        isinstance(cost, dict) and fields <= cost.keys() and isinstance(cost["targetset"], str) for cost in costs
+    ):
         return costs
     raise BadInput(f"{run / SUMMARY}: extracted: expected a list of costs, found {costs!r:.40}; run distill anew")
 
@@ -158,6 +160,10 @@ def _name(run: Path, folder: Path) -> str:
 
 def _shown(path: Path, record: dict[str, Any], field: str, show: Callable[[Any], str]) -> str:
     value = record.get(field)
-    if value is not None and show is not str and type(value) not in (int, float):
-        raise BadInput(f"{path}: {field}: expected a number, found {value!r:.40}; remove the file or mend it")
-    return _NOTHING if value is None else show(value)
+    found = f"{value!r:.40}" if type(value) is not int else f"one of {value.bit_length():,} bits"
+    try:
+        if value is None or show is str or type(value) in (int, float):
+            return _NOTHING if value is None else show(value)
+    except OverflowError:  # more than a float holds
+        pass
+    raise BadInput(f"{path}: {field}: expected a number, found {found}; remove the file or mend it")

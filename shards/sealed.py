@@ -104,7 +104,7 @@ def fields_of(
     """The fields of `document` as `kind` has them; `error`, beginning with `where`, names the first that cannot be."""
     try:
         return msgspec.convert(document, kind)
-    except msgspec.ValidationError as failure:
+    except (msgspec.ValidationError, UnicodeEncodeError) as failure:  # a field named by half of a pair
         reason = one_line(failure)
     named = _PLACE.search(reason) or _ABSENT.search(reason)
     if named is None:  # what the class itself says of fields that do not go together

@@ -175,10 +175,14 @@ def test_every_metric_has_its_column(bench: Bench, capsys: pytest.CaptureFixture
         ("[1]", "expected an object, found a list"),
         ('{"accuracy": 3}', "accuracy: expected a record, found 3"),
         ('{"accuracy": {"top1": "much", "weights_sha256": "WEIGHTS"}}', "top1: expected a number, found 'much'"),
+        (
+            f'{{"accuracy": {{"top1": 1{"0" * 400}, "weights_sha256": "WEIGHTS"}}}}',
+            "top1: expected a number, found one of",
+        ),
         ("{" * 100_000, "not JSON"),
         (None, "cannot be read"),
     ],
-    ids=["cut", "list", "number", "word", "deep", "folder"],
+    ids=["cut", "list", "number", "word", "large", "deep", "folder"],
 )
 def test_a_run_whose_measurements_are_damaged_hides_no_other(
     bench: Bench, content: str | None, problem: str, capsys: pytest.CaptureFixture[str]
@@ -229,7 +233,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert "--targetset" in done.stdout and "fidelity" in done.stdout
 
 
-@pytest.mark.parametrize("costs", [3, ["a"], [{"bytes": 1}], [{"targetset": "a", "teacher_forwards": "b", "bytes": 1}]])
+@pytest.mark.parametrize(
+    "costs",
+    [
+        *(3, ["a"], [{"bytes": 1}], [{"targetset": "a", "teacher_forwards": "b", "bytes": 1}]),
+        [{"targetset": ["a"], "teacher_forwards": 1, "bytes": 1}],
+    ],
+)
 def test_a_run_whose_costs_are_damaged_hides_no_other(
     bench: Bench, costs: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

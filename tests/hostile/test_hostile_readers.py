@@ -68,6 +68,14 @@ def test_a_name_with_half_of_a_pair(tmp_path: Path) -> None:
     assert source.unreadable == (1,) and source.keys[0] == "0" and source.read(0).texts == ("a cat",)
 
 
+def test_half_of_a_pair_in_a_record(cache: Path) -> None:
+    """The name of a field that nobody knows."""
+    reseal(viewset_of(cache) / "viewset.json", lambda document: document.update({"\ud800": 1}))
+    with pytest.raises(Damaged, match="surrogates not allowed"):
+        ViewSet(viewset_of(cache))
+    assert command("shards", "list", cache).err.isprintable()
+
+
 def test_tables_that_are_not_utf_8(tmp_path: Path) -> None:
     texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     images = pa.array([{"bytes": b"x", "path": "a"}])
