@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import tarfile
@@ -152,6 +153,19 @@ def test_an_archive_whose_directory_is_spoilt(tmp_path: Path) -> None:
     for read in (load_data2vec2, read_state_dict):
         with pytest.raises(BadInput, match=r"a\.pt"):
             read(tmp_path / "a.pt")
+
+
+def test_an_archive_that_says_it_is_in_parts(tmp_path: Path) -> None:
+    """By the record that says where the end of a large archive lies, which stands before the end."""
+    torch.save({"cfg": {}, "model": {}}, tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    end = content.rindex(b"PK\5\6")
+    large = struct.pack("<4sLQL", b"PK\6\7", 1, end, 2)
+    (tmp_path / "a.pt").write_bytes(content[:end] + large + content[end:])
+    with pytest.raises(BadInput, match="not a PyTorch checkpoint"):
+        load_data2vec2(tmp_path / "a.pt")
+    with pytest.raises(BadInput, match=r"a\.pt"):
+        read_state_dict(tmp_path / "a.pt")
 
 
 def test_an_image_that_is_a_program() -> None:
