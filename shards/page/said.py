@@ -70,7 +70,14 @@ def said_of(
         return {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likely.items()}
     if next(iter(outputs.values()))[0].dim() == 1:
         return _vectors(viewset, {cell: output.float().numpy() for cell, (output, _) in outputs.items()})
-    return _dense({cell: _content(rows[cell], *output) for cell, output in outputs.items()}, targetset.row_shape[0])
+    contents = {cell: _content(rows[cell], *output) for cell, output in outputs.items()}
+    return _dense(contents, targetset.row_shape[0], _sees_pictures(viewset, targetset, next(iter(rows.values()))))
+
+
+def _sees_pictures(viewset: ViewSet, targetset: TargetSet, row: Row) -> bool:
+    """Whether the tokens are of a picture: the view is one, and the teacher was fed its pixels and not its captions."""
+    fed = targetset.identity["teacher"].get("preprocessing")
+    return viewset.codec.picture(row) is not None and isinstance(fed, dict) and "image_size" in fed
 
 
 def _parts(decoded: Any) -> tuple[Any, Any]:
@@ -139,7 +146,8 @@ def _content(row: Row, output: Any, positions: np.ndarray | None) -> tuple[np.nd
     return tokens[kept], places[kept]
 
 
-def _dense(tokens: dict[Cell, tuple[np.ndarray, np.ndarray]], num_tokens: int) -> dict[Cell, Said]:
+def _dense(tokens: dict[Cell, tuple[np.ndarray, np.ndarray]], num_tokens: int, are_pictures: bool) -> dict[Cell, Said]:
+    """Tokens as colours: a picture's lie in a square behind those of no place in it, a text's in a line."""
     everything = np.concatenate([rows for rows, _ in tokens.values()])
     finite = everything[np.isfinite(everything).all(1)]
     if len(finite) < 2:
@@ -148,8 +156,12 @@ def _dense(tokens: dict[Cell, tuple[np.ndarray, np.ndarray]], num_tokens: int) -
     centre = fitted.mean(0)
     axes = np.linalg.svd(fitted - centre, full_matrices=False)[2][:3]
     low, high = np.percentile((fitted - centre) @ axes.T, [2, 98], axis=0)
-    extra = next((n for n in range(_MOST_EXTRA) if math.isqrt(max(0, num_tokens - n)) ** 2 == num_tokens - n), 0)
-    is_map = num_tokens - extra >= 4 and math.isqrt(num_tokens - extra) ** 2 == num_tokens - extra
+    squares = [
+        n for n in range(_MOST_EXTRA) if num_tokens - n >= 4 and math.isqrt(num_tokens - n) ** 2 == num_tokens - n
+    ]
+    is_map = are_pictures and bool(squares)
+    extra = squares[0] if is_map else 0
+    drawn = f", drawn without the first {extra}" if extra else ""
     said = {}
     for cell, (rows, places) in tokens.items():
         scaled = ((np.nan_to_num(rows) - centre) @ axes.T - low) / np.maximum(high - low, 1e-9)
@@ -157,7 +169,8 @@ def _dense(tokens: dict[Cell, tuple[np.ndarray, np.ndarray]], num_tokens: int) -
         colours[places, : scaled.shape[1]] = (scaled.clip(0, 1) * 255).astype(np.uint8)
         colours[places, 3] = 255
         norm = float(np.linalg.norm(rows, axis=1).mean()) if len(rows) else 0.0
-        said[cell] = Said(f"{len(rows):,} tokens, mean norm {norm:.3g}", [], _png(colours, extra, is_map), is_map)
+        line = f"{len(rows):,} tokens, mean norm {norm:.3g}{drawn}"
+        said[cell] = Said(line, [], _png(colours, extra, is_map), is_map)
     return said
 
 

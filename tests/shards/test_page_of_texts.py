@@ -58,6 +58,7 @@ def test_dense_rows_are_colours_of_the_content_alone(sheet: tuple[Path, Sheet]) 
     for view in found.views:
         content = base64.b64decode((view.said[name].picture or "").partition(",")[2])
         pixels = np.asarray(Image.open(io.BytesIO(content)))
+        assert pixels.shape == (1, 16, 4) and not view.said[name].is_map  # a line, though 16 is a square
         shown = pixels.reshape(-1, 4)
         assert int((shown[:, 3] == 255).sum()) == len(view.words)  # padding is transparent
         colours.append(shown[shown[:, 3] == 255, :3])
