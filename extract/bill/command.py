@@ -16,7 +16,7 @@ from extract.config import ExtractConfig
 from extract.memory import batch_within, parse_cap
 from extract.phases import Work, planned
 from extract.stages import BATCHES_IN_FLIGHT
-from shards.bill.arithmetic import human_seconds
+from shards.bill.arithmetic import BreakEven, human_seconds
 from shards.bill.bucket import probe_store
 from shards.bill.disk import probe_disk
 from shards.bill.options import parse_plan
@@ -122,10 +122,13 @@ def _print(estimate: Estimate, cap: int | None) -> None:
         print(f"extract: plan: {said_memory(peak, options, device, cap)}")
     rows = _alternatives(estimate)
     even = estimate.break_even()
-    if even is not None:
+    if isinstance(even, BreakEven):
         print(f"extract: plan: the student's own steps left out, {even}")
+    else:
+        print(f"extract: plan: against the teacher in the loop: not known: {even}")
+    epochs = even.epochs if isinstance(even, BreakEven) else None
     told = [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-    epochs, to_make = even.epochs if even else None, (amounts.views, sum(amounts.forwards))
+    to_make = amounts.views, sum(amounts.forwards)
     save_plan(
         options,
         bill,

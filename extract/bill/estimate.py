@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from extract.bill.alternatives import asked_bytes
 from extract.bill.codebooks import Calibration
 from extract.bill.probe import TeacherProbe, ViewsProbe
 from extract.bill.sizes import (
@@ -163,16 +164,26 @@ class Estimate:
         size = self.work.extraction.batch_size
         return self.options.card.seconds(probe.growth.operations(size), self.work.extraction.precision) / size
 
-    def break_even(self) -> BreakEven | None:
-        """The same views and forwards in each epoch; None where no view is made here, whose time is not known then."""
-        views, samples = self.probes.views[0], len(self.work.plan.views.plan.keys)
+    def break_even(self) -> BreakEven | str:
+        """What is still to be done against an epoch with the teachers in the loop; or why it is not known.
+
+        That epoch makes views anew, or reads them where all are stored, and computes all forwards. An epoch from the
+        cache reads one view of each sample, and its targets.
+        """
+        views, plan = self.probes.views[0], self.work.plan.views
+        samples, disk = len(plan.plan.keys), self.probes.where.disk.read
         teachers = [probe for probe in self.probes.teachers if probe is not None]
-        if not teachers or not views.seconds_to_make or not self.amounts.written.num_bytes:
-            return None
+        if not teachers:
+            return "there is no teacher"
+        if not sum(self.amounts.forwards):
+            return "all of its targets are made"
         taught = samples * sum(self.forward_seconds(probe) for probe in teachers)
-        live = Bill([Stage(VIEWS, samples * views.seconds_to_make, "cores"), Stage(TEACHER, taught, self.lane)])
-        read = self.amounts.written.num_bytes / self.work.plan.views.asked_views / self.probes.where.disk.read
-        cached = Bill([Stage(READ, samples * views.seconds_to_read, "cores"), Stage("disk", read, "disk")])
+        stored = samples * (self.probes.where.view_bytes or views.view_bytes)
+        read = [Stage(READ, samples * views.seconds_to_read, "cores"), Stage("disk", stored / disk, "disk")]
+        shown = [Stage(VIEWS, samples * views.seconds_to_make, "cores")] if views.seconds_to_make else read
+        live = Bill([*shown, Stage(TEACHER, taught, self.lane)])
+        targets = asked_bytes(self.work.plan.targets, plan)
+        cached = Bill([*read, Stage("targets", targets / disk, "disk")])
         return BreakEven(self.bill()[0].seconds, live.seconds, cached.seconds)
 
 

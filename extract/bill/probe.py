@@ -41,6 +41,8 @@ class ViewsProbe:
     """Of a stored view."""
     stored: Amount = field(default_factory=Amount)
     """What the shard takes on the disk where it was made."""
+    view_bytes: float = 0.0
+    """Of a view that was made, with the image that it is rendered from."""
 
 
 @dataclass
@@ -78,6 +80,7 @@ def probe_views(part: Part, trial: ViewSetJob, num_threads: int, seconds: float)
             raise BadInput(f"--plan: makes views of the source for a trial, and --data {request['data']} is gone")
         trials = _Trials(trial, pool, seconds)
         shard, stored, to_make = trials.made()
+        view_bytes = stored.num_bytes / len(shard.keys)
         lacking = [view > 0 for view, shard in views.places() if views.lacks(view, shard)]
         if views.maker.bytes_a_sample and any(lacking):
             stored, to_make = trials.with_further(stored, to_make, sum(lacking) / len(lacking))
@@ -88,7 +91,7 @@ def probe_views(part: Part, trial: ViewSetJob, num_threads: int, seconds: float)
         raise BadInput(
             f"--plan: none of {len(shard.keys)} samples can be read; mend --data {views.plan.request['data']}"
         )
-    return ViewsProbe(shard, to_make, to_read, stored)
+    return ViewsProbe(shard, to_make, to_read, stored, view_bytes)
 
 
 class _Trials:

@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import caches
 import pytest
 
 from extract.stages import BATCHES_IN_FLIGHT
+from shards.bill.disk import DiskRates
 
 
 def amount(folder: Path) -> tuple[int, int]:
@@ -40,6 +42,41 @@ def test_an_extraction_writes_what_its_plan_says(teacher: Path, tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "plan.json"]
     plan, out = planned(tmp_path / "plan.json", "extract", *flags)
     assert plan["seconds"] == plan["once"] and "0 views and 0 forwards to make" in out
+
+
+def epoch_seconds(out: str) -> tuple[float, float]:
+    """An epoch with the teacher in the loop, and from the cache."""
+    units = {"s": 1, "min": 60, "h": 3600}
+    found = re.search(r"an epoch takes (\S+) (\w+) with the teacher in the loop and (\S+) (\w+) from the cache", out)
+    assert found, out
+    return float(found[1]) * units[found[2]], float(found[3]) * units[found[4]]
+
+
+def test_break_even_of_growth_and_of_a_further_teacher_on_stored_views(
+    cache: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch from the cache reads one view and its targets, whatever is stored of them already.
+
+    The disk is so slow that reading alone decides. Where no view is to be made, an epoch with that teacher in the loop
+    reads the stored ones too.
+    """
+    rate = 1e4
+    monkeypatch.setattr("extract.bill.command.probe_disk", lambda *_: DiskRates(1e8, rate, 0.0, 1e12))
+    other = caches.write_teacher(tmp_path / "other", seed=1, width=8)
+    flags = ("--out", cache, *caches.SMALL, "--codec", "float32", "--teacher")
+    plan, further = planned(tmp_path / "plan.json", "extract", *flags, f"run:{other}")
+    _, grown = planned(tmp_path / "plan.json", "extract", *flags, f"run:{teacher}", "--views", "4")
+    assert "0 views and 80 forwards to make" in further and "80 views and" in grown
+    caches.extract(*flags, f"run:{other}")
+    parts = "*/views/**/*", "*/targets/run-other*/values/c/**/*"
+    sizes = [sum(path.stat().st_size for path in cache.glob(part) if path.is_file()) / 2 for part in parts]
+    for out in (further, grown):
+        assert epoch_seconds(out)[1] == pytest.approx(sum(sizes) / rate, rel=0.05)
+    assert epoch_seconds(further)[0] == pytest.approx(sizes[0] / rate, rel=0.05)
+    assert plan["break_even_epochs"] is None and "the cache never beats" in further  # from so slow a disk
+    for name, why in ((f"run:{other}", "all of its targets are made"), ("none", "there is no teacher")):
+        _, out = planned(tmp_path / "plan.json", "extract", *flags, name)
+        assert f"against the teacher in the loop: not known: {why}" in out
 
 
 def test_codebooks_of_few_vectors_have_no_cosine_in_a_plan(teacher: Path, tmp_path: Path) -> None:
