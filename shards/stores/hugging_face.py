@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_url
@@ -19,7 +19,7 @@ from shards.errors import BadInput, one_line
 from shards.stores.base import RETRY_S, Store, StoreUnavailable
 
 _FORM = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?(?:/(?P<folder>.+))?")
-_FILES_A_COMMIT = 64
+_FILES_A_COMMIT, _BYTES_A_COMMIT = 64, 10**9
 _FOR_THE_MOMENT = (408, 429, 500, 502, 503, 504)
 Result = TypeVar("Result")
 
@@ -74,12 +74,24 @@ class Dataset(Store):
         self.put_all([name], lambda _: content, {name: sha256})
 
     def put_all(self, names: Sequence[str], content: Callable[[str], bytes], sha256: Mapping[str, str]) -> None:
-        """A commit for every 64 files; the hub takes few commits an hour."""
-        for some in _batches(names):
-            files = [CommitOperationAdd(self._folder + name, content(name)) for name in some]
-            message = f"{len(files)} files of a cache of teacher-shards"
-            commit = lambda: HfApi().create_commit(operations=files, commit_message=message, **self._where)  # noqa: B023, E731
-            self._call(commit)
+        """A commit for every 64 files, or where they are more than 1 GB; the hub takes few commits an hour.
+
+        A commit's files are in memory, and so is the next one, which did not fit.
+        """
+        files, num_bytes = list[CommitOperationAdd](), 0
+        for name in names:
+            data = content(name)
+            if files and (len(files) == _FILES_A_COMMIT or num_bytes + len(data) > _BYTES_A_COMMIT):
+                self._commit(files)
+                files, num_bytes = [], 0
+            files.append(CommitOperationAdd(self._folder + name, data))
+            num_bytes += len(data)
+        if files:
+            self._commit(files)
+
+    def _commit(self, files: list[CommitOperationAdd]) -> None:
+        message = f"{len(files)} files of a cache of teacher-shards"
+        self._call(lambda: HfApi().create_commit(operations=files, commit_message=message, **self._where))
 
     def create(self, name: str, content: bytes) -> bytes | None:
         """The hub has no conditional write."""
@@ -142,13 +154,8 @@ class Dataset(Store):
                 if time.monotonic() > end:
                     what = f"the hub cannot be reached ({one_line(error)[:120]}); check the network and HF_ENDPOINT"
                     raise StoreUnavailable(f"{self.url}: {what}, then run again") from None
-            time.sleep(min(5.0, 0.1 * 2**attempt))
+            time.sleep(min(5.0, 0.1 * 2 ** min(attempt, 6)))
         raise AssertionError("unreachable")
-
-
-def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), _FILES_A_COMMIT):
-        yield names[start : start + _FILES_A_COMMIT]
 
 
 def open_url(url: str) -> Dataset:

@@ -1,6 +1,7 @@
 """hf://: a cache goes through a dataset of a server that answers as the hub does over HTTP, and comes back the same."""
 
 import base64
+import gc
 import http.server
 import json
 import re
@@ -126,6 +127,33 @@ def test_a_cache_goes_through_a_dataset(pristine: Path, hub: type[Hub], tmp_path
     assert contents(tmp_path / "new") == contents(pristine) and hub.fails == []
     run = ("--run_dir", tmp_path / "run", "--student", "convnet:width=4,depth=2", "--epochs", "1", "--batch_size", "8")
     command("distill", "--shards", URL, *run, "--devices", "cpu").succeeds()
+
+
+class Counted(bytes):
+    """A file's content, counted while it is in memory."""
+
+    now = most = 0
+
+    def __init__(self, _: bytes) -> None:
+        Counted.now += len(self)
+        Counted.most = max(Counted.most, Counted.now)
+
+    def __del__(self) -> None:
+        Counted.now -= len(self)
+
+
+def test_a_push_holds_no_more_than_a_commit_and_a_file(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.stores.hugging_face._BYTES_A_COMMIT", 1000)
+    sizes = {f"{number:03}": 300 for number in range(10)} | {"large": 1500} | {f"small{i:03}": 1 for i in range(100)}
+    store = open_store(URL)
+    store.make()
+    store.put_all(list(sizes), lambda name: Counted(bytes(sizes[name])), dict.fromkeys(sizes, ""))
+    assert {name: len(data) for name, data in hub.repos["me/cache"].items()} == {
+        f"sub/{n}": s for n, s in sizes.items()
+    }
+    assert [len(names) for names in hub.commits] == [3, 3, 3, 1, 1, 64, 36]
+    gc.collect()
+    assert Counted.now == 0 and Counted.most == 1500 + 300  # the large one came when there was no room
 
 
 def test_ranges_and_what_is_missing(pristine: Path, hub: type[Hub]) -> None:
