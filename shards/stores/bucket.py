@@ -27,6 +27,8 @@ from shards.stores.credentials import SERVER, SET, of_scheme
 from shards.stores.failures import may_pass, remedy
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
+_PROBE = ".probe-"
+"""Before the name of a file of five bytes, which stays where a command was killed while it asked; no listing has it."""
 _ATTEMPTS = 20
 """Of a `create` that others' files are in the way of, each of which is gone when it is read."""
 _LEAST_SILENCE_S, _SLOWEST = 30.0, 100_000
@@ -67,7 +69,8 @@ class Bucket(Store):
 
     def _listed(self, prefix: str) -> list[Any]:
         pages = self._call(lambda: list(obstore.list(self._store, prefix or None)), prefix)
-        return sorted((entry for page in pages for entry in page), key=lambda entry: entry["path"])
+        found = (entry for page in pages for entry in page if not entry["path"].startswith(_PROBE))
+        return sorted(found, key=lambda entry: entry["path"])
 
     def get(self, name: str) -> bytes:
         """The content of a file."""
@@ -131,7 +134,7 @@ class Bucket(Store):
 
     def creates_only_if_absent(self) -> bool:
         """Creates a probe of its own twice."""
-        probe = f".probe-{uuid.uuid4().hex}"
+        probe = f"{_PROBE}{uuid.uuid4().hex}"
         try:
             return self.create(probe, b"first") is None and self.create(probe, b"second") == b"first"
         finally:

@@ -1,4 +1,4 @@
-"""`python -m tests.reliability model|soak|power ...`: the checks of reliability at any length."""
+"""`python -m tests.reliability model|soak|power|endurance ...`: the checks of reliability at any length."""
 
 import argparse
 import os
@@ -23,6 +23,11 @@ def main() -> None:
     power.add_argument("--states", type=int, default=1000, help="distinct states of the disk, a command")
     power.add_argument("--seed", type=int, default=0)
     power.add_argument("--workers", type=int, default=1)
+    endurance = checks.add_parser("endurance", help="everything, over and over, under kills and on a full disk")
+    endurance.add_argument("--minutes", type=float, default=120)
+    endurance.add_argument("--seed", type=int, default=0)
+    endurance.add_argument("--place", type=Path, help="a new folder to keep, with all that was printed (default: none)")
+    endurance.add_argument("only", nargs="*", help="pixels, crops, texts (default: all)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TEACHER_SHARDS_LOCAL_CACHE"] = str(Path(folder, "home"))
@@ -35,6 +40,11 @@ def main() -> None:
             from soak import tell
 
             tell(Path(folder), given.rows)
+        elif given.check == "endurance":
+            from endurance import tell
+
+            (place := given.place or Path(folder, "endurance")).mkdir(parents=True)
+            tell(place.resolve(), given.minutes, given.seed, given.only)
         else:
             from power_scenarios import tell
 

@@ -48,8 +48,9 @@ def shelf() -> Path:
 
 
 def without_drafts(place: Path) -> dict[str, bytes]:
-    """What lies in a folder but half-written files of a command that was cut off, where none lists or removes them."""
-    return {name: content for name, content in contents(place).items() if not Path(name).name.startswith(".partial-")}
+    """What lies in a folder but half-written files and probes of a command that was cut off, where none lists them."""
+    drafts = (".partial-", ".probe-")
+    return {name: content for name, content in contents(place).items() if not Path(name).name.startswith(drafts)}
 
 
 def extraction(cache: Path | str, split: str, views: int, targets: list[str], **options: Any) -> None:

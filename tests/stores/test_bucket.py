@@ -44,6 +44,8 @@ def test_what_is_put_is_read_back(store: Store) -> None:
 
 def test_one_of_many_creates(store: Store) -> None:
     assert store.creates_only_if_absent()
+    store.create(".probe-of-a-command-that-was-killed", b"first")
+    assert not [name for name in store.sizes() if "probe" in name]
     contents = [str(number).encode() for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         before = list(pool.map(lambda content: store.create("commit", content), contents))
