@@ -38,11 +38,19 @@ class Folder(Bucket):
         return self._write(name, lambda path: commit.create(path, content))
 
     def remove(self, name: str) -> None:
-        """The file is gone, and so are the folders that were made for it and are empty."""
-        super().remove(name)
-        with contextlib.suppress(OSError):  # the first folder that holds something ends it
-            for folder in sorted(self._made, reverse=True):
-                folder.rmdir()
+        """The file is gone, and so are folders that are empty now, within the store and of those made for it."""
+        path = self._root / name
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:  # there is no such file
+            pass
+        except OSError as error:
+            raise StoreUnavailable(f"{self.named(name)}: {error.strerror}; let it be removed, then run again") from None
+        within = [folder for folder in path.parents if folder.is_relative_to(self._root) and folder != self._root]
+        for folders in (within, sorted(self._made, reverse=True)):
+            with contextlib.suppress(OSError):  # the first folder that holds something ends it
+                for folder in folders:
+                    folder.rmdir()
 
     def _write(self, name: str, write: Callable[[Path], Result]) -> Result:
         self._made |= {folder for folder in (self._root, *self._root.parents) if not folder.exists()}
