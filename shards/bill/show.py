@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,15 +73,26 @@ def save_plan(options: PlanOptions, bill: Bill, peak_bytes: float, beside: Mappi
 
 def check_save(path: Path | None, *folders: Path) -> None:
     """BadInput where no file can be saved, or in a cache's or a run's folder, into which --plan writes nothing."""
-    if path is not None:
-        there = nearest(path.absolute().parent)
-        if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise BadInput(
-                f"--plan save={path}: no file can be written there; give one in a folder that you may write to"
-            )
     for folder in folders:
         if path is not None and path.absolute().is_relative_to(folder.absolute()):
             raise BadInput(f"--plan save={path}: lies in {folder}, in which a plan writes nothing; give another place")
+    if path is not None and not _takes_files(path):
+        raise BadInput(f"--plan save={path}: no file can be written there; give one in a folder that you may write to")
+
+
+def _takes_files(path: Path) -> bool:
+    """Whether a file of that name can be written; what is made for the trial is gone again.
+
+    The mode of a folder does not tell: /proc and a disk that is mounted to be read have modes as any other.
+    """
+    there = nearest(path.absolute().parent)
+    if path.is_dir() or not there.is_dir():
+        return False
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return True
+    except OSError:
+        return False
 
 
 def views_to_show(asked: int) -> Sequence[int]:

@@ -188,7 +188,9 @@ def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(
     assert f"{BATCHES_IN_FLIGHT} at a time" in out and "; fits: --max_memory gives 3.0 MB" in out
 
 
-def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_planned_is_refused_in_one_line(
+    teacher: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = ("--teacher", f"run:{teacher}", *caches.SMALL)
     (tmp_path / "file").touch()
     for name, where in (("extract", "--out"), ("distill", "--run_dir")):
@@ -205,8 +207,10 @@ def test_what_cannot_be_planned_is_refused_in_one_line(teacher: Path, cache: Pat
     caches.command("distill", "--shards", cache, "--plan", "device_profile=h300").refuses("h300", "rtx4090", "h200")
     inside = f"save={tmp_path / 'new/plan.json'}"
     caches.command("extract", *flags, *out, "--plan", inside).refuses("in which a plan writes nothing")
-    for place in (tmp_path, tmp_path / "file/plan.json"):
+    monkeypatch.setattr("extract.bill.command.probe_disk", None)  # the place is looked at before anything is probed
+    for place in (tmp_path, tmp_path / "file/plan.json", "/proc/plan.json", "/proc/self/new/plan.json"):
         caches.command("extract", *flags, *out, "--plan", f"save={place}").refuses(f"save={place}", "no file")
+    monkeypatch.undo()
     few = "40 samples have 40 vectors of logits, fewer than a codebook's 256 centroids"
     caches.command("extract", *flags, *out, "--codec", "pq:2", "--plan", "seconds=0.5").refuses(few)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "file"]
