@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shards.bill.options import AS_FLAGS
 from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
@@ -79,7 +80,7 @@ class DistillConfig:
     """Say what this will cost, and train nothing: probe this machine (seconds=60, about), then print bytes, files,
     hours, cost (dollars_per_hour=0.75), bottleneck, memory, and when the cache beats the teacher in the loop.
     device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON, RUN_DIR.plan.json
-    beside what happens then."""
+    beside what happens then. --device_profile and --dollars_per_hour are flags too, which ask for a plan."""
 
 
 def unfolded(config: DistillConfig) -> DistillConfig:
@@ -146,7 +147,8 @@ def _with_wandb(values: dict[str, str]) -> str:
 ALIASES = (
     Aliases(("compile", "warmup"), "read", _without_former, _in_recipe),
     Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
+    AS_FLAGS,
 )
-"""Former flags, which the saved configurations of earlier runs hold."""
+"""Former flags, which the saved configurations of earlier runs hold; and options of --plan."""
 HIDDEN = {"label_weight": Hidden("objective", _split_label_weight), "accumulate": None}
 """Flags that --help leaves out, and those that say the same; the recipe says what none does."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from shards.bill.options import AS_FLAGS
 from shards.command.arguments import Aliases, Hidden
 from shards.command.ranges import Count, Options, Precision, Range
 
@@ -93,7 +94,7 @@ class ExtractConfig:
     """Say what this will cost, and do nothing: probe this machine (seconds=60, about), then print bytes, files, hours,
     cost (dollars_per_hour=0.75), bottleneck, memory, alternatives, and when the cache beats the teacher in the loop.
     device_profile=rtx4090, a100, h100 or h200 predicts that card; save=FILE keeps the plan as JSON, OUT.plan.json
-    beside what happens then."""
+    beside what happens then. --device_profile and --dollars_per_hour are flags too, which ask for a plan."""
     max_memory: str | None = None
     """Cap each process, as 24GB: a GPU's memory cannot exceed it, and batches are the largest, --batch_size at most, of
     which three fit, or on a CPU 16 whatever its cores; there it bounds what teacher and batches are counted to take."""
@@ -107,8 +108,8 @@ def _as_view(values: dict[str, str]) -> str:
 
 
 _OPTIONS = {"image_size": "size", "image_format": "format"}
-ALIASES = (Aliases(("augment", *_OPTIONS), "view", _as_view),)
-"""The flags of images before --view; every saved configuration of an image cache holds them."""
+ALIASES = (Aliases(("augment", *_OPTIONS), "view", _as_view), AS_FLAGS)
+"""The flags of images before --view, which every saved configuration of an image cache holds; and options of --plan."""
 _KEY, _DRY_RUN = re.compile(r":key=([^,]*)"), re.compile(r"(?<=:)dry_run=([^,]*),?|,dry_run=([^,]*)")
 
 

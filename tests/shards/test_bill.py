@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from distill.config import ALIASES as OF_DISTILL
+from distill.config import DistillConfig
 from extract.bill.estimate import peak_of
 from extract.bill.probe import TeacherProbe
-from extract.config import HIDDEN, ExtractConfig
+from extract.config import ALIASES, HIDDEN, ExtractConfig
 from shards.bill.arithmetic import Bill, BreakEven, Stage
 from shards.bill.cards import CARDS, Card, Operation
 from shards.bill.counting import Counts, Growth, count
@@ -132,3 +134,29 @@ def test_the_flag_may_stand_alone_and_hides_no_other(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         parse(ExtractConfig, "extract", ["--help"], "", hidden=HIDDEN)
     assert "--plan" in (said := capsys.readouterr().out) and "--weights_key" not in said
+
+
+@pytest.mark.parametrize("name", ["extract", "distill"])
+@pytest.mark.parametrize(
+    ("flags", "plan"),
+    [
+        (["--device_profile", "rtx4090"], "device_profile=rtx4090"),
+        (["--plan", "--device_profile", "rtx4090"], "device_profile=rtx4090"),
+        (["--dollars_per_hour", "2", "--plan", "seconds=5"], "seconds=5,dollars_per_hour=2"),
+        (["--plan", "device_profile=h100", "--device_profile=h100"], "device_profile=h100"),
+        (["--plan"], "true"),
+        ([], None),
+    ],
+)
+def test_a_card_and_a_price_are_flags_too(name: str, flags: list[str], plan: str | None) -> None:
+    if name == "extract":
+        config = parse(ExtractConfig, name, ["--teacher", "none", "--out", "cache", *flags], "", aliases=ALIASES)
+    else:
+        config = parse(DistillConfig, name, ["--shards", "cache", *flags], "", aliases=OF_DISTILL)
+    assert config.plan == plan
+
+
+def test_a_card_that_is_given_twice_is_one_card() -> None:
+    given = ["--shards", "cache", "--plan", "device_profile=h100", "--device_profile", "a100"]
+    with pytest.raises(BadInput, match="--device_profile a100: --plan device_profile=h100 says another; give one"):
+        parse(DistillConfig, "distill", given, "", aliases=OF_DISTILL)
