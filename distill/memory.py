@@ -33,6 +33,9 @@ from shards.errors import BadInput
 from shards.loader import Batch
 from shards.order import Reading
 
+_LEAST_NORMALISED = 8
+"""Samples whose mean and variance may stand for a batch's."""
+
 
 def within_memory(config: DistillConfig, module: Distillation, data: CacheData, devices: Devices) -> Recipe:
     """`module` computes a batch in the fewest parts whose step is counted to fit into --max_memory.
@@ -59,10 +62,9 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
         raise BadInput(f"{given}: a step in {choices[-1]} parts still takes {least_bytes}, counted; {remedy}")
     parts, whole = choices[fits], human_bytes(taken(least))
     if parts > least and has_batch_statistics(module):
-        size, field = recipe.batch_size * least // parts, f"{kind}: {parts * getattr(recipe, kind) // least}"
         raise BadInput(
             f"{given}: a batch of {recipe.batch_size} takes {whole}, counted, and {recipe.student} normalises over it, "
-            f"so that parts are not the whole; give --batch_size {size}, which fits, or {field} in a recipe"
+            f"so that parts are not the whole; {_of_batch_statistics(recipe, kind, least, parts, batch // parts)}"
         )
     if is_first_process():
         cut = f"{parts} parts" if parts > 1 else "one part"
@@ -70,6 +72,15 @@ def within_memory(config: DistillConfig, module: Distillation, data: CacheData, 
         print(f"distill: {given}: a batch of {batch} in {cut}: {human_bytes(taken(parts))} a step, counted{more}")
     module.most_samples = batch // parts
     return replace(recipe, grad_cache=max(parts, recipe.grad_cache))
+
+
+def _of_batch_statistics(recipe: Recipe, kind: str, least: int, parts: int, part: int) -> str:
+    """What to give where a student normalises over its batch, of which `part` samples fit: they must be some."""
+    if part < _LEAST_NORMALISED:
+        few = f"parts of {part} fit, over which nothing should be normalised"
+        return f"{few}: give more memory, a smaller --student, or --precision bfloat16"
+    parts_field = f"{kind}: {parts * getattr(recipe, kind) // least}"
+    return f"give --batch_size {recipe.batch_size * least // parts}, which fits, or {parts_field} in a recipe"
 
 
 def what_to_lower(config: DistillConfig, recipe: Recipe) -> str:

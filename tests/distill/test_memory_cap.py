@@ -103,9 +103,13 @@ def test_recipes_that_compare_samples_are_known(name: str) -> None:
 def test_what_cannot_be_cut_or_does_not_fit_is_refused_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path / "test.yaml"), tmp_path / "run"
     module, data = module_of(shards, student=None)
-    taken = {parts: step_bytes(module, data, 16, parts) for parts in (1, 2)}
+    taken = {parts: step_bytes(module, data, 16, parts) for parts in (1, 2, 8, 16)}
     normalises = distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", f"{int(taken[2])}B")
     normalises.refuses("--max_memory", "normalises over it", "give --batch_size 8, which fits, or accumulate: 2")
+    for parts, fit in ((8, "2"), (16, "1")):  # so few have no statistics
+        few = distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", f"{int(taken[parts])}B")
+        few.refuses("normalises over it", f"parts of {fit} fit", "a smaller --student")
+        assert "accumulate:" not in few.err and "--batch_size" not in few.err
     small = distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", "1kB")
     small.refuses("--max_memory 1kB: a step in 16 parts still takes", "a smaller --student")
     distill(shards, run, *ONE, "--recipe", recipe, "--max_memory", "lots").refuses("expected a size above 0")
