@@ -4,7 +4,8 @@ Every teacher and student is built at its real size with random weights; the ope
 counted on a few samples and put over a card's published rates (`shards/bill/cards.py`): a prediction and a lower bound.
 Full-size photos are decoded at the rate that the thesis reports of the eight cores beside its card, which is what held
 its distil-data2vec2; what a cache stores decodes faster than any of these students learns. Extraction is one view, in
-the codec that `extract` takes by itself.
+the codec that `extract` takes by itself. One disk takes the cache's bytes, and gives them to each epoch, at a rate that
+is stated; it works beside the card.
 """
 
 import argparse
@@ -37,6 +38,8 @@ from shards.reader import TargetSet, ViewSet
 SAMPLES, BATCH = 4, 256
 DECODED = 515.0
 """Full-size photos a second of eight cores (thesis, chapter on distilling data2vec2)."""
+DISK_RATE = 1e9
+"""Bytes a second, both ways: stated, and measured of no disk."""
 IMAGENET, BLOCKS, PAIRS, IMAGES = 1_281_167, 13_000_000, 3_265_000, 2_780_904
 """Samples of an epoch: photos; blocks of 256 tokens; pairs, which are 89,273 steps of 256 in 7 epochs; their images."""
 PHOTO = {"image_size": 224}
@@ -131,19 +134,25 @@ class Bills:
         return BreakEven(self.extraction.seconds, self.live.seconds, self.cached.seconds)
 
 
-def bills_of(run: Run, found: Counted, card: Card, decoded: float = DECODED) -> Bills:
-    """The bills of a run on so many cards as it had; beside each, cores decode so many photos a second."""
+def bills_of(run: Run, found: Counted, card: Card, decoded: float = DECODED, disk: float = DISK_RATE) -> Bills:
+    """The bills of a run on so many cards as it had; beside each, cores decode so many photos a second.
+
+    Beside all, one disk takes and gives so many bytes a second.
+    """
     forward = card.seconds(found.teacher.operations(BATCH), "bfloat16") / BATCH / run.cards
     step = card.seconds(found.student.operations(BATCH), "bfloat16") / BATCH / run.cards
     a_photo = 1 / decoded / run.cards if "image_size" in run.settings else 0.0
     seen = run.epochs * run.samples
 
-    def bill(photos: float, device: float) -> Bill:
-        return Bill([Stage("decode", photos * a_photo, "cores"), Stage("card", device, "device")])
+    a_row = found.row_bytes + found.view_bytes
 
-    stored = run.views * (found.row_bytes + found.view_bytes)
-    live, extraction = bill(seen, seen * (forward + step)), bill(run.views, run.views * forward)
-    return Bills(live, extraction, bill(0, seen * step), stored)
+    def bill(photos: float, device: float, num_bytes: float) -> Bill:
+        of_disk = Stage("disk", num_bytes / disk, "disk")
+        return Bill([Stage("decode", photos * a_photo, "cores"), Stage("card", device, "device"), of_disk])
+
+    stored = run.views * a_row
+    live, extraction = bill(seen, seen * (forward + step), 0), bill(run.views, run.views * forward, stored)
+    return Bills(live, extraction, bill(0, seen * step, seen * a_row), stored)
 
 
 COLUMNS = (
@@ -177,6 +186,7 @@ def main(arguments: list[str] | None) -> None:
     parser.add_argument("--card", default="rtx4090", help=", ".join(CARDS))
     parser.add_argument("--dollars_per_hour", type=float, default=0.69, help="of one card (default: the thesis's 0.69)")
     parser.add_argument("--decoded", type=float, default=DECODED, help="full-size photos a second (default: 515)")
+    parser.add_argument("--disk", type=float, default=DISK_RATE, help="bytes a second of one disk (default: 1e9)")
     parser.add_argument("--only", choices=[run.recipe for run in LADDER], help="this run alone")
     parser.add_argument("--out", type=Path, help="a file for the table as JSON")
     options = parser.parse_args(arguments)
@@ -187,9 +197,11 @@ def main(arguments: list[str] | None) -> None:
         if options.only in (None, run.recipe):
             with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
                 found = counted(run, Path(folder))
-            rows.append(row(run, bills_of(run, found, CARDS[options.card], options.decoded), options.dollars_per_hour))
+            bills = bills_of(run, found, CARDS[options.card], options.decoded, options.disk)
+            rows.append(row(run, bills, options.dollars_per_hour))
     print_table(COLUMNS, rows, COLUMNS[1:])
-    print(f"a prediction for {options.card}, measured on none: counted operations over published rates, a lower bound")
+    print(f"a prediction for {options.card}, measured on none: counted operations over published rates, a lower bound;")
+    print(f"a cache is written once and read in each epoch: one disk takes and gives {human_bytes(options.disk)}/s")
     if options.out is not None:
         told = [dict(zip(COLUMNS, each, strict=True)) for each in rows]
         write_atomically(options.out, (json.dumps({"card": options.card, "runs": told}, indent=1) + "\n").encode())
