@@ -1,10 +1,12 @@
 """The commands whose power is cut: each begins with a cache as another left it."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from posixpath import basename
 from typing import Any
+from unittest.mock import patch
 
 import rows_modality
 import yaml
@@ -14,6 +16,7 @@ from power_loss import Scenario, play
 from pytest import MonkeyPatch
 from small_caches import check, extraction, run, sets_in, shelf, without_drafts
 
+from extract.leases import LEASE_S
 from shards.errors import BadInput
 from shards.mirror import mirror_path
 from shards.remove import remove
@@ -37,10 +40,11 @@ def extracts(views: int, **options: Any) -> Callable[[Path], None]:
 
 
 def extracts_there(place: Path) -> None:
-    """Into a store, by a machine that has nothing of it yet."""
+    """Into a store, by a machine that has nothing of it yet, and waits little for one that died while it ended."""
     url = f"file://{place}"
     shutil.rmtree(mirror_path(url), ignore_errors=True)
-    run(lambda: extraction(url, "train", 2, BOTH, shard_size=1))
+    with patch.dict(os.environ, {LEASE_S: "0.3"}):
+        run(lambda: extraction(url, "train", 2, BOTH, shard_size=1))
 
 
 def removes(place: Path) -> None:
