@@ -24,13 +24,13 @@ from shards.layout import (
     targetset_is_whole,
     viewset_is_whole,
 )
-from shards.records import Count, FileRecord, Files, Number, check_file
+from shards.records import MAX_COUNT, Count, FileRecord, Files, Number, check_file
 from shards.sealed import FORMAT_VERSION, fields_of, unsealed
 from shards.views import check_identity
 
 MAX_ROW_NUMBERS = 1 << 28
 
-Errors = dict[str, int | float]
+Errors = dict[str, Annotated[int, Meta(ge=-MAX_COUNT, le=MAX_COUNT)] | float]
 """What a codec loses, by the names that `Codec.error` gives."""
 
 

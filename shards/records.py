@@ -11,10 +11,10 @@ from shards.identity import sha256_of, sha256_of_file
 from shards.layout import inside
 from shards.mirror import origin_of
 
-_MAX_COUNT = 1 << 40
+MAX_COUNT = 1 << 40
 
-Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
-Number = Annotated[int, Meta(ge=0, le=_MAX_COUNT)]
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Number = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class FileRecord(Struct, frozen=True, gc=False):

@@ -46,6 +46,7 @@ def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.
         table = opened.read if group is None else partial(opened.read_row_group, group)
         values = table(columns=[column], use_threads=False).column(0)
         values.validate(full=True)  # that texts are UTF-8, at which the reader does not look
+        _check_rows(len(values), (metadata if group is None else metadata.row_group(group)).num_rows)
         return values
 
 
@@ -131,8 +132,16 @@ class RowGroups:
                 file, metadata, number = self._places[place]
                 # a reader of its own: one reader is not promised to serve two threads
                 with _readable(file), pq.ParquetFile(file, metadata=metadata) as opened:
-                    group.table = opened.read_row_group(number, columns=self._columns, use_threads=False)
+                    table = opened.read_row_group(number, columns=self._columns, use_threads=False)
+                    _check_rows(table.num_rows, metadata.row_group(number).num_rows)
+                    group.table = table
             return group.table
+
+
+def _check_rows(found: int, expected: int) -> None:
+    """Columns may be of other lengths than the footer says, at which the reader does not look."""
+    if found != expected:
+        raise pa.ArrowInvalid(f"{found:,} rows, where its footer says {expected:,}")
 
 
 @contextmanager

@@ -3,15 +3,28 @@
 from pathlib import Path
 
 import pytest
-from fuzz.campaign import campaign_of
+from fuzz.campaign import Campaign, Example, campaign_of, read_once
+from fuzz.mutations import Spoiling
 from fuzz.readers import READERS
 
 FEW = 40
+FOUND: list[tuple[str, Spoiling]] = [
+    ("parquet", (143, 3, [(7, 26312, 28168, b"\x1b\xda\x08\xe00")])),  # a column shorter than its footer says
+    ("manifests", (146, 1, [(11, 19150, 35408, b"\x05WPw")])),  # an error of a codec that no float holds
+]
+"""By campaigns at length; each was a fault."""
 
 
 @pytest.mark.parametrize("name", ["yaml", "karpathy", "images"])
 def test_few_spoilt_files_of_the_quick_readers(name: str, tmp_path: Path) -> None:
     assert campaign_of(name, FEW, tmp_path).faults == {}
+
+
+@pytest.mark.parametrize(("name", "spoiling"), FOUND)
+def test_what_was_found_is_no_fault_any_more(name: str, spoiling: Spoiling, tmp_path: Path) -> None:
+    campaign = Campaign(name)
+    read_once(Example(name, tmp_path), spoiling, campaign)
+    assert campaign.faults == {} and campaign.num_inputs == 1
 
 
 @pytest.mark.slow

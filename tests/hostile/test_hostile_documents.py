@@ -92,6 +92,7 @@ ABSURD_TARGETS = [
     {"arrays": [["values", "float32", [10]]]},
     {"codec": "flaot32"},
     {"codec": "topk:3"},
+    {"codec_error": {"mse": 10**400}},
     {"codec": 3},
     {"files": []},
     {"files": {}},
