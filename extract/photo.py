@@ -26,10 +26,12 @@ def _formats() -> list[str]:
 
 # what PIL's decoders raise on damaged bytes (found by flipping and cutting files of every format above)
 _DECODE_ERRORS = (
-    *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, LookupError, TypeError),
+    *(OSError, ValueError, SyntaxError, RuntimeError, EOFError, LookupError, TypeError, ArithmeticError),
     *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
+_LARGE, _PIXELS_A_BYTE = 16 << 20, 10_000
+"""A larger image (in pixels) with more pixels a byte is a bomb: a PNG of one bit and one colour has 8,000."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,10 +48,13 @@ def decoded(data: bytes, upright: bool, where: str) -> Image.Image:
     """The image, its pixels otherwise as PIL decodes them: no mode conversion.
 
     Raises BadInput, which begins with `where`, for what cannot be decoded (PIL's limit against decompression bombs
-    included).
+    included), and for a large image in so few bytes that only its header can say so.
     """
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=_formats())
+        if image.width * image.height > max(_LARGE, _PIXELS_A_BYTE * len(data)):
+            size = f"{image.width:,} x {image.height:,} pixels in {len(data):,} bytes"
+            raise Image.DecompressionBombError(f"{size}, which no photo has")
         image.load()
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if upright else None
         return image if turn is None else image.transpose(turn)

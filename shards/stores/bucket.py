@@ -51,7 +51,7 @@ class Bucket(Store):
         connect: Callable[[float], Any],
         credentials: str = "",
         retry_s: float = 0.0,
-        silence_s: float = 0.0,
+        silence_s: float = _LEAST_SILENCE_S,
     ) -> None:
         """`connect` gives obstore's store whose requests may be silent so long; `credentials`: where they were read."""
         self.url, self._credentials, self._retry_s, self._silence_s = url, credentials, retry_s, silence_s

@@ -2,6 +2,8 @@
 
 import io
 import re
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,18 @@ def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     with pytest.raises(BadInput, match=r"sample 0 cannot be decoded \(Image size .* exceeds limit"):
         open_source(f"folder:{tmp_path}", "train").read(0)
+
+
+def test_a_header_that_claims_pixels_which_the_file_cannot_hold(tmp_path: Path) -> None:
+    """They would take 400 MB before the file ends; a picture of one colour that is as large is read."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
+    content = png()
+    (tmp_path / "0.png").write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+    Image.new("1", (4100, 4100)).save(tmp_path / "1.png", optimize=True)
+    source = open_source(f"folder:{tmp_path}", "train")
+    with pytest.raises(BadInput, match=r"sample 0 cannot be decoded \(10,000 x 10,000 pixels in \d+ bytes, which no"):
+        source.read(0)
+    assert source.read(1).image.size == (4100, 4100)
 
 
 def test_parquet_keys(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from watching import Hung, bounded, peak_bytes, peak_restarts, watching
 import shards
 from shards.errors import TeacherShardsError
 
+MOST_BYTES = 256 << 20
+"""Of memory, for one input."""
 _ROOT = Path(shards.__file__).parents[1]
 _GUARD_BYTES, _GUARD_S = 2 << 30, 20.0
 """Where an input is stopped: threads reserve their stacks, and other work on the machine makes all of it slow."""
@@ -108,7 +110,7 @@ def read_once(example: Example, spoiling: Spoiling, campaign: Campaign) -> None:
     most = peak_bytes()
     campaign.most_bytes = max(campaign.most_bytes, most)
     faults = [fault] if fault else []
-    if most > example.reader.most_bytes and not any("takes" in each for each in campaign.faults):
+    if most > MOST_BYTES and not any("takes" in each for each in campaign.faults):
         faults.append(f"takes {most >> 20} MiB")
     for each in (*faults, *watched.faults):
         campaign.faults.setdefault(each, spoiling)

@@ -9,6 +9,11 @@ from fuzz.readers import READERS
 
 FEW = 40
 FOUND: list[tuple[str, Spoiling]] = [
+    ("images", (59, 1, [(4, 13320, 10070, b"`\xc0\xb8\x10\x9b")])),  # 119 million pixels in 62 bytes
+    (
+        "images",
+        (208, 2, [(10, 59482, 23633, b"\xe4P"), (13, 9594, 15241, b"\x80j,\xcfQ")]),
+    ),  # a size no C integer holds
     ("parquet", (143, 3, [(7, 26312, 28168, b"\x1b\xda\x08\xe00")])),  # a column shorter than its footer says
     ("manifests", (146, 1, [(11, 19150, 35408, b"\x05WPw")])),  # an error of a codec that no float holds
 ]

@@ -1,4 +1,4 @@
-"""A minute of the endurance run: `python -m tests.reliability endurance` goes on for hours."""
+"""Some minutes of the endurance run: `python -m tests.reliability endurance` goes on for hours."""
 
 from pathlib import Path
 
