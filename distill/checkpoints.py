@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from shards.archive import is_archive
 from shards.commit import write_atomically
 from shards.errors import BadInput, Damaged
 
@@ -97,7 +97,7 @@ def resumable(folder: Path) -> Path | None:
     path = folder / LAST
     if not path.exists():
         return None
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         raise Damaged(f"{path}: is no whole checkpoint; remove it to train from the beginning")
     return path
 

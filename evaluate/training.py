@@ -3,7 +3,6 @@
 import hashlib
 import io
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from distill.optimiser import parameter_groups
 from evaluate.preset import TrainingSettings
 from evaluate.student import TrainedStudent
 from evaluate.views import TrainingViews
+from shards.archive import is_archive
 from shards.command.progress import Progress
 from shards.commit import remove_leftovers, write_atomically
 from shards.errors import BadInput, Damaged
@@ -120,7 +120,7 @@ class Training:
         path = folder / CHECKPOINT
         if not path.exists():
             return
-        if not zipfile.is_zipfile(path):
+        if not is_archive(path):
             raise Damaged(f"{path}: is no whole checkpoint; remove it to train from the beginning")
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.epochs_done, self.loss = state["epochs"], state["loss"]

@@ -20,6 +20,7 @@ from spoilers import write_headers
 from texts import write_encoder
 from watching import bounded, peak_bytes, peak_restarts
 
+from distill.checkpoints import LAST, resumable
 from extract.modalities.tokenizer import TextTokenizer
 from extract.networks.data2vec2.checkpoint import load_data2vec2
 from extract.networks.state_dict import read_state_dict
@@ -166,6 +167,9 @@ def test_an_archive_that_says_it_is_in_parts(tmp_path: Path) -> None:
         load_data2vec2(tmp_path / "a.pt")
     with pytest.raises(BadInput, match=r"a\.pt"):
         read_state_dict(tmp_path / "a.pt")
+    (tmp_path / "a.pt").rename(tmp_path / LAST)
+    with pytest.raises(Damaged, match="is no whole checkpoint; remove it"):
+        resumable(tmp_path)
 
 
 def test_an_image_that_is_a_program() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from shards.archive import is_archive
 from shards.errors import BadInput
 
 _ALLOWED = re.compile(
@@ -82,7 +83,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise BadInput(f"{file}: no such file; give the path of a data2vec 2.0 checkpoint (.pt)")
     try:
-        is_zip = zipfile.is_zipfile(file)  # which raises BadZipFile of an archive in parts
+        is_zip = is_archive(file)
         foreign = _foreign_names(file) if is_zip else []
         stand_ins: list[Any] = [(_stand_in(name), name) for name in foreign]
         with torch.serialization.safe_globals(stand_ins):
