@@ -4,6 +4,10 @@ A revision covers names and sizes, since to read a large source whole before eac
 commit record keeps what the samples were, and whoever makes another view of them compares.
 """
 
+from dataclasses import replace
+
+import numpy as np
+
 from extract.plan_views import ViewSetJob
 from extract.sources.base import Sample
 from extract.sources.naming import content_revision
@@ -16,10 +20,11 @@ _NOT_READ = ""
 
 
 def digest(sample: Sample | None) -> str:
-    """16 hex digits of the SHA-256 of a sample's file, label and texts; empty for a sample that was skipped."""
+    """16 hex digits of the SHA-256 of a sample's file, label, texts and fields; empty for a sample that was skipped."""
     if sample is None:
         return _NOT_READ
-    return content_revision([sample.encoded or b"", str(sample.label), *sample.texts])[:16]
+    fields = [np.asarray(values, "<i8").tobytes() for _, values in sorted((sample.fields or {}).items())]
+    return content_revision([sample.encoded or b"", str(sample.label), *sample.texts, *fields])[:16]
 
 
 def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:
@@ -33,11 +38,14 @@ def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:
 
 def check_sample(job: ViewSetJob, sample: Sample, recorded: str) -> None:
     """Raises IdentityMismatch where `sample` is another than the one that view 0 recorded."""
-    if recorded not in (_NOT_READ, digest(sample)):
-        raise IdentityMismatch(
-            f"--data {job.plan.request['data']}: sample {sample.key} is another image, caption or label than the one "
-            f"in view 0 of {job.folder}, under the same name and size: restore the data, or give another --out"
-        )
+    if recorded in (_NOT_READ, digest(sample)):
+        return
+    if sample.fields and recorded == digest(replace(sample, fields=None)):
+        return  # of an earlier version, which left the fields out: of a corpus its digests tell the label alone
+    raise IdentityMismatch(
+        f"--data {job.plan.request['data']}: sample {sample.key} is another image, text or label than the one in "
+        f"view 0 of {job.folder}, under the same name and size: restore the data, or give another --out"
+    )
 
 
 def check_source(job: ViewSetJob, skip_errors: bool) -> None:

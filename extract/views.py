@@ -64,10 +64,10 @@ def make_shard(job: ViewSetJob, view: int, shard: int, pool: Executor, skip_erro
             if skip_errors:
                 return None
             raise BadInput(f"{error}, or leave such samples out with --on_error skip") from error
+        before = recorded[index - rows.start] if recorded else ""
+        check_sample(job, sample, before)
         if made.digests:
-            made.digests[index - rows.start] = digest(sample)
-        if recorded:
-            check_sample(job, sample, recorded[index - rows.start])
+            made.digests[index - rows.start] = before or digest(sample)
         facts = {"key": sample.key, "view": view, **facts}
         if sample.label is not None:
             facts["label"] = sample.label

@@ -98,8 +98,8 @@ def _in_views(viewset: ViewSet, samples: np.ndarray) -> Iterator[Finding]:
 def _digests(viewset: ViewSet) -> dict[str, bytes]:
     """What the commit records tell of the samples of view 0, by key, where these are files; at most MOST_DIGESTS.
 
-    Two views of two copies are cut and coloured otherwise, and no two of their pixels need be the same. Of what is no
-    file, as of texts, a digest covers the label alone.
+    Two views of two copies are cut and coloured otherwise, and no two of their pixels need be the same. Of texts an
+    earlier version kept digests of the label alone.
     """
     if viewset.codec.picture(viewset.row(0, int(viewset.usable[0]))) is None:
         return {}

@@ -14,6 +14,7 @@ from shards.codecs.features import Features
 from shards.codecs.kept import POSITIONS
 from shards.decode import codec_of, read_decoded
 from shards.layout import CALIBRATION
+from shards.mirror import LOCAL_CACHE
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.zarrs import metadata_bytes, pack, specs_of
 
@@ -199,13 +200,21 @@ def test_it_grows_by_a_view(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "flags"),
+    ("targets", "flags", "init"),
     [
-        ("logits-topk3", ("--recipe", "digits", "--student", "convnet:width=4,depth=1")),
-        ("int8-6tokens", ("--recipe", "distil-data2vec2", "--student", "data2vec2:depth=1")),
+        ("logits-topk3", ("--recipe", "digits", "--student", "convnet:width=4,depth=1"), ()),
+        ("int8-6tokens", ("--recipe", "distil-data2vec2", "--student", "data2vec2:depth=1"), ("--init", "tiny.pt")),
     ],
 )
-def test_a_student_learns_from_it(here: Path, targets: str, flags: tuple[str, ...]) -> None:
-    common = ("--shards", "cache", "--run_dir", "run", "--devices", "cpu", "--batch_size", "4", "--max_steps", "2")
-    trained = command("distill", *common, "--targets", targets, *flags).succeeds()
-    assert "distill: done: 2 steps" in trained.out
+def test_a_student_learns_from_it(
+    here: Path, targets: str, flags: tuple[str, ...], init: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the student begins with the teacher's weights, these are named once on each machine."""
+    monkeypatch.setenv(LOCAL_CACHE, str(here.parent / "home"))
+    common = ("--shards", "cache", "--targets", targets, "--devices", "cpu", "--batch_size", "4", "--max_steps", "2")
+    if init:
+        refused = command("distill", *common, *flags, "--run_dir", "refused")
+        refused.refuses("only the cache names its teacher", "--init: give the file of its weights")
+    for run, once in (("first", init), ("second", ())):
+        trained = command("distill", *common, *flags, *once, "--run_dir", run).succeeds()
+        assert "distill: done: 2 steps" in trained.out

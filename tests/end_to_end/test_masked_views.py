@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from caches import command, contents, extract, targetset_of, viewset_of
+from caches import command, contents, copied, extract, reseal, reseal_records, targetset_of, viewset_of
 from test_exactness import run
 from texts import write_corpus, write_encoder
 
+from extract.sources.naming import content_revision
 from extract.teachers import load_teacher
 from shards.codecs.features import Features
 from shards.decode import codec_of, read_decoded
@@ -96,6 +97,33 @@ def test_a_cache_grows_by_views_to_the_same_bytes(cache: Path, encoder: Path, co
     one, other = contents(grown), contents(cache)
     assert one.keys() == other.keys()
     assert all(one[name] == other[name] for name in one if not name.endswith(manifests))
+
+
+def test_no_view_is_made_of_other_texts_of_the_same_size(
+    cache: Path, encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """A revision covers names and sizes; the digests in commit records cover the tokens."""
+    lines = (corpus / "train.txt").read_text().splitlines()
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines/train.txt").write_text("\n".join(lines[1:] + lines[:1]) + "\n")
+    grown = copied(cache, tmp_path / "cache")
+    asked = flags(encoder, tmp_path / "lines", grown, *VIEW, "--codec", "float32", "--keep_tokens", str(MASKED))
+    refused = command("extract", *asked, "--views", "3")
+    refused.refuses("is another image, text or label than the one in view 0", "restore the data")
+
+
+def test_a_cache_of_before_whose_digests_lack_the_tokens_grows_with_such(
+    cache: Path, encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    before, grown = content_revision(["", "None"])[:16], copied(cache, tmp_path / "cache")
+    viewset = viewset_of(grown)
+    for path in sorted(viewset.glob("commits/*.json")):
+        reseal(path, lambda document: document.update(digests=[before] * len(document["digests"])))
+    reseal_records(viewset, "viewset.json", *(f"commits/{path.name}" for path in viewset.glob("commits/*.json")))
+    asked = flags(encoder, corpus, grown, *VIEW, "--codec", "float32", "--keep_tokens", str(MASKED))
+    extract(*asked, "--views", "3")
+    records = [json.loads(path.read_text()) for path in viewset.glob("commits/v02-*.json")]
+    assert records and {digest for record in records for digest in record["digests"]} == {before}
 
 
 @pytest.mark.slow

@@ -128,5 +128,5 @@ def test_a_caption_that_changes_under_one_revision_is_noticed(tmp_path: Path) ->
     assert job.source is not None
     sample, (recorded,) = job.source.read(0), recorded_digests(job, 0)
     check_sample(job, sample, recorded)
-    with pytest.raises(IdentityMismatch, match="sample 0 is another image, caption or label"):
+    with pytest.raises(IdentityMismatch, match="sample 0 is another image, text or label"):
         check_sample(job, replace(sample, texts=("b",)), recorded)

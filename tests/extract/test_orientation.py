@@ -124,9 +124,7 @@ def test_a_source_replaced_by_another_of_equal_sizes_is_refused_before_work_star
     for path in source.iterdir():
         negative(path)
     refused = command("extract", *flags(source, tmp_path / "cache"), "--views", "2")
-    refused.refuses(
-        f"--data folder:{source}: sample 0 is another image, caption or label than the one in view 0", "--out"
-    )
+    refused.refuses(f"--data folder:{source}: sample 0 is another image, text or label than the one in view 0", "--out")
     assert refused.out == "" and contents(tmp_path / "cache") == before
 
 

@@ -144,8 +144,9 @@ def test_masked_texts_whose_records_tell_their_label_alone_are_no_copies(tmp_pat
     encoder, data = texts.write_encoder(tmp_path / "encoder"), texts.write_corpus(tmp_path / "data")
     flags = ("--data", f"text:{data}", "--view", "blocks:size=16,pack=none,mask=0.3", "--devices", "cpu")
     caches.extract("--teacher", f"hf:{encoder}", "--out", tmp_path / "cache", "--target", "layer_mean", *flags)
-    digests = json.loads((caches.viewset_of(tmp_path / "cache") / "commits/v00-00000.json").read_text())["digests"]
-    assert len(set(digests)) == 1 < len(digests)
+    viewset, record = caches.viewset_of(tmp_path / "cache"), "commits/v00-00000.json"  # as an earlier version told it
+    caches.reseal(viewset / record, lambda document: document.update(digests=["0" * 16] * len(document["digests"])))
+    caches.reseal_records(viewset, "viewset.json", record)
     assert "have the file" not in Parsed(write_page(tmp_path / "cache", "--num", "2")).text
 
 
