@@ -194,9 +194,16 @@ class Storage(ViewStorage):
         if found != expected:
             raise Damaged(
                 f"{where} is not rendered to the pixels that the teacher saw (crc32c {found:08x}, expected "
-                f"{expected:08x}): {self.codec.blame}: use the simplejpeg and Pillow that extract used "
-                "(constraints.txt), or extract again"
+                f"{expected:08x}): {self._blame(sample, pixels)}, or extract again"
             )
+
+    def _blame(self, sample: int, pixels: Pixels) -> str:
+        """What differs from what the teacher saw, and what to do."""
+        before, now = self.images.facts(0, sample).get("size"), [pixels.shape[1], pixels.shape[0]]
+        if not self.codec.keeps_sources and isinstance(before, list) and before != now:
+            sizes = (" x ".join(map(str, size)) for size in (now, before))
+            return "the original is of another size now, {} pixels, and was {}: restore it".format(*sizes)
+        return f"{self.codec.blame}: use the simplejpeg and Pillow that extract used (constraints.txt)"
 
     def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The .cls members beside the images."""

@@ -83,3 +83,23 @@ def test_data_that_is_gone_or_another_is_refused(cache: Path, photos: Path, tmp_
     flags = ("--student", "convnet:width=4,depth=2", "--epochs", "1", "--batch_size", "8", "--devices", "cpu")
     told = command("distill", "--shards", gone, "--run_dir", tmp_path / "run", *flags)
     told.refuses("store=none", "cannot be opened", "photos")
+
+
+def test_an_original_of_another_size_is_called_that(cache: Path, photos: Path) -> None:
+    """Turned on its side, in a file as long; what is asked is a crop that fits all the same."""
+    viewset = viewset_of(cache)
+    crops = zarr.open_array(viewset / "crops", mode="r")[:, :, :4]
+    for sample, key in enumerate(ViewSet(viewset).plan.keys):
+        path = photos / "train" / f"{key}.bmp"
+        pixels = np.asarray(Image.open(path))
+        height, width, _ = pixels.shape
+        left, top, w, h = crops[:, sample].T
+        fits = np.flatnonzero((left + w <= height) & (top + h <= width))
+        size_bytes = path.stat().st_size
+        Image.fromarray(np.rot90(pixels)).save(photos / "turned.bmp")
+        if len(fits) and width != height and (photos / "turned.bmp").stat().st_size <= size_bytes:
+            break
+    path.write_bytes((photos / "turned.bmp").read_bytes().ljust(size_bytes, b"\0"))
+    now = f"the original is of another size now, {height} x {width} pixels, and was {width} x {height}: restore it"
+    with pytest.raises(Damaged, match=now):
+        ViewSet(viewset).row(int(fits[0]), sample)
