@@ -20,7 +20,7 @@ ENDS_S = 15
 FEWEST_ROUNDS = 6
 """Of a process that lives throughout, before what it holds tells anything."""
 GROWS_BYTES = 24 << 20
-"""What allocators may take more of after an hour than after minutes; a leak of 10 kB a round is more."""
+"""What allocators may take more of after an hour than after minutes."""
 
 
 @dataclass
