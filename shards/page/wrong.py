@@ -54,7 +54,7 @@ def look_at(listed: ListedViewSet) -> Iterator[Finding]:
         return
     yield from _in_views(viewset, samples)
     for each in listed.targetsets:
-        if each.whole:
+        if each.whole and len(samples):
             try:
                 targetset = TargetSet(each.folder)
                 check_pair(viewset, targetset)
@@ -101,7 +101,8 @@ def _digests(viewset: ViewSet) -> dict[str, bytes]:
     Two views of two copies are cut and coloured otherwise, and no two of their pixels need be the same. Of texts an
     earlier version kept digests of the label alone.
     """
-    if viewset.codec.picture(viewset.row(0, int(viewset.usable[0]))) is None:
+    blank = {name: np.zeros(shape, dtype) for name, (dtype, shape) in viewset.codec.fields.items()}
+    if viewset.codec.picture(blank) is None:
         return {}
     keys, found = viewset.plan.keys, dict[str, bytes]()
     for shard in range(viewset.plan.num_shards):

@@ -12,6 +12,8 @@ import texts
 from PIL import Image
 from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, write_page
 
+from shards.reader import ViewSet
+
 
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> Path:
@@ -125,6 +127,18 @@ def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:
     assert "3 of 6 samples have the file, label and texts of another" in text and "views are equal" not in text
     assert "3 of 6 rows are equal to another" in text and "a/0, a/1, a/2" in text
     assert "nothing in 40 of 40 samples" in Parsed(write_page(full)).text
+
+
+def test_a_view_that_is_damaged_and_samples_that_all_are_skipped_cost_no_page(cache: Path, tmp_path: Path) -> None:
+    viewset = caches.viewset_of(cache)
+    offset, _ = json.loads((viewset / "commits/v00-00000.json").read_text())["members"]["jpg"][0]
+    with (viewset / "views/v00-00000.tar").open("r+b") as tar:
+        tar.seek(offset)
+        tar.write(b"\0")
+    assert "1 of 40 views cannot be read" in Parsed(write_page(cache)).text
+    keys = list(ViewSet(viewset).plan.keys)
+    caches.reseal(viewset / "viewset.json", lambda document: document.update(skipped=keys))
+    assert "40 of 40 samples were skipped" in Parsed(write_page(cache)).text
 
 
 def test_copies_are_found_among_all_samples_though_their_views_are_cropped(tmp_path: Path) -> None:
