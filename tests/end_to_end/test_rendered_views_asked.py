@@ -25,6 +25,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("crop:size=16,store=source,source_size=many", "source_size: expected 16 to"),
         ("crop:size=16,source_size=32", "source_size is of store=source alone"),
         ("resize:store=source", "a resize has one view a sample"),
+        ("crop:interpolation=nearest", "interpolation=NAME (bicubic, bilinear, linear_exact)"),
+        ("crop:interpolation=linear_exact", "is not antialiased: it is of images that are kept at most 2 times as"),
+        ("crop:interpolation=linear_exact,store=none", "give size=224,store=source,source_size=448 or less"),
+        ("crop:size=16,interpolation=linear_exact,store=source", "size=16,store=source,source_size=32 or less"),
+        ("crop:size=16,interpolation=linear_exact,store=source,source_size=33", "interpolation=bilinear"),
     ],
 )
 def test_what_makes_no_sense_is_refused(photos: Path, tmp_path: Path, view: str, words: str) -> None:

@@ -117,22 +117,6 @@ def test_a_run_takes_several_views_a_batch_and_says_so(cache: Path, tmp_path: Pa
     command(*one[:-1], "views_a_batch=0", "--run_dir", tmp_path / "none").refuses("views_a_batch=NUMBER")
 
 
-@pytest.mark.parametrize(
-    ("view", "words"),
-    [
-        ("crop:interpolation=nearest", "interpolation=NAME (bicubic, bilinear, linear_exact)"),
-        ("crop:interpolation=linear_exact", "is not antialiased: it is of images that are kept at most 2 times as"),
-        ("crop:interpolation=linear_exact,store=none", "give size=224,store=source,source_size=448 or less"),
-        ("crop:size=16,interpolation=linear_exact,store=source", "size=16,store=source,source_size=32 or less"),
-        ("crop:size=16,interpolation=linear_exact,store=source,source_size=33", "interpolation=bilinear"),
-    ],
-)
-def test_what_would_alias_is_refused(photos: Path, tmp_path: Path, view: str, words: str) -> None:
-    flags = ("--teacher", "none", "--data", f"folder:{photos}", "--view", view, "--devices", "cpu")
-    command("extract", *flags, "--out", tmp_path / "cache").refuses("--view", words)
-    assert not (tmp_path / "cache").exists()
-
-
 def test_another_resampling_is_another_view_set(cache: Path, flags: tuple[Any, ...], tmp_path: Path) -> None:
     """Bilinear is of stored pixels too; bicubic, the default, is saved as it always was."""
     held = copied(cache, tmp_path / "held")
