@@ -2,8 +2,8 @@
 
 import bisect
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,9 +25,17 @@ ParquetFile = tuple[Path, pq.FileMetaData]
 
 
 def open_file(file: Path) -> ParquetFile:
-    """The file with what its footer says; BadInput when it is no parquet file."""
+    """The file with what its footer says; BadInput when it is no parquet file, or two of its columns have one name."""
     with _readable(file):
-        return file, pq.read_metadata(file)
+        metadata = pq.read_metadata(file)
+        check_names(metadata.schema.to_arrow_schema().names)
+        return file, metadata
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises ArrowInvalid for a name that two columns have: which of them is meant nobody can say."""
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise pa.ArrowInvalid(f"two of its columns are called {twice[0]:.200}: rename one")
 
 
 def read_footer(file: Path) -> bytes:

@@ -15,7 +15,7 @@ from extract.sources.base import Source
 from extract.sources.columns import parse_options
 from extract.sources.labels import column_labels
 from extract.sources.naming import content_revision, folder_safe_name
-from extract.sources.row_groups import read_footer
+from extract.sources.row_groups import check_names, read_footer
 from extract.sources.splits import files_revision, find_files, pick_split
 from shards.errors import BadInput, one_line
 
@@ -71,7 +71,7 @@ def read_table(flag: str, file: Path) -> pa.Table:
     try:
         table = read()
         table.validate(full=True)  # a reader of parquet does not look at the texts
-        _ = table.column_names  # which raises where they are not UTF-8
+        check_names(table.column_names)  # which raises where they are not UTF-8
         return table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{flag}: {file} cannot be read ({one_line(error):.200}); fetch it again") from error

@@ -132,6 +132,17 @@ def test_a_header_that_claims_pixels_which_the_file_cannot_hold(tmp_path: Path) 
     assert source.read(1).image.size == (4100, 4100)
 
 
+@pytest.mark.parametrize("names", [["image", "label", "label"], ["image", "image", "label"]])
+def test_a_name_that_two_columns_have_is_refused(tmp_path: Path, names: list[str]) -> None:
+    """The first of two labels was taken without a word."""
+    values = {"image": [png()], "label": [0]}
+    columns = [pa.array(values[name]) for name in names]
+    pq.write_table(pa.table(columns, names=names), tmp_path / "train.parquet")
+    twice = max(names, key=names.count)
+    with pytest.raises(BadInput, match=f"train.parquet cannot be read .*two of its columns are called {twice}: rename"):
+        open_source(f"parquet:{tmp_path}", "train")
+
+
 def test_parquet_keys(tmp_path: Path) -> None:
     table(tmp_path / "own/0.parquet", rows(2, ["x/a.png", "x/b.png"]))
     table(tmp_path / "own/1.parquet", rows(1, ["x/c.d.png"]))

@@ -15,6 +15,7 @@ FOUND: list[tuple[str, Spoiling]] = [
         (208, 2, [(10, 59482, 23633, b"\xe4P"), (13, 9594, 15241, b"\x80j,\xcfQ")]),
     ),  # a size no C integer holds
     ("parquet", (143, 3, [(7, 26312, 28168, b"\x1b\xda\x08\xe00")])),  # a column shorter than its footer says
+    ("sentences", (173, 3, [(7, 61680, 56113, b"\x84\x18\xe0I\xa8")])),  # two columns of one name
     ("manifests", (146, 1, [(11, 19150, 35408, b"\x05WPw")])),  # an error of a codec that no float holds
 ]
 """By campaigns at length; each was a fault."""
