@@ -36,6 +36,8 @@ _LEAST_SILENCE_S, _SLOWEST = 30.0, 100_000
 _PART_BYTES, _PARTS = 5 << 20, 12
 """Of a large file, and how many of them are sent at a time."""
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 5.0
+_RETRIES = 12
+"""Of a request by obstore itself, some seconds in all."""
 Result = TypeVar("Result")
 
 
@@ -164,8 +166,8 @@ class Bucket(Store):
     def _call(self, call: Callable[[], Result], name: str | None) -> Result:
         """What `call` gives, which may be made again; a missing file is Damaged where `name` says which.
 
-        What fails for the moment is repeated for RETRY_S: obstore itself gives up after a dozen tries, which are some
-        seconds, and makes one where a request might have been carried out.
+        What fails for the moment is repeated for RETRY_S: obstore itself gives up after _RETRIES, and makes
+        none where a request might have been carried out.
         """
         end, pause_s = math.inf, _FIRST_PAUSE_S
         while True:
@@ -205,7 +207,7 @@ def open_url(url: str) -> Bucket:
     if re.search(r"=[\d.]+/?$", parts.path):
         raise BadInput(f"{url}: ends as a share of --shards does; give a folder whose name does not end in =NUMBER")
     seconds = seconds_in(RETRY_S, 120.0)
-    retry: Any = {"max_retries": 12, "retry_timeout": timedelta(seconds=seconds)}
+    retry: Any = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=seconds)}
     options: Any = {"timeout": timedelta(days=30), "connect_timeout": timedelta(seconds=10)}
     settings, read_from = of_scheme(url)
     options["allow_http"] = settings.get("endpoint", "").startswith("http://")
