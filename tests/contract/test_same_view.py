@@ -59,7 +59,8 @@ def test_the_teacher_reads_the_stored_file_and_not_the_source(cache: Path, tmp_p
     assert "0 views made, 80 teacher forwards" in done.out
     stored = TargetSet(targetset_of(cache, "second")).read(0, np.arange(NUM_SAMPLES))["values"]
     np.testing.assert_array_equal(live_rows(second, cache, 0), stored)
-    assert (stored[::2] == stored[0]).all() and not (stored[1] == stored[0]).all()
+    rounding = 1e-5 * np.abs(stored).max()  # a kernel may add up in another order at another place in a batch
+    assert np.abs(stored[::2] - stored[0]).max() < rounding < np.abs(stored[1] - stored[0]).max()
 
 
 FILES = (("views", "tar"), ("commits", "json"))
