@@ -75,6 +75,7 @@ def test_gradients_are_clipped_in_bfloat16_too(shards: Path, tmp_path: Path) -> 
     assert any(not torch.equal(clipped[name], whole[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--plan", "seconds=1")])
 def test_a_machine_without_a_compiler_says_so_before_a_run_begins(
     flags: tuple[str, ...], shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,7 @@ def capped(module: Distillation, data: CacheData, cap: float) -> Recipe:
     return within_memory(DistillConfig(shards=".", max_memory=f"{int(cap)}B"), module, data, Devices("cpu"))
 
 
+@pytest.mark.slow
 def test_the_fewest_parts_that_fit_are_taken_and_the_module_stays_as_it_is(shards: Path) -> None:
     module, data = module_of(shards, NoNorm())
     before = {name: rows.clone() for name, rows in module.state_dict().items()}
@@ -100,6 +101,7 @@ def test_recipes_that_compare_samples_are_known(name: str) -> None:
     assert any(getattr(loss, "compares_samples", False) for loss in losses)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_cut_or_does_not_fit_is_refused_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
     recipe, run = write_recipe(tmp_path / "test.yaml"), tmp_path / "run"
     module, data = module_of(shards, student=None)
@@ -116,6 +118,7 @@ def test_what_cannot_be_cut_or_does_not_fit_is_refused_before_anything_is_writte
     assert not (run / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_cap_with_room_changes_nothing(shards: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "test.yaml", epochs=1)
     flags = (*ONE, "--recipe", recipe)
@@ -128,6 +131,7 @@ def test_a_cap_with_room_changes_nothing(shards: Path, tmp_path: Path) -> None:
     assert yaml.safe_load((runs[0] / "config.yaml").read_text())["max_memory"] == "24GB"
 
 
+@pytest.mark.slow
 def test_a_run_that_counted_its_parts_as_its_own_goes_on_in_them(shards: Path, tmp_path: Path) -> None:
     """As an earlier version wrote the parts that --max_memory chose: into run.json and recipe.yaml."""
     capped = ("--max_memory", "24GB")

@@ -32,6 +32,7 @@ print(json.dumps([network(torch.randn(5, 3, 16, 16))["logits"].tolist(), config]
 """
 
 
+@pytest.mark.slow
 def test_the_student_loads_without_lightning_and_says_the_same(shards: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "test.yaml", validation_fraction=0.0)
     distill(shards, tmp_path / "run", "--targets", "two", "--recipe", recipe).succeeds()
@@ -101,6 +102,7 @@ def test_a_run_that_ends_within_an_epoch_is_validated(shards: Path, tmp_path: Pa
     assert summary["steps"] == summary["best_step"] == 3 and summary["best_val_loss"] > 0
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_weights(shards: Path, tmp_path: Path) -> None:
     found = {}
     for precision in ("float32", "bfloat16"):

@@ -78,6 +78,7 @@ def test_a_student_starts_from_a_folder_of_the_teachers_weights(text_cache: Path
     refused.refuses("weights_sha256", "--init")
 
 
+@pytest.mark.slow
 def test_a_student_teaches_again(text_cache: Path, tmp_path: Path) -> None:
     distill(text_cache, tmp_path / "run", "--targets", "layer_mean_no_norm", *FLAGS).succeeds()
     cache, lines = tmp_path / "cache", text_cache.parent / "lines"

@@ -18,6 +18,7 @@ from extract.networks import load_exported
 from shards.decode import codec_of, read_decoded
 from shards.reader import TargetSet, ViewSet
 
+pytestmark = pytest.mark.slow
 NUM, CAPTIONS = 24, 3
 
 

@@ -124,6 +124,7 @@ def test_towers_of_the_cache_are_aligned_without_being_loaded(pair_cache: Path, 
     refused.refuses("--targets", "of text there are none")
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(pair_cache: Path, encoder: Path, pristine: Path, tmp_path: Path) -> None:
     run = ("--run_dir", tmp_path / "run", "--devices", "cpu")
     for name in ("transformer-shre", "s-smke", "shre", "align"):

@@ -188,6 +188,7 @@ def test_a_card_that_is_not_here_is_predicted_and_the_plan_says_so(
     assert f"{BATCHES_IN_FLIGHT} at a time" in out and "; fits: --max_memory gives 3.0 MB" in out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_planned_is_refused_in_one_line(
     teacher: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def finetune(run: Path, *flags: str) -> dict:
     return json.loads((run / "evaluation.json").read_text())["finetune"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_resumed_finetuning_ends_with_the_weights_of_an_uninterrupted_one(
     bench: Bench, precision: str, capsys: pytest.CaptureFixture[str]
@@ -92,6 +93,7 @@ def test_a_finished_one_is_measured_again_without_training(bench: Bench) -> None
         finetune(run)
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_the_student_alone(bench: Bench) -> None:
     values = yaml.safe_load((FOLDER / "finetune-cifar.yaml").read_text())
     mild = {"lr": 0.01, "mixup": 0.0, "cutmix": 0.0, "randaugment_ops": 0, "flip": 0.0, "crop_scale": [0.8, 1.0]}

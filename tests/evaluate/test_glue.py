@@ -124,6 +124,7 @@ def test_an_interrupted_run_ends_with_the_numbers_of_an_uninterrupted_one(
     assert resumed == whole
 
 
+@pytest.mark.slow
 def test_what_a_score_follows_from_is_in_its_folders_name(data: Path, tmp_path: Path) -> None:
     for flags in ({}, {"epochs": 2}, {"seed": 1}, {"limit": 100}):
         measure(tmp_path, data, "rte", **{"epochs": 1} | flags)

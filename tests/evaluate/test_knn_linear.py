@@ -107,6 +107,7 @@ def test_more_neighbours_than_samples_are_refused(bench: Bench) -> None:
         main(["--run", str(bench.run()), "--task", "knn", "--limit", "10"])
 
 
+@pytest.mark.slow
 def test_probe_is_as_good_as_logistic_regression(bench: Bench) -> None:
     run = bench.run()
     main(["--run", str(run), "--task", "linear", "--epochs", "60", "--lr", "0.03"])

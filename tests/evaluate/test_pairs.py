@@ -32,6 +32,8 @@ from shards.reader import TargetSet
 from tests.evaluate.pair_bench import CPU, NUM, measured, oracle
 from tests.pairs import COLOURS, SIDE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:

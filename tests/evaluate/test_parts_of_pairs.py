@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from caches import command, extract
 from glue_files import write_glue
@@ -20,6 +21,8 @@ from shards.decode import codec_of, read_decoded
 from shards.reader import TargetSet
 from tests.evaluate.pair_bench import CPU, NUM, measured
 from tests.pairs import COLOURS, SIDE
+
+pytestmark = pytest.mark.slow
 
 
 def test_tasks_of_one_modality_measure_its_encoder(pairs: Path, run: Path, tmp_path: Path) -> None:

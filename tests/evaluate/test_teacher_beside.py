@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from caches import Outcome, command
 from digits_bench import Bench
 
@@ -11,6 +12,7 @@ def measured(run: Path, *flags: str | Path) -> Outcome:
     return command("evaluate", "--run", run, "--limit", "200", *flags)
 
 
+@pytest.mark.slow
 def test_the_table_has_the_teachers_scores_and_the_share_that_is_kept(bench: Bench) -> None:
     run = bench.run()
     spec = f"run:{bench.teacher}"

@@ -40,6 +40,7 @@ def measured(run: Path) -> dict[str, Any]:
     return json.loads((run / "evaluation.json").read_bytes())
 
 
+@pytest.mark.slow
 def test_any_labelled_text_is_classified(run: Path, texts: Path) -> None:
     data = f"text:{texts}:label=sort"
     flags = ("--run", run, "--data", data, "--epochs", "8", "--batch_size", "16", "--lr", "0.003")
@@ -104,6 +105,7 @@ def test_sts_without_data_is_stsb(tmp_path: Path) -> None:
     assert record["data"] == "glue:stsb" and record["num_samples"] == 24 and record["split"] == "validation"
 
 
+@pytest.mark.slow
 def test_glue_by_its_command_beside_its_teacher(run: Path, tmp_path: Path) -> None:
     glue, teacher = write_glue(tmp_path / "glue", 32, 16), write_teacher(tmp_path / "teacher")
     preset = tmp_path / "two.yaml"

@@ -26,6 +26,7 @@ def augments(draw: st.DrawFn) -> Augment:
     return Augment("crop", (scale[0], scale[1]), (ratio[0], ratio[1]), draw(st.floats(0, 1)), seed=seed)
 
 
+@pytest.mark.slow
 @given(st.integers(-(2**40), 2**40), keys, st.integers(0, 10_000))
 def test_uniform_numbers_are_fixed_by_seed_key_and_view(seed: int, key: str, view: int) -> None:
     first, again = Uniform(seed, key, view), Uniform(seed, key, view)

@@ -51,6 +51,7 @@ def test_a_text_from_its_characters_to_its_targets(tmp_path: Path) -> None:
     torch.testing.assert_close(tokens[:, :length], alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cache_of_texts_grows_and_its_student_teaches_the_same_blocks(tmp_path: Path) -> None:
     path = write_folder(tmp_path)
     lines = [case["text"] for case in json.loads((GOLDEN / "text_bpe_tiny" / "expected.json").read_text())["cases"]]

@@ -129,6 +129,7 @@ def test_a_name_near_the_list_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         refused(write_checkpoint(tmp_path / "near.pt", {**make_checkpoint(), "args": made()}), f"'{name}'")
 
 
+@pytest.mark.slow
 def test_a_cfg_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
     bomb: list[Any] = []
     for _ in range(60):

@@ -32,6 +32,7 @@ def server(tmp_path, monkeypatch):
         running.shutdown()
 
 
+@pytest.mark.slow
 def test_weights_from_a_url_are_cached_and_checked(server, tmp_path):
     folder, address = server
     torch.save(resnet().state_dict(), folder / "plain.pth")

@@ -104,6 +104,7 @@ def test_kept_rows_are_exported_with_their_positions(both: Path, tmp_path: Path)
         np.testing.assert_array_equal(sample["positions.npy"], expected["positions"][index])
 
 
+@pytest.mark.slow
 def test_the_live_teacher_says_what_was_kept_and_finds_what_it_did_not_say(both: Path, tmp_path: Path) -> None:
     cache = caches.copied(both, tmp_path / "cache")
     found = caches.command("shards", "verify", cache, "--recompute", "20").succeeds()

@@ -12,6 +12,10 @@ from extract.networks import architecture_names, build_network
 from extract.networks.state_dict import fitting_architectures, load_weights, parse_state_dict, read_state_dict
 from shards.errors import BadInput, UnknownName
 
+NETWORKS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in {"resnet34", "resnet50", "resnet101", "resnet152"} else name
+    for name in architecture_names()
+]
 CONFIG = {
     "architecture": "resnet8",
     "arguments": {"width": 4},
@@ -31,7 +35,7 @@ def trained(architecture, num_classes=3, **arguments):
     return network.eval()
 
 
-@pytest.mark.parametrize("architecture", [*architecture_names(), "timm:test_resnet", "timm:mobilenetv4_conv_small"])
+@pytest.mark.parametrize("architecture", [*NETWORKS, "timm:test_resnet", "timm:mobilenetv4_conv_small"])
 def test_contract(architecture):
     network = trained(architecture, num_classes=5)
     images = torch.randn(3, 3, 40, 56)
@@ -134,7 +138,7 @@ def test_registries_do_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("architecture", architecture_names())
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_weights_name_their_architecture(architecture):
     with torch.device("meta"):
         state = build_network(architecture, 7).state_dict()

@@ -65,6 +65,7 @@ def test_it_is_of_samples_that_trained_no_codebook(checkpoint: Path, tmp_path: P
     caches.command("shards", "verify", tmp_path).succeeds()
 
 
+@pytest.mark.slow
 def test_kept_tokens_and_further_views_have_the_same(checkpoint: Path, tmp_path: Path) -> None:
     caches.extract(*flags(checkpoint, tmp_path), *BOOKS)
     before = TargetSet(caches.targetset_of(tmp_path)).manifest
@@ -89,6 +90,7 @@ def test_where_all_samples_train_it_is_said(checkpoint: Path, tmp_path: Path) ->
     assert card.codec_error.endswith(LEARNT)
 
 
+@pytest.mark.slow
 def test_a_set_of_before_stays_as_it_is(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun when nothing was measured beside the codebooks; finished, asked for again and grown by this revision."""
     with monkeypatch.context() as before:

@@ -120,6 +120,7 @@ def test_safetensors_are_read_with_their_own_names_or_without_a_prefix(tmp_path:
     assert same(read_state_dict(tmp_path / "file.safetensors"), PLAIN)
 
 
+@pytest.mark.slow
 def test_resnets_take_any_of_them(tmp_path: Path) -> None:
     states = []
     for seed in (1, 2):

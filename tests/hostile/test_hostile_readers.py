@@ -207,6 +207,7 @@ def test_special_tokens_that_the_vocabulary_lacks(tmp_path: Path) -> None:
         TextTokenizer.of_folder("--teacher x", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_footer_that_pyarrow_does_not_survive(tmp_path: Path) -> None:
     """A schema without nulls, of a column whose statistics count them; in a process of its own, as it would abort."""
     path = tmp_path / "train.parquet"

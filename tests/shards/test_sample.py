@@ -175,6 +175,7 @@ def test_tokens_have_draws_of_their_own() -> None:
     assert len({tuple(row) for row in stored["classes"][0].tolist()}) > 10
 
 
+@pytest.mark.slow
 def test_the_stated_errors_are_those_of_many_draws() -> None:
     """Bias and variance of g = q - p at the uniform q; and topk's of the loss's own gradient there."""
     rows, repeats = logits_of(7, 100, 2.5, rows=4), 4000

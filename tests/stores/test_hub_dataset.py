@@ -142,6 +142,7 @@ class Counted(bytes):
         Counted.now -= len(self)
 
 
+@pytest.mark.slow
 def test_a_push_holds_no_more_than_a_commit_and_a_file(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shards.stores.hugging_face._BYTES_A_COMMIT", 1000)
     sizes = {f"{number:03}": 300 for number in range(10)} | {"large": 1500} | {f"small{i:03}": 1 for i in range(100)}
