@@ -78,9 +78,14 @@ def write_run(run_dir: Path, viewset: Path, targetset: Path, num_logged: int, se
         (run_dir / name).write_text("")
     noise = np.random.default_rng(seed).normal(0, 0.05, num_logged)
     losses = 5 / np.sqrt(1 + np.arange(num_logged)) + 1 + np.abs(noise)
-    lines = [f"{step // 400},{10 * step + 9},{loss:.6f}," for step, loss in enumerate(losses)]
-    lines += [f"{epoch},{10 * step + 9},,{losses[step]:.6f}" for epoch, step in enumerate(range(0, num_logged, 120))]
-    (run_dir / "logs/version_0/metrics.csv").write_text("epoch,step,train_loss,val_loss\n" + "\n".join(lines) + "\n")
+    lines = [f"{step // 400},{10 * step + 9},{loss:.6f},," for step, loss in enumerate(losses)]
+    lines += [
+        f"{epoch},{10 * step + 9},,{losses[step]:.6f},{1 - losses[step] / 10:.6f}"
+        for epoch, step in enumerate(range(0, num_logged, 120))
+    ]
+    (run_dir / "logs/version_0/metrics.csv").write_text(
+        "epoch,step,train_loss,val_loss,val_agreement\n" + "\n".join(lines) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from distill.module import Distillation
 from distill.parts import compares_samples
 from distill.recipe import TARGETS, Recipe, as_values
 from distill.students import Student, StudentRequest, build_student, student_input
+from distill.teacher_agreement import TeacherAgreement
 from distill.terms import LABELS, BoundTerm, bind
 from distill.trainer import Elapsed, choose_devices, fit, is_first_process, make_trainer, rank
 from extract.modalities.base import feed, mismatch, shapes
@@ -83,7 +84,8 @@ def train(
         loggers = open_loggers(config.logger, LoggedRun(run_dir, as_values(recipe) | facts, resumes))
         pictures = [each.picture for each in loggers if each.picture is not None]
         examples = [Examples(data.validation.components, pictures)] if pictures else []
-        watching = [elapsed, checkpoints, *callbacks, *examples]
+        agreement = TeacherAgreement([each.manifest.target for each in data.training.targetsets])
+        watching = [elapsed, checkpoints, agreement, *callbacks, *examples]
         trainer = make_trainer(devices, recipe, run_dir, watching, [each.logger for each in loggers])
         fit(trainer, module, data, resumable(checkpoints.folder))
         for logger in loggers:

@@ -1,4 +1,4 @@
-"""Curves: the losses of runs over their steps, thinned for a page, as paths that overlay in one drawing."""
+"""Curves: what runs logged over their steps (losses, agreement), thinned for a page, as paths that overlay."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,12 @@ from shards.errors import BadInput, one_line
 
 Points = tuple[np.ndarray, np.ndarray]
 """Steps, ascending, and a value at each; both float64 (points,)."""
-CHARTS = {"train_loss": "training loss", "val_loss": "validation loss"}
+CHARTS = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_agreement": "share of validation on which the student says the teacher's class",
+    "val_cosine": "cosine to the teacher's features on validation",
+}
 """The columns of metrics.csv that are drawn, and what the page calls them."""
 MOST_POINTS, MOST_CURVES, MOST_LOG_BYTES = 160, 40, 256 << 20
 _LARGEST = 1e15

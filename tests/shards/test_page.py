@@ -30,7 +30,7 @@ def test_the_page_shows_sets_runs_pictures_and_classes(full: Path, runs: Path) -
     pictures = [image for image in parsed.of("img") if image["alt"].startswith("view of")]
     assert len(pictures) == 6
     assert all(image["src"].startswith("data:image/") for image in parsed.of("img"))
-    assert len([path for path in parsed.of("path") if "data-run" in path]) == 2  # training and validation loss
+    assert len([path for path in parsed.of("path") if "data-run" in path]) == 3  # two losses, agreement
     assert len(parsed.of("meter")) == 6 * 3 * 2  # three classes of two logits' target sets
     assert "nearest digit-" in parsed.text  # of the pooled features
 

@@ -82,7 +82,7 @@ def test_runs_sort_by_click_and_by_keyboard(browser: Any, page_file: Path) -> No
 def test_a_name_in_the_legend_takes_its_curves_away(browser: Any, page_file: Path) -> None:
     tab, _ = opened(browser, page_file)
     curves = tab.locator(".charts path[data-run='1']")
-    assert curves.count() == 2 and curves.first.is_visible()
+    assert curves.count() == 3 and curves.first.is_visible()
     tab.locator(".legend button[data-run='1']").press("Enter")
     assert not curves.first.is_visible() and tab.locator(".charts path[data-run='0']").first.is_visible()
     tab.locator(".legend button[data-run='1']").press("Enter")
