@@ -52,7 +52,8 @@ def train(
     """
     devices = choose_devices(config.devices, recipe.precision)
     checkpoints = Checkpoints(run_dir / "checkpoints", recipe.checkpoint_every)
-    resumes = resumable(checkpoints.folder) is not None
+    # a finished run needs no weights to begin with either, though its checkpoint may have been deleted
+    resumes = (run_dir / folder.SUMMARY).exists() or resumable(checkpoints.folder) is not None
     module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
     # the processes that Lightning starts for the other ranks run this function too, within the first one's lock

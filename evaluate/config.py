@@ -22,8 +22,8 @@ class EvaluateConfig:
     runs: str | None = None
     """A folder of runs, at any depth: print one table of what was measured of them, and measure nothing."""
     ledger: bool = False
-    """With --runs: print what each run saved against the teacher in the loop, and which target sets no run has read,
-    of the caches that the runs read or of --shards, as python -m shards ledger does."""
+    """With --runs: print what each run saved against the teacher in the loop, and what may be deleted of the runs and
+    of the caches that they read or of --shards, as python -m shards ledger does."""
     teacher: str | None = None
     """The run's teacher, as extract's --teacher: measured too, the table has the share that the student keeps."""
     task: str | None = None

@@ -57,7 +57,7 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         not_shown=not_shown,
         findings=[finding for viewset in viewsets for finding in look_at(viewset)],
         most_looked=NUM_SAMPLES,
-        ledger=ledger_of(cards, runs, options.dollars_per_hour, options.teacher_rate),
+        ledger=ledger_of(cards, found, options.dollars_per_hour, options.teacher_rate),
         dollars_per_hour=options.dollars_per_hour,
         teacher_rate=options.teacher_rate,
     )

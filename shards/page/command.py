@@ -25,7 +25,7 @@ def page_command(config: flags.PageConfig) -> None:
 
 
 def ledger_command(config: flags.LedgerConfig) -> None:
-    """Print what each run saved against the teacher in the loop, and which target sets no run has read."""
+    """Print what each run saved against the teacher in the loop, what may be deleted, and how much that frees."""
     from shards.cache import viewsets_at
     from shards.command.tables import print_table
     from shards.page.ledger import HEADINGS, ledger_of
@@ -35,11 +35,11 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     cards, runs = [cards_of(viewset) for viewset in viewsets_at(config.paths)], runs_in(Path(config.runs))
     ledger = ledger_of(cards, runs, config.dollars_per_hour, config.teacher_rate)
     print_table(HEADINGS, [entry.row() for entry in ledger.entries], right=HEADINGS[1:5])
-    for card in ledger.unread:
-        print(printable(f"no run has read {card.name}, {card.size}: {card.removal}"))
+    for thing in ledger.removable:
+        print(printable(thing.line()))
     for card in ledger.partial:
         print(printable(f"{card.tone}: {card.name}: {card.state}"))
-    if ledger.unread and ledger.num_unknown:
+    if ledger.are_unsure:
         print(f"shards ledger: {ledger.num_unknown} of these runs do not say what they read, and may have read them")
     if config.teacher_rate is None and any(entry.hours for entry in ledger.entries):
         told = "hours are estimates by the times of the cache's commits, on the machine that extracted it"

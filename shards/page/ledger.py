@@ -1,4 +1,4 @@
-"""Ledger: what each run saved against the teacher in the loop, and which sets no run has read.
+"""Ledger: what each run saved against the teacher in the loop, and what may be deleted.
 
 A run with its teacher in the loop computes a forward for each sample of each step and each teacher; from a cache it
 computes those that its summary.json tells. How long a forward takes is not recorded: the times at which a target set's
@@ -12,9 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from shards.command.progress import counted, human_bytes
+from shards.command.progress import counted
 from shards.documents import TargetSetManifest
 from shards.identity import canonical_json
+from shards.page.removable import CHECKPOINT, Removable, freed, removable
 from shards.page.sets import DAMAGED, WHOLE, SetCard
 from shards.page.trained import TrainedRun
 
@@ -48,10 +49,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The entries of all runs in their order, the sets that no run has read, and what deleting these frees."""
+    """The entries of all runs in their order, and what may be deleted."""
 
     entries: list[Entry]
-    unread: list[SetCard]
+    removable: list[Removable]
     partial: list[SetCard]
     """View sets and target sets that are half written or damaged; of these nobody can say what deleting them loses."""
     num_unknown: int
@@ -66,8 +67,13 @@ class Ledger:
 
     @property
     def freed(self) -> str:
-        """Bytes of the sets that no run has read."""
-        return human_bytes(sum(card.described.num_bytes for card in self.unread))
+        """What may be deleted, counted, and the bytes of it."""
+        return freed(self.removable)
+
+    @property
+    def are_unsure(self) -> bool:
+        """Whether a run that does not say what it read may have read a set that is said to be unread."""
+        return self.num_unknown > 0 and any(thing.kind != CHECKPOINT for thing in self.removable)
 
     def summary(self) -> str:
         """One line: forwards, hours and dollars that are known to be saved, and what may go."""
@@ -78,7 +84,7 @@ class Ledger:
             told += f", about {hours:,.3g} hours and ${dollars:,.2f} where the teacher's rate is known"
         if self.paid_hours:
             told += f"; their extraction took about {self.paid_hours:,.3g} hours, once"
-        return f"{told}; {counted(len(self.unread), 'target set')} that no run has read, {self.freed}"
+        return f"{told}; {self.freed}"
 
 
 def ledger_of(
@@ -91,12 +97,10 @@ def ledger_of(
     committed = {each: seconds for viewset in viewsets for each, seconds in _seconds_a_forward(viewset, learnt)}
     seconds = dict.fromkeys(learnt, 1 / teacher_rate) if teacher_rate else committed
     entries = [_entry(run, by_identity, dollars_per_hour, seconds) for run in runs]
-    read = {one for run in runs for one in run.reads or ()}
-    whole = [card for card in targetsets if card.tone == WHOLE]
-    unread = [card for card in whole if card.identity not in read and card.name not in read]
     partial = [card for card in (*viewsets, *targetsets) if card.tone != WHOLE]
     paid = {_pass(card): (committed[each] or 0) * _num_rows(card) for each, card in learnt.items()}
-    return Ledger(entries, unread, partial, sum(run.reads is None for run in runs), sum(paid.values()) / 3600)
+    things = list(removable(viewsets, runs))
+    return Ledger(entries, things, partial, sum(run.reads is None for run in runs), sum(paid.values()) / 3600)
 
 
 def _entry(

@@ -16,7 +16,7 @@ from shards.records import Count, Number
 from shards.runs import ON, SUMMARY, TEACHER, find_runs, missing_files, read_evaluation, read_summary
 from shards.sealed import fields_of, read_object
 
-RUN = "run.json"
+RUN, LAST_CHECKPOINT = "run.json", "checkpoints/last.ckpt"
 _METRICS = ("top1", "average", "spearman", "agreement", "i2t_r1")
 """The one figure of each task that the table shows."""
 
@@ -62,6 +62,8 @@ class TrainedRun:
     results: dict[str, float] = field(default_factory=dict)
     """The main figure of each task that it was measured by."""
     curves: dict[str, Points] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    """What it would go on from; None where there is none."""
 
     @property
     def anchor(self) -> str:
@@ -89,7 +91,8 @@ def runs_in(folder: Path) -> list[TrainedRun]:
 
 def _run(folder: Path, name: str) -> TrainedRun:
     missing = missing_files(folder)
-    parts: dict[str, Any] = {}
+    last = folder / LAST_CHECKPOINT
+    parts: dict[str, Any] = {"checkpoint": last if last.is_file() and not last.is_symlink() else None}
     half = f"no {', '.join(missing)}; the same distill command finishes it"
     if missing and not (folder / RUN).is_file():
         return TrainedRun(name, HALF, half)
@@ -99,14 +102,14 @@ def _run(folder: Path, name: str) -> TrainedRun:
         curves, problem = {}, one_line(error)
     try:
         recipe, learnt, reads = _identity(folder)
-        parts = {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
+        parts |= {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
         summary = Summary(recipe=recipe.name, student=recipe.student)
         if not missing:
             document = read_summary(folder)
             summary = fields_of(document, Summary, str(folder / SUMMARY), remedy="train it again", error=BadInput)
             evaluation = read_evaluation(folder)
             parts["results"] = dict(_results(evaluation))
-            measured_on = {str(record.get("targetset")) for record in evaluation.values()}
+            measured_on = {str(record.get(name)) for record in evaluation.values() for name in ("targetset", "data")}
             parts["reads"] = reads | measured_on
     except (TeacherShardsError, OSError) as error:
         return TrainedRun(name, DAMAGED, short(one_line(error)), curves=curves, **parts)

@@ -1,14 +1,16 @@
-"""The ledger: what runs saved against the teacher in the loop, and which target sets no run has read."""
+"""The ledger: what runs saved against the teacher in the loop, and what may be deleted."""
 
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
 import caches
 import pytest
-from trained_runs import BATCH_SIZE, STEPS, again
+from trained_runs import BATCH_SIZE, STEPS, again, train
 
+from shards.command.progress import human_bytes
 from shards.documents import read_targetset_manifest
 from shards.identity import identity_hash
 from shards.page.ledger import Ledger, ledger_of
@@ -50,15 +52,58 @@ def test_the_times_of_commits_tell_how_long_a_forward_takes(full: Path, runs: Pa
 def test_target_sets_that_no_run_has_read(full: Path, runs: Path) -> None:
     unread = {"topk3", "pooled"}
     told = ledger(full, runs)
-    assert {card.name.split("-")[3 if "topk3" in card.name else 2] for card in told.unread} == unread
+    assert {name.split("-")[3 if "topk3" in name else 2] for name in unread_sets(told)} == unread
     sizes = [path.stat().st_size for name in ("topk", "pooled") for path in _files(caches.targetset_of(full, name))]
-    assert sum(card.described.num_bytes for card in told.unread) <= sum(sizes)
+    assert sum(thing.num_bytes for thing in told.removable if thing.kind == "target set") <= sum(sizes)
     # what a run was measured on was read, too
     evaluated = again(runs / "first", "measured")
     weights = json.loads((evaluated / "student.json").read_text())["weights"]["sha256"]
     record = {"targetset": caches.targetset_of(full, "topk").name, "weights_sha256": weights}
     (evaluated / "evaluation.json").write_text(json.dumps({"fidelity": record}))
-    assert [card.name for card in ledger(full, runs).unread] == [caches.targetset_of(full, "pooled").name]
+    assert unread_sets(ledger(full, runs)) == [caches.targetset_of(full, "pooled").name]
+
+
+def test_view_sets_that_no_target_set_and_no_run_needs(full: Path, runs: Path) -> None:
+    """A view set goes with its target sets or not at all: one that is damaged may be worth something."""
+    caches.extract("--teacher", "none", "--out", full, "--split", "validation", "--limit", "8", "--devices", "cpu")
+    bare, taught = caches.viewset_of(full, "validation"), caches.viewset_of(full)
+    assert notes_of_view_sets(full, runs) == {bare.name: ", which has no target set"}
+    weights = json.loads((runs / "first/student.json").read_text())["weights"]["sha256"]
+    record = {"accuracy": {"data": bare.name, "weights_sha256": weights}}
+    (runs / "first/evaluation.json").write_text(json.dumps(record))
+    assert notes_of_view_sets(full, runs) == {}
+    shutil.rmtree(runs / "first")
+    noted = {bare.name: ", which has no target set", taught.name: ", with its target sets"}
+    assert notes_of_view_sets(full, runs) == noted
+    (caches.targetset_of(full, "pooled") / "targetset.json").write_text("{")
+    assert notes_of_view_sets(full, runs) == {bare.name: ", which has no target set"}
+    assert notes_of_view_sets(caches.targetset_of(full, "topk"), runs) == {}  # of one that is named nobody knows others
+
+
+def notes_of_view_sets(cache: Path, runs: Path) -> dict[str, str]:
+    return {thing.name: thing.note for thing in ledger(cache, runs).removable if thing.kind == "view set"}
+
+
+def test_a_finished_run_needs_no_checkpoint(full: Path, runs: Path) -> None:
+    again(runs / "first", "a b")
+    (again(runs / "first", "half") / "summary.json").unlink()
+    (again(runs / "first", "spoilt") / "summary.json").write_text("{")
+    checkpoints = {name: runs / name / "checkpoints/last.ckpt" for name in ("first", "a b")}
+    told = [thing for thing in ledger(full, runs).removable if thing.kind == "checkpoint"]
+    assert {thing.removal: thing.num_bytes for thing in told} == {
+        f"rm {shlex.quote(str(path))}": path.stat().st_size for path in checkpoints.values()
+    }
+    size = human_bytes(checkpoints["first"].stat().st_size)
+    printed = caches.command("evaluate", "--runs", runs, "--ledger", "--shards", full).succeeds().out
+    assert f"a finished run keeps first/checkpoints/last.ckpt, {size}: rm {checkpoints['first']}" in printed
+    assert "2 target sets, 2 checkpoints may be deleted, which frees" in printed
+    checkpoints["first"].unlink()
+    assert train(full, runs / "first") == runs / "first"  # which was finished, and still is
+    assert not checkpoints["first"].exists() and "first/" not in str(ledger(full, runs).removable)
+
+
+def unread_sets(told: Ledger) -> list[str]:
+    return [thing.name for thing in told.removable if thing.kind == "target set"]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -115,7 +160,7 @@ def test_damaged_runs_and_half_written_sets_are_told(full: Path, runs: Path) -> 
     told = ledger(full, runs, rate=1.0)
     unknown = {entry.run.name: entry.unknown for entry in told.entries}
     assert unknown["first"] == "" and "not JSON" in unknown["no json"] and "found a list" in unknown["no list"]
-    assert told.unread == []
+    assert unread_sets(told) == []
     printed = caches.command("shards", "ledger", full, "--runs", runs).succeeds().out
     assert f"half written: {caches.targetset_of(full, 'topk').name}: 6 of 6 shards; finish it: " in printed
     assert f"damaged: {caches.targetset_of(full, 'pooled').name}: " in printed
