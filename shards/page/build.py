@@ -40,6 +40,7 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
     runs = found[:MOST_RUNS]
     sheets, not_shown = _sheets(viewsets, options.num)
     charts = charts_of([run.curves for run in runs])
+    ledger = ledger_of(cards, found, options.dollars_per_hour, options.teacher_rate)
     return render(
         title=name,
         made=time.strftime("%Y-%m-%d %H:%M"),
@@ -57,7 +58,8 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         not_shown=not_shown,
         findings=[finding for viewset in viewsets for finding in look_at(viewset)],
         most_looked=NUM_SAMPLES,
-        ledger=ledger_of(cards, found, options.dollars_per_hour, options.teacher_rate),
+        ledger=ledger,
+        unknown=[entry for entry in ledger.entries[: len(runs)] if entry.unknown],
         dollars_per_hour=options.dollars_per_hour,
         teacher_rate=options.teacher_rate,
     )

@@ -61,11 +61,6 @@ class Ledger:
     """What it took to extract the target sets that runs learnt from, each once, as far as commits tell."""
 
     @property
-    def saved(self) -> list[int | None]:
-        """Teacher forwards that each run saved."""
-        return [entry.saved for entry in self.entries]
-
-    @property
     def freed(self) -> str:
         """What may be deleted, counted, and the bytes of it."""
         return freed(self.removable)

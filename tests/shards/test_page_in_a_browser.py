@@ -7,10 +7,12 @@ from typing import Any
 
 import caches
 import pytest
-from trained_runs import again, train, write_page
+from trained_runs import BATCH_SIZE, STEPS, again, train, write_page
 
 pytestmark = pytest.mark.slow
 LOSSES = {"first": 0.5, "second": 3.0, "third": 0.25, "unknown": None}
+MORE_STEPS = {"first": 3, "second": 1, "third": 2, "unknown": None}
+"""Times the steps of the one run that was trained."""
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +34,12 @@ def page_file(pristine_full: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("page")
     cache = caches.copied(pristine_full, folder / "cache")
     first = train(cache, folder / "runs/first")
+    trained = first.rename(folder / "trained")
     for name, loss in LOSSES.items():
-        if name != "first":
-            again(first, name, lambda summary, loss=loss: summary.update(best_val_loss=loss))
-    again(first, "again", lambda summary: summary.update(best_val_loss=LOSSES["first"]))
-    shutil.rmtree(first)
-    (folder / "runs/again").rename(first)
-    write_page(cache, "--runs", folder / "runs", "--num", "8")
+        times = MORE_STEPS[name]
+        changed = {"best_val_loss": loss, "steps": times and STEPS * times}
+        again(trained, name, lambda summary, changed=changed: summary.update(changed)).rename(folder / "runs" / name)
+    write_page(cache, "--runs", folder / "runs", "--num", "8", "--teacher_rate", "0.01")
     return folder / "page.html"
 
 
@@ -77,6 +78,22 @@ def test_runs_sort_by_click_and_by_keyboard(browser: Any, page_file: Path) -> No
     tab.keyboard.press("Space")
     assert order(tab) == sorted(LOSSES)
     assert said == []
+
+
+def test_runs_sort_by_what_they_saved(browser: Any, page_file: Path) -> None:
+    """Hours and dollars as numbers, what is not known last in both directions."""
+    tab, said = opened(browser, page_file)
+    for heading in ("hours saved", "dollars saved"):
+        button = tab.locator("#runs th button", has_text=heading)
+        button.press("Enter")
+        assert order(tab) == ["second", "third", "first", "unknown"]
+        button.press("Enter")
+        assert order(tab) == ["first", "third", "second", "unknown"]
+    column = tab.eval_on_selector_all("#runs thead th", "cells => cells.map(cell => cell.textContent.trim())")
+    cells = tab.locator("#runs tbody tr").first.locator("th, td")
+    hours = 3 * STEPS * BATCH_SIZE / 0.01 / 3600
+    assert cells.nth(column.index("hours saved")).text_content() == f"≈ {hours:,.3g}"
+    assert cells.nth(column.index("dollars saved")).text_content() == f"≈ {0.75 * hours:,.2f}" and said == []
 
 
 def test_a_name_in_the_legend_takes_its_curves_away(browser: Any, page_file: Path) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// Tables sort by a heading; numbers by data-value, cells without a value last in either order.
+// Tables sort by a heading; numbers by data-value, cells without a finite value last in either order.
 for (const table of document.querySelectorAll("table.sorts")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
@@ -14,7 +14,8 @@ for (const table of document.querySelectorAll("table.sorts")) {
 
 function value(cell) {
   if (cell.dataset.value === undefined) return cell.textContent.trim();
-  return cell.dataset.value === "" || cell.dataset.value === "nan" ? "" : Number(cell.dataset.value);
+  const number = Number(cell.dataset.value);
+  return cell.dataset.value !== "" && Number.isFinite(number) ? number : "";
 }
 
 function compare(a, b) {
