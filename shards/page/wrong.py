@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from shards.cache import ListedViewSet
-from shards.command.progress import counted
+from shards.cache import ListedTargetSet, ListedViewSet
 from shards.decode import as_arrays, codec_of, decode, spread
 from shards.documents import read_commit
 from shards.errors import TeacherShardsError, one_line
-from shards.layout import shard_name
-from shards.listing import has_codebooks
 from shards.page.sets import short
 from shards.reader import TargetSet, ViewSet, check_pair
 
-NUM_SAMPLES, NUM_COMMITS, NUM_EXAMPLES = 256, 64, 4
-"""Samples of each set, and of its commit records, that are looked at; and keys that are named."""
+NUM_SAMPLES, NUM_EXAMPLES = 256, 4
+"""Samples of each set that are looked at, and keys that are named."""
 _CHUNK_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
 """Bytes of rows that are decoded together, and in all, for one set."""
 MOST_DIGESTS = 2_000_000
@@ -37,7 +34,7 @@ class Finding:
     """The set's."""
     what: str
     examples: str = ""
-    """Keys, or the shard."""
+    """Keys."""
     is_wrong: bool = True
     """Whether it is a reason to look closer; else it only tells."""
 
@@ -58,7 +55,7 @@ def look_at(listed: ListedViewSet) -> Iterator[Finding]:
             try:
                 targetset = TargetSet(each.folder)
                 check_pair(viewset, targetset)
-                yield from _in_targets(viewset, targetset, samples)
+                yield from _in_targets(viewset, targetset, listed.targetsets, samples)
             except (TeacherShardsError, OSError) as error:
                 yield Finding(each.folder.name, short(one_line(error)))
 
@@ -120,7 +117,11 @@ def _is_even(values: np.ndarray) -> bool:
     return not np.ptp(pixels, axis=0).any()
 
 
-def _in_targets(viewset: ViewSet, targetset: TargetSet, samples: np.ndarray) -> Iterator[Finding]:
+def _in_targets(
+    viewset: ViewSet, targetset: TargetSet, beside: Sequence[ListedTargetSet], samples: np.ndarray
+) -> Iterator[Finding]:
+    from shards.page.codec_errors import worst_codec_errors  # only now is torch imported
+
     name, keys = targetset.folder.name, viewset.plan.keys
     bytes_a_row = 8 * targetset.bytes_per_sample
     samples = samples[spread(len(samples), max(1, min(len(samples), _MOST_BYTES // bytes_a_row)))]
@@ -146,7 +147,8 @@ def _in_targets(viewset: ViewSet, targetset: TargetSet, samples: np.ndarray) -> 
         agreed = float((np.array(top) == viewset.labels(0, samples.tolist())).mean())
         rare = agreed < 2 / max(2, targetset.row_shape[0])
         yield Finding(name, f"the teacher's likeliest class is the label in {agreed:.1%} of {len(top):,}", "", rare)
-    yield from _worst_codec_errors(targetset)
+    for what, examples in worst_codec_errors(viewset, targetset, beside, samples):
+        yield Finding(name, what, examples, is_wrong=False)
 
 
 def _as_tensors(encoded: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -178,24 +180,6 @@ def _top(decoded: Any, target: str) -> list[int]:
         return []
     likeliest: list[int] = (decoded.classes[:, 0] if hasattr(decoded, "classes") else decoded.argmax(-1)).tolist()
     return likeliest
-
-
-def _worst_codec_errors(targetset: TargetSet) -> Iterator[Finding]:
-    """The shard whose rows lost the most, of as many commit records as are looked at."""
-    places = [(view, shard) for view in range(targetset.num_views) for shard in range(_num_shards(targetset))]
-    looked = [places[number] for number in spread(len(places), NUM_COMMITS)]
-    records = [record for place in looked if (record := read_commit(targetset.folder, *place)) is not None]
-    errors = [(record.codec_error, shard_name(record.view, record.shard)) for record in records if record.codec_error]
-    for name in sorted({name for error, _ in errors for name in error if "mean" not in name}):
-        told = [(error[name], shard) for error, shard in errors if name in error]
-        value, shard = min(told) if "cosine" in name else max(told)
-        what = f"worst {name.replace('_', ' ')} of {counted(len(told), 'shard')}: {value:g}"
-        learnt = ", of samples that trained its codebooks" if has_codebooks(targetset.manifest) else ""
-        yield Finding(targetset.folder.name, f"{what}{learnt}", shard, is_wrong=False)
-
-
-def _num_shards(targetset: TargetSet) -> int:
-    return -(-targetset.num_samples // targetset.shard_size)
 
 
 def _twice(stored: Mapping[str, bytes]) -> list[str]:

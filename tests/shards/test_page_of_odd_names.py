@@ -21,7 +21,7 @@ def test_the_page_and_the_ledger_show_such_names(pristine_full: Path, trained: P
     again(runs / "first", NAME, lambda summary: summary.update(student="x\ud800y"))
     parsed = Parsed(write_page(cache, "--runs", runs, "--num", "2"))
     assert r"x\ud800y" in parsed.text and parsed.text.count(SHOWN) > 3 and "2 runs in" in parsed.text
-    assert len([path for path in parsed.of("path") if "data-run" in path]) == 4  # two curves of each run
+    assert len([path for path in parsed.of("path") if "data-run" in path]) == 6  # three curves of each run
     ledger = caches.command("shards", "ledger", cache, "--runs", runs).succeeds().out
     assert SHOWN in ledger and ledger.isascii()
 
