@@ -1,5 +1,6 @@
 """Curves: what runs logged over their steps (losses, agreement), thinned for a page, as paths that overlay."""
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.command.progress import counted
 from shards.errors import BadInput, one_line
 
 Points = tuple[np.ndarray, np.ndarray]
@@ -37,18 +39,45 @@ class Chart:
     logarithmic: bool
 
 
-def read_curves(logs: Path) -> dict[str, Points]:
-    """What a run logged, by column, thinned; a later attempt takes the place of an earlier one from its first step on.
+@dataclass(frozen=True)
+class Curves:
+    """What a run logged, by column, thinned; and what of its logs the curves lack."""
 
-    Raises BadInput where a log cannot be read; a run without logs has no curves.
+    of: dict[str, Points]
+    damage: str = ""
+    """In one line what cannot be read."""
+    unfinished: str = ""
+    """The last attempt's last line, where it was cut off: as it is while it is written."""
+
+
+def read_curves(logs: Path) -> Curves:
+    """A later attempt takes the place of an earlier one from its first step on; a run without logs has no curves.
+
+    An earlier attempt's last line may be cut off: the later one measured that step again.
     """
     parts: dict[str, list[Points]] = {name: [] for name in CHARTS}
+    damaged, unfinished = list[str](), ""
     attempts = sorted(logs.glob("version_*/metrics.csv"), key=lambda path: (len(path.parent.name), path.parent.name))
     for path in attempts:
-        for name, (steps, values) in _columns(path):
+        try:
+            if path.stat().st_size > MOST_LOG_BYTES:
+                raise BadInput(f"larger than {MOST_LOG_BYTES} bytes")
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]  # a number that was cut off is another number
+            unfinished = "" if content and whole == content else f"{path}: its last line is cut off"
+            table, num_wrong = _parsed(whole) if whole else ({}, 0)
+        except (BadInput, OSError) as error:
+            damaged.append(f"{path}: cannot be read ({one_line(error)})")
+            continue
+        if num_wrong:
+            damaged.append(
+                f"{path}: {counted(num_wrong, 'line')} cut off or with other columns, left out of the curves"
+            )
+        for name, (steps, values) in _columns(table):
             parts[name] = [(s[s < steps[0]], v[s < steps[0]]) for s, v in parts[name]] + [(steps, values)]
     joined = {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in _by_axis(parts)}
-    return {name: _thinned(points) for name, points in joined.items() if len(points[0])}
+    curves = {name: _thinned(points) for name, points in joined.items() if len(points[0])}
+    return Curves(curves, "; ".join(damaged), unfinished)
 
 
 def _by_axis(parts: dict[str, list[Points]]) -> Iterator[tuple[str, tuple[list[np.ndarray], list[np.ndarray]]]]:
@@ -57,27 +86,38 @@ def _by_axis(parts: dict[str, list[Points]]) -> Iterator[tuple[str, tuple[list[n
             yield name, ([steps for steps, _ in points], [values for _, values in points])
 
 
-def _columns(path: Path) -> Iterator[tuple[str, Points]]:
-    """The columns of one attempt's log, where they have finite numbers; a line that was cut off is left out."""
+def _parsed(content: bytes) -> tuple[dict[str, np.ndarray], int]:
+    """The columns of a log (float64), NaN where a line has no number, and how many lines do not have its columns.
+
+    BadInput where it is no log, or holds text in a number's place.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
-    remedy = "remove the file to see the run without its curves"
-    if path.stat().st_size > MOST_LOG_BYTES:
-        raise BadInput(f"{path}: larger than {MOST_LOG_BYTES} bytes; {remedy}")
-    names = ("step", *CHARTS)
-    parsing = csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+    names, wrong = ("step", *CHARTS), list[int]()
+
+    def skip(row: csv.InvalidRow) -> str:
+        wrong.append(row.actual_columns)
+        return "skip"
+
+    parsing = csv.ParseOptions(invalid_row_handler=skip)
     converting = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.float64()), include_columns=names, include_missing_columns=True
     )
     try:
-        with path.open("rb") as file:  # of a path the library takes UTF-8 alone
-            table = csv.read_csv(file, parse_options=parsing, convert_options=converting)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{path}: cannot be read ({one_line(error)}); {remedy}") from None
-    steps = table["step"].to_numpy()
-    for name in CHARTS:
-        values = table[name].to_numpy()
+        columns = content.partition(b"\n")[0].decode().rstrip("\r").split(",")
+        if "step" not in columns or len(set(columns)) < len(columns):
+            raise BadInput("its first line does not name the columns of a log")
+        table = csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=converting)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise BadInput(one_line(error)) from None
+    return {name: table[name].to_numpy() for name in names}, len(wrong)
+
+
+def _columns(table: dict[str, np.ndarray]) -> Iterator[tuple[str, Points]]:
+    """The columns of one attempt's log, where they have finite numbers."""
+    for name in CHARTS if table else ():
+        steps, values = table["step"], table[name]
         kept = (np.abs(values) < _LARGEST) & (steps >= 0) & (steps < _LARGEST)  # neither NaN nor infinity
         if kept.any():
             order = np.argsort(steps[kept], kind="stable")

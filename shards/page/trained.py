@@ -96,10 +96,8 @@ def _run(folder: Path, name: str) -> TrainedRun:
     half = f"no {', '.join(missing)}; the same distill command finishes it"
     if missing and not (folder / RUN).is_file():
         return TrainedRun(name, HALF, half)
-    try:
-        curves, problem = read_curves(folder / "logs"), ""
-    except (BadInput, OSError) as error:
-        curves, problem = {}, one_line(error)
+    logged = read_curves(folder / "logs")
+    curves, notes = logged.of, [note for note in (logged.unfinished, logged.damage) if note]
     try:
         recipe, learnt, reads = _identity(folder)
         parts |= {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
@@ -113,11 +111,9 @@ def _run(folder: Path, name: str) -> TrainedRun:
             parts["reads"] = reads | measured_on
     except (TeacherShardsError, OSError) as error:
         return TrainedRun(name, DAMAGED, short(one_line(error)), curves=curves, **parts)
-    if missing:
-        return TrainedRun(name, HALF, half, summary, curves=curves, **parts)
-    if problem:
-        return TrainedRun(name, DAMAGED, short(problem), summary, curves=curves, **parts)
-    return TrainedRun(name, WHOLE, WHOLE, summary, curves=curves, **parts)
+    state = short("; ".join(([half] if missing else []) + notes) or WHOLE)
+    tone = DAMAGED if logged.damage else HALF if missing else DAMAGED if notes else WHOLE
+    return TrainedRun(name, tone, state, summary, curves=curves, **parts)
 
 
 def _identity(folder: Path) -> tuple[_Recipe, tuple[str, ...], frozenset[str]]:

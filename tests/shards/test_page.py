@@ -94,17 +94,6 @@ def test_facts_that_make_no_sense_are_told_for_each_view(cache: Path, stored: by
     caches.command("shards", "view", viewset, "--output", cache / "sheet.png").refuses(".json")
 
 
-def test_a_log_that_was_cut_off_and_begun_again_is_one_curve(runs: Path) -> None:
-    from shards.page.curves import read_curves
-
-    logs = runs / "first/logs"
-    (logs / "version_0/metrics.csv").write_text("epoch,step,train_loss\n0,9,4.0\n0,19,nan\n0,29,3.0\n0,39")
-    (logs / "version_1").mkdir()
-    (logs / "version_1/metrics.csv").write_text("epoch,step,train_loss\n0,29,2.0\n0,39,1.0\n")
-    steps, losses = read_curves(logs)["train_loss"]
-    assert steps.tolist() == [9, 29, 39] and losses.tolist() == [4.0, 2.0, 1.0]
-
-
 @pytest.mark.parametrize("lines", ["-5,1\n", "0,0\n", "1,1e308\n2,-1e308\n3,1\n", "1,1e-14\n9,1e14\n", "0,2\n0,2\n"])
 def test_any_numbers_can_be_drawn(runs: Path, full: Path, lines: str) -> None:
     for path in (runs / "first/logs").glob("*/metrics.csv"):

@@ -1,0 +1,76 @@
+"""Damaged logs on the page: a run says what of its metrics.csv cannot be read, and keeps what can; no page is lost."""
+
+from pathlib import Path
+
+import caches
+import pytest
+from trained_runs import Parsed, again, write_page
+
+from shards.page.curves import read_curves
+from shards.page.trained import TrainedRun, runs_in
+
+HEAD = "epoch,step,train_loss\n"
+GOOD = f"{HEAD}0,9,4.0\n0,19,nan\n0,29,3.0\n"
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    return caches.copied(trained, tmp_path / "runs")
+
+
+def logged(runs: Path, *attempts: bytes) -> TrainedRun:
+    """The run after its attempts logged this."""
+    for number, content in enumerate(attempts):
+        folder = runs / f"first/logs/version_{number}"
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.csv").write_bytes(content)
+    (run,) = runs_in(runs)
+    return run
+
+
+def test_a_log_that_was_cut_off_and_begun_again_is_one_curve(runs: Path) -> None:
+    run = logged(runs, f"{GOOD}0,39".encode(), f"{HEAD}0,29,2.0\n0,39,1.0\n".encode())
+    steps, losses = run.curves["train_loss"]
+    assert steps.tolist() == [9, 29, 39] and losses.tolist() == [4.0, 2.0, 1.0]
+    assert run.tone == "whole"  # the later attempt has all that was cut off
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "points"),
+    [
+        (f"{GOOD}0,39,2.".encode(), "its last line is cut off", 2),
+        (f"{GOOD}0,3\n0,39,2.5\n0,49,2,2\n".encode(), "2 lines cut off or with other columns", 3),
+        (f"{GOOD}0,39,red\n".encode(), "cannot be read (In CSV column", 0),
+        (bytes(range(256)) * 9, "cannot be read (", 0),
+        (bytes(4096), "its last line is cut off", 0),
+        (b"\0\n" * 4096, "does not name the columns of a log", 0),
+        (b"", "its last line is cut off", 0),
+        (b"step,step,train_loss\n1,1,1\n", "does not name the columns of a log", 0),
+        (b"<html>\n", "does not name the columns of a log", 0),
+        (f"{HEAD}0,\0,1\n".encode(), "cannot be read (In CSV column", 0),
+        (f'{HEAD}"0,1,1\n'.encode(), "", 0),
+    ],
+)
+def test_what_cannot_be_read_is_said(runs: Path, content: bytes, reason: str, points: int) -> None:
+    run = logged(runs, content)
+    assert run.tone == "damaged" and "version_0/metrics.csv: " in run.state and reason in run.state
+    assert len(run.curves.get("train_loss", ([],))[0]) == points and run.summary.steps
+
+
+def test_a_run_that_is_training_may_be_writing_its_last_line(runs: Path) -> None:
+    (runs / "first/summary.json").unlink()
+    run = logged(runs, f"{GOOD}0,39,2.".encode())
+    assert run.tone == "half written" and run.state.endswith("its last line is cut off") and run.curves
+    run = logged(runs, f"{GOOD}0,39,red\n".encode())
+    assert run.tone == "damaged" and "the same distill command finishes it" in run.state
+
+
+def test_other_attempts_and_other_runs_are_drawn(full: Path, runs: Path) -> None:
+    again(runs / "first", "fine")
+    broken = runs / "first/logs"
+    (broken / "version_1").mkdir()
+    (broken / "version_1/metrics.csv").write_bytes(b"\x89PNG\n")
+    assert read_curves(broken).of.keys() == {"train_loss", "val_loss", "val_agreement"}
+    parsed = Parsed(write_page(full, "--runs", runs, "--num", "1"))
+    assert "version_1/metrics.csv: cannot be read" in parsed.text and "2 runs, 1 damaged" in parsed.text
+    assert len([path for path in parsed.of("path") if "data-run" in path]) == 6
