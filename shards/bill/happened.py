@@ -5,16 +5,37 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from shards.bill.arithmetic import human_seconds
 from shards.command.progress import human_bytes
 from shards.command.tables import print_table
 from shards.commit import write_atomically
 from shards.errors import BadInput
-from shards.sealed import read_object
+from shards.records import Number
+from shards.sealed import fields_of, read_object
 
-_HAPPENED = "happened"
+_HAPPENED, _REMEDY = "happened", "remove it"
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+
+
+class _Predicted(Struct, frozen=True):
+    """A saved plan: what is compared of it."""
+
+    seconds: Amount
+    bytes: Amount
+    peak_device_bytes: Amount
+    opening: Amount = 0.0
+
+
+class _Noted(Struct, frozen=True):
+    """What happened, as a plan's file has it."""
+
+    seconds: Amount | None
+    num_bytes: Number
+    peak_device_bytes: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +82,13 @@ def commits_took(plan: Path, folders: Iterable[Path]) -> float | None:
     return max(times) - min(times) if len(times) > 1 else None
 
 
-def happened_of(plan: Mapping[str, Any]) -> Happened | None:
-    """What a run has noted in its plan."""
+def happened_of(plan: Mapping[str, Any], path: Path) -> Happened | None:
+    """What a run has noted in its plan; BadInput where it is damaged."""
     noted = plan.get(_HAPPENED)
-    return Happened(**noted) if isinstance(noted, dict) else None
+    if not isinstance(noted, dict):
+        return None
+    read = fields_of(noted, _Noted, str(path), f"{_HAPPENED}.", _REMEDY, BadInput)
+    return Happened(read.seconds, read.num_bytes, read.peak_device_bytes)
 
 
 def tell_planned(
@@ -80,46 +104,72 @@ def tell_planned(
     The run took so many `seconds`, wrote files of `folders`, and had `peak` bytes of its device.
     """
     found = saved_plan(work, plan_beside(out))
-    if found is None or happened_of(found[1]) or any(found[1][name] != value for name, value in made.items()):
+    if found is None:
         return
     path, plan = found
+    if happened_of(plan, path) or any(plan[name] != value for name, value in made.items()):
+        return
     happened = Happened(seconds, written_since(path, folders), peak)
     write_atomically(path, (json.dumps({**plan, _HAPPENED: asdict(happened)}, indent=1) + "\n").encode())
-    rows = _rows(plan, happened)
+    rows = _rows(plan, happened, path)
     said = ", ".join(f"{name} {planned} (took {took}, {ratio} of it)" for name, planned, took, ratio in rows)
     print(f"{work['command']}: planned: {said}: {path}")
 
 
-def print_happened(
-    work: Mapping[str, Any], save: Path | None, out: Path, finished: str, folders: Sequence[Path], seconds: float | None
-) -> bool:
-    """A table of the saved plan of `work` beside what happened, and the ratio of the second to the first; else False.
+@dataclass(frozen=True)
+class Comparison:
+    """A plan beside what happened."""
+
+    path: Path
+    """Of the plan."""
+    rows: list[tuple[str, str, str, str]]
+    """(what, planned, happened, ratio of the second to the first), as a person reads them."""
+    of_commits: bool
+    """Whether the time is that from the first commit to the last, as nobody noted another."""
+
+
+def beside(
+    work: Mapping[str, Any], save: Path | None, out: Path, folders: Sequence[Path], seconds: float | None
+) -> Comparison | None:
+    """The saved plan of `work`, if there is one, beside what happened; BadInput where the plan is damaged.
 
     Where the run has noted nothing in its plan it took `seconds`, or as long as from the first commit in `folders` to
     the last, and wrote files of the first of them.
     """
     found = saved_plan(work, save, plan_beside(out))
     if found is None:
-        return False
+        return None
     path, plan = found
-    happened, commits = happened_of(plan), ""
+    happened, of_commits = happened_of(plan, path), False
     if happened is None:
-        commits = "" if seconds is not None else "; the time is that from the first commit to the last"
+        of_commits = seconds is None
         taken = commits_took(path, folders) if seconds is None else seconds
         happened = Happened(taken, written_since(path, folders[:1]))
-    print(f"{work['command']}: plan: {finished}; {path} beside what happened{commits}:")
-    print_table(("what", "planned", "happened", "ratio"), _rows(plan, happened), ("planned", "happened", "ratio"))
+    return Comparison(path, _rows(plan, happened, path), of_commits)
+
+
+def print_happened(
+    work: Mapping[str, Any], save: Path | None, out: Path, finished: str, folders: Sequence[Path], seconds: float | None
+) -> bool:
+    """A table of what `beside` says; False where there is no plan."""
+    found = beside(work, save, out, folders, seconds)
+    if found is None:
+        return False
+    commits = "; the time is that from the first commit to the last" if found.of_commits else ""
+    print(f"{work['command']}: plan: {finished}; {found.path} beside what happened{commits}:")
+    print_table(("what", "planned", "happened", "ratio"), found.rows, ("planned", "happened", "ratio"))
     return True
 
 
-def _rows(plan: Mapping[str, Any], happened: Happened) -> list[tuple[str, str, str, str]]:
+def _rows(plan: Mapping[str, Any], happened: Happened, path: Path) -> list[tuple[str, str, str, str]]:
+    predicted = fields_of(dict(plan), _Predicted, str(path), "", _REMEDY, BadInput)
     # distill counts from where its trainer begins
-    seconds = plan["seconds"] - plan.get("opening", 0)
+    seconds = predicted.seconds - predicted.opening
     both = [
         ("time", seconds, happened.seconds, human_seconds),
-        ("bytes", plan["bytes"], happened.num_bytes, human_bytes),
+        ("bytes", predicted.bytes, happened.num_bytes, human_bytes),
+        ("device memory", predicted.peak_device_bytes, happened.peak_device_bytes, human_bytes),
     ]
-    both.append(("device memory", plan["peak_device_bytes"], happened.peak_device_bytes, human_bytes))
     return [
         (name, show(planned), *(("-", "-") if took is None else (show(took), f"{took / max(planned, 1e-9):,.2f}")))
         for name, planned, took, show in both

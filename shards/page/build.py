@@ -10,6 +10,7 @@ from pathlib import Path
 from shards.cache import ListedViewSet
 from shards.page.curves import HEIGHT, LEFT, MOST_CURVES, MOST_POINTS, WIDTH, charts_of
 from shards.page.ledger import ledger_of
+from shards.page.planned import plans
 from shards.page.sets import cards_of, short
 from shards.page.sets import totals as total_sets
 from shards.page.sheet import MOST_BYTES, Sheet, sheet_of
@@ -58,6 +59,7 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         not_shown=not_shown,
         findings=[finding for viewset in viewsets for finding in look_at(viewset)],
         most_looked=NUM_SAMPLES,
+        plans=list(plans(cards, runs)),
         ledger=ledger,
         unknown=[entry for entry in ledger.entries[: len(runs)] if entry.unknown],
         dollars_per_hour=options.dollars_per_hour,

@@ -10,6 +10,8 @@ from shards.page.sets import WHOLE, SetCard
 from shards.page.trained import TrainedRun
 
 TARGET_SET, VIEW_SET, CHECKPOINT = "target set", "view set", "checkpoint"
+_LAST = "checkpoints/last.ckpt"
+"""In a run's folder: what it would go on from."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ def removable(viewsets: list[SetCard], runs: list[TrainedRun]) -> Iterator[Remov
         if _is_unread(viewset, read) and len(unread) == _num_targetsets(viewset.described.folder):
             yield _of_set(VIEW_SET, viewset, ", with its target sets" if unread else ", which has no target set")
     for run in runs:
-        if run.tone == WHOLE and (path := run.checkpoint) is not None:
-            name, command = f"{run.name}/checkpoints/{path.name}", f"rm {shlex.quote(str(path))}"
-            yield Removable(CHECKPOINT, name, "", path.stat().st_size, command, run.anchor)
+        last = run.folder / _LAST
+        if run.tone == WHOLE and last.is_file() and not last.is_symlink():
+            command = f"rm {shlex.quote(str(last))}"
+            yield Removable(CHECKPOINT, f"{run.name}/{_LAST}", "", last.stat().st_size, command, run.anchor)
 
 
 def freed(things: list[Removable]) -> str:

@@ -16,7 +16,7 @@ from shards.records import Count, Number
 from shards.runs import ON, SUMMARY, TEACHER, find_runs, missing_files, read_evaluation, read_summary
 from shards.sealed import fields_of, read_object
 
-RUN, LAST_CHECKPOINT = "run.json", "checkpoints/last.ckpt"
+RUN = "run.json"
 _METRICS = ("top1", "average", "spearman", "agreement", "i2t_r1")
 """The one figure of each task that the table shows."""
 
@@ -48,6 +48,7 @@ class TrainedRun:
     """One run: what it cost, what it read and how it went."""
 
     name: str
+    folder: Path
     tone: str
     """WHOLE, HALF or DAMAGED."""
     state: str
@@ -62,8 +63,6 @@ class TrainedRun:
     results: dict[str, float] = field(default_factory=dict)
     """The main figure of each task that it was measured by."""
     curves: dict[str, Points] = field(default_factory=dict)
-    checkpoint: Path | None = None
-    """What it would go on from; None where there is none."""
 
     @property
     def anchor(self) -> str:
@@ -91,16 +90,15 @@ def runs_in(folder: Path) -> list[TrainedRun]:
 
 def _run(folder: Path, name: str) -> TrainedRun:
     missing = missing_files(folder)
-    last = folder / LAST_CHECKPOINT
-    parts: dict[str, Any] = {"checkpoint": last if last.is_file() and not last.is_symlink() else None}
+    parts: dict[str, Any] = {}
     half = f"no {', '.join(missing)}; the same distill command finishes it"
     if missing and not (folder / RUN).is_file():
-        return TrainedRun(name, HALF, half)
+        return TrainedRun(name, folder, HALF, half)
     logged = read_curves(folder / "logs")
     curves, notes = logged.of, [note for note in (logged.unfinished, logged.damage) if note]
     try:
         recipe, learnt, reads = _identity(folder)
-        parts |= {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
+        parts = {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
         summary = Summary(recipe=recipe.name, student=recipe.student)
         if not missing:
             document = read_summary(folder)
@@ -110,10 +108,10 @@ def _run(folder: Path, name: str) -> TrainedRun:
             measured_on = {str(record.get(name)) for record in evaluation.values() for name in ("targetset", "data")}
             parts["reads"] = reads | measured_on
     except (TeacherShardsError, OSError) as error:
-        return TrainedRun(name, DAMAGED, short(one_line(error)), curves=curves, **parts)
+        return TrainedRun(name, folder, DAMAGED, short(one_line(error)), curves=curves, **parts)
     state = short("; ".join(([half] if missing else []) + notes) or WHOLE)
     tone = DAMAGED if logged.damage else HALF if missing else DAMAGED if notes else WHOLE
-    return TrainedRun(name, tone, state, summary, curves=curves, **parts)
+    return TrainedRun(name, folder, tone, state, summary, curves=curves, **parts)
 
 
 def _identity(folder: Path) -> tuple[_Recipe, tuple[str, ...], frozenset[str]]:

@@ -136,21 +136,33 @@ def test_a_plan_stands_beside_what_happened(teacher: Path, tmp_path: Path) -> No
     for where in ("seconds=0.5", f"seconds=0.5,save={saved}"):
         out = caches.command("extract", *flags, "--plan", where).succeeds().out
         assert "what happened" in out and f"{happened['num_bytes'] / plan['bytes']:,.2f}" in out
+    assert f"{happened['num_bytes'] / plan['bytes']:,.2f}" in page_plans(cache)
     assert saved.read_bytes() == before
     assert "extract: planned" not in caches.extract(*flags, "--views", "2").out  # other work than was planned
+
+
+def page_plans(cache: Path, *flags: str | Path) -> str:
+    """The part of the page with plans beside what happened."""
+    output = cache.parent / "page.html"
+    caches.command("shards", "page", cache, "--output", output, "--num", "1", *flags).succeeds()
+    return output.read_text().partition('<section id="plans">')[2].partition("</section>")[0]
 
 
 @pytest.mark.slow
 def test_a_plan_of_a_training_stands_beside_what_happened(cache: Path, tmp_path: Path) -> None:
     run, saved = tmp_path / "run", tmp_path / "run.plan.json"
     flags = ("--shards", cache, "--run_dir", run, "--student", "convnet:width=4", "--epochs", "1", "--batch_size", "8")
-    planned(saved, "distill", *flags, "--devices", "cpu")
+    plan, _ = planned(saved, "distill", *flags, "--devices", "cpu")
     out = caches.command("distill", *flags, "--devices", "cpu").succeeds().out
     assert "distill: planned: time" in out.splitlines()[-1]
     happened = json.loads(saved.read_bytes())["happened"]
     assert happened["seconds"] == json.loads((run / "summary.json").read_bytes())["seconds"]
     out = caches.command("distill", *flags, "--devices", "cpu", "--plan", "seconds=0.5").succeeds().out
     assert "is finished" in out and "ratio" in out
+    shown = page_plans(cache, "--runs", tmp_path)
+    for name, took in (("seconds", happened["seconds"]), ("bytes", happened["num_bytes"])):
+        opening = plan["opening"] if name == "seconds" else 0
+        assert f"{took / (plan[name] - opening):,.2f}" in shown
     out = caches.command("distill", *flags[:-3], "2", *flags[-2:], "--plan", "seconds=0.5").succeeds().out
     assert "is finished" not in out and "(2 epochs)" in out  # another run's plan is made
     document = json.loads(saved.read_bytes())
