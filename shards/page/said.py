@@ -9,7 +9,7 @@ import base64
 import io
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class Said:
     """Whether the tokens lie in a square, as an image's; else in a line."""
     guesses: list[tuple[str, str, float]] = field(default_factory=list)
     """(token, the teacher's likeliest, its probability)."""
+    first: int | None = None
+    """The likeliest class, where it is one of those that labels are of."""
 
 
 def said_of(
@@ -67,11 +69,20 @@ def said_of(
             else:
                 outputs[view, sample] = output[number], None if positions is None else positions[number].numpy()
     if likely or not outputs:
-        return {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likely.items()}
+        said = {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likely.items()}
+        if not labels_are_of(viewset, targetset):
+            return said
+        return {cell: replace(said[cell], first=int(classes[0])) for cell, (_, classes) in likely.items()}
     if next(iter(outputs.values()))[0].dim() == 1:
         return _vectors(viewset, {cell: output.float().numpy() for cell, (output, _) in outputs.items()})
     contents = {cell: _content(rows[cell], *output) for cell, output in outputs.items()}
     return _dense(contents, targetset.row_shape[0], _sees_pictures(viewset, targetset, next(iter(rows.values()))))
+
+
+def labels_are_of(viewset: ViewSet, targetset: TargetSet) -> bool:
+    """Whether the samples have labels, and the target set's classes are theirs."""
+    names = targetset.manifest.class_names
+    return viewset.labelled and names in (None, viewset.class_names) and targetset.manifest.target == "logits"
 
 
 def _sees_pictures(viewset: ViewSet, targetset: TargetSet, row: Row) -> bool:

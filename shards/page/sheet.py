@@ -43,6 +43,16 @@ class View:
     said: dict[str, Said] = field(default_factory=dict)
     """By target set, what its teacher says."""
     problem: str = ""
+    label: int | None = None
+
+    def is_wrong(self, said: Said) -> bool:
+        """Whether the teacher's likeliest class is not the label."""
+        return said.first is not None and self.label is not None and said.first != self.label
+
+    @property
+    def mistake(self) -> float | None:
+        """The probability of the wrong class that a teacher is surest of; None where none is wrong, or nobody knows."""
+        return max((said.classes[0][1] for said in self.said.values() if self.is_wrong(said)), default=None)
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,18 @@ class Sheet:
     def are_texts(self) -> bool:
         """Whether its views are read rather than looked at."""
         return bool(self.views) and all(view.picture is None for view in self.views)
+
+    @property
+    def num_compared(self) -> int:
+        """Views whose label a teacher's class can be compared with."""
+        return sum(
+            view.label is not None and any(said.first is not None for said in view.said.values()) for view in self.views
+        )
+
+    @property
+    def num_wrong(self) -> int:
+        """Views of which a teacher's likeliest class is not the label."""
+        return sum(view.mistake is not None for view in self.views)
 
     @property
     def num_bytes(self) -> int:
@@ -106,6 +128,7 @@ def _view(
         row = viewset.row(view, sample)
         _, *lines = caption_of(viewset, view, sample)
         picture = viewset.codec.picture(row)
+        label = int(viewset.labels(view, [sample])[0]) if viewset.labelled else None
     except (TeacherShardsError, OSError) as error:
         return View(short(key), anchor, [], None, False, [], problem=short(one_line(error))), None
     words = []
@@ -113,7 +136,7 @@ def _view(
         words = words_of(row["tokens"][: min(MOST_WORDS, int(row["length"]))].tolist())
     coarse = picture is not None and max(picture.size) <= COARSE
     uri = None if picture is None else data_uri(picture)
-    return View(short(key, 200), anchor, [short(line) for line in lines], uri, coarse, words), row
+    return View(short(key, 200), anchor, [short(line) for line in lines], uri, coarse, words, label=label), row
 
 
 def tokenizer_words(folder: Path) -> Callable[[list[int]], list[str]] | None:

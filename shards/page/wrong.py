@@ -11,6 +11,7 @@ from shards.cache import ListedTargetSet, ListedViewSet
 from shards.decode import as_arrays, codec_of, decode, spread
 from shards.documents import read_commit
 from shards.errors import TeacherShardsError, one_line
+from shards.page.said import labels_are_of
 from shards.page.sets import short
 from shards.reader import TargetSet, ViewSet, check_pair
 
@@ -143,7 +144,7 @@ def _in_targets(
         yield Finding(name, f"{_share(twice, samples)} rows are equal to another", _named(twice))
     if not (kinds or twice):
         yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} rows of view 0", is_wrong=False)
-    if top and viewset.labelled and targetset.manifest.class_names in (None, viewset.class_names):
+    if top and labels_are_of(viewset, targetset):
         agreed = float((np.array(top) == viewset.labels(0, samples.tolist())).mean())
         rare = agreed < 2 / max(2, targetset.row_shape[0])
         yield Finding(name, f"the teacher's likeliest class is the label in {agreed:.1%} of {len(top):,}", "", rare)

@@ -12,7 +12,10 @@ import texts
 from PIL import Image
 from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, write_page
 
-from shards.reader import ViewSet
+from shards.cache import ListedViewSet
+from shards.page.sets import anchor_of
+from shards.page.sheet import sheet_of
+from shards.reader import TargetSet, ViewSet
 
 
 @pytest.fixture
@@ -33,6 +36,34 @@ def test_the_page_shows_sets_runs_pictures_and_classes(full: Path, runs: Path) -
     assert len([path for path in parsed.of("path") if "data-run" in path]) == 3  # two losses, agreement
     assert len(parsed.of("meter")) == 6 * 3 * 2  # three classes of two logits' target sets
     assert "nearest digit-" in parsed.text  # of the pooled features
+
+
+def test_what_a_teacher_gets_wrong_is_marked_where_its_classes_are_those_of_the_labels(full: Path) -> None:
+    viewset, exact = ViewSet(caches.viewset_of(full)), TargetSet(caches.targetset_of(full, "float32"))
+    sheet = sheet_of(ListedViewSet(viewset.folder), 40)
+    assert sheet is not None and len(sheet.views) == sheet.num_compared == 40  # twenty samples of two views
+    shares = {}
+    for view in range(2):
+        rows = softmax(exact.read(view, viewset.usable)["values"].astype(np.float64))
+        for sample, label in enumerate(viewset.labels(view, viewset.usable.tolist())):
+            right = rows[sample].argmax() == label
+            shares[anchor_of("view", viewset.folder.name, viewset.plan.keys[sample], view)] = (
+                None if right else rows[sample].max()
+            )
+    assert 0 < sheet.num_wrong == sum(shares[view.anchor] is not None for view in sheet.views)
+    for view in sheet.views:  # the other target set has the same logits, to float16
+        assert (view.mistake is None) == (shares[view.anchor] is None)
+        assert view.mistake is None or view.mistake == pytest.approx(shares[view.anchor], rel=1e-2)
+    own = [f"class {number}" for number in range(10)]
+    for name in ("float32", "topk3"):
+        caches.reseal(caches.targetset_of(full, name) / "targetset.json", lambda each: each.update(class_names=own))
+    page = write_page(full, "--num", "4").partition("<script>")[0]
+    assert "data-mistake" not in page and "Wrong first" not in page
+
+
+def softmax(rows: np.ndarray) -> np.ndarray:
+    powers = np.exp(rows - rows.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
 
 
 def test_the_page_needs_no_other_file_and_runs_its_own_script_alone(full: Path, runs: Path) -> None:

@@ -96,6 +96,24 @@ def test_runs_sort_by_what_they_saved(browser: Any, page_file: Path) -> None:
     assert cells.nth(column.index("dollars saved")).text_content() == f"≈ {0.75 * hours:,.2f}" and said == []
 
 
+def test_what_a_teacher_gets_wrong_comes_first(browser: Any, page_file: Path) -> None:
+    """By keyboard alone, and back again; the surest mistake of either target set leads."""
+    tab, said = opened(browser, page_file)
+
+    def shown() -> list[tuple[str, float]]:
+        views = "views => views.map(view => [view.id, Number(view.dataset.mistake ?? -1)])"
+        return [tuple(view) for view in tab.eval_on_selector_all("figure.view", views)]
+
+    stored, button = shown(), tab.locator("button.order")
+    assert len(stored) == 8 and len({mistake for _, mistake in stored}) > 2
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert shown() == sorted(stored, key=lambda view: -view[1]) != stored
+    assert button.get_attribute("aria-pressed") == "true"
+    tab.keyboard.press("Space")
+    assert shown() == stored and said == []
+
+
 def test_a_name_in_the_legend_takes_its_curves_away(browser: Any, page_file: Path) -> None:
     tab, _ = opened(browser, page_file)
     curves = tab.locator(".charts path[data-run='1']")

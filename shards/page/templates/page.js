@@ -22,6 +22,19 @@ function compare(a, b) {
   return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
 }
 
+// "Wrong first" puts the views that a teacher is wrong about before the others, and back as they were stored.
+for (const button of document.querySelectorAll("button.order")) {
+  const sheet = document.getElementById(button.getAttribute("aria-controls"));
+  const stored = [...sheet.children];
+  const mistake = (view) => Number(view.dataset.mistake ?? -1);
+  const sorted = [...stored].sort((a, b) => mistake(b) - mistake(a));
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    sheet.append(...(on ? sorted : stored));
+  });
+}
+
 // A name in the legend takes its run's curves away, and brings them back.
 for (const button of document.querySelectorAll(".legend button")) {
   button.addEventListener("click", () => {
