@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     data = write_photos(folder / "photos", num, 500, 375, options.images)
     stored = views_of(folder / "stored", data, f"crop:size={size}")
     views = views_of(folder / "rendered", data, f"crop:size={size},store=source,source_size={source_size}", SEVERAL)
-    crops = [stored.storage.members(0, sample)["jpg"] for sample in range(num)]
+    crops = [each["jpg"] for each in stored.storage.members(0, range(num))]
     photos = [path.read_bytes() for path in sorted((folder / "photos/photos").iterdir())]
     storage = views.storage
     assert isinstance(storage, Storage)

@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     views = write_many_views(folder / "cache", sizes["num_samples"], sizes["shard_size"], sizes["image_size"])
     targets, _ = write_targets(views, "dense", "int8")
     viewset = ViewSet(views.folder)
-    contents = [viewset.storage.members(0, sample)["jpg"] for sample in range(sizes["num_samples"])]
+    contents = [each["jpg"] for each in viewset.storage.members(0, range(sizes["num_samples"]))]
     others = write_others(folder / "cache" / "others", contents, sizes["shard_size"], sizes["batch_size"])
     for latency in LATENCIES_MS:
         with _volume(folder / "cache", folder / f"slow-{latency:g}", latency) as mount:

@@ -1,23 +1,36 @@
 """Export: views and decoded targets as WebDataset tars that plain webdataset reads, with nothing of this project."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
 
+from shards.ahead import ahead
 from shards.command.progress import Progress
 from shards.commit import write_atomically, write_sealed
-from shards.decode import as_arrays, codec_of, read_decoded
+from shards.decode import as_arrays, codec_of
 from shards.errors import BadInput
 from shards.layout import shard_name
+from shards.ranges import request_threads
 from shards.reader import TargetSet, ViewSet, check_pair
 from shards.records import Files
 from shards.tar import pack
 
+if TYPE_CHECKING:
+    from shards.codecs.base import Codec
+
 DESCRIPTION_FILE = "export.json"
+ROWS, AHEAD = 64, 16
+"""Samples that are read together, by few requests as they lie beside each other; how many times that many ahead."""
+Piece = tuple[int, Int[np.ndarray, " count"]]
+"""A view, and samples of one shard."""
+Read = tuple[Sequence[int], list[dict[str, bytes]], dict[str, np.ndarray]]
+"""Samples, and of each the members of its view, and a row of each stored array."""
 
 
 def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple[int, int]:
@@ -36,14 +49,28 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     codec = codec_of(targetset) if targetset is not None else None
     files: Files = {}
     count = 0
-    with Progress("export", len(viewset.usable) * num_views) as progress:
-        for view, shard in ((view, shard) for view in range(num_views) for shard in range(viewset.plan.num_shards)):
-            samples = viewset.usable_in(shard)
-            decoded: dict[str, np.ndarray] = {}
-            if targetset is not None and codec is not None and len(samples) > 0:
-                rows = read_decoded(targetset, codec, view, samples)
-                decoded = as_arrays(rows, targetset.manifest.target)
-            packed, _ = pack(_contents(viewset, view, samples, decoded))
+    samples_in = [viewset.usable_in(shard) for shard in range(viewset.plan.num_shards)]
+    pieces = (
+        (view, samples[start : start + ROWS])
+        for view in range(num_views)
+        for samples in samples_in
+        for start in range(0, len(samples), ROWS)
+    )
+    with (
+        Progress("export", len(viewset.usable) * num_views) as progress,
+        request_threads() as requests,
+        ThreadPoolExecutor(AHEAD, thread_name_prefix="export") as pool,
+    ):
+
+        def read(piece: Piece) -> Read:
+            view, samples = piece
+            members = viewset.storage.members(view, samples.tolist(), requests)
+            return samples.tolist(), members, {} if targetset is None else targetset.read(view, samples)
+
+        arrived = ahead(pool, read, pieces, AHEAD)
+        for view, (shard, samples) in ((view, each) for view in range(num_views) for each in enumerate(samples_in)):
+            of_shard = islice(arrived, -(-len(samples) // ROWS))
+            packed, _ = pack(_contents(viewset, of_shard, codec, targetset))
             name = f"{shard_name(view, shard)}.tar"
             files[name] = write_atomically(output / name, packed)
             count += len(samples)
@@ -53,16 +80,22 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
 
 
 def _contents(
-    viewset: ViewSet, view: int, samples: Int[np.ndarray, " count"], decoded: dict[str, np.ndarray]
+    viewset: ViewSet, pieces: Iterator[Read], codec: "Codec | None", targetset: TargetSet | None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Each sample's key and its members: those of the view as they are stored, and a row of each decoded array."""
-    for position, sample in enumerate(samples.tolist()):
-        members = viewset.storage.members(view, sample)
-        for name, rows in decoded.items():
-            buffer = io.BytesIO()
-            np.save(buffer, rows[position], allow_pickle=False)
-            members[f"{name}.npy"] = buffer.getvalue()
-        yield viewset.plan.keys[sample], members
+    import torch
+
+    for samples, members, stored in pieces:
+        decoded: dict[str, np.ndarray] = {}
+        if targetset is not None and codec is not None:
+            rows = codec.decode({name: torch.from_numpy(array) for name, array in stored.items()})
+            decoded = as_arrays(rows, targetset.manifest.target)
+        for position, (sample, contents) in enumerate(zip(samples, members, strict=True)):
+            for name, array in decoded.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array[position], allow_pickle=False)
+                contents[f"{name}.npy"] = buffer.getvalue()
+            yield viewset.plan.keys[sample], contents
 
 
 def _description(viewset: ViewSet, targetset: TargetSet | None, num_views: int, files: Files) -> dict[str, Any]:

@@ -24,7 +24,9 @@ from shards.command.progress import Progress
 from shards.commit import TEMPORARY_PREFIX, make_folder, sync_folder
 from shards.decode import codec_of, read_decoded
 from shards.errors import BadInput
+from shards.ranges import request_threads
 from shards.reader import TargetSet, ViewSet, check_pair
+from shards.storage.base import Fetched
 from shards.thumbnail import thumbnail
 from shards.views.pair import CAPTIONS
 
@@ -73,11 +75,12 @@ def export_features(viewset: ViewSet, targetset: TargetSet | None, output: Path)
         with (
             pq.ParquetWriter(temporary, schema, **WRITING) as writer,
             ThreadPoolExecutor(share_of_cores()) as pool,
+            request_threads() as requests,
             Progress("export", count) as progress,
         ):
             for view, samples in _groups(viewset, views):
                 vectors = _vectors(viewset, targetset, codec, view, samples)
-                columns = _columns(viewset, view, samples, schema.names, pool) | {"vector": vectors}
+                columns = _columns(viewset, view, samples, schema.names, pool, requests) | {"vector": vectors}
                 writer.write_table(_table(columns, schema), row_group_size=ROWS)
                 progress.advance(len(samples))
         with temporary.open("rb") as written:
@@ -122,28 +125,35 @@ def _schema(viewset: ViewSet, dim: int) -> "pa.Schema":
 
 
 def _columns(
-    viewset: ViewSet, view: int, samples: Int[np.ndarray, " rows"], names: list[str], pool: Executor
+    viewset: ViewSet, view: int, samples: Int[np.ndarray, " rows"], names: list[str], pool: Executor, requests: Executor
 ) -> dict[str, Any]:
-    """What stands beside the vectors of `samples`, a value a sample for each of `names`."""
+    """What stands beside the vectors of `samples`, a value a sample for each of `names`; what is far is read together.
+
+    Views are decoded by `pool`.
+    """
     numbers = samples.tolist()
     columns: dict[str, Any] = {"key": [viewset.plan.keys[sample] for sample in numbers], "view": [view] * len(numbers)}
+    fetched: Fetched | None = None
     if "image" in names:
-        columns["image"] = list(pool.map(partial(_image, viewset, view), numbers))
+        fetched = viewset.fetch(view, numbers, "label" in names, requests)
+        columns["image"] = list(pool.map(partial(_image, viewset, view, fetched), numbers))
     if "text" in names:
-        columns["text"] = [_text(viewset, view, sample, "image" in names) for sample in numbers]
+        columns["text"] = list(requests.map(partial(_text, viewset, view, "image" in names), numbers))
     if "label" in names:
-        labels = columns["label"] = viewset.labels(view, numbers).tolist()
+        labels = columns["label"] = viewset.labels(view, numbers, fetched).tolist()
         columns["class"] = [class_name(viewset.class_names, label) for label in labels]
     return columns
 
 
-def _image(viewset: ViewSet, view: int, sample: int) -> dict[str, Any]:
-    picture = viewset.codec.picture(viewset.row(view, sample))
+def _image(viewset: ViewSet, view: int, fetched: Fetched | None, sample: int) -> dict[str, Any]:
+    row = {name: np.empty((1, *shape), dtype) for name, (dtype, shape) in viewset.codec.fields.items()}
+    viewset.read(view, [sample], row, fetched=fetched)
+    picture = viewset.codec.picture({name: rows[0, ...] for name, rows in row.items()})
     assert picture is not None
     return {"bytes": thumbnail(picture, SIDE)[1], "path": None}
 
 
-def _text(viewset: ViewSet, view: int, sample: int, is_picture: bool) -> str:
+def _text(viewset: ViewSet, view: int, is_picture: bool, sample: int) -> str:
     """The captions of an image, a line each; of a text what it says."""
     facts = viewset.storage.facts(view, sample)
     if is_picture:
@@ -186,7 +196,9 @@ def _lengths(
 ) -> Int[np.ndarray, " rows"]:
     """How many rows of each sample are content: of a teacher of captions one a caption, of texts their tokens."""
     if CAPTIONS in targetset.identity["teacher"]["preprocessing"]:
-        return np.array([len(viewset.storage.facts(view, sample)[CAPTIONS]) for sample in samples.tolist()])
+        with request_threads() as requests:
+            facts = requests.map(partial(viewset.storage.facts, view), samples.tolist())
+            return np.array([len(each[CAPTIONS]) for each in facts])
     if "length" in viewset.codec.fields:
         return viewset.rows(view, samples.tolist())["length"].astype(np.int64)
     return np.full(len(samples), np.iinfo(np.int64).max)

@@ -36,6 +36,8 @@ class Faults:
     """GET requests by path that were answered to the end."""
     bytes_out: int = 0
     """Bytes of bodies that were sent to the client in answer to GET."""
+    latency_s: float = 0.0
+    """Before each answer, any number at a time."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, method: str, path: str) -> str | None:
@@ -76,6 +78,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         faults, length = self.faults, int(self.headers.get("Content-Length") or 0)
         with faults.lock:
             faults.requests[self.command] += 1
+        time.sleep(faults.latency_s)
         kind = faults.take(self.command, self.path)
         if kind == "reset":
             self.rfile.read(length // 2)
@@ -212,5 +215,5 @@ def s3(s3_ports: tuple[int, int, Faults], monkeypatch: pytest.MonkeyPatch, tmp_p
     faults.requests.clear()
     faults.fetched.clear()
     faults.refused.clear()
-    faults.ignores_conditions, faults.bytes_out = False, 0
+    faults.ignores_conditions, faults.bytes_out, faults.latency_s = False, 0, 0.0
     yield Server(f"http://127.0.0.1:{port}", make_bucket(upstream), faults)

@@ -8,8 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from msgspec import structs
 from extract.modalities.token_stream import Counts, Part, Stream, add_up, part_path, stored_type
 from extract.modalities.tokenizer import TextTokenizer
 from extract.sources.base import Document, Source
+from shards.ahead import ahead
 from shards.command.progress import LINE_EVERY_S, counted
 from shards.commit import make_folder, remove_leftovers, write_atomically, write_sealed
 from shards.errors import BadInput, Damaged
@@ -138,7 +138,7 @@ class _Writer:
         told = time.monotonic()
         start = sum(part.num_documents for part in whole)
         with _one_thread_a_call(), ThreadPoolExecutor(num_threads) as pool, ThreadPoolExecutor(1) as committer:
-            for chunk in _in_order(pool, self._encode, self._chunks(start), num_threads + 2):
+            for chunk in ahead(pool, self._encode, self._chunks(start), num_threads + 2):
                 chunks.append(chunk)
                 if chunk.ends_part:
                     written.append(committer.submit(self._commit, len(whole) + len(written), chunks))
@@ -189,19 +189,6 @@ class _Writer:
         part = Part(**counts, identity=self.identity, labelled=labelled, last=chunks[-1].last)
         write_sealed(part_path(self.scratch, number, "json"), {"kind": _KIND, "format": 1, **structs.asdict(part)})
         return part
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[_Chunk], _Chunk], chunks: Iterable[_Chunk], num_ahead: int
-) -> Iterator[_Chunk]:
-    """What `function` makes of each chunk, in their order; no more than `num_ahead` wait."""
-    waiting: deque[Future[_Chunk]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(function, chunk))
-        if len(waiting) > num_ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,22 @@ class Storage(ViewStorage):
 
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """The key, the view and the label."""
-        facts = {"key": self.plan.keys[sample], "view": view}
-        return facts if LABEL not in self.arrays.specs else facts | {LABEL: int(self.labels(view, [sample])[0])}
+        label = int(self.labels(view, [sample])[0]) if LABEL in self.arrays.specs else None
+        return self._facts(view, sample, label)
 
-    def members(self, view: int, sample: int) -> dict[str, bytes]:
+    def _facts(self, view: int, sample: int, label: int | None) -> dict[str, Any]:
+        facts = {"key": self.plan.keys[sample], "view": view}
+        return facts if label is None else facts | {LABEL: label}
+
+    def members(self, view: int, samples: Sequence[int], requests: Executor | None = None) -> list[dict[str, bytes]]:
         """A .npy a field, and the facts as .json."""
-        members = {}
-        for name, (dtype, shape) in self.codec.fields.items():
-            row = {name: np.empty((1, *shape), dtype)}
-            self.read(view, [sample], row)
-            buffer = io.BytesIO()
-            np.save(buffer, row[name][0], allow_pickle=False)
-            members[f"{name}.npy"] = buffer.getvalue()
-        return members | {"json": json.dumps(self.facts(view, sample), sort_keys=True).encode()}
+        labels = self.labels(view, samples).tolist() if LABEL in self.arrays.specs else [None] * len(samples)
+        rows, members = self.arrays.read(view, np.asarray(samples, np.int64)), list[dict[str, bytes]]()
+        for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+            members.append({})
+            for name in self.codec.fields:
+                buffer = io.BytesIO()
+                np.save(buffer, rows[name][number], allow_pickle=False)
+                members[-1][f"{name}.npy"] = buffer.getvalue()
+            members[-1]["json"] = json.dumps(self._facts(view, sample, label), sort_keys=True).encode()
+        return members

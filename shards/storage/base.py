@@ -72,5 +72,5 @@ class ViewStorage(ABC):
         """What is known of one view beside its fields."""
 
     @abstractmethod
-    def members(self, view: int, sample: int) -> dict[str, bytes]:
-        """One view as the members of a WebDataset sample, by their endings."""
+    def members(self, view: int, samples: Sequence[int], requests: Executor | None = None) -> list[dict[str, bytes]]:
+        """Each view as the members of a WebDataset sample, by their endings; read together, as by `fetch`."""

@@ -211,16 +211,23 @@ class Storage(ViewStorage):
 
     def facts(self, view: int, sample: int) -> dict[str, Any]:
         """What lies beside the image, and the view's crop and flip."""
-        box, flip, _ = of_row(self._row(view, sample))
-        return self.images.facts(0, sample) | {"view": view, "crop": list(box), "flip": flip}
+        return self._facts(view, sample, self._row(view, sample), None)
 
-    def members(self, view: int, sample: int) -> dict[str, bytes]:
+    def _facts(self, view: int, sample: int, row: np.ndarray, fetched: Fetched | None) -> dict[str, Any]:
+        box, flip, _ = of_row(row)
+        return self.images.facts(0, sample, fetched) | {"view": view, "crop": list(box), "flip": flip}
+
+    def members(self, view: int, samples: Sequence[int], requests: Executor | None = None) -> list[dict[str, bytes]]:
         """The view's pixels as a PNG, which loses nothing; .json and .cls."""
-        pixels = np.empty((1, self.codec.image_size, self.codec.image_size, 3), np.uint8)
-        self.read(view, [sample], {"pixels": pixels})
-        buffer = io.BytesIO()
-        Image.fromarray(pixels[0]).save(buffer, "PNG")
-        members = {"png": buffer.getvalue(), "json": json.dumps(self.facts(view, sample), sort_keys=True).encode()}
-        if self.plan.class_names is not None:
-            members["cls"] = self.images.content(0, sample, "cls")
+        fetched, members = self.images.fetch_all(0, samples, requests), list[dict[str, bytes]]()
+        rows = self.arrays.read(view, np.asarray(samples, np.int64))[ARRAY]
+        pixels = np.empty((self.codec.image_size, self.codec.image_size, 3), np.uint8)
+        for sample, row in zip(samples, rows, strict=True):
+            self._render(view, sample, row, pixels, fetched)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            facts = json.dumps(self._facts(view, sample, row, fetched), sort_keys=True)
+            members.append({"png": buffer.getvalue(), "json": facts.encode()})
+            if self.plan.class_names is not None:
+                members[-1]["cls"] = self.images.content(0, sample, "cls", fetched)
         return members

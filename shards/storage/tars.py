@@ -84,6 +84,10 @@ class Storage(ViewStorage):
         endings = (*self.codec.endings, *(["cls"] if labels else []))
         return self._fetch(view, samples, endings, requests)
 
+    def fetch_all(self, view: int, samples: Sequence[int], requests: Executor | None = None) -> Fetched | None:
+        """All members, read likewise."""
+        return self._fetch(view, samples, self._all_endings, requests)
+
     def _fetch(
         self, view: int, samples: Sequence[int], endings: Sequence[str], requests: Executor | None = None
     ) -> Fetched | None:
@@ -143,20 +147,26 @@ class Storage(ViewStorage):
         except (ValueError, OverflowError) as error:
             raise Damaged(f"{self.folder}: a stored label is no whole number ({one_line(error):.80})") from None
 
-    def facts(self, view: int, sample: int) -> dict[str, Any]:
+    def facts(self, view: int, sample: int, fetched: Fetched | None = None) -> dict[str, Any]:
         """The .json member."""
         try:
-            facts = json.loads(self.content(view, sample, "json"))
+            facts = json.loads(self.content(view, sample, "json", fetched))
         except (ValueError, RecursionError) as error:
             raise Damaged(f"{self.folder}: the .json of a stored view is not JSON ({one_line(error)})") from None
         if not isinstance(facts, dict):
             raise Damaged(f"{self.folder}: the .json of a stored view is no object")
         return facts
 
-    def members(self, view: int, sample: int) -> dict[str, bytes]:
+    @property
+    def _all_endings(self) -> tuple[str, ...]:
+        return (*self.codec.endings, "json", *(["cls"] if self.plan.class_names is not None else []))
+
+    def members(self, view: int, samples: Sequence[int], requests: Executor | None = None) -> list[dict[str, bytes]]:
         """The members as they are stored."""
-        labels = ["cls"] if self.plan.class_names is not None else []
-        return {ending: self.content(view, sample, ending) for ending in (*self.codec.endings, "json", *labels)}
+        fetched = self.fetch_all(view, samples, requests)
+        return [
+            {ending: self.content(view, sample, ending, fetched) for ending in self._all_endings} for sample in samples
+        ]
 
     def content(self, view: int, sample: int, ending: str, fetched: Fetched | None = None) -> bytes:
         """The bytes of one member (`jpg`, `png`, `json`, `cls`) of one view."""
