@@ -120,8 +120,11 @@ class NextUses:
 
     def of(self, view: int, samples: Sequence[int]) -> list[int]:
         """When each is read next; NEVER of what nobody told."""
-        known = self._views.get(view, np.empty(0, np.int64))
-        return [int(known[sample]) if sample < len(known) else NEVER for sample in samples]
+        known, asked = self._views.get(view, np.empty(0, np.int64)), np.asarray(samples)
+        uses = np.full(len(asked), NEVER)
+        told = asked < len(known)
+        uses[told] = known[asked[told]]
+        return uses.tolist()
 
 
 class _Buckets:

@@ -1,6 +1,5 @@
 """The row cache: within its bound, with as few downloads as the best rule there is, and right whatever happens."""
 
-import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import pytest
 from s3_server import Server
 from test_bucket import put
 
-from shards.bucket_rows import ANY_VIEW
 from shards.errors import BadInput, Damaged
-from shards.order import BatchOrder, Reading
+from shards.order import BatchOrder
 from shards.row_cache import NEVER, RowCache
 from shards.spans import Span
 from shards.stores import open_store
@@ -212,27 +210,6 @@ def test_small_rows_cost_a_request_a_page(data: Data, s3: Server, tmp_path: Path
             assert [bytes(each) for each in outs] == rows
         assert s3.faults.requests["GET"] <= most
     assert on_disk(tmp_path / "cache") == num_pages * 4096
-
-
-def test_the_next_use_is_that_of_the_order() -> None:
-    order = BatchOrder([np.arange(0, 60, 2), np.arange(20)], 7, [3, 1], seed=1)
-    upcoming, uses = Upcoming(order, of_any_view=[0]), dict[tuple[int, int, int], list[int]]()
-    readings: list[tuple[int, int, Reading]] = []
-    for number in range(9):
-        epoch = order.epoch(number)
-        for batch in range(order.num_batches):
-            for reading in epoch.readings(batch):
-                readings.append((number, number * order.num_batches + batch, reading))
-                for view, sample in itertools.product((reading.view, ANY_VIEW), reading.samples.tolist()):
-                    uses.setdefault((reading.component, view, sample), []).append(readings[-1][1])
-    asked = [each for each in readings if each[0] < 6]
-    shared = [(*times, each._replace(view=ANY_VIEW)) for *times, each in asked if each.component == 0]
-    for number, _, reading in (*asked, *shared):
-        for sample, found in zip(reading.samples, upcoming.after(number, reading), strict=True):
-            later = [use for use in uses[reading.component, reading.view, int(sample)] if use >= (number + 1) * 7]
-            # the order has 7 batches an epoch; beyond three epochs nothing is looked at
-            expected = later[0] if later and later[0] < (number + 4) * 7 else NEVER
-            assert order.num_batches == 7 and found == expected
 
 
 def test_a_row_that_two_threads_keep_is_counted_once(
