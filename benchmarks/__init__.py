@@ -20,5 +20,6 @@ NAMES = (
     "plan",
     "growing",
     "bucket",
+    "bucket_batches",
     "sharing",
 )

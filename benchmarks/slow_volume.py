@@ -110,7 +110,7 @@ def _compare(
     order = permutation(num_samples, 0, 0)
     batches = [np.sort(order[start : start + batch]) for start in range(0, num_samples - batch + 1, batch)]
     viewset, targetset = ViewSet(views), TargetSet(targets)
-    places = [_places(kind, viewset, targetset, int(sample)) for rows in batches for sample in rows]
+    places = [places_of(kind, viewset, targetset, int(sample)) for rows in batches for sample in rows]
     few = places[: max(1, len(places) // 8)]
 
     def ours() -> None:
@@ -168,7 +168,8 @@ def _gather(targetset: TargetSet, batches: list[np.ndarray]) -> None:
         list(filling.map(fill, batches))
 
 
-def _places(kind: str, viewset: ViewSet, targetset: TargetSet, sample: int) -> list[Place]:
+def places_of(kind: str, viewset: ViewSet, targetset: TargetSet, sample: int) -> list[Place]:
+    """Where what is read of a sample lies: the bytes of a row of each array, or its JPEG member."""
     shard, row = divmod(sample, viewset.plan.shard_size)
     if kind == "dense rows":
         return [(spec.shard_path(0, shard), spec.row_offset(row), spec.row_bytes) for spec in targetset.arrays.values()]
