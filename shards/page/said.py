@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from shards.class_names import class_name, logit_names
+from shards.codecs import LOGITS
 from shards.contact_sheet import Cell
 from shards.decode import codec_of, read_decoded
 from shards.page.sets import short
@@ -81,8 +82,13 @@ def said_of(
 
 def labels_are_of(viewset: ViewSet, targetset: TargetSet) -> bool:
     """Whether the samples have labels, and the target set's classes are theirs."""
-    names = targetset.manifest.class_names
-    return viewset.labelled and names in (None, viewset.class_names) and targetset.manifest.target == "logits"
+    names, are_classes = targetset.manifest.class_names, len(targetset.row_shape) == 1
+    return (
+        viewset.labelled
+        and names in (None, viewset.class_names)
+        and targetset.manifest.target == LOGITS[0]
+        and are_classes
+    )
 
 
 def _sees_pictures(viewset: ViewSet, targetset: TargetSet, row: Row) -> bool:
