@@ -84,7 +84,8 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             self.rfile.read(length // 2)
             return self._reset()
         if kind == "silent":
-            self.connection.recv(1)  # until the client has enough
+            while self.connection.recv(1 << 16):  # until the client has enough
+                pass
             return self._reset()
         body = b"".join(self.rfile.read(size) for size in self._pieces(kind, length))
         codes = {"500": (500, "InternalError"), "503": (503, "SlowDown"), "403": (403, "AccessDenied")}

@@ -22,19 +22,18 @@ from obstore.store import S3Store, from_url
 from shards.command.sizes import seconds_in
 from shards.errors import BadInput, Damaged, one_line
 from shards.identity import sha256_of
-from shards.stores.base import IN_FLIGHT, RETRY_S, Store, StoreUnavailable
+from shards.stores.base import RETRY_S, Store, StoreUnavailable
 from shards.stores.credentials import SERVER, SET, of_scheme
 from shards.stores.failures import may_pass, remedy
+from shards.stores.sending import PART_BYTES, Sending
 
 _WRITE_ID, _SHA256 = "write-id", "sha256"
 _PROBE = ".probe-"
 """Before the name of a file of five bytes, which stays where a command was killed while it asked; no listing has it."""
 _ATTEMPTS = 20
 """Of a `create` that others' files are in the way of, each of which is gone when it is read."""
-_LEAST_SILENCE_S, _SLOWEST = 30.0, 100_000
-"""Seconds for which a request may be silent (RETRY_S if more), and bytes a second of a line on which it may send."""
-_PART_BYTES, _PARTS = 5 << 20, 12
-"""Of a large file, and how many of them are sent at a time."""
+_LEAST_SILENCE_S = 30.0
+"""Seconds for which a request may be silent (RETRY_S if more), and longer while it sends."""
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.1, 5.0
 _RETRIES = 12
 """Of a request by obstore itself, some seconds in all."""
@@ -56,9 +55,9 @@ class Bucket(Store):
         silence_s: float = _LEAST_SILENCE_S,
     ) -> None:
         """`connect` gives obstore's store whose requests may be silent so long; `credentials`: where they were read."""
-        self.url, self._credentials, self._retry_s, self._silence_s = url, credentials, retry_s, silence_s
-        self._connect = functools.cache(connect)
-        self._store, self._has_answered = self._connect(silence_s), False
+        self.url, self._credentials, self._retry_s = url, credentials, retry_s
+        connected = functools.cache(connect)
+        self._store, self._has_answered, self._sending = connected(silence_s), False, Sending(connected, silence_s)
         self._bucket = "://".join((urlsplit(url).scheme, urlsplit(url).netloc))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -105,26 +104,19 @@ class Bucket(Store):
     def put(self, name: str, content: bytes, sha256: str) -> None:
         """A large file goes in parts, several at a time, and appears when the last has arrived."""
         attributes = {_SHA256: sha256} if self._notes else None
-        put = lambda: obstore.put(  # noqa: E731
-            self._store_for(min(len(content), _PART_BYTES * _PARTS)),
-            name,
-            content,
-            attributes=attributes,
-            chunk_size=_PART_BYTES,
-            max_concurrency=_PARTS,
+        put = lambda store, parts: obstore.put(  # noqa: E731
+            store, name, content, attributes=attributes, chunk_size=PART_BYTES, max_concurrency=parts
         )
-        self._call(put, name)
+        self._call(lambda: self._sending.send(put, len(content), in_parts=True), name)
 
     def create(self, name: str, content: bytes) -> bytes | None:
         """If-None-Match: *. A repeated request finds its own write-id, and is not beaten by itself."""
         write_id = uuid.uuid4().hex
         attributes = {_WRITE_ID: write_id, _SHA256: sha256_of(content)} if self._notes else None
-        put = lambda: obstore.put(  # noqa: E731
-            self._store_for(len(content)), name, content, mode="create", attributes=attributes
-        )
+        put = lambda store, _: obstore.put(store, name, content, mode="create", attributes=attributes)  # noqa: E731
         for _ in range(_ATTEMPTS):
             try:
-                self._call(put, name)
+                self._call(lambda: self._sending.send(put, len(content), in_parts=False), name)
                 return None
             except AlreadyExistsError:
                 head = self._head(name)
@@ -146,16 +138,6 @@ class Bucket(Store):
         """The file is gone."""
         with contextlib.suppress(FileNotFoundError):
             self._call(lambda: obstore.delete(self._store, name), None)
-
-    def _store_for(self, num_bytes: int) -> Any:
-        """The store by which so many bytes are sent: a request is silent until it is sent, and then some.
-
-        As long as a line of _SLOWEST bytes a second takes for as many files of this size as are sent at a time.
-        """
-        silence_s = self._silence_s
-        while silence_s < num_bytes * IN_FLIGHT / _SLOWEST:  # few different ones: each has connections of its own
-            silence_s *= 2
-        return self._connect(silence_s)
 
     def _head(self, name: str) -> Any:
         try:

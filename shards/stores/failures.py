@@ -9,6 +9,7 @@ _LOST = re.compile(r"HttpError \{ kind: (\w+)")
 """No answer came, or a part of one."""
 _CODE = re.compile(r"<Code>(\w+)</Code>|\(code: (\w+)\)")
 """The second is that of a removal."""
+_STILL = "HttpError { kind: Timeout"
 _MOMENTARY = re.compile(r"status code: (408|429|500|502|503|504)\b")
 _MOMENTARY_CODES = ("InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
 
@@ -23,6 +24,11 @@ def may_pass(error: Exception, has_answered: bool) -> bool:
         is_for_good = any(sign in text for sign in ("InvalidCertificate", "/latest/"))
         return not is_for_good and (has_answered or lost[1] != "Connect")
     return _code(text) in _MOMENTARY_CODES or _MOMENTARY.search(text) is not None
+
+
+def stood_still(error: Exception) -> bool:
+    """Whether a request was silent for longer than it may be."""
+    return _STILL in one_line(error)
 
 
 def remedy(error: Exception, read_from: str, keys: str, server: str) -> str:
@@ -59,7 +65,7 @@ _SIGNS = {
     "InvalidCertificate": "its certificate is not trusted here; check this machine's clock, then {server}",
     "dns error": "its server is not known here; check {server} and the network",
     "Error( Connect,": "its server cannot be reached; check {server} and the network, then run again",
-    "HttpError { kind: Timeout": f"its server stands still, or the network is too slow; set {RETRY_S} higher (seconds; "
+    _STILL: f"its server stands still, or the network is too slow; set {RETRY_S} higher (seconds; "
     "120 where it is not set), and run the same command again to go on",
     "HttpError {": "the connection is cut again and again; check the network, then run the same command again to go on",
 }

@@ -64,9 +64,6 @@ class Folder(Bucket):
                 f"{self.named(name)}: {error.strerror}; free some of its disk, or give a folder that can be written"
             ) from None
 
-    def _store_for(self, num_bytes: int) -> Any:
-        return self._store
-
     def _listed(self, prefix: str) -> list[Any]:
         """Without what a command that was killed has left half written."""
         entries = super()._listed(prefix) if self._root.is_dir() else []

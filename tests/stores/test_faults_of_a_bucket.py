@@ -73,6 +73,7 @@ def test_a_connection_that_is_always_cut_is_one_line(s3: Server, kind: str, monk
 def test_a_slow_line_takes_its_time(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of 2.4 s, of which no piece comes later than after a second: it is silent, but only while it sends."""
     monkeypatch.setattr("shards.stores.bucket._LEAST_SILENCE_S", 1.0)
+    monkeypatch.setattr("shards.stores.sending.USUAL", 1_000_000)
     monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "1")
     store, content = open_store(s3.url), os.urandom(400_000)
     s3.faults.always += [("slow", "PUT", ""), ("slow", "GET", "file")]
