@@ -1,9 +1,11 @@
 """`python -m distill`: train a student from a cache."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from distill.config import ALIASES, DESCRIPTION, HIDDEN, DistillConfig, unfolded
 from distill.loggers import logger_names
+from distill.ranks import num_ranks, reporting, run_ranks
 from shards.command.arguments import parse
 from shards.command.run import run_command
 from shards.command.sizes import parse_bytes
@@ -14,10 +16,19 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, and train, while what the cache lacks is extracted."""
-    config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
+    with reporting():
+        config = unfolded(parse(DistillConfig, "distill", arguments, DESCRIPTION, aliases=ALIASES, hidden=HIDDEN))
+        _run(config, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(config: DistillConfig, arguments: list[str]) -> None:
+    """Train here, or in a process for each of --devices."""
     logger_names(config.logger)  # both refuse before anything is read or extracted
     if config.max_memory is not None:
         parse_bytes(f"--max_memory {config.max_memory}", config.max_memory, "--max_memory 24GB")
+
+    if config.plan is None and (count := num_ranks(config.devices)) > 1:
+        return run_ranks(arguments, count)
 
     from distill.missing import extracting
 

@@ -1,6 +1,7 @@
 """Trainer: Lightning's, set up from a recipe, with progress over optimiser steps and the time that they took."""
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -10,17 +11,18 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from distill.checkpoints import DurableCheckpoints
 from distill.data import CacheData
 from distill.module import Distillation
+from distill.ranks import is_rank, start_others
 from distill.recipe import Recipe
 from distill.step_loss import StepLoss
 from shards.command.devices import Devices, parse_devices
 from shards.command.progress import Progress
-from shards.command.run import starting_children
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -56,7 +58,7 @@ def make_trainer(
         devices=list(devices.indices) if devices.kind == "cuda" else len(devices.indices),
         strategy="ddp" if len(devices.indices) > 1 else "auto",
         precision=PRECISION[recipe.precision],  # type: ignore[arg-type]
-        plugins=[DurableCheckpoints()],
+        plugins=[DurableCheckpoints(), *([LightningEnvironment()] if is_rank() else [])],  # whatever else it finds
         max_epochs=-1 if recipe.max_steps else recipe.epochs,
         max_steps=recipe.max_steps or -1,
         accumulate_grad_batches=recipe.accumulate,
@@ -78,8 +80,8 @@ def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, check
     Lightning exits on SIGINT as for an error of its own, and on SIGTERM as if all were done.
     """
     try:
-        with starting_children():  # the other ranks
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        start_others()
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException:
         raise KeyboardInterrupt from None
     except SystemExit as error:
@@ -95,6 +97,8 @@ class ProgressLines(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin at the step that a checkpoint resumed."""
+        if is_rank():  # Lightning's handler begins a collective of its own amid those of the step
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if trainer.is_global_zero:
             if trainer.global_step:
                 print(f"distill: resumes at step {trainer.global_step:,} of {pl_module.total_steps:,}", flush=True)

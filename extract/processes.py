@@ -2,12 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from shards.command.children import ended_from_outside, is_from_outside
 from shards.command.run import starting_children
 from shards.errors import BadInput
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 PROCESS = "TEACHER_SHARDS_EXTRACT_PROCESS"
 """Set in a child process: RANK/NUM_PROCESSES."""
-_ENDED_FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", -signal.SIGTERM: "SIGTERM"}
-"""Statuses of children that did not end themselves."""
 MAX_COMPUTE_THREADS = 16
 """Batches that a CPU computes at a time: every one holds its activations in memory."""
 
@@ -83,14 +81,10 @@ def run_processes(arguments: list[str], num_processes: int, lock: int) -> tuple[
             child.wait()
     if failed := [child.returncode for child in children if child.returncode]:
         mistakes = [json.loads(text.splitlines()[-1])["mistake"] for text in printed if b'"mistake"' in text]
-        if mistakes and set(failed) <= {2, *_ENDED_FROM_OUTSIDE}:
+        if mistakes and all(status == 2 or is_from_outside(status) for status in failed):
             raise BadInput(mistakes[0])
-        if set(failed) <= _ENDED_FROM_OUTSIDE.keys():
-            raise BadInput(
-                f"one of the {num_processes} processes was ended by {_ENDED_FROM_OUTSIDE[failed[0]]}, as a system does "
-                f"that has no memory left (--max_memory takes less); what was committed is kept, the same command "
-                f"resumes"
-            )
+        if all(map(is_from_outside, failed)):
+            raise BadInput(ended_from_outside(failed, num_processes, "what was committed"))
         raise RuntimeError(
             f"processes ended with status {failed}; what was committed is kept, the same command resumes"
         )

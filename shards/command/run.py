@@ -16,8 +16,10 @@ from typing import NoReturn
 from shards.command.clash import refuse_hidden_libraries
 from shards.errors import TeacherShardsError, one_line
 
-_READER_GONE = 141
+READER_GONE = 141
 """What a shell reports of a command that ended since nobody reads its output any more: 128 + SIGPIPE."""
+INTERRUPTED = 130
+"""What a shell reports of a command that was interrupted: 128 + SIGINT."""
 
 _PARENT = "TEACHER_SHARDS_PARENT"
 """The number of the process that started this process, which ends with it."""
@@ -47,7 +49,7 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
             raise
         for descriptor in unread:  # what is left in the buffers needs a place to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        sys.exit(_READER_GONE)
+        sys.exit(READER_GONE)
 
 
 def _run(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None) -> NoReturn:
@@ -60,7 +62,7 @@ def _run(main: Callable[[list[str] | None], None], name: str, arguments: list[st
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command resumes where it stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(0)
 
 

@@ -78,3 +78,16 @@ def test_two_ranks_read_a_bucket_to_the_weights_of_a_folder(cache: Path, s3: Ser
     weights = [(tmp_path / f"runs/{name}/student.safetensors").read_bytes() for name in ("folder", "bucket")]
     assert weights[0] == weights[1]
     assert {path.name for path in (tmp_path / "home/.rows").iterdir() if path.is_dir()} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_a_bucket_that_refuses_both_ranks_is_one_line(
+    cache: Path, s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = s3.faults.take
+    monkeypatch.setattr(s3.faults, "take", lambda way, path: "500" if path.endswith(".tar") else take(way, path))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TEACHER_SHARDS_RETRY_S": "0.2"}
+    words = [sys.executable, "-m", "distill", *flags(s3.url, tmp_path / "runs/bucket"), "--devices", "2"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "does not answer as it should (InternalError)" in line
