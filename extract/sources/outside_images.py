@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.sources.row_groups import ParquetFile, num_null, read_column
+from extract.sources.row_groups import ParquetFile, nulls_of, read_column
 from shards.errors import BadInput
 
 
@@ -64,24 +64,27 @@ def _rows_without_bytes(column: str, files: list[ParquetFile]) -> Iterator[tuple
     for file in files:
         path, metadata = file
         kind = metadata.schema.to_arrow_schema().field(column).type
+        nulls = [] if is_text(kind) else nulls_of(file, _held(column, kind))
         for group in range(metadata.num_row_groups):
-            num_rows = metadata.row_group(group).num_rows
-            for offset, name in _names(file, column, kind, group):
+            if is_text(kind):
+                names = list(enumerate(read_column(file, column, group).to_pylist()))
+            else:
+                # a column in which everything is null has a type of its own, and no statistics
+                all_null = pa.types.is_struct(kind) and pa.types.is_null(kind.field("bytes").type)
+                names = list(_names(file, column, kind, group)) if all_null or nulls[group] else []
+            for offset, name in names:
                 yield first + offset, path, name
-            first += num_rows
+            first += metadata.row_group(group).num_rows
+
+
+def _held(column: str, kind: pa.DataType) -> str:
+    """The leaf with the images' bytes."""
+    return f"{column}.bytes" if pa.types.is_struct(kind) else column
 
 
 def _names(file: ParquetFile, column: str, kind: pa.DataType, group: int) -> Iterator[tuple[int, str | None]]:
     """The rows of a row group that hold no bytes, as (offset in the group, path)."""
-    if is_text(kind):
-        yield from enumerate(read_column(file, column, group).to_pylist())
-        return
-    held = f"{column}.bytes" if pa.types.is_struct(kind) else column
-    # a column in which everything is null has a type of its own, and no statistics
-    all_null = pa.types.is_struct(kind) and pa.types.is_null(kind.field("bytes").type)
-    if not all_null and not num_null(file, held, group):
-        return
-    without_bytes = pc.is_null(_field(read_column(file, held, group), "bytes")).to_pylist()
+    without_bytes = pc.is_null(_field(read_column(file, _held(column, kind), group), "bytes")).to_pylist()
     has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
     names = _field(read_column(file, f"{column}.path", group), "path").to_pylist() if has_path else None
     for offset in (offset for offset, empty in enumerate(without_bytes) if empty):

@@ -23,12 +23,12 @@ from extract.sources.grouping import pairs_of_rows
 from extract.sources.labels import Labels, column_labels
 from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
 from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
+from extract.sources.parquet_footer import read_footer
 from extract.sources.row_groups import (
     ParquetFile,
     RowGroups,
     open_file,
     read_column,
-    read_footer,
     stream_column,
     values_of,
 )

@@ -14,12 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from extract.sources.parquet_footer import null_counts, read_footer
 from shards.errors import BadInput
 
 _KEPT_BYTES = 512 << 20  # of decoded row groups; a Hugging Face file has some 10 to 100 MB a group
 _STREAMED_ROWS = 256
-_BUFFER = 4096
-"""Bytes that a reader takes at a time; without a buffer it takes a whole column."""
 
 ParquetFile = tuple[Path, pq.FileMetaData]
 
@@ -38,15 +37,6 @@ def check_names(names: Sequence[str]) -> None:
         raise pa.ArrowInvalid(f"two of its columns are called {twice[0]:.200}: rename one")
 
 
-def read_footer(file: Path) -> bytes:
-    """A parquet file's metadata as stored: schema, and each column chunk's offset, size and statistics."""
-    with file.open("rb") as stream:
-        stream.seek(-8, 2)
-        length = int.from_bytes(stream.read(4), "little")
-        stream.seek(-8 - length, 2)
-        return stream.read(length)
-
-
 def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.ChunkedArray:
     """One column of a file, or of one of its row groups; of a struct, 'image.path' reads that field alone."""
     path, metadata = file
@@ -58,21 +48,18 @@ def read_column(file: ParquetFile, column: str, group: int | None = None) -> pa.
         return values
 
 
-def num_null(file: ParquetFile, leaf: str, group: int) -> int:
-    """How many rows of a row group have nothing in the column `leaf`, as the footer says; 0 where it does not.
+def nulls_of(file: ParquetFile, leaf: str) -> list[int]:
+    """How many rows of each row group have nothing in the column `leaf`, as the footer says; 0 where it does not.
 
-    Raises BadInput where what the footer says of that column makes no sense: asked for it, pyarrow ends the process,
-    where a reader of no row, which reads nothing else, raises an error.
+    Raises BadInput where the footer makes no sense: asked for such a column, pyarrow ends the process.
     """
     path, metadata = file
-    leaves = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
-    if leaf not in leaves:
-        return 0
-    number = leaves.index(leaf)
-    with _readable(path), pq.ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER) as opened:
-        next(opened.reader.iter_batches(0, row_groups=[group], column_indices=[number], use_threads=False), None)
-    statistics = metadata.row_group(group).column(number).statistics
-    return 0 if statistics is None else int(statistics.null_count or 0)
+    leaves = [metadata.schema.column(number) for number in range(metadata.num_columns)]
+    for number, each in enumerate(leaves):
+        if each.path == leaf:
+            with _readable(path):
+                return null_counts(read_footer(path), number, each.physical_type)
+    return [0] * metadata.num_row_groups
 
 
 def stream_column(file: ParquetFile, column: str, start: int) -> Iterator[pa.Array]:
@@ -156,5 +143,5 @@ def _check_rows(found: int, expected: int) -> None:
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read as parquet ({error}): fetch it again") from error

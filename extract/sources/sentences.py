@@ -15,7 +15,8 @@ from extract.sources.base import Source
 from extract.sources.columns import parse_options
 from extract.sources.labels import column_labels
 from extract.sources.naming import content_revision, folder_safe_name
-from extract.sources.row_groups import check_names, read_footer
+from extract.sources.parquet_footer import read_footer
+from extract.sources.row_groups import check_names
 from extract.sources.splits import files_revision, find_files, pick_split
 from shards.errors import BadInput, one_line
 

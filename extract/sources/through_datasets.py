@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extract.photo import IMAGE_SUFFIXES
 from extract.sources.hub import hub_errors, local_folder
-from extract.sources.row_groups import read_footer
+from extract.sources.parquet_footer import read_footer
 from extract.sources.saved_to_disk import left_aside, saved_splits
 from extract.sources.splits import files_revision
 from extract.sources.taken_files import check_taken, files_below, unlisted_note
