@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, structs
 
 from shards.errors import Damaged, Incomplete
 from shards.kept import Kept
-from shards.keys import KEYS, read_keys
+from shards.keys import KEYS, check_listed, read_keys
 from shards.layout import (
     PLAN,
     TARGETSET_MANIFEST,
@@ -91,8 +91,7 @@ class Plan(Document, frozen=True):
     """Of keys.npy, from which the keys are computed where the document lists none."""
 
     def __post_init__(self) -> None:
-        if not self.keys and self.keys_file is None:
-            raise ValueError("keys cannot be []: there is none")
+        check_listed(self.keys, self.keys_file is not None)
 
     def document(self) -> dict[str, Any]:
         """The fields as they are sealed on the disk; computed keys are not listed."""

@@ -64,6 +64,16 @@ def sha256_of_keys(keys: Sequence[str]) -> str:
     return sha256_of("\n".join(keys).encode())
 
 
+def check_listed(keys: Sequence[str], in_a_file: bool) -> None:
+    """Raises ValueError unless there are keys, in a list or in a file, and each is text that UTF-8 can hold."""
+    if not keys and not in_a_file:
+        raise ValueError("keys cannot be []: there is none")
+    try:
+        "\n".join([] if isinstance(keys, BlockKeys) else keys).encode()
+    except UnicodeEncodeError:
+        raise ValueError("keys cannot hold half of a surrogate pair") from None
+
+
 def positions(keys: Sequence[str], wanted: Iterable[str]) -> Int[np.ndarray, " count"]:
     """The numbers of the keys `wanted`, ascending; what is no key is left out."""
     names = set(wanted)
