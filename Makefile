@@ -58,14 +58,14 @@ lock:
 	rm -rf .lock
 
 # what is known against the pins and not answered in docs/dependencies.md; ADVISORIES=FOLDER asks a copy of
-# github.com/pypa/advisory-database instead of PyPI
+# github.com/pypa/advisory-database instead of PyPI. Strict: a pin that the database could not be asked about is a failure
 audit: .venv
 ifdef ADVISORIES
 	$(RUN) -m tests.advisories $(ADVISORIES)
 else
 	$(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet pip-audit
-	.lock/bin/pip-audit --require-hashes --disable-pip --requirement constraints.txt \
+	.lock/bin/pip-audit --strict --require-hashes --disable-pip --requirement constraints.txt \
 		$(addprefix --ignore-vuln ,$(shell grep -E '^\| [a-z0-9-]+ \| PYSEC' docs/dependencies.md | grep -oE 'PYSEC-[0-9]+-[0-9]+' | LC_ALL=C sort -u))
 	rm -rf .lock
 endif
