@@ -191,3 +191,32 @@ def test_no_script_of_what_is_not_to_be_started_so(flags: tuple[str, ...], words
 def test_options_are_named() -> None:
     with pytest.raises(BadInput, match="takes no options"):
         make_launcher("local:tasks=1,2")
+
+
+@pytest.mark.slow
+def test_two_tasks_that_run_the_printed_script_at_once_write_the_bytes_of_one_command(tmp_path: Path) -> None:
+    """Each as bash runs it, with what SLURM 22.05 set in the two tasks of an array, a step of one process in each."""
+    command("extract", *VIEWS, "--devices", "cpu", "--out", tmp_path / "alone").succeeds()
+    flags = ("--devices", "cpu", "--out", str(tmp_path / "shared"), "--launch", "slurm:tasks=2,time=1:00:00")
+    (tmp_path / "extract.sh").write_text("\n".join(script(*flags)))
+    step = {
+        "SLURM_PROCID": "0",
+        "SLURM_NTASKS": "1",
+        "SLURM_LOCALID": "0",
+        "SLURM_JOB_ID": "7",
+        "SLURM_ARRAY_JOB_ID": "7",
+    }
+    tasks = [
+        subprocess.Popen(
+            ["bash", tmp_path / "extract.sh"],
+            env=os.environ | step | array(ID=str(rank), COUNT="2", MIN="0", MAX="1", STEP="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for task in tasks:
+        said = task.communicate()
+        assert task.returncode == 0, said
+    assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
