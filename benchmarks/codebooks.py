@@ -28,11 +28,12 @@ from extract.config import ExtractConfig
 from extract.processes import device_of
 
 GOAL = 0.8
-BASE, QUICK_CODECS = "int8", ("pq:8,centroids=16",)
+"""Of pq: rq encodes B stages over the whole width, B times pq's work, and has none."""
+BASE, QUICK_CODECS = "int8", ("pq:8,centroids=16", "rq:2,centroids=16")
 ON_CPU, ON_GPU = {"precision": "float32"}, {"precision": "bfloat16", "batch_size": 256}
 QUICK = {"precision": "float32", "encoder": "tiny", "codecs": QUICK_CODECS, "batch_size": 4, "shard_size": 8}
 QUICK |= {"tokens": 16, "image_size": 56, "samples": 16, "steps": 2}
-TEXT = {"codecs": ("pq:192", "pq:96", "pq:96,rotation=pca"), "encoder": "minilm"}
+TEXT = {"codecs": ("pq:192", "pq:96", "pq:96,rotation=pca", "rq:32", "rq:96"), "encoder": "minilm"}
 DENSE = {"codecs": ("pq:96",), "image_size": 224}
 CASES: dict[str, Sizes] = {
     "extract-minilm": {
@@ -70,7 +71,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
     report.add_rates(seconds)
     for codec in settings["codecs"]:
         ratio = share(seconds[BASE], seconds[codec])
-        report.figures.append(Figure(f"{codec} over {BASE}", f"{command} with {BASE}", ratio, GOAL))
+        goal = GOAL if codec.startswith("pq") else None
+        report.figures.append(Figure(f"{codec} over {BASE}", f"{command} with {BASE}", ratio, goal))
     return report
 
 

@@ -1,9 +1,9 @@
 """Codec study: what a student loses when its targets are stored in fewer bytes.
 
 One small data2vec 2.0 of seeded random weights speaks once to each view of real images; a student of half its depth,
-from random weights, learns its layer means from float32, float16, int8, int4, and int8 with a quarter of the tokens,
-everything else alike. All losses are against the same float32 validation targets. float32 with other seeds says what
-chance does.
+from random weights, learns its layer means from float32, float16, int8, int4, codebooks, and int8 with a quarter of the
+tokens, everything else alike. All losses are against the same float32 validation targets; other seeds say what chance
+does.
 
     python -m benchmarks.codec_study --data parquet:FOLDER [--work FOLDER] [--out docs]
 """
@@ -35,9 +35,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "float16": ("--codec", "float16"),
     "int8": ("--codec", "int8"),
     "int4": ("--codec", "int4"),
+    "pq:64,rotation=pca": ("--codec", "pq:64,rotation=pca"),
+    "pq:32,rotation=pca": ("--codec", "pq:32,rotation=pca"),
     "int8, a quarter of the tokens": ("--codec", "int8", "--keep_tokens", str(round(TOKENS / 4))),
 }
 SEEDS = (0, 1)
+TICKS = (2_000, 5_000, 10_000, 20_000)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,7 +125,6 @@ def table(study: dict[str, Any]) -> str:
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Loss and kNN accuracy over bytes a sample, a dot a run."""
-    sizes = sorted({row["bytes_a_sample"] for row in rows})
     labels = {"loss": "validation loss (float32 targets)", "knn": "kNN accuracy"}
     with drawing(path) as axes:
         for axis, (field, label) in zip(axes, labels.items(), strict=True):
@@ -130,7 +132,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 found = [row for row in rows if row["codec"] == name]
                 axis.plot([row["bytes_a_sample"] for row in found], [row[field] for row in found], "o", label=name)
             axis.set(xscale="log", xlabel="bytes a sample", ylabel=label)
-            axis.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+            axis.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS], minor=False)
             axis.minorticks_off()
         axes[0].legend(fontsize=8)
 

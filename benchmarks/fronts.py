@@ -45,13 +45,13 @@ def front(rows: Sequence[Mapping[str, Any]], measure: Measure) -> list[str]:
 def plot_fronts(
     rows: Sequence[Mapping[str, Any]], groups: Mapping[str, str], measures: Sequence[Measure], label: str, path: Path
 ) -> None:
-    """Each of two measures over bytes: a mark a way, the range over seeds as a bar, the front as a line.
+    """Each measure over bytes: a mark a way, the range over seeds as a bar, the front as a line.
 
     `groups` says of each way which of three marks it has.
     """
     marks = dict(zip(dict.fromkeys(groups.values()), MARKERS, strict=False))
     sizes = {row[WAY]: row[SIZE] for row in rows}
-    with drawing(path) as axes:
+    with drawing(path, len(measures)) as axes:
         for axis, measure in zip(axes, measures, strict=True):
             on_front = front(rows, measure)
             heights = [measure.mean(rows, way) for way in on_front]

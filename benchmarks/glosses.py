@@ -17,17 +17,17 @@ from shards.errors import BadInput
 
 PARTS = ("noun", "verb", "adj", "adv")
 HELD_OUT = 10
-"""One definition in so many is for validation."""
+"""One definition in so many is for validation, and one for test."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """FOLDER/train.jsonl and FOLDER/validation.jsonl hold all definitions with their classes, in a fixed random order.
+    """FOLDER's train.jsonl, validation.jsonl and test.jsonl hold all definitions and classes, in a fixed random order.
 
     Examples of use are left out, and of equal definitions all but the first.
     """
     flags = argparse.ArgumentParser("benchmarks.glosses")
     flags.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="the folder of data.noun")
-    flags.add_argument("--out", type=Path, required=True, help="a folder for train.jsonl and validation.jsonl")
+    flags.add_argument("--out", type=Path, required=True, help="a folder for the three files")
     options = flags.parse_args(arguments)
     classes: dict[str, str] = {}
     for part in PARTS:
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     random.Random(0).shuffle(texts)
     options.out.mkdir(parents=True, exist_ok=True)
     cut = len(texts) // HELD_OUT
-    for split, some in {"validation": texts[:cut], "train": texts[cut:]}.items():
+    end = len(texts) - cut
+    for split, some in {"validation": texts[:cut], "train": texts[cut:end], "test": texts[end:]}.items():
         lines = [json.dumps({"text": text, "label": classes[text]}) + "\n" for text in some]
         write_atomically(options.out / f"{split}.jsonl", "".join(lines).encode())
 

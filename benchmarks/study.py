@@ -33,15 +33,15 @@ def write_study(out: Path, name: str, study: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def drawing(path: Path) -> Iterator[Sequence[Any]]:
-    """Two axes side by side, saved in `path` as an SVG."""
+def drawing(path: Path, num_axes: int = 2) -> Iterator[Sequence[Any]]:
+    """So many axes side by side, saved in `path` as an SVG."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams |= {"svg.hashsalt": "teacher-shards", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, axes = pyplot.subplots(1, num_axes, figsize=(5 * num_axes, 4), layout="constrained")
     yield axes
     for axis in axes:
         axis.grid(alpha=0.3)

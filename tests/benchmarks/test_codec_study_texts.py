@@ -8,12 +8,13 @@ import torch
 from texts import WORDS
 
 from benchmarks import glosses
-from benchmarks.codec_study_texts import ARMS, main, table
+from benchmarks.codec_arms import ARMS
+from benchmarks.codec_study_texts import main, table
 from benchmarks.fronts import Measure, front, plot_fronts
 from benchmarks.synthetic_texts import write_text_encoder
 from shards.errors import BadInput
 
-WIDTH, BLOCK, LINES = 192, 16, 160
+WIDTH, BLOCK, LINES = 384, 16, 160
 LOSS, SHARE = Measure("loss", "loss", 1, 4, least=True), Measure("knn", "kNN", 100, 1)
 
 
@@ -77,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, generator = tmp_path_factory.mktemp("study"), torch.Generator().manual_seed(0)
     write_text_encoder(folder / "bert", WORDS, WIDTH, 2, 32, 0)
     (folder / "lines").mkdir()
-    for split in ("train", "validation"):
+    for split in ("train", "validation", "test"):
         texts = [torch.randint(4, (1,), generator=generator).tolist() for _ in range(LINES)]
         texts = [[*first, *torch.randint(len(WORDS), (9,), generator=generator).tolist()] for first in texts]
         lines = [{"text": " ".join(WORDS[i] for i in text), "label": WORDS[text[0]]} for text in texts]
@@ -88,7 +89,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_each_arm_has_its_figures_and_no_student_is_trained_twice(folder: Path) -> None:
     flags = ["--teacher", folder / "bert", "--data", f"text:{folder / 'lines'}:label=label", "--work", folder / "work"]
-    flags += ["--lines", LINES, "--bank", LINES, "--queries", 50, "--block", BLOCK, "--line", BLOCK, "--depth", 1]
+    flags += ["--lines", LINES, "--calibration", LINES, "--bank", LINES, "--queries", 50]
+    flags += ["--block", BLOCK, "--line", BLOCK, "--depth", 1]
     flags += ["--batch_size", 8, "--max_steps", 3, "--seeds", 1, "--out", folder / "out"]
     studies = []
     for _ in range(2):
@@ -101,10 +103,12 @@ def test_each_arm_has_its_figures_and_no_student_is_trained_twice(folder: Path) 
     scale, position = 2, 1  # beside a token's values: a float16 number and a byte
     assert rows["float32"]["bytes_a_token"] == 4 * WIDTH and rows["pq:96"]["bytes_a_token"] == 96
     assert rows["int8"]["bytes_a_token"] == WIDTH + scale
-    assert rows["pq:32, a quarter of the tokens"]["bytes_a_token"] == (32 + position) / 4
-    lost = {codec: study["codecs"][codec]["variance_lost"] for codec in ("float32", "int8", "pq:96", "pq:32", "pq:16")}
+    assert rows["pq:128,rotation=pca, a quarter of the tokens"]["bytes_a_token"] == (128 + position) / 4
+    lost = {codec: study["codecs"][codec]["variance_lost"] for codec in ("float32", "int8", "pq:96", "pq:32")}
     assert list(lost.values()) == sorted(lost.values()) and lost["float32"] == 0 < lost["int8"]
     assert all(row["loss"] > 0 and 0 <= row["knn"] <= 1 and 0 <= row["linear"] <= 1 for row in rows.values())
     assert rows["float32"]["loss"] < study["start"]["loss"] and study["classes"] == 4
-    assert table(study).count("\n| ") == len(ARMS)
+    residual = study["codecs"]["rq:32"]
+    assert residual["variance_lost_seen"] < residual["variance_lost"]  # students learn from blocks that trained nothing
+    assert table(study).count("\n| ") == len(study["codecs"]) + 1 + len(ARMS)
     assert (folder / "out/codec_study_texts.svg").stat().st_size > 10_000
