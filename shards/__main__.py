@@ -152,6 +152,10 @@ def export_command(config: flags.ExportConfig) -> None:
     from shards.export import export
     from shards.reader import TargetSet, ViewSet
 
+    if "://" in config.output:
+        raise BadInput(
+            f"--output {config.output}: expected a folder, or a .parquet file; copy it from there to a bucket"
+        )
     start, output = time.monotonic(), Path(config.output)
     viewset = _viewset(config.path)
     targetsets = [each.folder for each in viewset.targetsets]

@@ -25,7 +25,7 @@ def is_url(path: object) -> bool:
 def open_store(url: str) -> Store:
     """The store at `url`; nothing is read yet. BadInput for a scheme that no store has."""
     match = _URL.match(url)
-    scheme = match[1] if match else url
+    scheme = match[1] if match else url.partition(":")[0]
     if scheme not in REGISTRY:
         raise UnknownName("kind of store", f"{scheme}://", [f"{known}://" for known in REGISTRY])
     store: Store = importlib.import_module(REGISTRY[scheme]).open_url(url.rstrip("/"))

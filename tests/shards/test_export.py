@@ -110,6 +110,7 @@ def test_refusals(full: Path, tmp_path: Path) -> None:
     (tmp_path / "busy").mkdir()
     (tmp_path / "busy/mine.txt").touch()
     export(full, "--output", tmp_path / "new").refuses("several target sets", "pooled")
+    export(full, "--output", "s3://bucket/out").refuses("--output s3://bucket/out: expected a folder")
     folder = caches.targetset_of(full, "pooled")
     export(folder, "--output", tmp_path / "busy").refuses("--output", "not empty")
     (folder / "values/c/0/0/0").write_bytes(b"")
