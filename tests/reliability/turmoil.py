@@ -159,7 +159,8 @@ class Turmoil:
             return None
         if status < 0 and -status in attempt.signals:
             return None
-        if status == 130 and signal.SIGTERM in attempt.signals and len(lines) == 1 and "interrupted" in lines[0]:
+        told = signal.SIGTERM in (*attempt.signals, *attempt.of_children)  # a rank's, before its first step
+        if status == 130 and told and len(lines) == 1 and "interrupted" in lines[0]:
             return None
         if status == 2 and self._was_full(attempt.start) and len(lines) == 1 and _SPACE.search(lines[0]):
             self.counts["refused for space"] += 1
@@ -167,7 +168,7 @@ class Turmoil:
         if status == 2 and attempt.after_kill and len(lines) == 1 and _LOCKED.search(lines[0]):
             self.counts["refused while the killed one's processes end"] += 1
             return None
-        if attempt.of_children and (status == -signal.SIGKILL or (status == 2 and len(lines) == 1)):  # Lightning's way
+        if attempt.of_children and status == 2 and len(lines) == 1:
             self.counts["ended by a child's end"] += 1
             return None
         done = f"signals {attempt.signals}, its children's {attempt.of_children}"
