@@ -33,6 +33,14 @@ def is_text(kind: pa.DataType) -> bool:
     return "string" in str(kind) and not pa.types.is_nested(kind)
 
 
+def check_paths(where: str, column: str, kind: pa.DataType) -> None:
+    """Raises BadInput where the field `path` of an image column of this type holds anything but text."""
+    if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+        path = kind.field("path").type
+        if not is_text(path) and not pa.types.is_null(path):
+            raise BadInput(f"{where}: column {column}.path holds {path}, no paths: store them as text")
+
+
 def find_outside_images(flag: str, column: str, files: list[ParquetFile]) -> OutsideImages:
     """What the image column names outside of `files`, whose rows count from 0 over all; BadInput where no row has one.
 

@@ -22,7 +22,7 @@ from extract.sources.documents import text_source
 from extract.sources.grouping import pairs_of_rows
 from extract.sources.labels import Labels, column_labels
 from extract.sources.naming import content_revision, folder_safe_name, tar_safe_key
-from extract.sources.outside_images import find_outside_images, is_text, read_outside_image
+from extract.sources.outside_images import check_paths, find_outside_images, is_text, read_outside_image
 from extract.sources.parquet_footer import read_footer
 from extract.sources.row_groups import (
     ParquetFile,
@@ -113,6 +113,7 @@ def _columns_of_all(flag: str, files: list[ParquetFile], choice: ColumnChoice) -
     for file in files:
         where, features = f"{flag}: {file[0].name}", _features(file)
         of_file = find_columns(where, features, choice, partial(_first_texts, file))
+        check_paths(where, of_file.content, file[1].schema.to_arrow_schema().field(of_file.content).type)
         if columns is None:
             columns, notes = of_file, unlabelled_note(where, features, of_file, choice)
         elif of_file != columns:

@@ -18,6 +18,10 @@ FOUND: list[tuple[str, Spoiling]] = [
     ),  # a size no C integer holds
     ("parquet", (143, 3, [(7, 26312, 28168, b"\x1b\xda\x08\xe00")])),  # a column shorter than its footer says
     ("parquet", (253, 2, [(7, 16924, 63787, b"\xfdY\xe9")])),  # a column without a type, at which pyarrow aborted
+    (
+        "parquet",  # paths of images that are bytes
+        (177, 3, [(7, 43900, 8662, b"\xa2r<xc"), (13, 11258, 28513, b"\xc5\xa2\xfe"), (15, 13618, 8654, b"")]),
+    ),
     ("plans", (124, 3, [(1, 46472, 16793, b""), (1, 3653, 31959, b"^<\xaa\x9a]\xad"), (10, 20513, 7780, b"r\xab")])),
     ("sentences", (173, 3, [(7, 61680, 56113, b"\x84\x18\xe0I\xa8")])),  # two columns of one name
     ("manifests", (146, 1, [(11, 19150, 35408, b"\x05WPw")])),  # an error of a codec that no float holds
