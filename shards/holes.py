@@ -9,6 +9,7 @@ from pathlib import Path
 from shards.errors import BadInput
 
 _KEEP_SIZE_AND_PUNCH = 0x01 | 0x02  # fallocate's FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def extents(path: Path) -> Iterator[tuple[int, int]]:
@@ -31,9 +32,8 @@ def make_hole(path: Path, offset: int, size: int) -> None:
 
     OSError where it takes none now: a hole takes room itself on a full disk that copies on write (btrfs, zfs).
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     with path.open("r+b", buffering=0) as file:
-        if libc.fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH, ctypes.c_int64(offset), ctypes.c_int64(size)):
+        if _LIBC.fallocate(file.fileno(), _KEEP_SIZE_AND_PUNCH, ctypes.c_int64(offset), ctypes.c_int64(size)):
             number = ctypes.get_errno()
             if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise OSError(number, os.strerror(number), str(path))

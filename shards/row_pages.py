@@ -25,6 +25,7 @@ class RowPages:
         """Pages that are there, or are about to be written."""
         self._users: dict[str, np.ndarray] = {}  # by file, rows that use each page
         self._there: dict[str, np.ndarray] = {}  # by file, whether each page is on the disk
+        self._paths: dict[str, str] = {}  # by file, where it was written before
         self._left: dict[str, set[str]] = {}  # by set, files of a process before
         self._find(most)
 
@@ -39,15 +40,24 @@ class RowPages:
 
     def write(self, span: Span, content: memoryview) -> None:
         """What was fetched for the row lies at its place in its file; OSError where the disk takes no more."""
-        path, offset = inside(self.root, span.name), span.fetched[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor, offset = self._opened(span.name), span.fetched[0]
         try:
             while content:
                 written = os.pwrite(descriptor, content, offset)
                 content, offset = content[written:], offset + written
         finally:
             os.close(descriptor)
+
+    def _opened(self, name: str) -> int:
+        """A descriptor of the file; that its path leads nowhere else is looked at once a process, which costs most."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+        if (known := self._paths.get(name)) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(known, flags, 0o644)
+        path = inside(self.root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._paths[name] = str(path)
+        return os.open(path, flags, 0o644)
 
     def num_lacking(self, span: Span) -> int:
         """Pages of the row that are not on the disk."""
@@ -93,7 +103,8 @@ class RowPages:
         return len(unclaimed) > 0
 
     def _punch(self, name: str, there: np.ndarray, pages: np.ndarray) -> None:
-        for run in np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
+        are_one = len(pages) > 0 and int(pages[-1]) - int(pages[0]) == len(pages) - 1
+        for run in [pages] if are_one else np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
             if len(run):
                 with contextlib.suppress(FileNotFoundError):  # nothing of it could be written
                     make_hole(self.root / name, int(run[0]) * PAGE, len(run) * PAGE)
