@@ -42,7 +42,7 @@ def measure(evaluation: Evaluation, settings: Settings) -> dict[str, Any]:
     cosines, neighbours = nearest(features.to(device), bank_features, k)
     predicted = vote(cosines, bank_labels.to(device)[neighbours], len(bank.class_names), settings.temperature)
     top1 = (predicted == labels.to(device)).double().mean().item()
-    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split}
+    return {"top1": round(top1, 6), **queries.facts(), "train_split": bank.split, "train_data": bank.name}
 
 
 def nearest(

@@ -37,6 +37,7 @@ def measure(evaluation: Evaluation, settings: OptimiserSettings) -> dict[str, An
         "train_top1": round(share_correct(probe, train_features, train_labels), 6),
         **test.facts(),
         "train_split": train.split,
+        "train_data": train.name,
         "seed": seed,
     }
 

@@ -56,7 +56,7 @@ class Ledger:
     partial: list[SetCard]
     """View sets and target sets that are half written or damaged; of these nobody can say what deleting them loses."""
     num_unknown: int
-    """Runs that do not say what they read, and may have read any set."""
+    """Runs that do not say all that they read, and may have read any set."""
     paid_hours: float
     """What it took to extract the target sets that runs learnt from, each once, as far as commits tell."""
 
@@ -95,7 +95,8 @@ def ledger_of(
     partial = [card for card in (*viewsets, *targetsets) if card.tone != WHOLE]
     paid = {_pass(card): (committed[each] or 0) * _num_rows(card) for each, card in learnt.items()}
     things = list(removable(viewsets, runs))
-    return Ledger(entries, things, partial, sum(run.reads is None for run in runs), sum(paid.values()) / 3600)
+    num_unknown = sum(run.reads is None or run.reads_more for run in runs)
+    return Ledger(entries, things, partial, num_unknown, sum(paid.values()) / 3600)
 
 
 def _entry(

@@ -17,6 +17,7 @@ from shards.runs import ON, SUMMARY, TEACHER, find_runs, missing_files, read_eva
 from shards.sealed import fields_of, read_object
 
 RUN = "run.json"
+_MEASURED_ON = ("targetset", "data", "train_data")
 _METRICS = ("top1", "average", "spearman", "agreement", "i2t_r1")
 """The one figure of each task that the table shows."""
 
@@ -60,6 +61,8 @@ class TrainedRun:
     reads: frozenset[str] | None = None
     """The hashes of all view sets and target sets that it read, or names of those that it was measured on; None where
     its run.json does not say."""
+    reads_more: bool = False
+    """Whether it was perhaps measured on others, too, which a damaged document does not tell."""
     results: dict[str, float] = field(default_factory=dict)
     """The main figure of each task that it was measured by."""
     curves: dict[str, Points] = field(default_factory=dict)
@@ -105,10 +108,10 @@ def _run(folder: Path, name: str) -> TrainedRun:
             summary = fields_of(document, Summary, str(folder / SUMMARY), remedy="train it again", error=BadInput)
             evaluation = read_evaluation(folder)
             parts["results"] = dict(_results(evaluation))
-            measured_on = {str(record.get(name)) for record in evaluation.values() for name in ("targetset", "data")}
+            measured_on = {str(record.get(name)) for record in evaluation.values() for name in _MEASURED_ON}
             parts["reads"] = reads | measured_on
     except (TeacherShardsError, OSError) as error:
-        return TrainedRun(name, folder, DAMAGED, short(one_line(error)), curves=curves, **parts)
+        return TrainedRun(name, folder, DAMAGED, short(one_line(error)), curves=curves, reads_more=True, **parts)
     state = short("; ".join(([half] if missing else []) + notes) or WHOLE)
     tone = DAMAGED if logged.damage else HALF if missing else DAMAGED if notes else WHOLE
     return TrainedRun(name, folder, tone, state, summary, curves=curves, **parts)

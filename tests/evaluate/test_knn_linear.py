@@ -42,6 +42,7 @@ def test_knn_is_scikit_learns(bench: Bench) -> None:
     truth = pooled(bench, "validation")[1].numpy()
     assert record["top1"] == pytest.approx((by_sklearn(bench, 7) == truth).mean(), abs=2 / 359)
     assert (record["k"], record["num_samples"], record["train_split"]) == (7, 359, "train")
+    assert record["train_data"] == record["data"] == "digits"
 
 
 @pytest.mark.parametrize(("bank_rows", "query_rows"), [(1, 1), (7, 5), (50, 64), (1000, 3)])

@@ -69,9 +69,12 @@ def test_view_sets_that_no_target_set_and_no_run_needs(full: Path, runs: Path) -
     bare, taught = caches.viewset_of(full, "validation"), caches.viewset_of(full)
     assert notes_of_view_sets(full, runs) == {bare.name: ", which has no target set"}
     weights = json.loads((runs / "first/student.json").read_text())["weights"]["sha256"]
-    record = {"accuracy": {"data": bare.name, "weights_sha256": weights}}
-    (runs / "first/evaluation.json").write_text(json.dumps(record))
-    assert notes_of_view_sets(full, runs) == {}
+    for field in ("data", "train_data"):  # what a task measures on, and what it learns from
+        record = {"knn": {field: bare.name, "weights_sha256": weights}}
+        (runs / "first/evaluation.json").write_text(json.dumps(record))
+        assert notes_of_view_sets(full, runs) == {} and not ledger(full, runs).are_unsure
+    (runs / "first/evaluation.json").write_text("{")
+    assert notes_of_view_sets(full, runs) == {bare.name: ", which has no target set"} and ledger(full, runs).are_unsure
     shutil.rmtree(runs / "first")
     noted = {bare.name: ", which has no target set", taught.name: ", with its target sets"}
     assert notes_of_view_sets(full, runs) == noted
