@@ -26,8 +26,8 @@ from shards.errors import BadInput, TeacherShardsError
 _REPORT = "TEACHER_SHARDS_RANK_REPORT"
 """Set in a rank: the descriptor on which it tells its command what that is to know."""
 _BEGINS, _ASKS = "begins", "starts the others"
-_PAUSE_S, _GRACE_S = 0.05, 10.0
-"""How often ranks are looked after; how long they have to end after one of them failed."""
+_PAUSE_S, _GRACE_S, _FAREWELL_S = 0.05, 10.0, 30.0
+"""How often ranks are looked after; how long they have to end after one of them failed, and where all are to end."""
 _MOST_LINES = 1000
 
 
@@ -44,15 +44,20 @@ def is_rank() -> bool:
 
 
 def start_others() -> None:
-    """The first rank is about to train and needs the others, if this process is of several."""
-    if is_rank():
-        _report(_ASKS)
+    """The first rank is about to train and needs the others, if this process is of several.
+
+    Only now is it known at which port they meet: what was free when the command began may be taken hours later.
+    """
+    if is_rank() and os.environ["LOCAL_RANK"] == "0":
+        os.environ["MASTER_PORT"] = _free_port()
+        _report(f"{_ASKS} {os.environ['MASTER_PORT']}")
 
 
 @contextlib.contextmanager
 def reporting() -> Iterator[None]:
     """In a rank, what ends the block is told to the command that started it, which tells the user once."""
     if is_rank():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
         _report(_BEGINS)
     try:
         yield
@@ -77,7 +82,7 @@ class _Rank:
     """One process; its report is read while it runs, and so are the errors of all but the first, which are its echo."""
 
     def __init__(self, number: int, arguments: list[str], environment: dict[str, str]) -> None:
-        self.begins, self.asks = threading.Event(), threading.Event()
+        self.begins, self.asks, self.port = threading.Event(), threading.Event(), ""
         self.was_killed = False
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         read, write = os.pipe()
@@ -100,13 +105,14 @@ class _Rank:
                 self._lines.append(line)
                 if line.strip() == _BEGINS:
                     self.begins.set()
-                if line.strip() == _ASKS:
+                if line.startswith(_ASKS):
+                    self.port = line.removeprefix(_ASKS).strip()
                     self.asks.set()
 
     def said(self) -> str:
         """What it reported; to be asked after its end."""
         self._reads.join(_GRACE_S)
-        return "".join(line for line in self._lines if line.strip() not in (_BEGINS, _ASKS, ""))
+        return "".join(line for line in [*self._lines] if line.strip() and not line.startswith((_BEGINS, _ASKS)))
 
     def mistakes(self) -> Iterator[str]:
         """The user's mistake that ended it, if it was one."""
@@ -139,12 +145,12 @@ def run_ranks(arguments: list[str], count: int) -> None:
         if is_main:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         with starting_children():
-            environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port(), **os.environ}
-            environment |= {"NODE_RANK": "0", "WORLD_SIZE": str(count)}
+            environment = {"MASTER_ADDR": "127.0.0.1", **os.environ, "NODE_RANK": "0", "WORLD_SIZE": str(count)}
             ranks.append(_Rank(0, arguments, environment))
             while ranks[0].process.poll() is None and not ranks[0].asks.wait(_PAUSE_S):
                 pass
             if ranks[0].asks.is_set():
+                environment["MASTER_PORT"] = ranks[0].port
                 ranks += [_Rank(number, arguments, environment) for number in range(1, count)]
         _await(ranks)
     except KeyboardInterrupt:
@@ -153,7 +159,7 @@ def run_ranks(arguments: list[str], count: int) -> None:
                 rank.process.send_signal(signal.SIGINT)
             else:  # it would tell where it was among its imports
                 rank.kill()
-        _await(ranks, time.monotonic() + _GRACE_S)
+        _await(ranks, time.monotonic() + _FAREWELL_S)
         raise
     finally:
         for rank in ranks:

@@ -23,6 +23,7 @@ from distill.recipe import Recipe
 from distill.step_loss import StepLoss
 from shards.command.devices import Devices, parse_devices
 from shards.command.progress import Progress
+from shards.command.run import starting_children
 from shards.errors import BadInput
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
@@ -81,7 +82,8 @@ def fit(trainer: lightning.Trainer, module: Distillation, data: CacheData, check
     """
     try:
         start_others()
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        with starting_children():  # the other ranks, where Lightning starts them
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException:
         raise KeyboardInterrupt from None
     except SystemExit as error:
