@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from shards.codecs.base import Codec
 
 DESCRIPTION_FILE = "export.json"
-ROWS, AHEAD = 64, 16
-"""Samples that are read together, by few requests as they lie beside each other; how many times that many ahead."""
+ROWS, AHEAD, MOST_BYTES = 64, 16, 8 << 20
+"""Samples that are read together, by few requests as they lie beside each other; how many times that many ahead; of
+their targets, whose rows may be large."""
 Piece = tuple[int, Int[np.ndarray, " count"]]
 """A view, and samples of one shard."""
 Read = tuple[Sequence[int], list[dict[str, bytes]], dict[str, np.ndarray]]
@@ -49,12 +50,13 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
     codec = codec_of(targetset) if targetset is not None else None
     files: Files = {}
     count = 0
+    rows = ROWS if targetset is None else min(ROWS, max(1, MOST_BYTES // targetset.bytes_per_sample))
     samples_in = [viewset.usable_in(shard) for shard in range(viewset.plan.num_shards)]
     pieces = (
-        (view, samples[start : start + ROWS])
+        (view, samples[start : start + rows])
         for view in range(num_views)
         for samples in samples_in
-        for start in range(0, len(samples), ROWS)
+        for start in range(0, len(samples), rows)
     )
     with (
         Progress("export", len(viewset.usable) * num_views) as progress,
@@ -69,7 +71,7 @@ def export(viewset: ViewSet, targetset: TargetSet | None, output: Path) -> tuple
 
         arrived = ahead(pool, read, pieces, AHEAD)
         for view, (shard, samples) in ((view, each) for view in range(num_views) for each in enumerate(samples_in)):
-            of_shard = islice(arrived, -(-len(samples) // ROWS))
+            of_shard = islice(arrived, -(-len(samples) // rows))
             packed, _ = pack(_contents(viewset, of_shard, codec, targetset))
             name = f"{shard_name(view, shard)}.tar"
             files[name] = write_atomically(output / name, packed)
