@@ -19,11 +19,11 @@ MB = 1_000_000
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second for 3 MB, whoever sends beside it."""
-    monkeypatch.setattr("shards.stores.bucket._LEAST_SILENCE_S", 0.5)
-    monkeypatch.setattr("shards.stores.sending.USUAL", 100 * MB)
-    monkeypatch.setattr("shards.stores.sending.SLOWEST", 6 * MB)
-    monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "0.5")
+    """Two seconds for 3 MB, whoever sends beside it."""
+    monkeypatch.setattr("shards.stores.bucket._LEAST_SILENCE_S", 2.0)
+    monkeypatch.setattr("shards.stores.sending.USUAL", 25 * MB)
+    monkeypatch.setattr("shards.stores.sending.SLOWEST", 1.5 * MB)
+    monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "2")
 
 
 @pytest.mark.slow
