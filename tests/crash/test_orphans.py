@@ -46,9 +46,10 @@ def environment_of(process: str) -> bytes:
 
 
 def is_over(process: int) -> bool:
-    """It is gone, or a zombie that nobody has asked about yet."""
+    """It is gone, or a zombie that nobody has asked about yet and of whose threads none ends still, with files open."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+        ends = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+        return ends and len([*Path(f"/proc/{process}/task").iterdir()]) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
 
