@@ -61,13 +61,16 @@ def _take(
     most = max(most, 0 if is_busy else 1)
     board.see_commits()
     taken, waiting, left = list[Place](), list[Place](), _uncommitted(extraction, left)
+    needs_first = extraction.views.storage.needs_first
+    unmade = {shard for view, shard in left if view == 0 and not board.has((view, shard))} if needs_first else set()
     for number, place in enumerate(left):
         if len(taken) == most:
             waiting += left[number:]
             break
         if not board.has(place):
-            (taken if leases.take(place) else waiting).append(place)
-    board.bring(taken)
+            can_begin = place[0] == 0 or place[1] not in unmade
+            (taken if can_begin and leases.take(place) else waiting).append(place)
+    board.bring([*taken, *((0, shard) for _, shard in taken if needs_first)])
     if waiting and not taken and not is_busy:
         time.sleep(leases.lease_s / _POLLS_A_LEASE)
     return taken, waiting

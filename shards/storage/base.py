@@ -24,6 +24,8 @@ class ViewStorage(ABC):
 
     rows_a_task: ClassVar[int] = 8
     """Views that a thread decodes at a time."""
+    needs_first: ClassVar[bool] = False
+    """Whether a further view's shard is read with view 0's."""
 
     @abstractmethod
     def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:

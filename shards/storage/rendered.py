@@ -62,6 +62,8 @@ class Storage(ViewStorage):
 
     rows_a_task = 1
     """A sample's views alone, so that one decoded image is all that a thread keeps."""
+    needs_first = True
+    """The images are there."""
 
     def __init__(self, folder: Path, plan: Plan, codec: ViewCodec, num_views: int, checked: CheckedFiles) -> None:
         assert isinstance(codec, RenderedCodec)
