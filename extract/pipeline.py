@@ -101,7 +101,7 @@ class Extraction:
 
             def shard(views: ViewSetJob, place: Place) -> ViewShard:
                 with self.stages.stage("decode"):
-                    if views.lacks(*place):
+                    if views.lacks(*place) or (views.storage.needs_first and views.lacks(0, place[1])):
                         return make_shard(views, *place, pool, self.skip_errors)
                     return read_shard(views, *place, pool)
 
