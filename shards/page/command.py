@@ -40,7 +40,9 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     for card in ledger.partial:
         print(printable(f"{card.tone}: {card.name}: {card.state}"))
     if ledger.are_unsure:
-        print(f"shards ledger: {ledger.num_unknown} of these runs do not say what they read, and may have read them")
+        print(
+            f"shards ledger: {ledger.num_unknown} of these runs do not say all that they read, and may have read them"
+        )
     if config.teacher_rate is None and any(entry.hours for entry in ledger.entries):
         told = "hours are estimates by the times of the cache's commits, on the machine that extracted it"
         print(f"shards ledger: {told}; --teacher_rate says better")

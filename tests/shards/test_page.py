@@ -107,7 +107,7 @@ def test_damaged_runs_are_shown_as_such_and_hide_no_other(full: Path, runs: Path
     for reason in ("steps cannot be 'many'", "not JSON", "expected an object, found a list", "cannot be read ("):
         assert reason in text
     assert "half written no summary.json; the same distill command finishes it" in text
-    assert "1 of the runs above do not say what they read" in text
+    assert "3 of the runs above do not say all that they read" in text
     empty = full.parent / "empty"
     empty.mkdir()
     assert "holds no run" in Parsed(write_page(full, "--runs", empty)).text
