@@ -56,7 +56,7 @@ def train(
     resumes = (run_dir / folder.SUMMARY).exists() or resumable(checkpoints.folder) is not None
     module = build_module(data, recipe, make, resumes)  # refuses what does not fit before anything is written
     elapsed, is_first = Elapsed(), is_first_process()
-    # the processes that Lightning starts for the other ranks run this function too, within the first one's lock
+    # the processes of the other ranks run this function too, within the first one's lock
     with folder.only_run(run_dir) if is_first else contextlib.nullcontext():
         # a cache may have grown since the run began: it goes on with the views it had
         if (former := folder.former_run(run_dir)) is not None:
