@@ -7,11 +7,12 @@ import contextlib
 import io
 import os
 import select
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shards.command.clash import refuse_hidden_libraries
 from shards.errors import TeacherShardsError, one_line
@@ -54,7 +55,8 @@ def run_command(main: Callable[[list[str] | None], None], name: str, arguments: 
 
 def _run(main: Callable[[list[str] | None], None], name: str, arguments: list[str] | None) -> NoReturn:
     try:
-        main(arguments)
+        with _ending_when_interrupted():
+            main(arguments)
     except (TeacherShardsError, OSError) as error:
         if (mistake := mistake_in(error)) is None:
             raise
@@ -64,6 +66,29 @@ def _run(main: Callable[[list[str] | None], None], name: str, arguments: list[st
         print(f"{name}: interrupted; the same command resumes where it stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def _ending_when_interrupted() -> Iterator[None]:
+    """An interrupt that arrives while Python finalises an object comes again: there, nothing passes it on.
+
+    Lightning drops an epoch's iterator, whose end waits for threads: Python would say that it ignores the interrupt.
+    """
+    former = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            return former(unraisable)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGTERM may have been what came
+        again = threading.Timer(_INTERVAL_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = former
 
 
 def mistake_in(error: TeacherShardsError | OSError) -> str | None:

@@ -94,3 +94,30 @@ def test_a_broken_pipe_to_another_process_is_no_silence() -> None:
 
     with pytest.raises(BrokenPipeError):
         run_command(main, "distill", [])
+
+
+INTERRUPTED_WHERE_NOTHING_IS_RAISED = """
+import os, signal, time
+from shards.command.run import run_command
+def left():
+    try:
+        yield
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+def main(arguments):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    iterator = left()
+    next(iterator)
+    del iterator  # Python passes over what its end raises
+    time.sleep(60)
+run_command(main, "distill")
+"""
+
+
+def test_an_interrupt_while_an_iterator_is_left_ends_the_command() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", INTERRUPTED_WHERE_NOTHING_IS_RAISED]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 130, done
+    assert done.stderr.splitlines() == ["distill: interrupted; the same command resumes where it stopped"]
