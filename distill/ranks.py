@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 from shards.command.children import ended_from_outside, is_from_outside
 from shards.command.devices import parse_devices
@@ -92,7 +93,7 @@ class _Rank:
                 env={**environment, "LOCAL_RANK": str(number), _REPORT: str(write)},
                 stderr=write if number else None,
                 pass_fds=(write,),
-                process_group=0,  # the terminal interrupts the command alone, which passes it on
+                process_group=0,  # the terminal signals to the command alone, which passes it on
             )
         finally:
             os.close(write)
@@ -139,11 +140,20 @@ def run_ranks(arguments: list[str], count: int) -> None:
     where anything else did.
     """
     ranks: list[_Rank] = []
-    former = signal.getsignal(signal.SIGTERM)
+    former = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGTSTP)}
     is_main = threading.current_thread() is threading.main_thread()
+
+    def pause(*arguments: Any) -> None:
+        for rank in ranks:
+            rank.process.send_signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # it returns when the shell goes on with this command
+        for rank in ranks:
+            rank.process.send_signal(signal.SIGCONT)
+
     try:
         if is_main:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            signal.signal(signal.SIGTSTP, pause)
         with starting_children():
             environment = {"MASTER_ADDR": "127.0.0.1", **os.environ, "NODE_RANK": "0", "WORLD_SIZE": str(count)}
             ranks.append(_Rank(0, arguments, environment))
@@ -165,7 +175,8 @@ def run_ranks(arguments: list[str], count: int) -> None:
         for rank in ranks:
             rank.kill()
         if is_main:
-            signal.signal(signal.SIGTERM, former)
+            for each, handler in former.items():
+                signal.signal(each, handler)
     _tell(ranks, count)
 
 

@@ -71,6 +71,27 @@ def test_a_rank_that_is_killed_is_one_line_and_none_lives_on(pristine: Path, tmp
 
 @pytest.mark.slow
 @linux
+def test_a_run_of_two_ranks_that_the_shell_stops_goes_on(pristine: Path, tmp_path: Path) -> None:
+    """Ctrl-Z and `fg`: the ranks, which would keep the devices busy, stop and go on with their command."""
+
+    def stopped() -> list[bool]:
+        states = (Path(f"/proc/{process}/stat").read_text().rpartition(")")[2] for process in (training.pid, *children))
+        return [state.split()[0] == "T" for state in states]
+
+    training = trains(pristine, tmp_path / "run")
+    children = children_of(training.pid)
+    training.send_signal(signal.SIGTSTP)
+    until(lambda: all(stopped()))
+    training.send_signal(signal.SIGCONT)
+    until(lambda: not any(stopped()))
+    training.send_signal(signal.SIGTERM)
+    status, line = ended(training)
+    assert status == 130 and line.startswith("distill: interrupted"), line
+    assert len(children) == 2 and all(map(is_over, children))
+
+
+@pytest.mark.slow
+@linux
 def test_a_run_of_two_ranks_that_is_told_to_end_is_interrupted(pristine: Path, tmp_path: Path) -> None:
     """SIGTERM, as a system sends that shuts down; an interrupt from the terminal goes the same way."""
     training = trains(pristine, tmp_path / "run")
