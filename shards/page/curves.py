@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +47,18 @@ class Curves:
     of: dict[str, Points]
     damage: str = ""
     """In one line what cannot be read."""
-    unfinished: str = ""
-    """The last attempt's last line, where it was cut off: as it is while it is written."""
+    missing: str = ""
+    """In one line what was never written whole, and measured again by no later attempt."""
 
 
-def read_curves(logs: Path) -> Curves:
+def read_curves(logs: Path, num_steps: int | float | None = None) -> Curves:
     """A later attempt takes the place of an earlier one from its first step on; a run without logs has no curves.
 
-    An earlier attempt's last line may be cut off: the later one measured that step again.
+    An attempt's last line may be cut off, as a kill leaves it: a later one measured most such steps again. What none
+    did is missing; after the last step that is there only where `num_steps` tells how many a finished run took.
     """
     parts: dict[str, list[Points]] = {name: [] for name in CHARTS}
-    damaged, unfinished = list[str](), ""
+    damaged, cut = list[str](), list[str]()
     attempts = sorted(logs.glob("version_*/metrics.csv"), key=lambda path: (len(path.parent.name), path.parent.name))
     for path in attempts:
         try:
@@ -64,7 +66,8 @@ def read_curves(logs: Path) -> Curves:
                 raise BadInput(f"larger than {MOST_LOG_BYTES} bytes")
             content = path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]  # a number that was cut off is another number
-            unfinished = "" if content and whole == content else f"{path}: its last line is cut off"
+            if not content or whole != content:
+                cut.append(f"{path}: its last line is cut off")
             table, num_wrong = _parsed(whole) if whole else ({}, 0)
         except (BadInput, OSError) as error:
             damaged.append(f"{path}: cannot be read ({one_line(error)})")
@@ -77,7 +80,25 @@ def read_curves(logs: Path) -> Curves:
             parts[name] = [(s[s < steps[0]], v[s < steps[0]]) for s, v in parts[name]] + [(steps, values)]
     joined = {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in _by_axis(parts)}
     curves = {name: _thinned(points) for name, points in joined.items() if len(points[0])}
-    return Curves(curves, "; ".join(damaged), unfinished)
+    lost = _lost({name: points[0] for name, points in joined.items()}, num_steps) if cut else ""
+    if cut and not curves and num_steps:
+        damaged += cut
+    return Curves(curves, "; ".join(damaged), f"{lost} ({'; '.join(cut)})" if lost else "")
+
+
+def _lost(steps_of: dict[str, np.ndarray], num_steps: int | float | None) -> str:
+    """In one line the columns that lack values, and between which steps: of those logged, farther apart than others."""
+    gaps: dict[tuple[float, float], list[str]] = {}
+    for name, steps in steps_of.items():
+        logged = np.unique(np.concatenate([[-1.0], steps])).tolist()
+        apart = float(np.median(np.diff(logged)))
+        found = [(first, last) for first, last in pairwise(logged) if last - first > 1.5 * apart]
+        if num_steps is not None and num_steps - 1 - logged[-1] >= apart:
+            found.append((logged[-1], num_steps - 1))
+        for gap in found:
+            gaps.setdefault(gap, []).append(name)
+    between = (f"no {', '.join(names)} between steps {max(0, a):,.0f} and {b:,.0f}" for (a, b), names in gaps.items())
+    return "; ".join(between)
 
 
 def _by_axis(parts: dict[str, list[Points]]) -> Iterator[tuple[str, tuple[list[np.ndarray], list[np.ndarray]]]]:

@@ -97,8 +97,6 @@ def _run(folder: Path, name: str) -> TrainedRun:
     half = f"no {', '.join(missing)}; the same distill command finishes it"
     if missing and not (folder / RUN).is_file():
         return TrainedRun(name, folder, HALF, half)
-    logged = read_curves(folder / "logs")
-    curves, notes = logged.of, [note for note in (logged.unfinished, logged.damage) if note]
     try:
         recipe, learnt, reads = _identity(folder)
         parts = {"batch_size": recipe.batch_size, "learnt": learnt, "reads": reads}
@@ -111,10 +109,12 @@ def _run(folder: Path, name: str) -> TrainedRun:
             measured_on = {str(record.get(name)) for record in evaluation.values() for name in _MEASURED_ON}
             parts["reads"] = reads | measured_on
     except (TeacherShardsError, OSError) as error:
+        curves = read_curves(folder / "logs").of
         return TrainedRun(name, folder, DAMAGED, short(one_line(error)), curves=curves, reads_more=True, **parts)
-    state = short("; ".join(([half] if missing else []) + notes) or WHOLE)
-    tone = DAMAGED if logged.damage else HALF if missing else DAMAGED if notes else WHOLE
-    return TrainedRun(name, folder, tone, state, summary, curves=curves, **parts)
+    logged = read_curves(folder / "logs", summary.steps)
+    state = short("; ".join(filter(None, (half if missing else "", logged.damage, logged.missing))) or WHOLE)
+    tone = DAMAGED if logged.damage else HALF if missing else WHOLE
+    return TrainedRun(name, folder, tone, state, summary, curves=logged.of, **parts)
 
 
 def _identity(folder: Path) -> tuple[_Recipe, tuple[str, ...], frozenset[str]]:

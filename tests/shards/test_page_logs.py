@@ -1,5 +1,6 @@
 """Damaged logs on the page: a run says what of its metrics.csv cannot be read, and keeps what can; no page is lost."""
 
+import json
 from pathlib import Path
 
 import caches
@@ -38,7 +39,6 @@ def test_a_log_that_was_cut_off_and_begun_again_is_one_curve(runs: Path) -> None
 @pytest.mark.parametrize(
     ("content", "reason", "points"),
     [
-        (f"{GOOD}0,39,2.".encode(), "its last line is cut off", 2),
         (f"{GOOD}0,3\n0,39,2.5\n0,49,2,2\n".encode(), "2 lines cut off or with other columns", 3),
         (f"{GOOD}0,39,red\n".encode(), "cannot be read (In CSV column", 0),
         (bytes(range(256)) * 9, "cannot be read (", 0),
@@ -57,10 +57,35 @@ def test_what_cannot_be_read_is_said(runs: Path, content: bytes, reason: str, po
     assert len(run.curves.get("train_loss", ([],))[0]) == points and run.summary.steps
 
 
+def steps(*logged: int) -> str:
+    return HEAD + "".join(f"0,{step},2.5\n" for step in logged)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "num_steps", "lacks"),
+    [
+        ([f"{steps(9, 19, 29)}0,39,2."], 39, ""),
+        ([f"{steps(9, 19, 29)}0,39,2."], 40, "no train_loss between steps 29 and 39 ("),
+        ([f"{steps(9, 19, 29)}0,39", steps(39, 49)], 52, ""),
+        ([f"{steps(9, 19, 29)}0,39", steps(49, 59)], 60, "no train_loss between steps 29 and 49 ("),
+        (["", steps(9, 19)], 20, ""),
+        (["", steps(39, 49, 59)], 60, "no train_loss between steps 0 and 39 ("),
+    ],
+)
+def test_a_finished_run_lacks_only_what_no_attempt_measured_whole(
+    runs: Path, attempts: list[str], num_steps: int, lacks: str
+) -> None:
+    """A kill cuts off a line, the same command resumes and finishes: the run is whole, and says what is not there."""
+    summary = runs / "first/summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"steps": num_steps}))
+    run = logged(runs, *map(str.encode, attempts))
+    assert run.tone == "whole" and (lacks in run.state if lacks else run.state == "whole")
+
+
 def test_a_run_that_is_training_may_be_writing_its_last_line(runs: Path) -> None:
     (runs / "first/summary.json").unlink()
     run = logged(runs, f"{GOOD}0,39,2.".encode())
-    assert run.tone == "half written" and run.state.endswith("its last line is cut off") and run.curves
+    assert run.tone == "half written" and run.state.endswith("the same distill command finishes it") and run.curves
     run = logged(runs, f"{GOOD}0,39,red\n".encode())
     assert run.tone == "damaged" and "the same distill command finishes it" in run.state
 
