@@ -17,14 +17,14 @@ Points = tuple[np.ndarray, np.ndarray]
 CHARTS = {
     "train_loss": "training loss",
     "val_loss": "validation loss",
-    "val_agreement": "share of validation on which the student says the teacher's class",
+    "val_agreement": "agreement: share of validation samples given the teacher's class",
     "val_cosine": "cosine to the teacher's features on validation",
 }
 """The columns of metrics.csv that are drawn, and what the page calls them."""
 MOST_POINTS, MOST_CURVES, MOST_LOG_BYTES = 160, 40, 256 << 20
 _LARGEST = 1e15
 """A step or loss beyond is not drawn: the axes could not show others beside it."""
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 66, 28
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 88, 28
 """Of a drawing, in its own units, and its margins for the axes' numbers."""
 
 
@@ -185,7 +185,7 @@ def _chart(title: str, drawn: list[tuple[int, Points]]) -> Chart:
         # one point alone would be a line of no length
         paths.append((run, "M" + "L".join(places) + ("h6" if len(places) == 1 else "")))
     ticks = _decades(10**low, 10**high) if logarithmic else _steps(low, high)
-    up = [(height(value), f"{value:.3g}") for value in ticks]
+    up = [(height(value), label) for value, label in zip(ticks, _labels(ticks), strict=True)]
     return Chart(title, paths, [(across(step), f"{step:,.0f}") for step in _steps(0.0, last)], up, logarithmic)
 
 
@@ -194,6 +194,13 @@ def _steps(low: float, high: float) -> list[float]:
     size = 10.0 ** math.floor(math.log10((high - low) / 4))
     size *= next(times for times in (1, 2, 5, 10) if (high - low) / (size * times) <= 6)
     return [number * size for number in range(math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9) + 1)]
+
+
+def _labels(ticks: list[float]) -> list[str]:
+    """With as many digits as tell neighbours apart, where these differ little."""
+    least = min((later - tick for tick, later in pairwise(ticks)), default=0.0)
+    digits = math.ceil(math.log10(max(map(abs, ticks)) / least)) if least else 0
+    return [f"{tick:.{max(3, 1 + digits)}g}" for tick in ticks]
 
 
 def _decades(low: float, high: float) -> list[float]:

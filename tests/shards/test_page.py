@@ -13,6 +13,7 @@ from PIL import Image
 from trained_runs import BATCH_SIZE, HOSTILE, STEPS, Parsed, again, write_page
 
 from shards.cache import ListedViewSet
+from shards.page.curves import charts_of
 from shards.page.sets import anchor_of
 from shards.page.sheet import sheet_of
 from shards.reader import TargetSet, ViewSet
@@ -131,6 +132,13 @@ def test_any_numbers_can_be_drawn(runs: Path, full: Path, lines: str) -> None:
         path.write_text(f"step,train_loss\n{lines}")
     paths = Parsed(write_page(full, "--runs", runs, "--num", "1")).of("path")
     assert not [path["d"] for path in paths if "nan" in path["d"] or "inf" in path["d"]]
+
+
+@pytest.mark.parametrize("values", [(0.99851, 0.99949), (123456.1, 123456.2), (1e-14, 9e14), (2.0, 2.0)])
+def test_the_numbers_at_an_axis_differ(values: tuple[float, float]) -> None:
+    (chart,) = charts_of([{"val_agreement": (np.array([9.0, 19.0]), np.array(values))}])
+    labels = [label for _, label in chart.up]
+    assert len(set(labels)) == len(labels) >= 2
 
 
 def test_what_looks_wrong(full: Path, teacher: Path, tmp_path: Path) -> None:

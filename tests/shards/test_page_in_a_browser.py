@@ -39,6 +39,8 @@ def page_file(pristine_full: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         times = MORE_STEPS[name]
         changed = {"best_val_loss": loss, "steps": times and STEPS * times}
         again(trained, name, lambda summary, changed=changed: summary.update(changed)).rename(folder / "runs" / name)
+    (folder / "runs/third/logs/version_1").mkdir()
+    (folder / "runs/third/logs/version_1/metrics.csv").write_text("step,train_loss\n0,0.000123\n9,0.0001\n")
     write_page(cache, "--runs", folder / "runs", "--num", "8", "--teacher_rate", "0.01")
     return folder / "page.html"
 
@@ -130,6 +132,9 @@ def test_nothing_is_wider_than_a_phone_and_both_schemes_have_their_colours(
 ) -> None:
     tab, said = opened(browser, page_file, viewport={"width": 390, "height": 800}, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    outside = "texts => texts.filter(text => text.getBoundingClientRect().left < 24).map(text => text.textContent)"
+    labels = tab.locator(".charts svg text")
+    assert "0.0002" in labels.all_text_contents() and labels.evaluate_all(outside) == []  # of a chart, 23 pixels in
     red = int(tab.evaluate("getComputedStyle(document.body).backgroundColor").partition("(")[2].partition(",")[0])
     assert (red < 64) == (scheme == "dark") and said == []
 
