@@ -6,25 +6,15 @@ commit record keeps what the samples were, and whoever makes another view of the
 
 from dataclasses import replace
 
-import numpy as np
-
 from extract.plan_views import ViewSetJob
 from extract.sources.base import Sample
-from extract.sources.naming import content_revision
+from extract.sources.digests import digest
 from shards.documents import read_commit
 from shards.errors import RESTORE, BadInput, Damaged, IdentityMismatch
 from shards.layout import commit_path
 
 SPOT_CHECKS = 8
 _NOT_READ = ""
-
-
-def digest(sample: Sample | None) -> str:
-    """16 hex digits of the SHA-256 of a sample's file, label, texts and fields; empty for a sample that was skipped."""
-    if sample is None:
-        return _NOT_READ
-    fields = [np.asarray(values, "<i8").tobytes() for _, values in sorted((sample.fields or {}).items())]
-    return content_revision([sample.encoded or b"", str(sample.label), *sample.texts, *fields])[:16]
 
 
 def recorded_digests(job: ViewSetJob, shard: int) -> list[str]:

@@ -15,6 +15,7 @@ from extract.modalities.image import ImageViews
 from extract.named import Data, know, named_for, note, unnamed
 from extract.sources import open_source
 from extract.sources.base import Sample, Source
+from extract.sources.digests import digest
 from shards.documents import Plan
 from shards.errors import BadInput, IdentityMismatch, TeacherShardsError
 from shards.identity import differences
@@ -22,6 +23,7 @@ from shards.keys import sha256_of_keys
 from shards.layout import Place
 from shards.mirror import origin_of
 from shards.storage.base import ViewStorage
+from shards.storage.originals import Reader
 from shards.storage.rendered import Storage
 from shards.views import image
 from shards.views.base import Row
@@ -32,7 +34,6 @@ from shards.views.rendered import (
     MAX_SIDE,
     STORE,
     OriginalCodec,
-    Pixels,
     RenderedCodec,
     size_of,
     stored_as,
@@ -180,8 +181,8 @@ def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
 _NAME_IT = "restore it, or name it where it is now (--read data=, of several view sets one for each)"
 
 
-def original_reader(folder: Path, plan: Plan, given: Sequence[tuple[str, str | None]]) -> Callable[[int], Pixels]:
-    """What gives the pixels of the original image of a sample of the view set in `folder`, by its index in `plan`.
+def original_reader(folder: Path, plan: Plan, given: Sequence[tuple[str, str | None]]) -> Reader:
+    """What reads the original image of a sample of the view set in `folder`, by its index in `plan`.
 
     The data are those that the user has named: of those `given`, as --data and --data_dir are, the first that are this
     view set's, else those that an earlier command noted. BadInput where only the cache names them or they are gone,
@@ -205,11 +206,15 @@ def original_reader(folder: Path, plan: Plan, given: Sequence[tuple[str, str | N
             print(f"{folder}: its data are those that were named before: {each.data}", file=sys.stderr)
         know(identity, each)
         note(identity)
-        return lambda sample: np.asarray(_rgb_of(source.read(sample)))
+        return _reader_of(source)
     if len(refused) == 1:
         raise refused[0]
     tried = "; ".join(str(error).removeprefix(f"{why}, ") for error in refused)
     raise IdentityMismatch(f"{why}, and none that are named are these: {tried}")
+
+
+def _reader_of(source: Source) -> Reader:
+    return Reader(lambda sample: np.asarray(_rgb_of(source.read(sample))), lambda sample: digest(source.read(sample)))
 
 
 def _same_source(why: str, data: Data, plan: Plan) -> Source:

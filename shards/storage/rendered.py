@@ -25,7 +25,7 @@ from shards.identity import canonical_json
 from shards.rows import Checksums, checksums_of, row_checksums
 from shards.storage import tars
 from shards.storage.base import Fetched, ViewStorage
-from shards.storage.originals import original
+from shards.storage.originals import digest, original
 from shards.tar import Members
 from shards.views.base import Row, ViewCodec
 from shards.views.rendered import ARRAY, COLUMNS, Pixels, RenderedCodec, as_row, of_row, pixels_of
@@ -200,12 +200,21 @@ class Storage(ViewStorage):
             )
 
     def _blame(self, sample: int, pixels: Pixels) -> str:
-        """What differs from what the teacher saw, and what to do."""
+        """What differs from what the teacher saw (size, bytes or decoder), and what to do."""
+        remedy = "use the simplejpeg and Pillow that extract used (constraints.txt)"
+        if self.codec.keeps_sources:
+            return f"the image's bytes and size are as they were, so its decoder or resize differs: {remedy}"
         before, now = self.images.facts(0, sample).get("size"), [pixels.shape[1], pixels.shape[0]]
-        if not self.codec.keeps_sources and isinstance(before, list) and before != now:
+        if isinstance(before, list) and before != now:
             sizes = (" x ".join(map(str, size)) for size in (now, before))
             return "the original is of another size now, {} pixels, and was {}: restore it".format(*sizes)
-        return f"{self.codec.blame}: use the simplejpeg and Pillow that extract used (constraints.txt)"
+        shard, row = divmod(sample, self.plan.shard_size)
+        recorded = (self.checked.commit(0, shard).digests or [])[row : row + 1]
+        if not any(recorded):
+            return f"the original is another image of that name now, or its decoder or resize differs: {remedy}"
+        if recorded != [digest(self.folder, self.plan, sample)]:
+            return "the original is another image of that name and size now, its bytes differ: restore it"
+        return f"the original's bytes and size are as they were, so its decoder or resize differs: {remedy}"
 
     def labels(self, view: int, samples: Sequence[int], fetched: Fetched | None = None) -> Int64[np.ndarray, " count"]:
         """The .cls members beside the images."""

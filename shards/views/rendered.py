@@ -40,8 +40,6 @@ class RenderedCodec(image.PixelCodec):
     interpolation: str = "bicubic"
     storage: ClassVar[str] = "rendered"
     keeps_sources: ClassVar[bool] = True
-    blame: ClassVar[str] = "the image's bytes and size are those that were stored, so its decoder or resize differs"
-    """What is different where a view is rendered to other pixels than extract's."""
 
     def caption(self, row: Row, facts: dict[str, Any], folder: Path) -> list[str]:
         """As of a stored view; its pixels are rendered."""
@@ -60,7 +58,6 @@ class OriginalCodec(RenderedCodec):
     """Rendered from the original images, which stay where they are: none is stored."""
 
     keeps_sources: ClassVar[bool] = False
-    blame: ClassVar[str] = "the original is another image of that name now, or its decoder or resize differs"
 
     @property
     def endings(self) -> tuple[str, ...]:

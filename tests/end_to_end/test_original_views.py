@@ -63,16 +63,27 @@ def test_stored_and_live_teachers_give_the_same_student(cache: Path, teacher: Pa
     assert stored == lived
 
 
-def test_data_that_is_gone_or_another_is_refused(cache: Path, photos: Path, tmp_path: Path) -> None:
+def test_data_that_is_gone_or_another_is_refused(
+    cache: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one line that names the cache and what to do; nothing else is read in its place."""
     path = photos / "train/class1/007.bmp"
     data = path.read_bytes()
     path.write_bytes(data[:60] + bytes(255 - byte for byte in data[60:]))
     changed = viewset_of(copied(cache, tmp_path / "changed"))
     sample = list(ViewSet(changed).plan.keys).index("class1/007")
-    with pytest.raises(Damaged, match=r"view 1 of class1/007 is not rendered .* the original is another image"):
+    with pytest.raises(Damaged, match=r"view 1 of class1/007 is not rendered .* another image .* its bytes differ"):
+        ViewSet(changed).row(1, sample)
+    sheet = command("shards", "view", changed, "--num", str(3 * NUM), "--output", tmp_path / "sheet.png")
+    sheet.refuses("of class1/007 is not rendered to the pixels that the teacher saw", "its bytes differ")
+    path.write_bytes(b"BM" + bytes(len(data) - 2))
+    with pytest.raises(Damaged, match=rf"{changed}: the original of class1/007: .* restore it, or extract again"):
         ViewSet(changed).row(1, sample)
     path.write_bytes(data)
+    with monkeypatch.context() as patched:
+        patched.setattr("shards.views.rendered.resample", lambda pixels, flip, interpolation, out: out.fill(0))
+        with pytest.raises(Damaged, match=r"the original's bytes and size are as they were, so its decoder or resize"):
+            ViewSet(changed).row(1, sample)
     shutil.copy(path, path.with_name("999.bmp"))
     with pytest.raises(IdentityMismatch, match=r"other data now .*num_samples: the cache has 40"):
         ViewSet(viewset_of(copied(cache, tmp_path / "more"))).row(0, 0)
