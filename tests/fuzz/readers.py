@@ -24,8 +24,6 @@ class Reader:
     """Patterns of the files that are spoilt."""
     reseals: bool = False
     """Whether the files are of a cache, whose manifests are to fit what is spoilt."""
-    few: int = 2000
-    """Inputs of the slow tests, fewer where one takes tens of milliseconds."""
 
 
 def _data(scheme: str) -> Callable[[Path], None]:
@@ -33,14 +31,13 @@ def _data(scheme: str) -> Callable[[Path], None]:
 
 
 def _cache(*spoils: str) -> Reader:
-    return Reader(of_caches.write_cache, of_caches.read_cache, spoils, reseals=True, few=_SLOW)
+    return Reader(of_caches.write_cache, of_caches.read_cache, spoils, reseals=True)
 
 
 def _pairs(folder: Path) -> None:
     foreign.read_source(f"wds:{folder}:captions=caption")
 
 
-_SLOW = 300
 READERS: dict[str, Reader] = {
     "images": Reader(foreign.write_images, foreign.read_images, ("*",)),
     "tars": Reader(foreign.write_labelled_tar, _data("wds"), ("*.tar",)),
@@ -55,20 +52,19 @@ READERS: dict[str, Reader] = {
     "commits": _cache("*/commits/*.json", "*/targets/*/commits/*.json"),
     "zarr_json": _cache("*/targets/*/zarr.json", "*/targets/*/*/zarr.json"),
     "shards": Reader(
-        of_caches.write_unchecked_cache, of_caches.read_cache, ("*/views/*.tar", "*/targets/*/*/c/*/*/*"), True, _SLOW
+        of_caches.write_unchecked_cache, of_caches.read_cache, ("*/views/*.tar", "*/targets/*/*/c/*/*/*"), True
     ),
     "text_cache": Reader(
         of_caches.write_text_cache,
         of_caches.read_text_cache,
         ("*/*.json", "*/keys.npy", "*/*/zarr.json", "*/targets/*/*.*"),
         reseals=True,
-        few=_SLOW,
     ),
-    "runs": Reader(of_caches.write_run, of_caches.read_run, ("run/*", "run/logs/*/*.csv"), few=_SLOW),
+    "runs": Reader(of_caches.write_run, of_caches.read_run, ("run/*", "run/logs/*/*.csv")),
     "checkpoints": Reader(foreign.write_checkpoints, foreign.read_checkpoints, ("*",)),
     "tokenizers": Reader(
         foreign.write_tokenizer, foreign.read_tokenizer, ("tokenizer*.json", "vocab.txt", "config.json")
     ),
-    "encoders": Reader(foreign.write_encoder, foreign.read_encoder, ("*.json", "*.safetensors"), few=_SLOW),
+    "encoders": Reader(foreign.write_encoder, foreign.read_encoder, ("*.json", "*.safetensors")),
     "yaml": Reader(foreign.write_yaml, foreign.read_yaml, ("*.yaml",)),
 }

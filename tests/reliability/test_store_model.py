@@ -10,4 +10,4 @@ def test_a_store_is_a_dict_whatever_happens_to_it() -> None:
 
 @pytest.mark.slow
 def test_a_store_is_a_dict_for_longer() -> None:
-    play(examples=80, steps=40)
+    play(examples=200, steps=75)
