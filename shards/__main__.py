@@ -50,7 +50,9 @@ def verify_command(config: flags.VerifyConfig) -> None:
     """Read every file and compare it with the manifests; list all damage, and exit with status 2 when there is any."""
     if (config.teacher or config.weights) and not config.recompute:
         raise BadInput("--teacher and --weights say where the teacher is for --recompute N; give that too")
+    from shards.verify.rendering import name_originals, render
 
+    name_originals(config)
     if urls := [path for path in config.paths if "://" in path]:
         for url in urls:
             _verify_there(url, config)
@@ -74,10 +76,18 @@ def verify_command(config: flags.VerifyConfig) -> None:
     read = f"{counts}, {human_bytes(findings.num_bytes)}, {rate}: {' '.join(config.paths)}"
     if findings.damage:
         raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
+    all_whole = not findings.newer and not findings.unfinished
+    rendered = render(viewsets, config.render if all_whole else 0, config.num_workers or share_of_cores())
+    read += str(rendered)
     if findings.newer:
         raise NewerVersion(f"written by a newer version (listed above); the rest is whole: {read}")
     if findings.unfinished:
         raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
+    for line in rendered.wrong:
+        print(printable(line), file=sys.stderr)
+    if rendered.wrong:
+        wrong = f"{counted(len(rendered.wrong), 'view')} rendered to other pixels, listed above"
+        raise Damaged(f"damaged: {wrong}; the files are whole: {read}")
     if config.recompute:
         _recompute(config, [(viewset.folder, each.folder) for viewset in viewsets for each in viewset.targetsets])
     print(f"shards verify: whole: {read}")
@@ -86,15 +96,16 @@ def verify_command(config: flags.VerifyConfig) -> None:
 def _verify_there(url: str, config: flags.VerifyConfig) -> None:
     from shards.verify.there import verify_there
 
-    if config.recompute:
-        raise BadInput(f"--recompute: needs a folder; python -m shards pull {url} CACHE, then verify CACHE")
+    if config.recompute or config.render:
+        flag = "--recompute" if config.recompute else "--render"
+        raise BadInput(f"{flag}: needs a folder; python -m shards pull {url} CACHE, then verify CACHE")
     start = time.monotonic()
     found = verify_there(url, config.num_workers or share_of_cores())
     for line in [*found.damage, *found.unfinished]:
         print(printable(line), file=sys.stderr)
     rate = f"{human_bytes(found.num_bytes / (time.monotonic() - start))}/s"
     counts = f"{counted(found.num_files, 'file')} of {counted(found.num_sets, 'set')}"
-    read = f"{counts}, {human_bytes(found.num_bytes)}, {rate}: {url}"
+    read = f"{counts}, {human_bytes(found.num_bytes)}, {rate}: {url}{found.rendered}"
     if found.damage:
         raise Damaged(f"damaged: {len(found.damage)} found, listed above; read {read}")
     if found.unfinished:

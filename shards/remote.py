@@ -64,12 +64,19 @@ def _fetch_documents(store: Store, folder: Path, name: str, files: Files, sizes:
 
 def files_in(store: Store, name: str, kind: Kind, content: bytes | None = None) -> Files:
     """The files that a manifest of the store lists; an error names the store's file."""
+    return manifest_in(store, name, kind, content).files
+
+
+def manifest_in(
+    store: Store, name: str, kind: Kind, content: bytes | None = None
+) -> ViewSetManifest | TargetSetManifest:
+    """A manifest of the store; an error names the store's file."""
     content = store.get(name) if content is None else content
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind.kind}.json"
         path.write_bytes(content)
         try:
-            return read_document(path, kind).files
+            return read_document(path, kind)
         except TeacherShardsError as error:
             raise type(error)(str(error).replace(str(path), store.named(name))) from None
 

@@ -178,7 +178,10 @@ def rendered(views: ImageViews, store: dict[str, Any]) -> RenderedViews:
     return RenderedViews(views.augment, codec, views.upright)
 
 
-_NAME_IT = "restore it, or name it where it is now (--read data=, of several view sets one for each)"
+_NAME_IT = (
+    "restore it, or name it where it is now (distill --read data=, of several view sets one for each, or "
+    "shards verify --render 1 --data)"
+)
 
 
 def original_reader(folder: Path, plan: Plan, given: Sequence[tuple[str, str | None]]) -> Reader:
@@ -234,9 +237,11 @@ def _same_source(why: str, data: Data, plan: Plan) -> Source:
 
 def _how_to_name(folder: Path, request: dict[str, Any]) -> str:
     """What to type where only the cache names its data."""
-    remedy = "if you trust them, python -m distill --read data=SCHEME:PATH says where they are"
+    by_distill = "python -m distill --read data=SCHEME:PATH"
     if origin_of(folder) is not None:
-        return remedy
+        return f"if you trust them, {by_distill} says where they are"
+    verify = shlex.join(["python", "-m", "shards", "verify", str(folder), "--render", "1", "--data", "SCHEME:PATH"])
+    remedy = f"if you trust them, {verify}, or {by_distill}, says where they are"
     flags = {"out": folder.parent, **{name: request.get(name) for name in ("split", "data", "data_dir")}}
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     return f"{remedy}, or, as they are there, {shlex.join(['python', '-m', 'extract', '--teacher', 'none', *words])}"

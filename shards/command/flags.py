@@ -26,6 +26,14 @@ class VerifyConfig:
     """With --recompute: where the teacher is now (default: what the target set was extracted with)."""
     weights: str | None = None
     """With --recompute: where the teacher's weights are now (default: as extracted)."""
+    render: CountFromZero = 0
+    """Render N views of each view set that stores no pixels (store=source or none), of as many samples as can be, and
+    compare their checksums: 1.5 ms a view of a core at 224 pixels, and a decode of each photo with store=none."""
+    data: str | None = None
+    """With --render or --recompute: where the original images of store=none are now, as --data of extract says it
+    (default: as you named them on this machine)."""
+    data_dir: str | None = None
+    """With --data: a local copy, as of extract."""
     num_workers: Count | None = None
     """Threads that read and hash (default: the CPU's cores)."""
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.command.progress import counted
+from shards.documents import ViewSetManifest
 from shards.errors import BadInput, Damaged
 from shards.layout import PLAN, commit_path, place_of
 from shards.records import FileRecord
-from shards.remote import KINDS, fetch_whole, files_in
+from shards.remote import KINDS, fetch_whole, manifest_in
 from shards.stores import open_store
 from shards.stores.base import IN_FLIGHT
+from shards.verify.rendering import Rendered, without_pixels
 
 
 class Found(NamedTuple):
@@ -23,6 +25,8 @@ class Found(NamedTuple):
     num_sets: int
     num_files: int
     num_bytes: int
+    rendered: Rendered
+    """Nothing is rendered here."""
 
 
 def verify_there(url: str, num_threads: int) -> Found:
@@ -32,11 +36,14 @@ def verify_there(url: str, num_threads: int) -> Found:
     manifests = [name for name in sizes if Path(name).name in KINDS]
     if not manifests:
         raise BadInput(f"{url}: holds no whole set; python -m shards push CACHE {url} brings one there")
-    lines, records = list[str](), dict[str, FileRecord]()
+    lines, nums, records = list[str](), list[int](), dict[str, FileRecord]()
     for name in manifests:
         try:
-            files = files_in(store, name, KINDS[Path(name).name])
-            records |= {f"{name.rpartition('/')[0]}/{each}".lstrip("/"): record for each, record in files.items()}
+            manifest = manifest_in(store, name, KINDS[Path(name).name])
+            of_set = {f"{name.rpartition('/')[0]}/{each}": record for each, record in manifest.files.items()}
+            records |= {each.lstrip("/"): record for each, record in of_set.items()}
+            if isinstance(manifest, ViewSetManifest):
+                nums.append(without_pixels(manifest))
         except Damaged as error:
             lines.append(str(error))
 
@@ -62,7 +69,9 @@ def verify_there(url: str, num_threads: int) -> Found:
         f"extract command finishes it"
         for folder, number in unfinished.items()
     ]
-    return Found(lines, growing, len(manifests), len(records), sum(record.size for record in records.values()))
+    num_bytes = sum(record.size for record in records.values())
+    rendered = Rendered(sum(nums), most=max(nums, default=0))
+    return Found(lines, growing, len(manifests), len(records), num_bytes, rendered)
 
 
 def _unfinished(name: str, sizes: Mapping[str, int], records: Mapping[str, FileRecord]) -> str | None:

@@ -114,3 +114,44 @@ def test_an_original_of_another_size_is_called_that(cache: Path, photos: Path) -
     now = f"the original is of another size now, {height} x {width} pixels, and was {width} x {height}: restore it"
     with pytest.raises(Damaged, match=now):
         ViewSet(viewset).row(int(fits[0]), sample)
+
+
+def test_verify_says_what_it_proved_of_the_pixels(cache: Path, photos: Path, tmp_path: Path) -> None:
+    """Files alone without a flag; with --render N so many views, which it draws from as many samples as can be."""
+    told = command("shards", "verify", cache).succeeds().out
+    assert f"; {3 * NUM} views not rendered, their pixels not compared: --render {3 * NUM} renders all" in told
+    told = command("shards", "verify", cache, "--render", "50").succeeds().out
+    assert "; 50 views rendered to the pixels that the teacher saw; 70 views not rendered" in told
+    told = command("shards", "verify", cache, "--render", "1000").succeeds().out
+    assert f"; {3 * NUM} views rendered to the pixels that the teacher saw\n" in told
+    url = f"file://{tmp_path}/store"
+    command("shards", "push", cache, url).succeeds()
+    assert f"; {3 * NUM} views not rendered" in command("shards", "verify", url).succeeds().out
+    command("shards", "verify", url, "--render", "1").refuses("--render: needs a folder", "shards pull")
+    path = photos / "train/class1/007.bmp"
+    data = path.read_bytes()
+    path.write_bytes(data[:60] + bytes(255 - byte for byte in data[60:]))
+    changed = copied(cache, tmp_path / "changed")
+    assert "whole" in command("shards", "verify", changed).succeeds().out
+    for num, num_wrong in ((NUM, 1), (3 * NUM, 3)):
+        found = command("shards", "verify", changed, "--render", str(num))
+        assert found.status == 2 and not found.out
+        *lines, last = found.err.splitlines()
+        assert len(lines) == num_wrong
+        assert all("of class1/007 is not rendered to the pixels" in each and "bytes differ" in each for each in lines)
+        assert f"damaged: {num_wrong} view{'s' * (num_wrong > 1)} rendered to other pixels, listed above" in last
+        assert f"; {num - num_wrong} views rendered to the pixels that the teacher saw" in last
+
+
+def test_verify_renders_from_what_is_named(
+    cache: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.storage.originals._given", [])
+    command("shards", "verify", cache, "--data", f"folder:{photos}").refuses("--render N or --recompute N")
+    command("shards", "verify", cache, "--render", "1", "--data_dir", photos).refuses("--data_dir", "give --data too")
+    (tmp_path / "moved").mkdir()
+    photos.rename(tmp_path / "moved/photos")
+    there = copied(cache, tmp_path / "there")
+    command("shards", "verify", there, "--render", "1").refuses("cannot be opened", "shards verify --render 1 --data")
+    named = command("shards", "verify", there, "--render", "3", "--data", f"folder:{tmp_path}/moved/photos").succeeds()
+    assert "; 3 views rendered to the pixels that the teacher saw; 117 views not rendered" in named.out

@@ -126,7 +126,7 @@ def test_every_command_takes_such_a_cache(direct: Path, teachers: dict[str, Path
     assert f"done: 0 views made, {3 * NUM} teacher forwards" in again.out
     saved = viewset_of(cache) / "extract.yaml"
     assert "done: 0 views made, 0 teacher forwards" in extract("--config", saved, "--out", cache).out
-    assert "whole" in command("shards", "verify", cache).succeeds().out
+    assert "; 6 views rendered to the pixels" in command("shards", "verify", cache, "--render", "6").succeeds().out
     recomputed = command("shards", "verify", cache, "--recompute", "6").succeeds()
     assert "least cosine" in recomputed.out
     told = command("shards", "info", cache).succeeds().out
@@ -177,6 +177,8 @@ def test_what_no_longer_renders_alike_is_refused(direct: Path, tmp_path: Path, m
     key = viewset.plan.keys[7]
     with pytest.raises(Damaged, match=rf"view 1 of {key} is not rendered to the pixels .* decoder or resize"):
         ViewSet(viewset_of(direct)).row(1, 7)
+    found = command("shards", "verify", direct, "--render", "1000")
+    assert found.status == 2 and f"damaged: {3 * NUM} views rendered to other pixels, listed above" in found.err
 
 
 def _of_size(cache: Path, source_size: int) -> tuple[str, ...]:

@@ -89,6 +89,10 @@ def test_no_other_machine_opens_what_the_cache_names(elsewhere: Path, photos: Pa
     with watching(tmp_path) as watched:
         distill(elsewhere, tmp_path).refuses(*told)
         command("shards", "view", elsewhere, "--output", tmp_path / "sheet.png").refuses(*told)
+        command("shards", "verify", elsewhere).succeeds()
+        command("shards", "verify", elsewhere, "--render", "4").refuses(
+            *told, "verify", "--render 1 --data SCHEME:PATH"
+        )
         growth = ("extract", "--teacher", "none", "--out", elsewhere, "--views", "2")
         command(*growth).refuses("only the cache names its data", "--data folder:photos")
     assert harm(watched) == []
