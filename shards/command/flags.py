@@ -28,7 +28,7 @@ class VerifyConfig:
     """With --recompute: where the teacher's weights are now (default: as extracted)."""
     render: CountFromZero = 0
     """Render N views of each view set that stores no pixels (store=source or none), of as many samples as can be, and
-    compare their checksums: 1.5 ms a view of a core at 224 pixels, and a decode of each photo with store=none."""
+    compare their checksums; a view takes a core some 2 ms at 224 pixels, and a sample the decode of its image."""
     data: str | None = None
     """With --render or --recompute: where the original images of store=none are now, as --data of extract says it
     (default: as you named them on this machine)."""
