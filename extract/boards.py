@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from shards.commit import TEMPORARY_PREFIX, create, make_folder
 from shards.errors import Damaged
 from shards.layout import Place
+from shards.mirror import origin_of
 
 if TYPE_CHECKING:
     from extract.upload import Upload
 
 SHARING = ".sharing"
 """In a cache, while commands share the work on it."""
+DEVICE = ".device"
+"""In the name of a note that says which type of device makes a target set, behind the target set's name."""
 _ATTEMPTS = 100
 
 
@@ -90,8 +93,14 @@ class Board:
     def bring(self, places: Iterable[Place]) -> None:
         """What is committed of `places` can be read here: it can."""
 
+    def look_for(self, places: Iterable[Place]) -> None:
+        """As `bring`, of what was committed just now: it can."""
+
     def send(self, places: Iterable[Place]) -> None:
         """What this process committed of `places` is where others see it: here it is already."""
+
+    def free(self) -> None:
+        """This command needs no shard any more; what lies elsewhere takes no room here."""
 
     def sent(self) -> tuple[int, int]:
         """Files and bytes that were sent to where others see them: none, they are there."""
@@ -122,12 +131,15 @@ class BucketBoard(Board):
         super().__init__(viewset, device)
         self._upload, self._store = upload, upload.store
         self._prefix, self._writer, self._count = f"{SHARING}/{viewset.name}/", uuid.uuid4().hex, 0
-        self._committed = set[str]()
+        self._committed, self._of_others = set[str](), False
 
     def look(self) -> dict[str, object]:
         """The notes, with the hash that the store gives of each, by one listing."""
         versions = self._store.versions(self._prefix)
-        return {name.removeprefix(self._prefix): version for name, version in versions.items()}
+        notes: dict[str, object] = {name.removeprefix(self._prefix): version for name, version in versions.items()}
+        ours = {folder.name for folder in self._upload.folders}
+        self._of_others = any(DEVICE in name and name.partition(DEVICE)[0] not in ours for name in notes)
+        return notes
 
     def take(self, name: str) -> bool:
         """Whether this call made the note, which was not there (If-None-Match)."""
@@ -163,13 +175,34 @@ class BucketBoard(Board):
         return self._upload.commits_of(place) <= self._committed
 
     def bring(self, places: Iterable[Place]) -> None:
-        """The commit records of `places` that the store has are in the mirror."""
-        names = {name for place in places for name in self._upload.commits_of(place)}
-        self._upload.fetch_commits(names & self._committed)
+        """The commit records of `places` that the store has are in the mirror; their views are read together."""
+        places = set(places)
+        self._upload.fetch_commits(
+            {name for place in places for name in self._upload.commits_of(place)} & self._committed
+        )
+        if (mirror := origin_of(self._upload.root)) is not None:
+            mirror.ahead = places
+
+    def look_for(self, places: Iterable[Place]) -> None:
+        """As `bring`, without a listing."""
+        self._upload.look_for_commits(places)
 
     def send(self, places: Iterable[Place]) -> None:
-        """What this process committed of `places` is in the store, or the first error says why not."""
+        """What this process committed of `places` is in the store, or the first error says why not.
+
+        Its files are here no more, but the views that a command needs which makes another target set of them, and the
+        images that further views are read with.
+        """
+        places = list(places)
         self._upload.send(places)
+        self._upload.free(lambda folder, place: self._keeps(folder, self._upload.needs_first and place[0] == 0), places)
+
+    def free(self) -> None:
+        """No shard that the store has is in the mirror, but the views that another command needs."""
+        self._upload.free(lambda folder, _: self._keeps(folder))
+
+    def _keeps(self, folder: Path, is_first: bool = False) -> bool:
+        return (self._of_others or is_first) and folder == self._upload.folders[0]
 
     def sent(self) -> tuple[int, int]:
         """What this process sent, and those that it started."""

@@ -67,6 +67,7 @@ def announce(views: ViewSetJob, targets: list[TargetSetJob], shared: bool = Fals
     cache, disk, other = views.folder.parent, "--out", "take another --out"
     if origin_of(cache) is not None:
         disk, other = f"{cache}, where what goes to the bucket is made", f"name another disk ({LOCAL_CACHE})"
+        other = other if shared else f"give --launch shared, which keeps no shard that is sent, {other}"
         needed += _bytes_to_fetch(views, to_read)
         if shared:  # the others make theirs
             needed = math.ceil(needed / max(1, len(missing), len(to_read)))

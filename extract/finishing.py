@@ -76,6 +76,7 @@ def finish_together(work: Work, board: Board) -> None:
             pause_s = min(_LONGER * pause_s, leases.lease_s / _LOOKS_A_LEASE)
             leases.look()
         board.clear(lambda names: _of_others(work, names))  # who comes late left notes too
+    board.free()
 
 
 def _of_others(work: Work, names: Iterable[str]) -> set[str]:

@@ -78,7 +78,9 @@ def planned(
     batch_size, compute_threads = batches_within(config, plan.parts, device, compute_threads, process is None)
     how = (config.precision, batch_size, num_threads, skip_errors, compute_threads, rank, num_processes)
     folders = [plan.views.folder, *(job.folder for job in plan.targets)]
-    upload = Upload(url, Path(config.out), folders, committed) if is_url(url) else None
+    upload = Upload(url, Path(config.out), folders, committed, plan.views.storage.needs_first) if is_url(url) else None
+    if shared and (mirror := origin_of(Path(config.out))) is not None:
+        mirror.ahead = ()  # the other shards are others' to read
     return Work(plan, Extraction(plan.parts, device, *how), upload)
 
 

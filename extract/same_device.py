@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 
-from extract.boards import Board
+from extract.boards import DEVICE, Board
 from extract.leases import lease_s
 from extract.pipeline import Extraction
 from extract.plan_targets import TargetSetJob
@@ -19,13 +19,13 @@ from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput
 from shards.layout import commit_path, place_of, targetset_is_whole
 
-_NOTE = re.compile(r"(?P<targetset>.+)\.device(?:\.(?P<number>[1-9]\d{0,8}))?")
+_NOTE = re.compile(rf"(?P<targetset>.+){re.escape(DEVICE)}(?:\.(?P<number>[1-9]\d{{0,8}}))?")
 _LOOKS_A_LEASE = 20
 
 
 def device_note(targetset: str, number: int = 0) -> str:
     """The name of the note that says which type of device makes a target set, the last one of these: `number`."""
-    return f"{targetset}.device" + (f".{number}" if number else "")
+    return f"{targetset}{DEVICE}" + (f".{number}" if number else "")
 
 
 def noted_targetset(note: str) -> str | None:

@@ -4,10 +4,11 @@ A shard is done when its commit record is in the store, where it is created only
 from what is there, and two that make the same shard agree, or the second is refused.
 """
 
+import contextlib
 import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,9 +32,12 @@ _FIRST_PAUSE_S, _MOST_PAUSE_S = 5.0, 60.0
 class Upload:
     """Sends what is committed in `folders` (of the mirror `root`): while the block runs, or when `send` is called."""
 
-    def __init__(self, url: str, root: Path, folders: Iterable[Path], committed: set[str]) -> None:
-        """`committed`: the commit records that the store has already."""
-        self.store, self.root, self.folders = open_store(url), root, list(folders)
+    def __init__(
+        self, url: str, root: Path, folders: Iterable[Path], committed: set[str], needs_first: bool = False
+    ) -> None:
+        """`committed`: the commit records that the store has already. `needs_first`: further views are read with what
+        view 0 of the first folder holds."""
+        self.store, self.root, self.folders, self.needs_first = open_store(url), root, list(folders), needs_first
         self.num_files = self.num_bytes = 0
         self._documents_sent = False
         self._done, self._present = set(committed), self.store.sizes()
@@ -79,6 +83,12 @@ class Upload:
         with self._lock:
             self._done.update(new)
 
+    def look_for_commits(self, places: Iterable[Place]) -> None:
+        """The commit records of `places` that the store has are in the mirror: a request each, and no listing."""
+        for name in sorted({name for place in places for name in self.commits_of(place)} - self._done):
+            with contextlib.suppress(Damaged):  # it has none
+                self.fetch_commits([name])
+
     def fetch_statistics(self) -> None:
         """What codecs learnt on another machine is in the mirror."""
         names = {self._name(folder / CALIBRATION) for folder in self.folders if not (folder / CALIBRATION).exists()}
@@ -102,6 +112,22 @@ class Upload:
         new = [(folder, path) for folder, path in commits if path.exists() and self._name(path) not in self._done]
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             list(pool.map(lambda each: self._send_shard(*each), new))
+
+    def free(self, keeps: Callable[[Path, Place], bool], places: Iterable[Place] | None = None) -> None:
+        """No file of a shard that the store has is left here, of `places` or of all, but of those that a set `keeps`.
+
+        The commit records stay. What is read again is fetched again.
+        """
+        # images that view 0 holds were kept by the processes of this command, each of which knows what it sent itself
+        sent = self.commits_there() if self.needs_first and places is None else self._done
+        for folder in self.folders:
+            here = (folder / "commits").glob("v*.json")
+            for path in here if places is None else [inside(folder, commit_path(*place)) for place in places]:
+                place = place_of(f"commits/{path.name}")
+                if place is None or self._name(path) not in sent or keeps(folder, place):
+                    continue
+                for relative in read_document(path, Commit).files:
+                    inside(folder, relative).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """All shards are in the store, and then the manifests, those of the target sets last."""
@@ -152,7 +178,12 @@ class Upload:
         name = self._name(path)
         if name in self._present and self.store.holds(name, record.size, record.sha256):
             return
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # another process of this machine has sent it, and freed it
+            if record_of(self.store.get(name)) != record:
+                raise another(self.store, name) from None
+            return
         if record_of(content) != record:
             raise Damaged(f"{path}: is not what its commit record says; {RESTORE}")
         self._create_as(name, content)

@@ -8,13 +8,13 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from shards.errors import BadInput, Damaged
 from shards.identity import sha256_of
-from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, place_of
+from shards.layout import TARGETSET_MANIFEST, VIEWSET_MANIFEST, Place, place_of
 from shards.stores import open_store
 from shards.stores.base import IN_FLIGHT, Store
 
@@ -96,6 +96,8 @@ class Mirror:
 
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
+        self.ahead: Collection[Place] | None = None
+        """Whose shards are fetched with a further one of the same view, as they are read next; None: all."""
         self._lock = threading.Lock()
         self._coming: dict[str, Future[None]] = {}
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fetch")
@@ -116,7 +118,7 @@ class Mirror:
         coming.result()
 
     def _fetch_siblings(self, folder: Path, prefix: str, relative: str) -> None:
-        """The other shards of the same view and array are on their way."""
+        """The other shards of the same view and array are on their way, or those of them that are read next."""
         place = place_of(relative)
         if place is None:
             return
@@ -130,6 +132,7 @@ class Mirror:
             each
             for each in files
             if each.startswith(f"{kind}/") and (found := place_of(each)) is not None and found[0] == place[0]
+            if self.ahead is None or found in self.ahead
         ]
         for each in alike:
             name, record = f"{prefix}/{each}", files[each]

@@ -154,6 +154,7 @@ def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: in
         if (key := repr(config)) not in _JOBS:
             _JOBS[key] = _ready(config, num_threads)
         job = _JOBS[key]
+        job.board.look_for([place, (0, place[1])])  # by nodes that vanished, or that made what this view is read with
         counts = replace(job.extraction, places=[place]).run()
     before = job.board.sent()
     job.board.send([place])
