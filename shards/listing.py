@@ -156,7 +156,8 @@ def targetset_facts(described: DescribedSet) -> Iterator[tuple[str, str]]:
     yield "arrays", ", ".join(f"{spec.name} {spec.dtype}{spec.row_shape}" for spec in specs)
     yield from _flat(manifest.identity, "identity")
     viewset = described.folder.parent.parent
-    yield "distil from it", f"python -m distill --shards {viewset} --targets {described.folder.name}"
+    place = f"{out_of(viewset.parent)}/{viewset.name}"
+    yield "distil from it", f"python -m distill --shards {place} --targets {described.folder.name}"
 
 
 def shown_errors(manifest: TargetSetManifest) -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards.documents import TargetSetManifest, ViewSetManifest, read_document
-from shards.errors import BadInput, Damaged, TeacherShardsError
+from shards.errors import RESTORE, BadInput, Damaged, TeacherShardsError
 from shards.identity import sha256_of
 from shards.layout import PLAN, TARGETSET_MANIFEST, VIEWSET_MANIFEST, inside, place_of
 from shards.mirror import ATTEMPTS, mirror_of, write, wrong_bytes
@@ -78,7 +78,9 @@ def manifest_in(
         try:
             return read_document(path, kind)
         except TeacherShardsError as error:
-            raise type(error)(str(error).replace(str(path), store.named(name))) from None
+            said = str(error).replace(str(path), store.named(name))
+            remedy = f"remove it with your store's own command, then python -m shards push CACHE {store.url}"
+            raise type(error)(said.replace(RESTORE, remedy)) from None
 
 
 def fetch_whole(store: Store, name: str, record: FileRecord, listed: int | None) -> bytes:

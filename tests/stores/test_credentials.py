@@ -53,6 +53,21 @@ def test_what_the_server_refuses_is_one_line_that_says_what_was_read(
     )
 
 
+def test_who_has_no_credentials_or_a_wrong_clock_is_told_so(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command, in one line: also where it would begin to write."""
+    typed = ("extract", "--teacher", "none", "--data", "digits", "--out", s3.url, "--devices", "cpu")
+    commands = (("shards", "list", s3.url), (*typed, "--launch", "shared"))
+    s3.faults.always += [("skew", method, "") for method in ("GET", "PUT", "HEAD")]
+    for words in commands:
+        command(*words).refuses(f"s3://{s3.bucket}: this machine's clock is wrong", "timedatectl")
+    s3.faults.always.clear()
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    for words in commands:
+        command(*words).refuses("no credentials here; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+
+
 def test_a_file_of_credentials_that_is_no_text_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)

@@ -197,7 +197,8 @@ def test_the_commands_that_look_after_a_cache(pristine: Path, url: str, home: Pa
     viewset, targetset = caches.viewset_of(pristine), caches.targetset_of(pristine)
     assert shard_files(home) == []  # documents alone
     for place in (viewset.name, f"{viewset.name}/targets/{targetset.name}"):
-        assert "samples x views" in command("shards", "info", f"{url}/{place}").succeeds().out
+        said = command("shards", "info", f"{url}/{place}").succeeds().out
+        assert "samples x views" in said and (url in said.splitlines()[-1]) and str(home) not in said.splitlines()[-1]
     sheet, other = tmp_path / "sheet.png", tmp_path / "other.png"
     command("shards", "view", url, "--output", sheet, "--num", "6").succeeds()
     command("shards", "view", pristine, "--output", other, "--num", "6").succeeds()

@@ -92,6 +92,13 @@ def test_half_uploaded_and_missing_objects_are_named(pristine: Path, pushed: str
     command("shards", "pull", pushed, tmp_path / "new").refuses(tar, "half uploaded", "push")
     store.remove(tar)
     command("shards", "pull", pushed, tmp_path / "new").refuses(tar, "missing", "push")
+    manifest = f"{viewset}/viewset.json"
+    store.put(manifest, store.get(manifest)[:-512], "")
+    for words in (("pull", pushed, tmp_path / "new"), ("push", pristine, pushed)):
+        cut = command("shards", *words)
+        cut.refuses(f"{pushed}/{manifest}: not JSON", "remove it with your store's", f"shards push CACHE {pushed}")
+        assert "shards remove" not in cut.err
+    store.remove(manifest)
     command("shards", "push", pristine, pushed).succeeds()
     command("shards", "pull", pushed, tmp_path / "new").succeeds()
     assert contents(tmp_path / "new") == contents(pristine)
