@@ -17,7 +17,7 @@ from extract.plan_targets import TargetSetJob
 from shards.command.devices import device_type
 from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput
-from shards.layout import commit_path, place_of, targetset_is_whole
+from shards.layout import commit_path, inside, place_of, targetset_is_whole
 
 _NOTE = re.compile(rf"(?P<targetset>.+){re.escape(DEVICE)}(?:\.(?P<number>[1-9]\d{{0,8}}))?")
 _LOOKS_A_LEASE = 20
@@ -48,6 +48,24 @@ def check_device(board: Board, extraction: Extraction) -> None:
             raise BadInput(
                 f"{job.folder.name} is being made on {theirs}, and this machine has {ours}, which computes other "
                 f"bytes; share it among machines of one type, or give another --out"
+            )
+
+
+def tell_devices(extraction: Extraction) -> None:
+    """Of a target set whose rows another type of device has computed a line says so, where further ones are made here.
+
+    As where a machine vanished and another goes on alone, or where a set grows.
+    """
+    ours = device_type(extraction.device)
+    for job in [job for part in extraction.parts for job in part.targets]:
+        listed = read_targetset_manifest(job.folder).devices if targetset_is_whole(job.folder) else None
+        theirs = sorted({*(listed or ()), _committed_by(job) or ours} - {ours})
+        places = extraction.views.places(job.num_views)
+        if theirs and not all(inside(job.folder, commit_path(*place)).exists() for place in places):
+            told = f"{', '.join(theirs)} computed the rows that are there, and this machine has {ours}"
+            print(
+                f"extract: note: {job.folder.name}: {told}: rows agree as closely as these compute, not bit for bit; "
+                f"the manifest lists all"
             )
 
 

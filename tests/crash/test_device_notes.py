@@ -12,6 +12,7 @@ from caches import SMALL, command, contents, copied, targetset_of, viewset_of
 from extract.boards import SHARING, Board
 from extract.leases import LEASE_S
 from extract.same_device import device_note
+from shards.documents import read_targetset_manifest
 
 OTHER = "NVIDIA H100"
 
@@ -84,6 +85,19 @@ def test_a_committed_shard_says_it_without_a_note(unfinished: Path, flags: tuple
     caches.reseal(targets / "commits/v00-00000.json", lambda document: document.update(device=OTHER))
     command("extract", *flags).refuses(f"{targets.name} is being made on {OTHER}, and this machine has CPU")
     assert not (targets / "targetset.json").exists()
+
+
+def test_who_goes_on_alone_on_another_type_of_device_is_told(unfinished: Path, flags: tuple[str, ...]) -> None:
+    """As a machine that takes the place of a vanished one; nothing is said where nothing is left to make."""
+    targets = targetset_of(unfinished)
+    for path in targets.glob("commits/v00-*.json"):
+        caches.reseal(path, lambda document: document.update(device=OTHER))
+    alone = [flag for flag in flags if flag not in ("--launch", "shared")]
+    words = f"note: {targets.name}: {OTHER} computed the rows that are there, and this machine has CPU"
+    assert words in command("extract", *alone).succeeds().out
+    devices = read_targetset_manifest(targets).devices
+    assert devices is not None and OTHER in devices and len(devices) == 2
+    assert "note:" not in command("extract", *alone).succeeds().out
 
 
 def test_who_was_taken_for_dead_hears_it_before_its_first_shard(
