@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from shards.cache import ListedViewSet
+from shards.contact_sheet import Cell
 from shards.page.curves import HEIGHT, LEFT, MOST_CURVES, MOST_POINTS, WIDTH, charts_of
 from shards.page.ledger import ledger_of
 from shards.page.planned import plans
@@ -16,7 +17,7 @@ from shards.page.sets import totals as total_sets
 from shards.page.sheet import MOST_BYTES, Sheet, sheet_of
 from shards.page.trained import runs_in
 from shards.page.trained import totals as total_runs
-from shards.page.wrong import NUM_SAMPLES, look_at
+from shards.page.wrong import MOST_ROWS, NUM_SAMPLES, look_at
 
 MOST_RUNS = 500
 """Runs in the table; of more the first by name, which the page says."""
@@ -39,7 +40,8 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
     cards = [cards_of(viewset) for viewset in viewsets]
     found = [] if options.runs is None else runs_in(options.runs)
     runs = found[:MOST_RUNS]
-    sheets, not_shown = _sheets(viewsets, options.num)
+    looked = [look_at(viewset) for viewset in viewsets]
+    sheets, not_shown = _sheets(viewsets, options.num, [each.surest for each in looked])
     charts = charts_of([run.curves for run in runs])
     ledger = ledger_of(cards, found, options.dollars_per_hour, options.teacher_rate)
     return render(
@@ -57,8 +59,8 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
         drawing={"width": WIDTH, "height": HEIGHT, "left": LEFT, "most": MOST_CURVES, "points": MOST_POINTS},
         sheets=sheets,
         not_shown=not_shown,
-        findings=[finding for viewset in viewsets for finding in look_at(viewset)],
-        most_looked=NUM_SAMPLES,
+        findings=[finding for each in looked for finding in each.findings],
+        looked={"views": NUM_SAMPLES, "rows": MOST_ROWS},
         plans=list(plans(cards, runs)),
         ledger=ledger,
         unknown=[entry for entry in ledger.entries[: len(runs)] if entry.unknown],
@@ -67,13 +69,13 @@ def page(name: str, viewsets: list[ListedViewSet], options: Options) -> str:
     )
 
 
-def _sheets(viewsets: list[ListedViewSet], num: int) -> tuple[list[Sheet], list[str]]:
+def _sheets(viewsets: list[ListedViewSet], num: int, mistakes: list[list[Cell]]) -> tuple[list[Sheet], list[str]]:
     """The sheets of the view sets that are whole, and the names of those for which the page has no room."""
     sheets, not_shown = list[Sheet](), list[str]()
-    for viewset in viewsets:
+    for viewset, mistaken in zip(viewsets, mistakes, strict=True):
         if sum(sheet.num_bytes for sheet in sheets) >= MOST_BYTES:
             not_shown.append(viewset.folder.name)
-        elif (sheet := sheet_of(viewset, num)) is not None:
+        elif (sheet := sheet_of(viewset, num, mistaken)) is not None:
             sheets.append(sheet)
     return sheets, not_shown
 

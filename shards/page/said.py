@@ -55,7 +55,7 @@ def said_of(
     """For each of the cells of `rows` that the target set has, as many as may be decoded, what its teacher says."""
     codec, most = codec_of(targetset), max(1, _MOST_DECODED // (8 * targetset.bytes_per_sample))
     names, target = logit_names(viewset, targetset), targetset.manifest.target
-    likely: dict[Cell, tuple[Any, Any]] = {}
+    likeliest: dict[Cell, tuple[Any, Any]] = {}
     outputs: dict[Cell, tuple[Any, np.ndarray | None]] = {}
     for view in range(min(viewset.num_views, targetset.num_views)):
         samples = sorted(sample for of_view, sample in rows if of_view == view)[:most]
@@ -63,17 +63,17 @@ def said_of(
             continue
         decoded = read_decoded(targetset, codec, view, np.array(samples, np.int64))
         output, positions = _parts(decoded)
-        best = _likely(output, target)
+        best = likely(output, target)
         for number, sample in enumerate(samples):
             if best is not None:
-                likely[view, sample] = best[0][number], best[1][number]
+                likeliest[view, sample] = best[0][number], best[1][number]
             else:
                 outputs[view, sample] = output[number], None if positions is None else positions[number].numpy()
-    if likely or not outputs:
-        said = {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likely.items()}
+    if likeliest or not outputs:
+        said = {cell: _classes(rows[cell], *best, names, words_of) for cell, best in likeliest.items()}
         if not labels_are_of(viewset, targetset):
             return said
-        return {cell: replace(said[cell], first=int(classes[0])) for cell, (_, classes) in likely.items()}
+        return {cell: replace(said[cell], first=int(classes[0])) for cell, (_, classes) in likeliest.items()}
     if next(iter(outputs.values()))[0].dim() == 1:
         return _vectors(viewset, {cell: output.float().numpy() for cell, (output, _) in outputs.items()})
     contents = {cell: _content(rows[cell], *output) for cell, output in outputs.items()}
@@ -104,8 +104,8 @@ def _parts(decoded: Any) -> tuple[Any, Any]:
     return (decoded.rows, decoded.positions) if isinstance(decoded, Features) else (decoded, None)
 
 
-def _likely(output: Any, target: str) -> tuple[Any, Any] | None:
-    """Probabilities and classes (batch, k) or (batch, tokens, k), the likeliest first; None without logits."""
+def likely(output: Any, target: str) -> tuple[Any, Any] | None:
+    """Probabilities and classes (batch, k) or (batch, tokens, k), the likeliest first; None of what is no logits."""
     if hasattr(output, "log_probabilities"):
         return output.log_probabilities.exp(), output.classes
     if not target.endswith("logits"):

@@ -1,7 +1,7 @@
 """Sheet: some stored views as a person sees them, with what each teacher says beside them."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ SIDE = 168
 """Pixels a side of a thumbnail; smaller views are embedded as they are, and drawn as coarse squares up to COARSE."""
 MOST_WORDS = 48
 """Tokens of a text that are shown one by one."""
+MOST_MISTAKES = 8
+"""Views that are shown since a teacher is sure of another class than their label."""
 MOST_BYTES = 3_000_000
 """Of all pictures of a page, as they are embedded: the rest of its view sets have no sheet then."""
 
@@ -64,6 +66,8 @@ class Sheet:
     views: list[View]
     num_samples: int
     problems: list[str]
+    num_spread: int = 0
+    """Of the views, those that come first: spread over the samples. The others are mistakes of a teacher."""
 
     @property
     def are_texts(self) -> bool:
@@ -72,15 +76,16 @@ class Sheet:
 
     @property
     def num_compared(self) -> int:
-        """Views whose label a teacher's class can be compared with."""
+        """Of the views that are spread, those whose label a teacher's class can be compared with."""
         return sum(
-            view.label is not None and any(said.first is not None for said in view.said.values()) for view in self.views
+            view.label is not None and any(said.first is not None for said in view.said.values())
+            for view in self.views[: self.num_spread]
         )
 
     @property
     def num_wrong(self) -> int:
-        """Views of which a teacher's likeliest class is not the label."""
-        return sum(view.mistake is not None for view in self.views)
+        """Of these, those of which a teacher's likeliest class is not the label."""
+        return sum(view.mistake is not None for view in self.views[: self.num_spread])
 
     @property
     def num_bytes(self) -> int:
@@ -89,8 +94,11 @@ class Sheet:
         return maps + sum(len(view.picture or "") for view in self.views)
 
 
-def sheet_of(listed: ListedViewSet, num: int) -> Sheet | None:
-    """`num` views of a whole view set, spread evenly over the samples; None while it is half written."""
+def sheet_of(listed: ListedViewSet, num: int, mistakes: Sequence[Cell] = ()) -> Sheet | None:
+    """`num` views of a whole view set, spread evenly over the samples, and the first of `mistakes` that are others.
+
+    None while it is half written.
+    """
     if not listed.whole:
         return None
     name, anchor = listed.folder.name, anchor_of("sheet", listed.folder)
@@ -101,6 +109,8 @@ def sheet_of(listed: ListedViewSet, num: int) -> Sheet | None:
     num_views = min(viewset.num_views, num)
     samples = viewset.usable[spread(len(viewset.usable), -(-num // num_views))]
     cells = [(view, int(sample)) for sample in samples for view in range(num_views)][:num]
+    num_spread = len(cells)
+    cells += [cell for cell in mistakes if cell not in cells][: min(num, MOST_MISTAKES)]
     words_of, rows, views, problems = tokenizer_words(listed.folder), dict[Cell, Row](), dict[Cell, View](), list[str]()
     for cell in cells:
         views[cell], row = _view(viewset, *cell, words_of)
@@ -116,7 +126,8 @@ def sheet_of(listed: ListedViewSet, num: int) -> Sheet | None:
                 views[cell].said[targetset.folder.name] = said
         except (TeacherShardsError, OSError) as error:
             problems.append(one_line(error))
-    return Sheet(name, anchor, list(views.values()), len(viewset.plan.keys), [short(problem) for problem in problems])
+    problems = [short(problem) for problem in problems]
+    return Sheet(name, anchor, list(views.values()), len(viewset.plan.keys), problems, num_spread)
 
 
 def _view(

@@ -2,29 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.cache import ListedTargetSet, ListedViewSet
-from shards.decode import as_arrays, codec_of, decode, spread
+from shards.cache import ListedViewSet
+from shards.contact_sheet import Cell
+from shards.decode import spread
 from shards.documents import read_commit
 from shards.errors import TeacherShardsError, one_line
-from shards.page.said import labels_are_of
 from shards.page.sets import short
 from shards.reader import TargetSet, ViewSet, check_pair
 
 NUM_SAMPLES, NUM_EXAMPLES = 256, 4
-"""Samples of each set that are looked at, and keys that are named."""
-_CHUNK_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
-"""Bytes of rows that are decoded together, and in all, for one set."""
+"""Views of each view set that are looked at, and keys that are named."""
+MOST_ROWS = 4096
+"""Rows of each target set that are looked at: of a larger one neighbours at NUM_SAMPLES places."""
 MOST_DIGESTS = 2_000_000
 """Samples of which copies are looked for, by what commit records tell of their files."""
-NEAR_OVERFLOW = 30_000.0
-"""float16 ends at 65,504."""
-_SAME = 1e-6
-"""Of a row's largest value: a row that varies less is constant in float32."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,31 @@ class Finding:
     """Whether it is a reason to look closer; else it only tells."""
 
 
-def look_at(listed: ListedViewSet) -> Iterator[Finding]:
-    """What a whole view set and its whole target sets show in a sample of view 0."""
+@dataclass
+class Looked:
+    """What was found in one view set and its target sets."""
+
+    findings: list[Finding] = field(default_factory=list)
+    mistakes: dict[Cell, float] = field(default_factory=dict)
+    """Views of which a teacher's likeliest class is not the label, and the largest probability of one."""
+
+    @property
+    def surest(self) -> list[Cell]:
+        """The mistakes, those that a teacher is surest of first; of each sample one view."""
+        of_samples: dict[int, Cell] = {}
+        for cell in sorted(self.mistakes, key=lambda cell: -self.mistakes[cell]):
+            of_samples.setdefault(cell[1], cell)
+        return list(of_samples.values())
+
+
+def look_at(listed: ListedViewSet) -> Looked:
+    """What a whole view set shows in a sample of view 0, and its whole target sets in a sample of all rows."""
+    looked = Looked()
+    looked.findings += _look(listed, looked.mistakes)
+    return looked
+
+
+def _look(listed: ListedViewSet, mistakes: dict[Cell, float]) -> Iterator[Finding]:
     if not listed.whole:
         return
     try:
@@ -53,10 +71,12 @@ def look_at(listed: ListedViewSet) -> Iterator[Finding]:
     yield from _in_views(viewset, samples)
     for each in listed.targetsets:
         if each.whole and len(samples):
+            from shards.page.wrong_rows import in_targets  # only now is torch imported
+
             try:
                 targetset = TargetSet(each.folder)
                 check_pair(viewset, targetset)
-                yield from _in_targets(viewset, targetset, listed.targetsets, samples)
+                yield from in_targets(viewset, targetset, listed.targetsets, mistakes)
             except (TeacherShardsError, OSError) as error:
                 yield Finding(each.folder.name, short(one_line(error)))
 
@@ -64,7 +84,7 @@ def look_at(listed: ListedViewSet) -> Iterator[Finding]:
 def _in_views(viewset: ViewSet, samples: np.ndarray) -> Iterator[Finding]:
     name, keys, skipped = viewset.folder.name, viewset.plan.keys, viewset.manifest.skipped
     if skipped:
-        yield Finding(name, f"{len(skipped):,} of {len(keys):,} samples were skipped", _named(skipped))
+        yield Finding(name, f"{len(skipped):,} of {len(keys):,} samples were skipped", named(skipped))
     stored, constant, damaged, reason = dict[str, bytes](), list[str](), list[str](), ""
     for sample in samples.tolist():
         try:
@@ -77,17 +97,17 @@ def _in_views(viewset: ViewSet, samples: np.ndarray) -> Iterator[Finding]:
         if all(_is_even(values) for values in row.values() if values.size > 1):
             constant.append(keys[sample])
     if damaged:
-        yield Finding(name, short(f"{_share(damaged, samples)} views cannot be read: {reason}"), _named(damaged))
+        yield Finding(name, short(f"{share(damaged, samples)} views cannot be read: {reason}"), named(damaged))
     if constant:
-        yield Finding(name, f"{_share(constant, samples)} views hold one colour or value alone", _named(constant))
+        yield Finding(name, f"{share(constant, samples)} views hold one colour or value alone", named(constant))
     digests = _digests(viewset)
     if copies := _twice(digests):
         yield Finding(
-            name, f"{_share(copies, digests)} samples have the file, label and texts of another", _named(copies)
+            name, f"{share(copies, digests)} samples have the file, label and texts of another", named(copies)
         )
     twice = _twice(stored)
     if not set(twice) <= set(copies):  # files that differ, or none
-        yield Finding(name, f"{_share(twice, samples)} views are equal to another", _named(twice))
+        yield Finding(name, f"{share(twice, samples)} views are equal to another", named(twice))
     if not (skipped or damaged or constant or copies or twice):
         alone = f"; {len(digests):,} files are no copies" if digests else ""
         yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} samples{alone}", is_wrong=False)
@@ -118,82 +138,18 @@ def _is_even(values: np.ndarray) -> bool:
     return not np.ptp(pixels, axis=0).any()
 
 
-def _in_targets(
-    viewset: ViewSet, targetset: TargetSet, beside: Sequence[ListedTargetSet], samples: np.ndarray
-) -> Iterator[Finding]:
-    from shards.page.codec_errors import worst_codec_errors  # only now is torch imported
-
-    name, keys = targetset.folder.name, viewset.plan.keys
-    bytes_a_row = 8 * targetset.bytes_per_sample
-    samples = samples[spread(len(samples), max(1, min(len(samples), _MOST_BYTES // bytes_a_row)))]
-    kinds: dict[str, list[str]] = {}
-    stored, top = dict[str, bytes](), list[int]()
-    codec = codec_of(targetset)
-    for chunk in np.array_split(samples, -(-len(samples) * bytes_a_row // _CHUNK_BYTES)):
-        encoded = targetset.read(0, chunk)
-        decoded = decode(codec, _as_tensors(encoded)).rows
-        arrays = as_arrays(decoded, "rows")
-        for row, sample in enumerate(chunk.tolist()):
-            stored[keys[sample]] = b"".join(encoded[field][row].tobytes() for field in sorted(encoded))
-            for kind in _kinds({field: values[row] for field, values in arrays.items() if values.ndim}):
-                kinds.setdefault(kind, []).append(keys[sample])
-        top += _top(decoded, targetset.manifest.target)
-    for kind, wrong in kinds.items():
-        yield Finding(name, f"{_share(wrong, samples)} rows {kind}", _named(wrong))
-    if twice := _twice(stored):
-        yield Finding(name, f"{_share(twice, samples)} rows are equal to another", _named(twice))
-    if not (kinds or twice):
-        yield Finding(name, f"nothing in {len(samples):,} of {len(keys):,} rows of view 0", is_wrong=False)
-    if top and labels_are_of(viewset, targetset):
-        agreed = float((np.array(top) == viewset.labels(0, samples.tolist())).mean())
-        rare = agreed < 2 / max(2, targetset.row_shape[0])
-        yield Finding(name, f"the teacher's likeliest class is the label in {agreed:.1%} of {len(top):,}", "", rare)
-    for what, examples in worst_codec_errors(viewset, targetset, beside, samples):
-        yield Finding(name, what, examples, is_wrong=False)
-
-
-def _as_tensors(encoded: dict[str, np.ndarray]) -> dict[str, Any]:
-    import torch
-
-    return {name: torch.from_numpy(rows) for name, rows in encoded.items()}
-
-
-def _kinds(arrays: dict[str, np.ndarray]) -> Iterator[str]:
-    """What is wrong with one sample's decoded rows."""
-    # what a distribution stores for log(0) is no value of the teacher's
-    floats = {name: values for name, values in arrays.items() if values.dtype.kind == "f" and values.size > 1}
-    if not all(np.isfinite(values).all() for values in floats.values()):
-        yield "hold NaN or infinity"
-        return
-    for name, values in floats.items():
-        largest = float(np.abs(values).max())
-        if name == "rows" and largest > NEAR_OVERFLOW:
-            yield f"hold values above {NEAR_OVERFLOW:,.0f}, near the end of float16"
-        if name == "rows" and float(np.ptp(values)) <= _SAME * largest:
-            yield "are constant"
-        elif name == "rows" and values.ndim == 2 and len(values) > 1 and np.ptp(values, 0).max() <= _SAME * largest:
-            yield "have the same token everywhere"
-
-
-def _top(decoded: Any, target: str) -> list[int]:
-    """The likeliest class of each sample; nothing of rows that are no logits, or a token's."""
-    if decoded.dim() != 2 or not target.endswith("logits"):
-        return []
-    likeliest: list[int] = (decoded.classes[:, 0] if hasattr(decoded, "classes") else decoded.argmax(-1)).tolist()
-    return likeliest
-
-
 def _twice(stored: Mapping[str, bytes]) -> list[str]:
     """The keys whose content another key has too."""
     counts = Counter(stored.values())
     return [key for key, content in stored.items() if counts[content] > 1]
 
 
-def _share(some: Sequence[object], samples: Sized) -> str:
+def share(some: Sized, samples: Sized) -> str:
+    """How many of how many."""
     return f"{len(some):,} of {len(samples):,}"
 
 
-def _named(keys: Sequence[str]) -> str:
+def named(keys: Sequence[str]) -> str:
     """The first of `keys`, and how many more there are."""
     more = len(keys) - NUM_EXAMPLES
     listed = ", ".join(short(key, 80) for key in keys[:NUM_EXAMPLES])

@@ -66,7 +66,7 @@ def test_it_is_of_samples_that_trained_no_codebook(checkpoint: Path, tmp_path: P
     told = (
         f"worst codec error of 64 samples in 11 of 11 shards: cosine {cosines[worst]:.4g} (beside {exact.folder.name}"
     )
-    examples = {each.what: each.examples for each in look_at(ListedViewSet(caches.viewset_of(tmp_path)))}
+    examples = {each.what: each.examples for each in look_at(ListedViewSet(caches.viewset_of(tmp_path))).findings}
     (named,) = (named for what, named in examples.items() if what.startswith(told))
     assert named.startswith(f"{ViewSet(caches.viewset_of(tmp_path)).plan.keys[worst]} (")
     caches.command("shards", "verify", tmp_path).succeeds()
@@ -95,7 +95,7 @@ def test_where_all_samples_train_it_is_said(checkpoint: Path, tmp_path: Path) ->
     assert _error(manifest).startswith("<=")
     (card,) = cards_of(ListedViewSet(caches.viewset_of(tmp_path))).targetsets
     assert card.codec_error.endswith(LEARNT)
-    told = [each.what for each in look_at(ListedViewSet(caches.viewset_of(tmp_path)))]
+    told = [each.what for each in look_at(ListedViewSet(caches.viewset_of(tmp_path))).findings]
     assert [what for what in told if what.startswith("codec error as extract measured it") and what.endswith(LEARNT)]
 
 

@@ -32,10 +32,10 @@ def test_the_page_shows_sets_runs_pictures_and_classes(full: Path, runs: Path) -
     summary = json.loads((runs / "first/summary.json").read_text())
     assert f"{summary['best_val_loss']:.4f}" in parsed.text and f"{STEPS * BATCH_SIZE:,}" in parsed.text
     pictures = [image for image in parsed.of("img") if image["alt"].startswith("view of")]
-    assert len(pictures) == 6
+    assert len(pictures) == 6 + 6 and "6 views, spread evenly over 40 samples, and behind them 6 that" in parsed.text
     assert all(image["src"].startswith("data:image/") for image in parsed.of("img"))
     assert len([path for path in parsed.of("path") if "data-run" in path]) == 3  # two losses, agreement
-    assert len(parsed.of("meter")) == 6 * 3 * 2  # three classes of two logits' target sets
+    assert len(parsed.of("meter")) == 12 * 3 * 2  # three classes of two logits' target sets
     assert "nearest digit-" in parsed.text  # of the pooled features
 
 
