@@ -31,15 +31,11 @@ def gather_checked(
     Damaged where one fails its checksum, or holds an index of nothing: a device would read beyond its table.
     """
     _gather_whole(checked, view, array, samples, out, requests)
-    spec, unsigned = array.spec, np.dtype(f"u{np.dtype(array.spec.dtype).itemsize}")
-    if spec.below is None or spec.below > np.iinfo(unsigned).max or len(samples) == 0:
-        return
-    numbers = out.view(unsigned)  # of a negative number a large one
-    if numbers.max() >= spec.below:
-        row = int((numbers >= spec.below).any(1).argmax())
+    if (beyond := array.spec.beyond(out)) is not None:
+        row, number = beyond
         raise Damaged(
-            f"{checked.folder / spec.name}: sample {samples[row]} of view {view} has the number {numbers[row].max()}, "
-            f"expected numbers below {spec.below}; {RESTORE}"
+            f"{checked.folder / array.spec.name}: sample {samples[row]} of view {view} has the number {number}, "
+            f"expected numbers below {array.spec.below}; {RESTORE}"
         )
 
 

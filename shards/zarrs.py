@@ -13,7 +13,7 @@ from typing import Any
 
 import crc32c
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from shards.documents import TargetSetManifest
 from shards.errors import Damaged
@@ -62,6 +62,17 @@ class ArraySpec:
     def row_bytes(self) -> int:
         """Bytes of one sample's row."""
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
+
+    def beyond(self, rows: UInt8[np.ndarray, "count row_bytes"]) -> tuple[int, int] | None:
+        """The first row with a number that is not below `below`, and its largest number; None where all are."""
+        unsigned = np.dtype(f"u{np.dtype(self.dtype).itemsize}")
+        if self.below is None or self.below > np.iinfo(unsigned).max or len(rows) == 0:
+            return None
+        numbers = rows.view(unsigned)  # of a negative number a large one
+        if numbers.max() < self.below:
+            return None
+        row = int((numbers >= self.below).any(1).argmax())
+        return row, int(numbers[row].max())
 
     @cached_property
     def default_layout(self) -> tuple[int, int]:

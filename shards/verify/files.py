@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from shards.checked import UncheckedFiles
 from shards.documents import Plan, read_commit
 from shards.errors import RESTORE, Damaged, one_line
@@ -93,11 +95,19 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def check_object(path: Path, spec: ArraySpec, num_rows: int, folder: Path, place: Place) -> None:
-    """The shard object's index, every inner chunk and every row with a checksum pass their crc32c."""
+    """The shard object's index, every inner chunk and every row with a checksum pass their crc32c; indices are of
+    something.
+    """
     if failing := failing_chunks(path, spec, num_rows):
         raise Damaged(f"{path}: inner chunk {failing[0]} fails its crc32c ({len(failing)} do); {RESTORE}")
-    content = path.read_bytes()
-    _check_rows(path, folder, place, spec.name, object_rows(spec, content, num_rows), num_rows)
+    rows = object_rows(spec, path.read_bytes(), num_rows)
+    _check_rows(path, folder, place, spec.name, rows, num_rows)
+    if spec.below is None:
+        return
+    for row, content in enumerate(rows):
+        if (beyond := spec.beyond(np.frombuffer(content, np.uint8).reshape(1, -1))) is not None:
+            below = f"expected numbers below {spec.below}"
+            raise Damaged(f"{path}: row {row} of {spec.name} has the number {beyond[1]}, {below}; {RESTORE}")
 
 
 def _check_rows(

@@ -107,6 +107,9 @@ def test_a_code_beyond_its_codebook_is_refused_where_it_is_read(coded: Path, tmp
     recipe = write_recipe(tmp_path / "dense.yaml", **DENSE, objective="mse")
     outcome = distill(cache, tmp_path / "run", "--targets", folder.name, "--recipe", recipe)
     outcome.refuses("codes: sample 5 of view 0 has the number 16, expected numbers below 16; restore it from a copy")
+    found = caches.command("shards", "verify", cache)
+    assert found.status == 2
+    assert "codes/c/0/0/0/0: row 5 of codes has the number 16, expected numbers below 16; restore it" in found.err
 
 
 @pytest.mark.parametrize(
