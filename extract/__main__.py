@@ -60,7 +60,7 @@ def _share(config: ExtractConfig, arguments: list[str], launcher: "Launcher", pr
     from extract.sharing import turn
 
     at_once = partial(plans_at_once, config)
-    with turn(folder_of(config.out), at_once) if launcher.shares else contextlib.nullcontext():
+    with turn(folder_of(config.out, shared=True), at_once) if launcher.shares else contextlib.nullcontext():
         work = planned(config, launcher.shares, process)
         job = launcher.begin(Job(config, arguments, work.extraction, work.board, -1))
     print(json.dumps({**asdict(launcher.share(job)), "sent": job.board.sent()}))
@@ -81,7 +81,8 @@ def _extract(config: ExtractConfig, arguments: list[str], launcher: "Launcher") 
     from shards.command.progress import human_bytes
     from shards.lock import writing
 
-    start, cache, shared, alone = time.monotonic(), folder_of(config.out), launcher.shares, contextlib.nullcontext()
+    start, shared, alone = time.monotonic(), launcher.shares, contextlib.nullcontext()
+    cache = folder_of(config.out, shared)
     remove_stale_trials(cache)
     with writing(cache, shared) as lock, contextlib.ExitStack() as at:
         first = not shared or at.enter_context(turn(cache, partial(plans_at_once, config)))

@@ -48,10 +48,10 @@ class Work:
         return Board(folder, device) if self.upload is None else BucketBoard(folder, self.upload, device)
 
 
-def folder_of(out: str) -> Path:
+def folder_of(out: str, shared: bool) -> Path:
     """The folder that --out means: a URL's is its mirror. BadInput for a mirror itself, from which nothing is sent."""
     if is_url(out):
-        return mirror_of(out)
+        return mirror_of(out, shared)
     if (mirror := origin_of(Path(out))) is not None:
         raise BadInput(f"--out {out}: is what this machine keeps of {mirror.store.url}; give --out {mirror.store.url}")
     return Path(out)
@@ -65,7 +65,7 @@ def planned(
     It has `num_threads`, or its share of the cores. Its teachers are on the device; nothing is written yet. Of a bucket
     the mirror has the documents, which the command that started a `process` brought there.
     """
-    url, config, committed = config.out, replace(config, out=str(folder_of(config.out))), set[str]()
+    url, config, committed = config.out, replace(config, out=str(folder_of(config.out, shared))), set[str]()
     if is_url(url) and process is None:
         committed = stage(url, shared)
     devices, plan = parse_devices("devices", config.devices), resolve(config)

@@ -21,7 +21,7 @@ def stage(url: str, shared: bool) -> set[str]:
     BadInput where the mirror holds a commit record of other bytes, and where machines that share a store need it to
     create files only if absent, which it does not.
     """
-    store, root = open_store(url), mirror_of(url)
+    store, root = open_store(url), mirror_of(url, shared)
     if not store.creates_only_if_absent():
         ignores = f"{url} ignores If-None-Match"
         if shared:

@@ -45,15 +45,18 @@ def writing_there() -> Iterator[None]:
         ) from None
 
 
-def mirror_path(url: str) -> Path:
-    """Where the mirror of the cache at `url` is, or would be."""
+def mirror_path(url: str, shared: bool = False) -> Path:
+    """Where the mirror of the cache at `url` is, or would be.
+
+    Extractions that machines share have one of their own: they remove shards, which others would be about to read.
+    """
     url = url.rstrip("/")
-    return home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}"
+    return home() / f"{url.rpartition('/')[2]}-{sha256_of(url.encode())[:12]}{'-shared' if shared else ''}"
 
 
-def mirror_of(url: str) -> Path:
+def mirror_of(url: str, shared: bool = False) -> Path:
     """The folder in which files of the cache at `url` are kept, made if missing."""
-    url, root = url.rstrip("/"), mirror_path(url)
+    url, root = url.rstrip("/"), mirror_path(url, shared)
     with writing_there():
         root.mkdir(parents=True, exist_ok=True)
     write(root / _ORIGIN, json.dumps({"url": url}).encode(), durably=True)

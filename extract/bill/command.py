@@ -13,6 +13,7 @@ from extract.bill.sizes import begun
 from extract.bill.trial_cache import TrialCache
 from extract.calibrate import check_vectors
 from extract.config import ExtractConfig
+from extract.launch import make_launcher
 from extract.memory import batch_within, parse_cap
 from extract.phases import Work, planned
 from extract.stages import BATCHES_IN_FLIGHT
@@ -37,7 +38,8 @@ def print_plan(config: ExtractConfig) -> None:
     """Probe, and print what the command line would take; the cache, a folder or a bucket, stays as it is."""
     options = parse_plan(config.plan or "")
     devices = parse_devices("devices", config.devices)
-    place = mirror_path(config.out) if is_url(config.out) else Path(config.out)
+    is_shared = make_launcher(config.launch).shares
+    place = mirror_path(config.out, is_shared) if is_url(config.out) else Path(config.out)
     check_save(options.save, place)
     with trial_folder(place) as trial:
         disk = probe_disk(trial, options.seconds * _SHARES["disk"])

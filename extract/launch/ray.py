@@ -167,6 +167,6 @@ def _ready(config: "ExtractConfig", num_threads: int) -> Job:
     from extract.phases import folder_of, planned
     from extract.sharing import turn
 
-    with turn(folder_of(config.out)):
+    with turn(folder_of(config.out, shared=True)):
         work = planned(config, shared=True, num_threads=num_threads)
         return Shared().begin(Job(config, [], work.extraction, work.board, -1))

@@ -12,6 +12,7 @@ from extract.boards import SHARING
 from extract.config import ExtractConfig
 from extract.launch import ray
 from extract.phases import begin, planned
+from extract.staging import stage
 from extract.upload import Upload
 from shards.errors import BadInput
 from shards.identity import sha256_of
@@ -35,7 +36,7 @@ def in_bucket(s3: Server) -> dict[str, bytes]:
 
 def kept(url: str) -> set[str]:
     """The shards' files in the mirror, by their paths in their sets; commit records are not counted."""
-    root = mirror_path(url)
+    root = mirror_path(url, shared=True)
     paths = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     names = {path.rpartition("/targets/")[2].partition("/")[2] for path in paths}
     return {name for name in names if not name.startswith("commits/") and place_of(name) is not None}
@@ -45,6 +46,7 @@ def test_shards_are_here_until_they_are_sent(pristine: Path, flags: tuple[str, .
     """What is asked for again is still there."""
     caches.extract("--out", s3.url, *flags, *SHARED)
     assert in_bucket(s3) == contents(pristine) and kept(s3.url) == set()
+    assert not mirror_path(s3.url).exists()  # from which a training may read now
     again = caches.extract("--out", s3.url, *flags, *SHARED).out
     assert "0 views made, 0 teacher forwards" in again and "sent: 0 files" in again
 
@@ -100,7 +102,7 @@ def test_images_that_further_views_are_read_with_stay_to_the_end(
 def test_a_process_finds_that_another_has_sent_and_freed_its_shard(pristine: Path, url: str, s3: Server) -> None:
     """Of one machine, where the other took a lease over that showed no life."""
     viewset = caches.viewset_of(pristine)
-    root = mirror_of(url)
+    root = mirror_of(url, shared=True)
     here = root / viewset.name
     (here / "commits").mkdir(parents=True)
     for commit in (viewset / "commits").iterdir():
@@ -115,8 +117,8 @@ def test_a_process_finds_that_another_has_sent_and_freed_its_shard(pristine: Pat
 def test_of_views_that_are_shared_no_shard_is_fetched_for_others(pristine: Path, url: str) -> None:
     """A shard brings those that are read next, and without sharing all of its view."""
     viewset = caches.viewset_of(pristine)
-    command("shards", "list", url).succeeds()
-    mirror = origin_of(mirror_of(url))
+    stage(url, shared=True)
+    mirror = origin_of(mirror_of(url, shared=True))
     assert mirror is not None
     files = {name: content for name, content in contents(viewset).items() if name.startswith("views/")}
 
