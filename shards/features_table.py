@@ -72,18 +72,20 @@ def export_features(viewset: ViewSet, targetset: TargetSet | None, output: Path)
     temporary = output.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{output.name}"
     count = len(viewset.usable) * views
     try:
-        with (
-            pq.ParquetWriter(temporary, schema, **WRITING) as writer,
-            ThreadPoolExecutor(share_of_cores()) as pool,
-            request_threads() as requests,
-            Progress("export", count) as progress,
-        ):
-            for view, samples in _groups(viewset, views):
-                vectors = _vectors(viewset, targetset, codec, view, samples)
-                columns = _columns(viewset, view, samples, schema.names, pool, requests) | {"vector": vectors}
-                writer.write_table(_table(columns, schema), row_group_size=ROWS)
-                progress.advance(len(samples))
-        with temporary.open("rb") as written:
+        # opened here and not by pyarrow, whose errors do not tell the path
+        with temporary.open("wb") as written:
+            with (
+                pq.ParquetWriter(written, schema, **WRITING) as writer,
+                ThreadPoolExecutor(share_of_cores()) as pool,
+                request_threads() as requests,
+                Progress("export", count) as progress,
+            ):
+                for view, samples in _groups(viewset, views):
+                    vectors = _vectors(viewset, targetset, codec, view, samples)
+                    columns = _columns(viewset, view, samples, schema.names, pool, requests) | {"vector": vectors}
+                    writer.write_table(_table(columns, schema), row_group_size=ROWS)
+                    progress.advance(len(samples))
+            written.flush()
             os.fsync(written.fileno())
         temporary.replace(output)
         sync_folder(output.parent)

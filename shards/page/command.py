@@ -40,10 +40,11 @@ def ledger_command(config: flags.LedgerConfig) -> None:
     for card in ledger.partial:
         print(printable(f"{card.tone}: {card.name}: {card.state}"))
     if ledger.are_unsure:
+        do = "does" if ledger.num_unknown == 1 else "do"
         print(
-            f"shards ledger: {ledger.num_unknown} of these runs do not say all that they read, and may have read them"
+            f"shards ledger: {ledger.num_unknown} of these runs {do} not say all that they read, and may have read them"
         )
     if config.teacher_rate is None and any(entry.hours for entry in ledger.entries):
         told = "hours are estimates by the times of the cache's commits, on the machine that extracted it"
-        print(f"shards ledger: {told}; --teacher_rate says better")
+        print(f"shards ledger: {told}; python -m shards ledger --teacher_rate says better")
     print(f"shards ledger: {ledger.summary()}")

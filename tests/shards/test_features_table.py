@@ -133,6 +133,8 @@ def test_what_is_refused_leaves_nothing(full: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
     output.write_bytes(b"mine")
     export(caches.targetset_of(full, "float32"), output).refuses("--output", "exists already")
+    unwritable = Path("/proc/features.parquet")
+    export(caches.targetset_of(full, "float32"), unwritable).refuses("/proc/", "check the path and its permissions")
     assert output.read_bytes() == b"mine"
     for path in (caches.viewset_of(full) / "targets").iterdir():
         caches.command("shards", "remove", path, "--yes").succeeds()

@@ -192,6 +192,8 @@ def test_two_teachers_of_one_pass_are_not_counted_twice(full: Path, runs: Path, 
     (entry,) = ledger(full, runs).entries
     assert entry.hours == pytest.approx(2 / 16 * STEPS * BATCH_SIZE / 3600)
     assert ledger(full, runs).paid_hours == pytest.approx(2 / 16 * 2 * caches.NUM_SAMPLES / 3600)
+    printed = caches.command("evaluate", "--runs", runs, "--ledger", "--shards", full).succeeds().out
+    assert "python -m shards ledger --teacher_rate says better" in printed  # evaluate has no such flag
 
 
 def test_a_plan_beside_runs_hides_none_of_them(tmp_path: Path) -> None:
