@@ -31,8 +31,8 @@ class Finding:
     what: str
     examples: str = ""
     """Keys."""
-    is_wrong: bool = True
-    """Whether it is a reason to look closer; else it only tells."""
+    is_wrong: bool | None = True
+    """Whether it is a reason to look closer; None of a figure that only tells."""
 
 
 @dataclass

@@ -74,7 +74,7 @@ def in_targets(
         mistakes[mistake.cell] = max(mistake.probability, mistakes.get(mistake.cell, 0.0))
     samples = viewset.usable[spread(len(viewset.usable), NUM_SAMPLES)]
     for what, named_samples in worst_codec_errors(viewset, targetset, beside, samples):
-        yield Finding(name, what, named_samples, is_wrong=False)
+        yield Finding(name, what, named_samples, is_wrong=None)
 
 
 def _look_at_rows(viewset: ViewSet, targetset: TargetSet) -> _Rows:
@@ -117,15 +117,17 @@ def places_of_rows(viewset: ViewSet, targetset: TargetSet) -> Iterator[tuple[int
 def _compared(viewset: ViewSet, targetset: TargetSet, rows: _Rows) -> Finding:
     """How many rows say the label, and the mistakes that the teacher is surest of."""
     names, agreed = logit_names(viewset, targetset), 1 - len(rows.mistakes) / rows.num_compared
-    surest = sorted(rows.mistakes, key=lambda each: -each.probability)[:NUM_EXAMPLES]
+    of_samples = {each.cell[1]: each for each in sorted(rows.mistakes, key=lambda each: each.probability)}
+    surest = sorted(of_samples.values(), key=lambda each: -each.probability)[:NUM_EXAMPLES]  # one view a sample
     told = [
         f"{short(viewset.plan.keys[each.cell[1]], 80)} (label {short(class_name(names, each.label), 40)}, "
         f"said {short(class_name(names, each.said), 40)} at {each.probability:.1%})"
         for each in surest
     ]
+    is_rare = agreed < 2 / max(2, targetset.row_shape[0])
     what = f"the teacher's likeliest class is the label in {agreed:.1%} of {rows.num_compared:,} rows"
     what += "; its surest mistakes" if told else ""
-    return Finding(targetset.folder.name, what, ", ".join(told), agreed < 2 / max(2, targetset.row_shape[0]))
+    return Finding(targetset.folder.name, what, ", ".join(told), is_rare or None)
 
 
 def _num_views(viewset: ViewSet, targetset: TargetSet) -> int:

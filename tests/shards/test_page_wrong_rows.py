@@ -31,6 +31,10 @@ def test_the_surest_mistakes_of_all_rows_are_named_and_shown(full: Path) -> None
     key = viewset.plan.keys[first[1]]
     assert f"label in {1 - len(mistakes) / 80:.1%} of 80 rows; its surest mistakes" in told.what
     assert told.examples.startswith(f"{key} (label ") and f" at {mistakes[first]:.1%})" in told.examples
+    named = [each.split(" ")[0] for each in told.examples.split("), ")]
+    assert len(set(named)) == len(named) == 4
+    assert [each.is_wrong for each in looked.findings if "codec error" in each.what] == [None, None]
+    assert told.is_wrong is (True if len(mistakes) > 64 else None)
     captions = [each["alt"] for each in Parsed(write_page(full, "--num", "2")).of("img")]
     shown = [f"view of {viewset.plan.keys[sample]}" for _, sample in looked.surest[:2]]
     assert captions[:2] == ["view of digit-0025"] * 2 and captions[2:] == shown
