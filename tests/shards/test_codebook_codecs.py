@@ -100,6 +100,15 @@ def test_lengths_whose_squares_float32_does_not_hold_are_compared_in_float64(wid
     assert torch.equal(nearest(vectors, books_of(centroids)), distances.argmin(-1))
 
 
+def test_rows_that_are_compared_some_at_a_time_have_the_codes_of_all_together() -> None:
+    """More than two such parts, the last of them short; and none."""
+    generator = torch.Generator().manual_seed(7)
+    vectors, centroids = (torch.randn(3, rows, 4, generator=generator) for rows in (1100, 256))
+    distances = torch.cdist(vectors.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(nearest(vectors, books_of(centroids)), distances.argmin(-1))
+    assert nearest(vectors[:, :0], books_of(centroids)).shape == (3, 0)
+
+
 def test_a_program_that_sets_torchs_newer_precision_gets_the_same_codes() -> None:
     vectors, centroids = torch.randn(1, 64, 4), torch.randn(1, 16, 4)
     expected, former = nearest(vectors, books_of(centroids)), torch.backends.cuda.matmul.fp32_precision
