@@ -9,5 +9,7 @@ def test_a_store_is_a_dict_whatever_happens_to_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_store_is_a_dict_for_longer() -> None:
-    play(examples=200, steps=75)
+@pytest.mark.parametrize("part", range(4))
+def test_a_store_is_a_dict_for_longer(part: int) -> None:
+    """In parts that workers share."""
+    play(examples=50, steps=75)
