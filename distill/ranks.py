@@ -146,9 +146,11 @@ def run_ranks(arguments: list[str], count: int) -> None:
     def pause(*arguments: Any) -> None:
         for rank in ranks:
             rank.process.send_signal(signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)  # it returns when the shell goes on with this command
-        for rank in ranks:
-            rank.process.send_signal(signal.SIGCONT)
+        try:
+            os.kill(os.getpid(), signal.SIGSTOP)  # it returns when the shell goes on with this command
+        finally:  # also to be told to end
+            for rank in ranks:
+                rank.process.send_signal(signal.SIGCONT)
 
     try:
         if is_main:

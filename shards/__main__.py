@@ -76,18 +76,17 @@ def verify_command(config: flags.VerifyConfig) -> None:
     read = f"{counts}, {human_bytes(findings.num_bytes)}, {rate}: {' '.join(config.paths)}"
     if findings.damage:
         raise Damaged(f"damaged: {len(findings.damage)} found, listed above; read {read}")
-    all_whole = not findings.newer and not findings.unfinished
-    rendered = render(viewsets, config.render if all_whole else 0, config.num_workers or share_of_cores())
+    rendered = render(viewsets, config.render, config.num_workers or share_of_cores())
     read += str(rendered)
-    if findings.newer:
-        raise NewerVersion(f"written by a newer version (listed above); the rest is whole: {read}")
-    if findings.unfinished:
-        raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     for line in rendered.wrong:
         print(printable(line), file=sys.stderr)
     if rendered.wrong:
         wrong = f"{counted(len(rendered.wrong), 'view')} rendered to other pixels, listed above"
         raise Damaged(f"damaged: {wrong}; the files are whole: {read}")
+    if findings.newer:
+        raise NewerVersion(f"written by a newer version (listed above); the rest is whole: {read}")
+    if findings.unfinished:
+        raise Incomplete(f"half written (listed above); what is committed is whole: {read}")
     if config.recompute:
         _recompute(config, [(viewset.folder, each.folder) for viewset in viewsets for each in viewset.targetsets])
     print(f"shards verify: whole: {read}")

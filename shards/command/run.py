@@ -74,21 +74,24 @@ def _ending_when_interrupted() -> Iterator[None]:
 
     Lightning drops an epoch's iterator, whose end waits for threads: Python would say that it ignores the interrupt.
     """
-    former = sys.unraisablehook
+    former, again = sys.unraisablehook, list[threading.Timer]()
 
     def hook(unraisable: Any) -> None:
         if unraisable.exc_type is not KeyboardInterrupt:
             return former(unraisable)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGTERM may have been what came
-        again = threading.Timer(_INTERVAL_S, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-        again.daemon = True
-        again.start()
+        interrupt = signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)
+        again.append(threading.Timer(_INTERVAL_S, *interrupt))
+        again[-1].daemon = True
+        again[-1].start()
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
         sys.unraisablehook = former
+        for timer in again:  # the command is over already
+            timer.cancel()
 
 
 def mistake_in(error: TeacherShardsError | OSError) -> str | None:

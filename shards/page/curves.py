@@ -91,7 +91,7 @@ def _lost(steps_of: dict[str, np.ndarray], num_steps: int | float | None) -> str
     gaps: dict[tuple[float, float], list[str]] = {}
     for name, steps in steps_of.items():
         logged = np.unique(np.concatenate([[-1.0], steps])).tolist()
-        apart = float(np.median(np.diff(logged)))
+        apart = float(np.quantile(np.diff(logged), 0.5, method="lower"))
         found = [(first, last) for first, last in pairwise(logged) if last - first > 1.5 * apart]
         if num_steps is not None and num_steps - 1 - logged[-1] >= apart:
             found.append((logged[-1], num_steps - 1))

@@ -1,5 +1,6 @@
 """Wrong rows: what looks wrong in a bounded sample of a target set's rows, and its teacher's mistakes."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from shards.page.codec_errors import worst_codec_errors
 from shards.page.said import labels_are_of, likely
 from shards.page.sets import short
 from shards.page.wrong import MOST_ROWS, NUM_EXAMPLES, NUM_SAMPLES, Finding, named, share
+from shards.ranges import request_threads
 from shards.reader import TargetSet, ViewSet
 
 _CHUNK_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
@@ -80,6 +82,11 @@ def in_targets(
 def _look_at_rows(viewset: ViewSet, targetset: TargetSet) -> _Rows:
     rows, codec, bytes_a_row = _Rows(), codec_of(targetset), 8 * targetset.bytes_per_sample
     are_labelled = labels_are_of(viewset, targetset)
+
+    def labels(view: int, samples: Int[np.ndarray, " count"]) -> Iterator[int]:
+        with request_threads() as requests:  # each label of a bucket is a request
+            return requests.map(lambda sample: int(viewset.labels(view, [sample])[0]), samples.tolist())
+
     for view, samples in places_of_rows(viewset, targetset):
         for chunk in np.array_split(samples, -(-len(samples) * bytes_a_row // _CHUNK_BYTES)):
             encoded = targetset.read(view, chunk)
@@ -91,8 +98,8 @@ def _look_at_rows(viewset: ViewSet, targetset: TargetSet) -> _Rows:
                     rows.kinds[kind].append(cell)
             rows.cells += cells
             if are_labelled and (best := likely(decoded, targetset.manifest.target)) is not None:
-                said = (cells, best[0][:, 0].tolist(), best[1][:, 0].tolist(), viewset.labels(view, chunk.tolist()))
-                compared = [_Mistake(*each[:3], int(each[3])) for each in zip(*said, strict=True)]
+                said = (cells, best[0][:, 0].tolist(), best[1][:, 0].tolist(), labels(view, chunk))
+                compared = [each for each in map(_Mistake, *said) if math.isfinite(each.probability)]
                 rows.mistakes += [each for each in compared if each.said != each.label]
                 rows.num_compared += len(compared)
     return rows

@@ -30,9 +30,13 @@ class Rendered(NamedTuple):
     """Such views of one view set, at most."""
     wrong: tuple[str, ...] = ()
     """A line for each view that is not rendered to the pixels that the teacher saw."""
+    are_none: bool = False
+    """Whether views were to be rendered, and no whole view set stores any without its pixels."""
 
     def __str__(self) -> str:
         """What is proved of pixels, to stand behind what is said of files; nothing where all pixels are stored."""
+        if self.are_none:
+            return "; nothing rendered: no whole view set among these stores views without their pixels"
         right, left = self.num_rendered - len(self.wrong), self.num - self.num_rendered
         said = f"; {counted(right, 'view')} rendered to the pixels that the teacher saw" if right else ""
         if left:
@@ -71,7 +75,7 @@ def render(listed: Iterable[ListedViewSet], num: int, num_threads: int) -> Rende
         with Progress("render", total, "views") as progress, ThreadPoolExecutor(num_threads) as pool:
             for folder in nums:
                 _render(ViewSet(folder), num, pool, progress, wrong)
-    return Rendered(sum(nums.values()), total, max(nums.values(), default=0), tuple(wrong))
+    return Rendered(sum(nums.values()), total, max(nums.values(), default=0), tuple(wrong), bool(num and not nums))
 
 
 def _without_pixels(folders: Iterable[Path]) -> dict[Path, int]:

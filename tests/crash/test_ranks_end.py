@@ -84,7 +84,10 @@ def test_a_run_of_two_ranks_that_the_shell_stops_goes_on(pristine: Path, tmp_pat
     until(lambda: all(stopped()))
     training.send_signal(signal.SIGCONT)
     until(lambda: not any(stopped()))
-    training.send_signal(signal.SIGTERM)
+    training.send_signal(signal.SIGTSTP)
+    until(lambda: all(stopped()))
+    training.send_signal(signal.SIGTERM)  # as `kill %1` of a shell does, which lets it go on to hear that
+    training.send_signal(signal.SIGCONT)
     status, line = ended(training)
     assert status == 130 and line.startswith("distill: interrupted"), line
     assert len(children) == 2 and all(map(is_over, children))

@@ -124,6 +124,9 @@ def test_verify_says_what_it_proved_of_the_pixels(cache: Path, photos: Path, tmp
     assert "; 50 views rendered to the pixels that the teacher saw; 70 views not rendered" in told
     told = command("shards", "verify", cache, "--render", "1000").succeeds().out
     assert f"; {3 * NUM} views rendered to the pixels that the teacher saw\n" in told
+    (targetset,) = viewset_of(cache).glob("targets/*")
+    told = command("shards", "verify", targetset, "--render", "1").succeeds().out
+    assert "; nothing rendered: no whole view set among these stores views without their pixels" in told
     url = f"file://{tmp_path}/store"
     command("shards", "push", cache, url).succeeds()
     assert f"; {3 * NUM} views not rendered" in command("shards", "verify", url).succeeds().out

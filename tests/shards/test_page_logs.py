@@ -69,6 +69,7 @@ def steps(*logged: int) -> str:
         ([f"{steps(9, 19, 29)}0,39", steps(39, 49)], 52, ""),
         ([f"{steps(9, 19, 29)}0,39", steps(49, 59)], 60, "no train_loss between steps 29 and 49 ("),
         (["", steps(9, 19)], 20, ""),
+        ([f"{steps(21)}0,43", steps(65)], 66, "no train_loss between steps 21 and 65 ("),
         (["", steps(39, 49, 59)], 60, "no train_loss between steps 0 and 39 ("),
     ],
 )
@@ -84,7 +85,7 @@ def test_a_finished_run_lacks_only_what_no_attempt_measured_whole(
 
 def test_a_run_that_is_training_may_be_writing_its_last_line(runs: Path) -> None:
     (runs / "first/summary.json").unlink()
-    run = logged(runs, f"{GOOD}0,39,2.".encode())
+    run = logged(runs, f"{steps(9, 19)}0,29,2.".encode())
     assert run.tone == "half written" and run.state.endswith("the same distill command finishes it") and run.curves
     run = logged(runs, f"{GOOD}0,39,red\n".encode())
     assert run.tone == "damaged" and "the same distill command finishes it" in run.state

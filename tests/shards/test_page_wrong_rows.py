@@ -52,6 +52,19 @@ def test_a_row_that_is_wrong_in_a_later_view_is_found(full: Path) -> None:
     assert told.what == "1 of 80 rows are constant" and told.examples == key
 
 
+def test_what_is_no_number_is_no_mistake(full: Path) -> None:
+    exact = caches.targetset_of(full, "float32")
+    path = next(each for each in exact.rglob("values/c/1/1/**/*") if each.is_file())
+    content = path.read_bytes()
+    path.write_bytes(np.full(10, np.nan, "<f4").tobytes() + content[40:])  # the first row of shard 1
+    caches.reseal_records(exact, "targetset.json", path.relative_to(exact).as_posix())
+    looked = look_at(ListedViewSet(caches.viewset_of(full)))
+    assert any("1 of 80 rows hold NaN" in each.what for each in looked.findings)
+    assert np.isfinite([*looked.mistakes.values()]).all() and not any(
+        "nan%" in each.examples for each in looked.findings
+    )
+
+
 def test_of_a_large_set_neighbours_at_places_all_over_it_are_read(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shards.page.wrong_rows.MOST_ROWS", 12)
     monkeypatch.setattr("shards.page.wrong_rows.NUM_SAMPLES", 4)
