@@ -1,6 +1,5 @@
 """Curves: what runs logged over their steps (losses, agreement), thinned for a page, as paths that overlay."""
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,7 +128,9 @@ def _parsed(content: bytes) -> tuple[dict[str, np.ndarray], int]:
         columns = content.partition(b"\n")[0].decode().rstrip("\r").split(",")
         if "step" not in columns or len(set(columns)) < len(columns):
             raise BadInput("its first line does not name the columns of a log")
-        table = csv.read_csv(io.BytesIO(content), parse_options=parsing, convert_options=converting)
+        # a thread of the library's that holds Python's objects as Python ends may abort it (apache/arrow#34314, #50482)
+        alone = csv.ReadOptions(use_threads=False)
+        table = csv.read_csv(pa.BufferReader(content), alone, parsing, converting)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise BadInput(one_line(error)) from None
     return {name: table[name].to_numpy() for name in names}, len(wrong)

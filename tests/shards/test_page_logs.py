@@ -1,6 +1,8 @@
 """Damaged logs on the page: a run says what of its metrics.csv cannot be read, and keeps what can; no page is lost."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import caches
@@ -89,6 +91,16 @@ def test_a_run_that_is_training_may_be_writing_its_last_line(runs: Path) -> None
     assert run.tone == "half written" and run.state.endswith("the same distill command finishes it") and run.curves
     run = logged(runs, f"{GOOD}0,39,red\n".encode())
     assert run.tone == "damaged" and "the same distill command finishes it" in run.state
+
+
+def test_a_log_is_read_without_threads_that_may_outlive_python(runs: Path) -> None:
+    """Threads of pyarrow's that hold Python's objects, as the log and `skip`, may abort a command as Python ends."""
+    count = "len(os.listdir('/proc/self/task'))"
+    lines = "import os; from pathlib import Path; from pyarrow import csv; from shards.page.curves import read_curves"
+    read = f"read_curves(Path({str(runs / 'first/logs')!r}))"
+    code = f"{lines}; before = {count}; assert {read}.of; print({count} - before)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(told.stdout) <= 1  # which reads ahead, of a buffer of its own
 
 
 def test_other_attempts_and_other_runs_are_drawn(full: Path, runs: Path) -> None:
