@@ -6,6 +6,7 @@ A note is a lease on a shard (`extract/leases.py`), or the type of device that a
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
@@ -21,9 +22,20 @@ if TYPE_CHECKING:
 
 SHARING = ".sharing"
 """In a cache, while commands share the work on it."""
-DEVICE = ".device"
-"""In the name of a note that says which type of device makes a target set, behind the target set's name."""
+DEVICE_NOTE = re.compile(r"(?P<targetset>.+)\.device(?:\.(?P<number>[1-9]\d{0,8}))?")
+"""The names of `device_note`."""
 _ATTEMPTS = 100
+
+
+def device_note(targetset: str, number: int = 0) -> str:
+    """The name of the note that says which type of device makes a target set, the last one of these: `number`."""
+    return f"{targetset}.device" + (f".{number}" if number else "")
+
+
+def noted_targetset(note: str) -> str | None:
+    """The target set that a note is of; None for another note."""
+    match = DEVICE_NOTE.fullmatch(note)
+    return match and match["targetset"]
 
 
 class Board:
@@ -138,7 +150,7 @@ class BucketBoard(Board):
         versions = self._store.versions(self._prefix)
         notes: dict[str, object] = {name.removeprefix(self._prefix): version for name, version in versions.items()}
         ours = {folder.name for folder in self._upload.folders}
-        self._of_others = any(DEVICE in name and name.partition(DEVICE)[0] not in ours for name in notes)
+        self._of_others = any(targetset not in ours for name in notes if (targetset := noted_targetset(name)))
         return notes
 
     def take(self, name: str) -> bool:

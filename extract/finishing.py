@@ -10,13 +10,12 @@ import shutil
 import time
 from collections.abc import Iterable
 
-from extract.boards import Board
+from extract.boards import Board, noted_targetset
 from extract.leases import Leases
 from extract.manifests import finish_targets, finish_views
 from extract.phases import Work
 from extract.pipeline import Counts
 from extract.plan import ExtractionPlan
-from extract.same_device import noted_targetset
 from extract.sharing import turn
 from shards.command.progress import counted, human_bytes
 from shards.documents import read_document, read_targetset_manifest, read_viewset_manifest

@@ -6,11 +6,10 @@ a time, the later one with the note that the earlier one has put in its place: t
 who write that one the first has it.
 """
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 
-from extract.boards import DEVICE, Board
+from extract.boards import DEVICE_NOTE, Board, device_note, noted_targetset
 from extract.leases import lease_s
 from extract.pipeline import Extraction
 from extract.plan_targets import TargetSetJob
@@ -19,19 +18,7 @@ from shards.documents import read_commit, read_targetset_manifest
 from shards.errors import BadInput
 from shards.layout import commit_path, inside, place_of, targetset_is_whole
 
-_NOTE = re.compile(rf"(?P<targetset>.+){re.escape(DEVICE)}(?:\.(?P<number>[1-9]\d{{0,8}}))?")
 _LOOKS_A_LEASE = 20
-
-
-def device_note(targetset: str, number: int = 0) -> str:
-    """The name of the note that says which type of device makes a target set, the last one of these: `number`."""
-    return f"{targetset}{DEVICE}" + (f".{number}" if number else "")
-
-
-def noted_targetset(note: str) -> str | None:
-    """The target set that a note is of; None for another note."""
-    match = _NOTE.fullmatch(note)
-    return match and match["targetset"]
 
 
 def check_device(board: Board, extraction: Extraction) -> None:
@@ -100,7 +87,7 @@ def agreed_device(board: Board, targetset: str, ours: str) -> str:
 
 def _last(notes: Iterable[str], targetset: str) -> int:
     """The number of the last note of a target set; 0 where there is none."""
-    found = filter(None, map(_NOTE.fullmatch, notes))
+    found = filter(None, map(DEVICE_NOTE.fullmatch, notes))
     return max((int(note["number"] or 0) for note in found if note["targetset"] == targetset), default=0)
 
 

@@ -9,9 +9,8 @@ import caches
 import pytest
 from caches import SMALL, command, contents, copied, targetset_of, viewset_of
 
-from extract.boards import SHARING, Board
+from extract.boards import SHARING, Board, device_note
 from extract.leases import LEASE_S
-from extract.same_device import device_note
 from shards.documents import read_targetset_manifest
 
 OTHER = "NVIDIA H100"
