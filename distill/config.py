@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.bill.options import AS_FLAGS
-from shards.command.arguments import Aliases, Hidden
+from shards.command.arguments import Aliases, Hidden, options_as_flags
 from shards.command.ranges import SHARE, Count, NotNegative, Options, Positive, Precision, Seed, Share
 from shards.errors import BadInput
 from shards.plain_yaml import read_yaml
@@ -62,8 +62,9 @@ class DistillConfig:
     read: str | None = None
     """How the cache is read: check=always (a row's checksum whenever it is read: the default) or check=once (rows of
     arrays in a folder by the first reading alone); of a bucket local_cache=50GB, what its rows may take of the disk
-    (default: that, or half of what is free). views_a_batch=4 puts 4 views of a sample into each batch, so that an image
-    that views are rendered from is decoded once for them (default: 1). Of a cache with store=none from elsewhere
+    (default: that, or half of what is free; --local_cache 50GB says it too). views_a_batch=4 puts 4 views of a sample
+    into each batch, so that an image that views are rendered from is decoded once for them (default: 1). Of a cache
+    with store=none from elsewhere
     data=SCHEME:PATH, as extract's --data (and data_dir=PATH): where its original images are; of several such sets data=
     for each."""
     on_missing: str | None = None
@@ -147,8 +148,9 @@ def _with_wandb(values: dict[str, str]) -> str:
 ALIASES = (
     Aliases(("compile", "warmup"), "read", _without_former, _in_recipe),
     Aliases(("wandb",), "logger", _with_wandb, joins=True, switches=("wandb",)),
+    options_as_flags("read", "local_cache"),
     AS_FLAGS,
 )
-"""Former flags, which the saved configurations of earlier runs hold; and options of --plan."""
+"""Former flags, which the saved configurations of earlier runs hold; and options of --read and --plan."""
 HIDDEN = {"label_weight": Hidden("objective", _split_label_weight), "accumulate": None}
 """Flags that --help leaves out, and those that say the same; the recipe says what none does."""

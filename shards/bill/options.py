@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.bill.cards import CARDS, Card
-from shards.command.arguments import Aliases, near
+from shards.command.arguments import near, options_as_flags
 from shards.command.ranges import POSITIVE, Range, number
 from shards.errors import BadInput, UnknownName
 
@@ -13,18 +13,7 @@ _NUMBERS: dict[str, Range] = {"dollars_per_hour": _NOT_NEGATIVE, "seconds": POSI
 _NAMES = (*_NUMBERS, "device_profile", "save")
 
 
-def _joined(values: dict[str, str]) -> str:
-    """--plan with the options that are given as flags of their own; BadInput where it says another."""
-    own = values.pop("plan", "true")
-    options = [] if own == "true" else own.split(",")
-    for name, value in values.items():
-        other = next((each for each in options if each.startswith(f"{name}=")), f"{name}={value}")
-        if other != f"{name}={value}":
-            raise BadInput(f"--{name} {value}: --plan {other} says another; give one of the two")
-    return ",".join(dict.fromkeys([*options, *(f"{name}={value}" for name, value in values.items())]))
-
-
-AS_FLAGS = Aliases(("device_profile", "dollars_per_hour"), "plan", _joined, joins=True)
+AS_FLAGS = options_as_flags("plan", "device_profile", "dollars_per_hour")
 """Options that may be flags of their own; each asks for a plan, also where --plan is left out."""
 
 

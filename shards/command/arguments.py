@@ -33,6 +33,21 @@ class Aliases(NamedTuple):
     """Those of `names` that were true or false, and may stand alone."""
 
 
+def options_as_flags(flag: str, *names: str) -> Aliases:
+    """Options of `flag` that may be flags of their own; BadInput where it says another."""
+
+    def joined(values: dict[str, str]) -> str:
+        own = values.pop(flag, "true")
+        options = [] if own == "true" else own.split(",")
+        for name, value in values.items():
+            other = next((each for each in options if each.startswith(f"{name}=")), f"{name}={value}")
+            if other != f"{name}={value}":
+                raise BadInput(f"--{name} {value}: --{flag} {other} says another; give one of the two")
+        return ",".join(dict.fromkeys([*options, *(f"{name}={value}" for name, value in values.items())]))
+
+    return Aliases(names, flag, joined, joins=True)
+
+
 class Hidden(NamedTuple):
     """A flag that --help leaves out, because an option of another flag says the same."""
 

@@ -119,6 +119,9 @@ def test_bounds_that_do_not_do(url: str, home: Path, tmp_path: Path) -> None:
     command("distill", *flags, "local_cache=8kB").refuses(
         "--read local_cache: 8.0 kB hold no batch of", "give at least"
     )
+    command("distill", *flags[:-1], "--local_cache", "8kB").refuses("--read local_cache: 8.0 kB hold no batch of")
+    twice = ("check=once,local_cache=9kB", "--local_cache", "8kB")
+    command("distill", *flags, *twice).refuses("--local_cache 8kB: --read local_cache=9kB says another")
     command("distill", *flags, "local_cache=lots").refuses("--read local_cache=lots: expected a size above 0")
     command("distill", *flags, "local_cache=9000TB").refuses("has room for", LOCAL_CACHE)
 
