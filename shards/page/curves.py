@@ -79,7 +79,7 @@ def read_curves(logs: Path, num_steps: int | float | None = None) -> Curves:
             parts[name] = [(s[s < steps[0]], v[s < steps[0]]) for s, v in parts[name]] + [(steps, values)]
     joined = {name: (np.concatenate(steps), np.concatenate(values)) for name, (steps, values) in _by_axis(parts)}
     curves = {name: _thinned(points) for name, points in joined.items() if len(points[0])}
-    lost = _lost({name: points[0] for name, points in joined.items()}, num_steps) if cut else ""
+    lost = _lost({name: points[0] for name, points in joined.items() if len(points[0])}, num_steps) if cut else ""
     if cut and not curves and num_steps:
         damaged += cut
     return Curves(curves, "; ".join(damaged), f"{lost} ({'; '.join(cut)})" if lost else "")
