@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 _views_kept = 2
@@ -26,18 +27,33 @@ class LastViews(Generic[Key, Value]):
     def __init__(self) -> None:
         self._views: dict[int, dict[Key, Value]] = {}
         self._lock = threading.Lock()
+        self._making: dict[tuple[int, Key], Future[Value]] = {}
 
     def keys(self, view: int) -> set[Key]:
         """What is there of one view."""
         return set(self._views.get(view, ()))
 
     def get(self, view: int, key: Key, make: Callable[[int, Key], Value]) -> Value:
-        """The value under `key` of one view, else made now, and the view that came first dropped for it."""
+        """The value under `key` of one view, else made now, and the view that came first dropped for it.
+
+        Threads that ask for it at a time have what the first of them makes, or its error; other values are made
+        meanwhile.
+        """
         try:
             return self._views[view][key]
         except KeyError:
-            made = make(view, key)  # without the lock: another thread makes another value meanwhile
+            made = Future[Value]()
+            if (other := self._making.setdefault((view, key), made)) is not made:
+                return other.result()
+        try:
+            made.set_result(make(view, key))
             with self._lock:
                 if view not in self._views and len(self._views) >= _views_kept:
                     del self._views[next(iter(self._views))]
-                return self._views.setdefault(view, {}).setdefault(key, made)
+                return self._views.setdefault(view, {}).setdefault(key, made.result())
+        except BaseException as error:
+            if not made.done():
+                made.set_exception(error)
+            raise
+        finally:
+            del self._making[view, key]

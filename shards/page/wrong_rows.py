@@ -83,9 +83,9 @@ def _look_at_rows(viewset: ViewSet, targetset: TargetSet) -> _Rows:
     rows, codec, bytes_a_row = _Rows(), codec_of(targetset), 8 * targetset.bytes_per_sample
     are_labelled = labels_are_of(viewset, targetset)
 
-    def labels(view: int, samples: Int[np.ndarray, " count"]) -> Iterator[int]:
-        with request_threads() as requests:  # each label of a bucket is a request
-            return requests.map(lambda sample: int(viewset.labels(view, [sample])[0]), samples.tolist())
+    def labels(view: int, samples: Int[np.ndarray, " count"]) -> list[int]:
+        with request_threads() as requests:  # each label of a bucket is a request; none follows one that fails
+            return list(requests.map(lambda sample: int(viewset.labels(view, [sample])[0]), samples.tolist()))
 
     for view, samples in places_of_rows(viewset, targetset):
         for chunk in np.array_split(samples, -(-len(samples) * bytes_a_row // _CHUNK_BYTES)):
