@@ -42,9 +42,10 @@ class LastViews(Generic[Key, Value]):
         try:
             return self._views[view][key]
         except KeyError:
-            made = Future[Value]()
-            if (other := self._making.setdefault((view, key), made)) is not made:
-                return other.result()
+            own = Future[Value]()
+            made = self._making.setdefault((view, key), own)
+            if made is not own:
+                return made.result()
         try:
             made.set_result(make(view, key))
             with self._lock:
@@ -56,4 +57,4 @@ class LastViews(Generic[Key, Value]):
                 made.set_exception(error)
             raise
         finally:
-            del self._making[view, key]
+            del self._making[view, key], made, own  # an error that they hold holds this frame, with all that was read

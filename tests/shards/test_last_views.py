@@ -1,8 +1,10 @@
 """Last views: files of few views stay open, and of all that a batch reads."""
 
 import contextlib
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -53,3 +55,23 @@ def test_threads_that_ask_for_one_value_at_a_time_have_it_made_once(is_refused: 
     with pytest.raises(Damaged) if is_refused else contextlib.nullcontext():
         views.get(7, "array", make)
     assert len(made) == (2 if is_refused else 1), "an error is no value: it may have been mended"
+
+
+def test_an_error_keeps_nothing_of_what_was_read() -> None:
+    read: list[weakref.ref[Content]] = []
+
+    class Content:
+        """As of a commit record."""
+
+    def make(view: int, key: str) -> int:
+        content = Content()
+        read.append(weakref.ref(content))
+        raise Damaged("damaged")
+
+    gc.disable()  # it would hide a cycle, which keeps large content until its next turn
+    try:
+        with contextlib.suppress(Damaged):
+            LastViews[str, int]().get(0, "array", make)
+        assert [each() for each in read] == [None]
+    finally:
+        gc.enable()
