@@ -143,7 +143,8 @@ class _Buckets:
 
 def _origin(mirror: str) -> Store:
     found = origin_of(home() / mirror)
-    assert found is not None, mirror
+    if found is None:
+        raise BadInput(f"{home() / mirror}: was removed while it was read; run the same command again")
     return found.store
 
 

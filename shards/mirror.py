@@ -75,7 +75,7 @@ def origin_of(folder: Path) -> "Mirror | None":
     except (ValueError, IndexError):
         return None
     root = home() / name
-    if not (root / _ORIGIN).is_file():
+    if root not in _MIRRORS and not (root / _ORIGIN).is_file():  # of one that is known all may be removed meanwhile
         return None
     with _OPENING:  # two threads that come first would each have a mirror, and fetch the same files twice
         if root not in _MIRRORS:

@@ -17,7 +17,11 @@ from test_bucket import put
 from test_row_cache_bounds import small_disk
 
 from shards.bucket_rows import Bound, set_bound
+from shards.loader import BatchLoader, Part
 from shards.mirror import LOCAL_CACHE, mirror_of
+from shards.order import BatchOrder
+from shards.reader import Component, TargetSet, ViewSet
+from shards.remote import mirrored
 from shards.stores import open_store
 
 STUDENT = ("--student", "convnet:width=4,depth=2", "--epochs", "2", "--batch_size", "8", "--devices", "cpu")
@@ -178,6 +182,20 @@ def test_shards_without_checksums_are_fetched_whole(cache: Path, s3: Server, hom
     assert (tmp_path / "runs/second/student.safetensors").read_bytes() == first
     here = {"/".join(path.relative_to(home).parts[1:]): path.read_bytes() for path in shard_files(home)}
     assert len(here) == 12 and all(data == contents(cache)[name] for name, data in here.items())
+
+
+def test_who_empties_the_local_cache_ends_no_reader(pristine: Path, url: str, home: Path) -> None:
+    """All is fetched again: rows, and the documents that say how to check them."""
+    kept = mirrored(url)
+    views, targets = ViewSet(caches.viewset_of(kept)), TargetSet(caches.targetset_of(kept))
+    order = BatchOrder([views.usable], 8, [views.num_views])
+    parts = [Part(order.epoch(epoch).readings(batch)) for epoch in range(4) for batch in range(order.num_batches)]
+    held = TargetSet(caches.targetset_of(pristine))
+    for batch in BatchLoader([Component(views, [targets])], lambda: iter(parts), 8, num_threads=1):
+        (reading,), (found,) = batch.readings, batch.targets.values()
+        for name, expected in held.read(reading.view, reading.samples).items():
+            np.testing.assert_array_equal(found[name], expected)
+        shutil.rmtree(home, ignore_errors=True)  # rows may arrive there meanwhile
 
 
 def test_what_is_wrong_in_the_bucket_is_refused(url: str, s3: Server, home: Path, tmp_path: Path) -> None:
