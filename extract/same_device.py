@@ -38,22 +38,23 @@ def check_device(board: Board, extraction: Extraction) -> None:
             )
 
 
-def tell_devices(extraction: Extraction) -> None:
-    """Of a target set whose rows another type of device has computed a line says so, where further ones are made here.
+def other_devices(extraction: Extraction) -> list[str]:
+    """A line for each target set whose rows another type of device has computed, and that has more to be made here.
 
     As where a machine vanished and another goes on alone, or where a set grows.
     """
-    ours = device_type(extraction.device)
+    ours, lines = device_type(extraction.device), list[str]()
     for job in [job for part in extraction.parts for job in part.targets]:
         listed = read_targetset_manifest(job.folder).devices if targetset_is_whole(job.folder) else None
         theirs = sorted({*(listed or ()), _committed_by(job) or ours} - {ours})
         places = extraction.views.places(job.num_views)
         if theirs and not all(inside(job.folder, commit_path(*place)).exists() for place in places):
             told = f"{', '.join(theirs)} computed the rows that are there, and this machine has {ours}"
-            print(
+            lines.append(
                 f"extract: note: {job.folder.name}: {told}: rows agree as closely as these compute, not bit for bit; "
                 f"the manifest lists all"
             )
+    return lines
 
 
 def _committed_by(job: TargetSetJob) -> str | None:

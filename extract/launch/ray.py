@@ -108,7 +108,7 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
         config = replace(config, data=request["data"], data_dir=request.get("data_dir"))
     places = [place for place, _ in replace(job.extraction, rank=0, num_processes=1).work()]
     num_threads = max(1, int(needs["num_cpus"]))
-    total, waiting = Counts(), list[Any]()
+    total, waiting, told = Counts(), list[Any](), set[str]()
     with Progress("extract", len(places), "shards") as progress:
         for number, place in enumerate(places):
             waiting.append(task.remote(config, str(Path.cwd()), place, num_threads))
@@ -117,6 +117,10 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
                 counts = _result(done)
                 total = Counts(**{name: n + counts[name] for name, n in asdict(total).items()})
                 job.board.count_sent(*counts["sent"])
+                for line in counts["notes"]:
+                    if line not in told:
+                        print(line, flush=True)
+                told.update(counts["notes"])
                 progress.advance()
     return total
 
@@ -140,8 +144,8 @@ def _result(done: Any) -> dict[str, Any]:
         ) from None
 
 
-_JOBS: dict[str, Job] = {}
-"""In a process of a node: the teacher is loaded once, by the configuration."""
+_JOBS: dict[str, tuple[Job, list[str]]] = {}
+"""In a process of a node: the teacher is loaded once, by the configuration; and what the user should be told of it."""
 
 
 def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, Any]:
@@ -153,20 +157,25 @@ def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: in
     with device_memory(what_to_lower(config)):
         if (key := repr(config)) not in _JOBS:
             _JOBS[key] = _ready(config, num_threads)
-        job = _JOBS[key]
+        job, notes = _JOBS[key]
         job.board.look_for([place, (0, place[1])])  # by nodes that vanished, or that made what this view is read with
         counts = replace(job.extraction, places=[place]).run()
     before = job.board.sent()
     job.board.send([place])
     sent = [number - former for number, former in zip(job.board.sent(), before, strict=True)]
-    return {**asdict(counts), "sent": sent}
+    return {**asdict(counts), "sent": sent, "notes": notes}
 
 
-def _ready(config: "ExtractConfig", num_threads: int) -> Job:
-    """This node's part of the job: one process on its first device, with so many threads at most."""
+def _ready(config: "ExtractConfig", num_threads: int) -> tuple[Job, list[str]]:
+    """This node's part of the job: one process on its first device, with so many threads at most.
+
+    And the lines on other devices, for the command to print: a node's own output is seen by nobody.
+    """
     from extract.phases import folder_of, planned
+    from extract.same_device import other_devices
     from extract.sharing import turn
 
     with turn(folder_of(config.out, shared=True)):
         work = planned(config, shared=True, num_threads=num_threads)
-        return Shared().begin(Job(config, [], work.extraction, work.board, -1))
+        notes = other_devices(work.extraction)
+        return Shared().begin(Job(config, [], work.extraction, work.board, -1)), notes

@@ -152,7 +152,7 @@ def test_a_task_of_ray_has_no_more_threads_than_fit(
         out = str(tmp_path / f"{computing}")
         begun = planned(replace(given, out=out))  # the command begins what its tasks find
         begin(begun.plan, shared=True)
-        extraction = _ready(replace(given, out=out), threads).extraction
+        extraction = _ready(replace(given, out=out), threads)[0].extraction
         assert (extraction.num_threads, extraction.compute_threads) == (threads, computing)
 
 

@@ -149,7 +149,7 @@ def test_what_a_node_of_ray_committed_before_it_vanished_is_not_made_again(
     work = planned(config, shared=True)
     begin(work.plan, shared=True)
     work.board.send(())
-    nodes = {name: dict[str, ray.Job]() for name in ("old", "gone")}
+    nodes = {name: dict[str, tuple[ray.Job, list[str]]]() for name in ("old", "gone")}
 
     def task(node: str, *place: int) -> tuple[int, int]:
         monkeypatch.setattr(ray, "_JOBS", nodes[node])
