@@ -18,6 +18,8 @@ _TIDIES = b"tidies up"
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a volume says that keeps none: NFS without its lock daemon, Lustre without `-o flock`."""
 _PAUSE_S = 0.05
+_PATIENCE_S = 60
+"""Nobody tidies up for longer, unless it was stopped."""
 _ATTEMPTS = 20
 """A command that ends removes its lock file, and folders that it made, while the next command opens them."""
 
@@ -52,9 +54,11 @@ def _clear(folder: Path, made: list[Path]) -> None:
         descriptor = _take(folder, "")
     except BadInput:
         return
-    tells_that_it_tidies(descriptor)
-    (folder / LOCK).unlink()
-    os.close(descriptor)  # only now: another command could have taken what was to be removed
+    try:
+        tells_that_it_tidies(descriptor)
+        (folder / LOCK).unlink()
+    finally:  # only now: another command could have taken what was to be removed
+        os.close(descriptor)
     with contextlib.suppress(OSError):  # the first folder that holds something ends it
         for place in made:
             place.rmdir()
@@ -89,7 +93,7 @@ def take(descriptor: int, folder: Path, shared: bool = False) -> None:
 
 def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False) -> int:
     """A descriptor of the lock file in `folder`, which is made durably if need be, with the lock taken."""
-    attempts = itertools.count()
+    attempts, until = itertools.count(), time.monotonic() + _PATIENCE_S
     while (attempt := next(attempts)) < _ATTEMPTS:
         try:
             made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -112,7 +116,8 @@ def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False)
         except BlockingIOError:
             tidies = _tidies(descriptor)
             os.close(descriptor)
-            if not waits or not (tidies or attempt == 0):  # it may be about to tell
+            may_end = tidies or attempt == 0  # it may be about to tell
+            if not (waits and may_end) or time.monotonic() > until:
                 raise BadInput(refusal) from None
             if tidies:
                 attempts = itertools.count()
@@ -120,7 +125,7 @@ def _take(folder: Path, refusal: str, shared: bool = False, waits: bool = False)
             continue
         except FileNotFoundError:
             pass
-        except (OSError, BadInput):
+        except BaseException:  # an interrupt too: a process that lives on would keep the lock
             os.close(descriptor)
             raise
         os.close(descriptor)  # the command before removed this file when it ended: the next one has another

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shards import lock
 from shards.errors import BadInput
 from shards.lock import LOCK, locked, tells_that_it_tidies, writing
 
@@ -94,6 +95,34 @@ def test_who_begins_waits_for_one_that_tidies_up(tmp_path: Path) -> None:
     with writing(tmp_path) as descriptor:
         tells_that_it_tidies(descriptor)
         assert (tmp_path / LOCK).read_bytes() == b"a file of the user's"
+
+
+def test_who_tidies_up_and_never_ends_is_waited_for_no_longer_than_is_sensible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that was stopped, or hangs on a volume that does not answer."""
+    monkeypatch.setattr(lock, "_PATIENCE_S", 0.2)
+    with locked(tmp_path, "taken") as descriptor:
+        tells_that_it_tidies(descriptor)
+        with pytest.raises(BadInput, match="another extract is writing here"), writing(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt])
+def test_who_cannot_tidy_up_and_lives_on_keeps_no_lock(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a notebook that is interrupted in this moment: its next command waited for itself, for ever."""
+
+    def refused(path: Path) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(error), writing(tmp_path):
+        patch.setattr(Path, "unlink", refused)
+    assert (tmp_path / LOCK).read_bytes() == b"tidies up"
+    with writing(tmp_path):
+        pass
+    assert not any(tmp_path.iterdir())
 
 
 def _count(folder: Path, rounds: int) -> None:
