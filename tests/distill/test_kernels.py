@@ -83,6 +83,7 @@ def test_a_machine_without_a_compiler_says_so_before_a_run_begins(
     from torch._inductor import config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    torch.compiler.reset()  # this process may have compiled the same before, and would not ask for a compiler again
     recipe = write_recipe(tmp_path / "test.yaml", compile=True)
     with config.patch({"cpp.cxx": (None, str(tmp_path / "no-compiler"))}):  # what the variable CXX names
         done = distill(shards, tmp_path / "run", *ONE, "--recipe", recipe, *flags)
