@@ -6,6 +6,7 @@ import pytest
 from caches import command
 from s3_server import Server, s3, s3_ports
 
+from shards.bucket_rows import Bound, set_bound
 from shards.mirror import LOCAL_CACHE
 
 __all__ = ["s3", "s3_ports"]
@@ -13,7 +14,8 @@ __all__ = ["s3", "s3_ports"]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The local cache, empty."""
+    """The local cache, empty, and as large as it is where nobody says otherwise; a test before may have."""
+    set_bound(Bound())
     monkeypatch.setenv(LOCAL_CACHE, str(tmp_path / "home"))
     return tmp_path / "home"
 
