@@ -167,18 +167,25 @@ def write(path: Path, content: bytes, durably: bool = False) -> None:
 
     BadInput where the disk does not take it: then `path` holds what it did before.
     """
-    temporary = path.parent / f".partial-{os.getpid()}-{threading.get_ident()}-{path.name}"
     with writing_there():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                if durably:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _write(path, content, durably)
+        except FileNotFoundError:  # somebody has emptied the local cache in this moment
+            _write(path, content, durably)
+
+
+def _write(path: Path, content: bytes, durably: bool) -> None:
+    temporary = path.parent / f".partial-{os.getpid()}-{threading.get_ident()}-{path.name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _is_whole(path: Path, size: int, sha256: str) -> bool:
