@@ -21,7 +21,7 @@ from extract.store import array_specs, begin_targets, begin_views
 from extract.upload import Upload
 from shards.command.arguments import as_yaml
 from shards.command.devices import device_type, parse_devices, share_of_cores
-from shards.commit import make_folder, remove_leftovers, sync_name
+from shards.commit import make_folder, remove_leftovers
 from shards.errors import BadInput
 from shards.layout import CALIBRATION, PLAN
 from shards.listing import SAVED_FLAGS
@@ -114,9 +114,6 @@ def has_begun(plan: ExtractionPlan) -> bool:
 def begin(plan: ExtractionPlan, shared: bool) -> None:
     """The documents of the view set and of its target sets are on the disk."""
     make_folder(plan.views.folder)
-    sync_name(plan.views.folder)  # a killed command may have made it without, and its cache
-    with contextlib.suppress(OSError):  # which may lie on a disk of another kind
-        sync_name(plan.views.folder.parent)
     if not shared:  # else they may be another machine's, which is about to rename them
         remove_leftovers(plan.views.folder)
         for folder in (plan.views.folder, *(job.folder for job in plan.targets)):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from shards.commit import TEMPORARY_PREFIX, remove_leftovers, write_atomically, write_sealed
+from shards import commit
+from shards.commit import TEMPORARY_PREFIX, make_folder, remove_leftovers, write_atomically, write_sealed
 from shards.identity import sha256_of
 from shards.records import FileRecord
 from shards.sealed import unsealed
@@ -73,7 +74,7 @@ def test_data_is_on_the_disk_before_its_name_and_the_name_before_the_return(
         return result
 
     folder = tmp_path / "folder"
-    folder.mkdir()
+    make_folder(folder)
     for step in STEPS:
         monkeypatch.setattr(os, step, lambda *a, _step=step, **o: spy(_step, *a, **o))
     write_atomically(folder / "file", b"data")
@@ -81,17 +82,62 @@ def test_data_is_on_the_disk_before_its_name_and_the_name_before_the_return(
     assert steps == [("write", "TEMPORARY"), ("fsync", "TEMPORARY"), ("replace", "file"), ("fsync", "folder")]
 
 
-def test_new_folders_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-    fsync = os.fsync
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is synced from now on."""
+    paths, fsync = list[Path](), os.fsync
 
     def spy(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        paths.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", spy)
+    return paths
+
+
+def test_new_folders_are_on_the_disk_too(tmp_path: Path, synced: list[Path]) -> None:
     write_atomically(tmp_path / "a" / "b" / "file", b"data")
-    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= set(synced)
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(synced)
+
+
+def test_a_folder_that_another_made_in_this_moment_is_on_the_disk_too(tmp_path: Path, synced: list[Path]) -> None:
+    """Who made it may not have synced its name yet, or have been killed before it did; once is enough."""
+    folder = tmp_path / "folder"
+    for _ in range(2):
+        folder.mkdir()
+        write_atomically(folder / "file", b"data")
+        assert tmp_path in synced
+        synced.clear()
+        write_atomically(folder / "file", b"data")
+        assert tmp_path not in synced
+        (folder / "file").unlink()
+        folder.rmdir()
+        write_atomically(folder / "file", b"data")  # it is made again
+        assert tmp_path in synced
+        (folder / "file").unlink()
+        folder.rmdir()
+        synced.clear()
+        commit._SYNCED.clear()  # as another process begins
+
+
+def test_a_volume_that_syncs_no_folder_takes_a_cache_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that the user made may lie on a disk of another kind; one that tells of lost data is refused."""
+
+    def refused(folder: Path) -> None:
+        if folder == tmp_path:
+            raise OSError(number, os.strerror(number))
+        sync_folder(folder)
+
+    sync_folder = commit.sync_folder
+    monkeypatch.setattr(commit, "sync_folder", refused)
+    (tmp_path / "cache").mkdir()
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        write_atomically(tmp_path / "cache/file", b"data")
+    number = errno.EINVAL
+    write_atomically(tmp_path / "cache/file", b"data")
 
 
 def test_only_leftovers_are_removed(tmp_path: Path) -> None:
