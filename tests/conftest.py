@@ -32,6 +32,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + cores // 2
 
 
+class _Failures:
+    """Tells a failure at once: nobody sees the summary of a run that is cut off."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext[-2000:]}")
+
+
+@pytest.hookimpl(trylast=True)  # the terminal's reporter comes first
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Failures(config.pluginmanager.get_plugin("terminalreporter")))
+
+
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny network: `--teacher run:FOLDER`."""
