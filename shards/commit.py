@@ -75,7 +75,7 @@ def write_sealed(path: Path, document: dict[str, Any]) -> FileRecord:
 
 
 _SYNCED = set[Path]()
-"""Folders whose names this process has synced."""
+"""Folders that were there, and whose names this process has synced: few, as it makes a shard's own folders itself."""
 
 
 def make_folder(folder: Path) -> None:
@@ -84,19 +84,18 @@ def make_folder(folder: Path) -> None:
     A folder that is there may be one that another thread or process has made in this moment, or made before it was
     killed: its name is synced once, too. What it lies in was safe before it was made.
     """
-    there = folder.is_dir()
-    if there and folder in _SYNCED:
-        return
-    if not there:
+    if not folder.is_dir():
         _SYNCED.discard(folder)  # it was removed; who makes it again has not synced it yet
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-    try:
         sync_name(folder)
-    except OSError as error:  # it may lie on a disk of another kind, which syncs no folder
-        if not there or error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
-            raise
-    _SYNCED.add(folder)
+    elif folder not in _SYNCED:
+        try:
+            sync_name(folder)
+        except OSError as error:  # it may lie on a disk of another kind, which syncs no folder
+            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                raise
+        _SYNCED.add(folder)
 
 
 def sync_name(path: Path) -> None:

@@ -26,11 +26,19 @@ def file(tmp_path: Path) -> Path:
 
 def test_nulls_are_counted_as_pyarrow_counts_them(file: Path) -> None:
     footer, metadata = read_footer(file), pq.read_metadata(file)
-    for number in (0, 1, 2, 7, 19):
+    for number in range(20):
         chunks = [metadata.row_group(group).column(number) for group in range(4)]
         counts = [0 if number == 7 else chunk.statistics.null_count for chunk in chunks]
         assert null_counts(footer, number, chunks[0].physical_type) == counts
         assert any(counts) == (number != 7)
+
+
+@pytest.mark.parametrize("step", [149, pytest.param(7, marks=pytest.mark.slow)])
+def test_a_footer_that_is_cut_off_is_refused(step: int, file: Path) -> None:
+    footer = read_footer(file)
+    for end in range(0, len(footer) // 2, step):
+        with pytest.raises(ValueError, match="its footer"):
+            null_counts(footer[:end], 0, "INT32")
 
 
 def test_a_footer_that_makes_no_sense_is_refused(file: Path) -> None:
@@ -39,9 +47,6 @@ def test_a_footer_that_makes_no_sense_is_refused(file: Path) -> None:
         null_counts(footer, 0, "BYTE_ARRAY")
     with pytest.raises(ValueError, match="does not say what its columns are"):
         null_counts(footer, 20, "INT32")
-    for end in range(0, len(footer) // 2, len(footer) // 40):
-        with pytest.raises(ValueError, match="its footer"):
-            null_counts(footer[:end], 0, "INT32")
     with pytest.raises(ValueError, match="more than 64 bits"):
         null_counts(b"\x15" + b"\xff" * 100, 0, "INT32")
     with pytest.raises(ValueError, match="too deep"):

@@ -74,7 +74,8 @@ def test_data_is_on_the_disk_before_its_name_and_the_name_before_the_return(
         return result
 
     folder = tmp_path / "folder"
-    make_folder(folder)
+    for _ in range(2):
+        make_folder(folder)  # and then finds it there, once
     for step in STEPS:
         monkeypatch.setattr(os, step, lambda *a, _step=step, **o: spy(_step, *a, **o))
     write_atomically(folder / "file", b"data")
@@ -118,6 +119,13 @@ def test_a_folder_that_another_made_in_this_moment_is_on_the_disk_too(tmp_path: 
         folder.rmdir()
         synced.clear()
         commit._SYNCED.clear()  # as another process begins
+
+
+def test_what_is_remembered_of_folders_does_not_grow_with_the_shards(tmp_path: Path) -> None:
+    before = len(commit._SYNCED)
+    for shard in range(100):
+        write_atomically(tmp_path / f"c/0/{shard}/0", b"data")
+    assert len(commit._SYNCED) - before <= 3
 
 
 def test_a_volume_that_syncs_no_folder_takes_a_cache_all_the_same(
