@@ -38,23 +38,22 @@ def check_device(board: Board, extraction: Extraction) -> None:
             )
 
 
-def other_devices(extraction: Extraction) -> list[str]:
-    """A line for each target set whose rows another type of device has computed, and that has more to be made here.
+def tell_devices(extraction: Extraction) -> None:
+    """Of a target set whose rows another type of device has computed a line says so, where further ones are made here.
 
     As where a machine vanished and another goes on alone, or where a set grows.
     """
-    ours, lines = device_type(extraction.device), list[str]()
+    ours = device_type(extraction.device)
     for job in [job for part in extraction.parts for job in part.targets]:
         listed = read_targetset_manifest(job.folder).devices if targetset_is_whole(job.folder) else None
         theirs = sorted({*(listed or ()), _committed_by(job) or ours} - {ours})
         places = extraction.views.places(job.num_views)
         if theirs and not all(inside(job.folder, commit_path(*place)).exists() for place in places):
             told = f"{', '.join(theirs)} computed the rows that are there, and this machine has {ours}"
-            lines.append(
+            print(
                 f"extract: note: {job.folder.name}: {told}: rows agree as closely as these compute, not bit for bit; "
                 f"the manifest lists all"
             )
-    return lines
 
 
 def _committed_by(job: TargetSetJob) -> str | None:

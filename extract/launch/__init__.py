@@ -49,10 +49,9 @@ class Launcher:
     def begin(self, job: Job) -> Job:
         """`job` ready to run; what its codecs had to learn from the first samples is on the disk."""
         from extract.calibrate import calibrated
-        from extract.same_device import other_devices
+        from extract.same_device import tell_devices
 
-        for line in other_devices(job.extraction):
-            print(line, flush=True)
+        tell_devices(job.extraction)
         return replace(job, extraction=calibrated(job.extraction))
 
     def share(self, job: Job) -> "Counts":

@@ -4,6 +4,8 @@ A task whose node vanishes runs again on another one. All nodes see the cache un
 project installed. RAY_ADDRESS says which cluster; without it Ray takes the one of this machine, or starts it.
 """
 
+import contextlib
+import io
 import logging
 import os
 from collections.abc import Mapping
@@ -117,10 +119,10 @@ def _run(job: Job, needs: Mapping[str, Any]) -> "Counts":
                 counts = _result(done)
                 total = Counts(**{name: n + counts[name] for name, n in asdict(total).items()})
                 job.board.count_sent(*counts["sent"])
-                for line in counts["notes"]:
+                for line in counts["said"]:
                     if line not in told:
                         print(line, flush=True)
-                told.update(counts["notes"])
+                told.update(counts["said"])
                 progress.advance()
     return total
 
@@ -145,7 +147,7 @@ def _result(done: Any) -> dict[str, Any]:
 
 
 _JOBS: dict[str, tuple[Job, list[str]]] = {}
-"""In a process of a node: the teacher is loaded once, by the configuration; and what the user should be told of it."""
+"""In a process of a node: the teacher is loaded once, by the configuration; and the lines that it said."""
 
 
 def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: int) -> dict[str, Any]:
@@ -157,25 +159,24 @@ def _shard(config: "ExtractConfig", folder: str, place: "Place", num_threads: in
     with device_memory(what_to_lower(config)):
         if (key := repr(config)) not in _JOBS:
             _JOBS[key] = _ready(config, num_threads)
-        job, notes = _JOBS[key]
+        job, said = _JOBS[key]
         job.board.look_for([place, (0, place[1])])  # by nodes that vanished, or that made what this view is read with
         counts = replace(job.extraction, places=[place]).run()
     before = job.board.sent()
     job.board.send([place])
     sent = [number - former for number, former in zip(job.board.sent(), before, strict=True)]
-    return {**asdict(counts), "sent": sent, "notes": notes}
+    return {**asdict(counts), "sent": sent, "said": said}
 
 
 def _ready(config: "ExtractConfig", num_threads: int) -> tuple[Job, list[str]]:
     """This node's part of the job: one process on its first device, with so many threads at most.
 
-    And the lines on other devices, for the command to print: a node's own output is seen by nobody.
+    And the lines that it said, for the command to print: a node's own output is seen by nobody.
     """
     from extract.phases import folder_of, planned
-    from extract.same_device import other_devices
     from extract.sharing import turn
 
-    with turn(folder_of(config.out, shared=True)):
+    with turn(folder_of(config.out, shared=True)), contextlib.redirect_stdout(io.StringIO()) as said:
         work = planned(config, shared=True, num_threads=num_threads)
-        notes = other_devices(work.extraction)
-        return Shared().begin(Job(config, [], work.extraction, work.board, -1)), notes
+        job = Shared().begin(Job(config, [], work.extraction, work.board, -1))
+    return job, said.getvalue().splitlines()
