@@ -1,5 +1,6 @@
 # `make demo` distils two students from one cache of real images; `make test` runs every check; `make kernels` runs the
-# numerical tests as other processors compute. All make .venv first.
+# numerical tests as other processors compute. All make .venv first. `make test TYPES=1` takes half as long again: each call's
+# types and shapes are checked.
 PYTHON ?= python3
 RUN := .venv/bin/python
 # the optional packages that tests need
@@ -11,6 +12,10 @@ NUMERIC := tests/distill tests/evaluate tests/end_to_end/test_exactness.py \
 	$(wildcard $(addprefix tests/shards/test_,*codecs.py kept_sets.py recompute.py)) \
 	$(wildcard $(addprefix tests/extract/test_,data2vec2_*.py beitv2.py hugging_face_teachers.py dense_targets.py \
 	kept_tokens.py networks.py teachers.py efficientnet_lite0.py pipeline.py bad_images.py augment.py))
+
+ifdef TYPES
+CHECKED := --jaxtyping-packages=shards,extract,distill,evaluate,beartype.beartype
+endif
 
 .PHONY: demo test kernels lint lock audit clean
 
@@ -43,13 +48,13 @@ lint: .venv
 	$(RUN) -m mypy
 
 test: lint
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto $(CHECKED)
 
 # with every instruction set but this processor's own, which `make test` runs with
 kernels: .venv
 	set -e; own=$$($(RUN) -c 'import torch; print(torch.backends.cpu.get_cpu_capability().lower())'); \
 	for kernels in default avx2; do \
-		[ $$kernels = $$own ] || ATEN_CPU_CAPABILITY=$$kernels $(RUN) -m pytest -n auto $(NUMERIC); \
+		[ $$kernels = $$own ] || ATEN_CPU_CAPABILITY=$$kernels $(RUN) -m pytest -n auto $(CHECKED) $(NUMERIC); \
 	done
 
 # every version and hash that .venv is made of, on any system; UPGRADE=--upgrade takes the newest
