@@ -59,7 +59,8 @@ def test_bytes_live_until_nothing_refers_to_them() -> None:
     assert second.shape == (99, 10)
 
 
-@pytest.mark.parametrize("parts", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [1, 4])
 def test_a_step_is_counted_as_it_is_computed_and_as_torch_allocates_it(cache: Path, parts: int) -> None:
     module, small = opened(cache, parts)
     module.inputs = uncut(module.inputs)

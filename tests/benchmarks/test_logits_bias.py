@@ -57,6 +57,7 @@ def test_the_error_of_a_mean_gradient_is_that_of_draws(logits: Path, tmp_path: P
         assert one["gradient_variance"] <= one["independent_variance"]
 
 
+@pytest.mark.slow
 def test_logits_come_as_arrays_tensors_or_a_target_set(logits: Path, tmp_path: Path, teacher: Path) -> None:
     arrays = study_of(tmp_path / "npy", "--logits", logits)
     tensors = study_of(tmp_path / "tensors", "--logits", logits.with_suffix(".safetensors"))

@@ -69,7 +69,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="children are found i
 
 
 @linux
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_children_of_extract_end_with_it_and_hold_its_lock_until_then(
     teacher: Path, tmp_path: Path, how: signal.Signals
 ) -> None:

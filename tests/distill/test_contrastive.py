@@ -108,9 +108,8 @@ class Loss(nn.Module):
         return loss_of(self.spec, self.network, first, second)
 
 
-@pytest.mark.parametrize(
-    "spec", [CONTRASTIVE, *(pytest.param(each, marks=pytest.mark.slow) for each in (DISTILLATION, RANKING))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", [CONTRASTIVE, DISTILLATION, RANKING])
 def test_two_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(spec: str, tmp_path: Path) -> None:
     network = towers()
     loss = loss_of(spec, network, *inputs())

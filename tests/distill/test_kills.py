@@ -68,6 +68,7 @@ def test_killed_processes_resume_and_keep_the_metrics_of_each_attempt(shards: Pa
     assert {row for row in measured if row[0] == "val_loss"} <= kept.keys()  # and no epoch's lost
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_step_it_came_at(shards: Path, tmp_path: Path) -> None:
     """An epoch has 35 steps and saves at its end only; one signal in a few may still meet that end."""
     recipe = write_recipe(tmp_path / "test.yaml", epochs=400, batch_size=2, checkpoint_every=10**6)

@@ -39,6 +39,7 @@ def test_without_the_flag_there_is_csv_alone(shards: Path, tmp_path: Path) -> No
     assert not {"tensorboard", "wandb"} & {path.name for path in (tmp_path / "run").iterdir()}
 
 
+@pytest.mark.slow
 def test_tensorboard_has_losses_pictures_and_facts_and_training_stays_the_same(shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="pip install 'teacher-shards[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -201,6 +201,7 @@ def test_a_run_goes_on_in_other_parts_and_is_the_run_without_a_cap(
     assert apart < moved / 500
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_finished_under_any_cap(padded: Path, tmp_path: Path) -> None:
     flags = ("--targets", "no_norm-float32", "--precision", "float32", "--batch_size", "8", "--max_steps", "2")
     flags += ("--student", "encoder:depth=2")

@@ -68,6 +68,7 @@ def test_the_fewest_parts_that_fit_are_taken_and_the_module_stays_as_it_is(shard
     assert {type(rows) for rows in module.parameters()} == {torch.nn.Parameter}
 
 
+@pytest.mark.slow
 def test_what_parts_take_is_what_a_step_of_all_of_them_takes(shards: Path) -> None:
     """Two parts are counted for any number of them; here all are, of the same small tensors."""
     module, data = module_of(shards, NoNorm())
@@ -159,6 +160,7 @@ def test_a_run_that_counted_its_parts_as_its_own_goes_on_in_them(shards: Path, t
     distill(shards, other, *ONE, "--recipe", whole, *capped).refuses("recipe.accumulate: the run has 2, asked for 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["accumulate", "grad_cache"])
 def test_parts_of_a_recipe_are_not_taken_for_those_of_a_cap(shards: Path, tmp_path: Path, field: str) -> None:
     """A run that was begun under a cap, too, is another run than one whose recipe has other parts."""

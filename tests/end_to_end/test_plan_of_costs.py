@@ -25,6 +25,7 @@ def planned(saved: Path, name: str, *flags: str | Path) -> tuple[dict, str]:
     return json.loads(saved.read_bytes()), out
 
 
+@pytest.mark.slow
 def test_an_extraction_writes_what_its_plan_says(teacher: Path, tmp_path: Path) -> None:
     cache, codec = tmp_path / "cache", "topk:3"
     flags = ("--teacher", f"run:{teacher}", "--out", cache, *caches.SMALL, "--views", "2", "--codec", codec)

@@ -119,6 +119,7 @@ def test_stored_and_live_teachers_give_the_same_student(
     assert stored == lived
 
 
+@pytest.mark.slow
 def test_every_command_takes_such_a_cache(direct: Path, teachers: dict[str, Path], tmp_path: Path) -> None:
     """A second teacher, distil, evaluate, and what `shards` has for a person."""
     cache = copied(direct, tmp_path / "cache")

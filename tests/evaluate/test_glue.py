@@ -69,6 +69,7 @@ def test_all_nine_tasks_are_measured_once(data: Path, tmp_path: Path) -> None:
     assert measure(tmp_path, data, epochs=1, limit=32, network=Unused()) == record
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_predictions(data: Path, tmp_path: Path) -> None:
     at_work = evaluation(tmp_path, data_dir=str(data), **FAST | {"epochs": 2})
     runs = {name: glue.GlueRun(at_work, name, settings()) for name in ("cola", "mrpc", "stsb", "mnli")}

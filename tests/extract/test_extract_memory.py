@@ -113,6 +113,7 @@ def cap_for(teacher: Path, out: Path, size: int, at_a_time: int = MAX_COMPUTE_TH
     return f"{int(weights + at_a_time * batch_bytes(growths_of(part, CPU, 'float32'), size)) + 1}B"
 
 
+@pytest.mark.slow
 def test_the_batch_and_all_bytes_are_the_same_on_any_number_of_cores(
     tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_nulls_are_counted_as_pyarrow_counts_them(file: Path) -> None:
     footer, metadata = read_footer(file), pq.read_metadata(file)
     for number in range(20):

@@ -14,6 +14,7 @@ from extract.teachers import load_teacher
 from shards.errors import BadInput, SourceUnavailable, UnknownName
 
 
+@pytest.mark.slow
 def test_wrong_files_and_sizes_are_named(tmp_path: Path) -> None:
     wider = write(tmp_path / "wider.safetensors", network(embed_dim=72))
     message = r"wider\.safetensors: not the weights of timm:test_vit: .* mis-shaped \(cls_token expected \(1, 1, 64\), "

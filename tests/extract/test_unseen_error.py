@@ -118,6 +118,7 @@ def test_a_set_of_before_stays_as_it_is(checkpoint: Path, tmp_path: Path, monkey
     assert manifest.unseen is None and measured_on(manifest) == LEARNT
 
 
+@pytest.mark.slow
 def test_skipped_samples_push_the_unseen_ones_back(checkpoint: Path, tmp_path: Path) -> None:
     """Of the first 258 two cannot be read, so 258 have trained; what is behind them is measured."""
     drawn, source = np.random.default_rng(0), tmp_path / "images/train/a"

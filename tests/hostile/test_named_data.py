@@ -108,6 +108,7 @@ def test_who_names_the_data_once_needs_not_to_again(elsewhere: Path, photos: Pat
     extract("--teacher", "none", "--out", elsewhere, "--views", "2")
 
 
+@pytest.mark.slow
 def test_a_mixture_has_data_for_each_view_set(elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any order; one that was named before needs no naming again, which is said."""
     write_photos(tmp_path / "others", seed=1)

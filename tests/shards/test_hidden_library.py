@@ -22,7 +22,7 @@ def extract(folder: Path, data: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("datasets.py", "hf:."),
+        pytest.param("datasets.py", "hf:.", marks=pytest.mark.slow),
         pytest.param("sklearn/__init__.py", "digits", marks=pytest.mark.slow),
         ("jsonargparse.py", "digits"),
     ],

@@ -60,6 +60,7 @@ def test_a_damaged_plan_says_so(full: Path, runs: Path, spoilt: dict[str, Any]) 
     assert "damaged" in told and "first.plan.json: " in told and "cannot be" in told and "1.25" in told
 
 
+@pytest.mark.slow
 def test_an_extraction_beside_its_plan(full: Path, runs: Path) -> None:
     """Only where all that was planned is whole; names that lead elsewhere are none of its sets."""
     viewset = caches.viewset_of(full)

@@ -55,6 +55,7 @@ def test_the_bucket_holds_what_a_folder_would(
     command("shards", "verify", s3.url).succeeds()
 
 
+@pytest.mark.slow
 def test_the_disk_that_must_hold_it_is_the_mirrors(
     pristine: Path, flags: tuple[str, ...], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_another_machine_goes_on_where_one_was_killed(
     assert in_bucket(s3) == contents(pristine)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sent_for_a_while_is_sent_while_the_run_goes_on(
     pristine: Path, s3: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_what_fails_for_long_is_repeated_as_long_as_is_said(s3: Server, monkeypa
     assert store.get("file") == b"content" and s3.faults.queue == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "reset"])
 def test_a_connection_that_is_always_cut_is_one_line(s3: Server, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_SHARDS_RETRY_S", "0.5")
@@ -70,6 +71,7 @@ def test_a_connection_that_is_always_cut_is_one_line(s3: Server, kind: str, monk
         )
 
 
+@pytest.mark.slow
 def test_a_slow_line_takes_its_time(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of 2.4 s, of which no piece comes later than after a second: it is silent, but only while it sends."""
     monkeypatch.setattr("shards.stores.bucket._LEAST_SILENCE_S", 1.0)
@@ -82,6 +84,7 @@ def test_a_slow_line_takes_its_time(s3: Server, monkeypatch: pytest.MonkeyPatch)
     assert store.get("file") == content and bytes(store.get_range("file", 0, 400_000)) == content
 
 
+@pytest.mark.slow
 def test_a_server_that_stands_still(s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, and then for good."""
     monkeypatch.setattr("shards.stores.bucket._LEAST_SILENCE_S", 1.0)

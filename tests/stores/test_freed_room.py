@@ -78,6 +78,7 @@ def test_views_that_another_target_set_is_made_of_stay(
     assert kept(s3.url) == {f"views/v{view:02d}-{shard:05d}.tar" for view in range(2) for shard in range(3)}
 
 
+@pytest.mark.slow
 def test_images_that_further_views_are_read_with_stay_to_the_end(
     teacher: Path, s3: Server, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +137,7 @@ def test_of_views_that_are_shared_no_shard_is_fetched_for_others(pristine: Path,
     assert bring("views/v01-00000.tar") == files.keys()
 
 
+@pytest.mark.slow
 def test_what_a_node_of_ray_committed_before_it_vanished_is_not_made_again(
     teacher: Path, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def test_who_ends_while_another_ends_waits_for_it(machines: Machines, monkeypatc
     command("shards", "verify", machines.s3.url).succeeds()
 
 
+@pytest.mark.slow
 def test_a_growth_that_is_not_done_yet_keeps_nobody_from_reading(machines: Machines) -> None:
     """Its arrays announce more views than the manifest, on every machine, and for whoever pulls, has."""
     machines.run(2)

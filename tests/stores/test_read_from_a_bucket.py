@@ -194,6 +194,7 @@ def test_who_empties_the_local_cache_ends_no_reader(pristine: Path, url: str, ho
         shutil.rmtree(home)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_the_bucket_is_refused(url: str, s3: Server, home: Path, tmp_path: Path) -> None:
     store = open_store(url)
     tars = [name for name in store.sizes() if name.endswith(".tar")]

@@ -114,6 +114,7 @@ def test_it_is_the_best_rule_there_is(data: Data, tmp_path: Path, monkeypatch: p
     assert best[1:] == [ROWS - capacity] * 4
 
 
+@pytest.mark.slow
 def test_everything_held_downloads_nothing_and_survives_a_kill(data: Data, tmp_path: Path) -> None:
     limit = int(ROWS * ROW * PAGES)
     assert train(data, RowCache(data.store, tmp_path / "cache", limit), range(2)) == [ROWS * ROW, 0]

@@ -50,12 +50,9 @@ def small_files(folder: Path, size_bytes: int) -> Iterator[str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("limited", "size_bytes", "share"),
-    [
-        (small_disk, ROWS * ROW // 2, 0.5),
-        pytest.param(small_files, SHARD * ROW // 2, 0.0, marks=pytest.mark.slow),
-    ],
+    ("limited", "size_bytes", "share"), [(small_disk, ROWS * ROW // 2, 0.5), (small_files, SHARD * ROW // 2, 0.0)]
 )
 def test_where_the_disk_takes_no_more_rows_arrive_all_the_same(
     data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], limited: Any, size_bytes: int, share: float

@@ -147,6 +147,7 @@ def test_another_type_of_device_is_refused_while_it_lives(
     command("shards", "verify", s3.url).succeeds()  # the notes are no part of the cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_a_bucket", [False, True])
 def test_of_two_types_that_find_the_note_of_the_dead_one_goes_on(
     in_a_bucket: bool, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
