@@ -65,11 +65,13 @@ ARMS = (
     Arm("int8", 4),
     Arm("pq:96"),
     Arm("pq:96,rotation=pca"),
+    Arm("pq:64,rotation=pca"),
     Arm("pq:128,rotation=pca", 4),
     Arm("pq:32"),
     Arm("pq:32,rotation=pca"),
     Arm("pq:32", objective="codes"),
     Arm("rq:32"),
+    Arm("pq:16,rotation=pca"),
 )
 TRAINED_ON_FEW = ("pq:192,rotation=pca", "pq:96", "pq:96,rotation=pca", "pq:32,rotation=pca", "rq:32")
 """Whose codebooks are trained a second time, on fewer blocks, to see what these codecs learn by heart."""
