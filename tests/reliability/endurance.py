@@ -88,6 +88,8 @@ class Endurance:
             "TEACHER_SHARDS_LEASE_S": "2",
             "TEACHER_SHARDS_LOCAL_CACHE": str(self.root / "home"),
             "CUDA_VISIBLE_DEVICES": "",
+            # each of many arenas keeps what a thread once freed there, which looks like a leak
+            "MALLOC_ARENA_MAX": "2",
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
         }
 
