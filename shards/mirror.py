@@ -103,6 +103,7 @@ class Mirror:
         """Whose shards are fetched with a further one of the same view, as they are read next; None: all."""
         self._lock = threading.Lock()
         self._coming: dict[str, Future[None]] = {}
+        """What is being fetched now, or waits for a thread."""
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fetch")
 
     def bring(self, folder: Path, relative: str, size: int, sha256: str) -> None:
@@ -115,10 +116,16 @@ class Mirror:
         name = f"{prefix}/{relative}"
         with self._lock:
             coming = self._coming.get(name)
-            if coming is None or (coming.done() and not _is_whole(self.root / name, size, sha256)):
-                coming = self._coming[name] = self._pool.submit(self._fetch, name, size, sha256)
+            if coming is None:
+                if _is_whole(self.root / name, size, sha256):  # another thread has fetched it meanwhile
+                    return
+                coming = self._submit(name, size, sha256)
                 self._fetch_siblings(folder, prefix, relative)
         coming.result()
+
+    def _submit(self, name: str, size: int, sha256: str) -> Future[None]:
+        future = self._coming[name] = self._pool.submit(self._fetch, name, size, sha256)
+        return future
 
     def _fetch_siblings(self, folder: Path, prefix: str, relative: str) -> None:
         """The other shards of the same view and array are on their way, or those of them that are read next."""
@@ -140,18 +147,21 @@ class Mirror:
         for each in alike:
             name, record = f"{prefix}/{each}", files[each]
             if name not in self._coming and not (self.root / name).exists():
-                self._coming[name] = self._pool.submit(self._fetch, name, record["size"], record["sha256"])
+                self._submit(name, record["size"], record["sha256"])
 
     def _fetch(self, name: str, size: int, sha256: str) -> None:
-        path = self.root / name
-        for _ in range(ATTEMPTS):
-            content = self.store.get(name)
-            if len(content) != size:
-                raise self.store.cut_off(name, size, len(content))
-            if sha256_of(content) == sha256:
-                write(path, content)
-                return
-        raise wrong_bytes(self.store, name)
+        try:
+            for _ in range(ATTEMPTS):
+                content = self.store.get(name)
+                if len(content) != size:
+                    raise self.store.cut_off(name, size, len(content))
+                if sha256_of(content) == sha256:
+                    write(self.root / name, content)
+                    return
+            raise wrong_bytes(self.store, name)
+        finally:
+            with self._lock:  # kept, it would grow with the shards: of 300 views of 2,400 by 720,000
+                del self._coming[name]
 
 
 def wrong_bytes(store: Store, name: str) -> Damaged:

@@ -127,6 +127,7 @@ def test_of_views_that_are_shared_no_shard_is_fetched_for_others(pristine: Path,
         mirror.bring(mirror.root / viewset.name, name, len(files[name]), sha256_of(files[name]))
         for future in [*mirror._coming.values()]:
             future.result()
+        assert not mirror._coming, "what has come is forgotten"
         return kept(url)
 
     mirror.ahead = ()
